@@ -1,0 +1,118 @@
+"""How sure a number is: bootstrap over queries, families, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS_AT_ONCE = 20_000_000  # numbers of a resampling matrix held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and its interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    clusters: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap of a mean; whole clusters (families of siblings) are drawn, because their queries agree.
+
+    Shape:
+        values (Q,); clusters: Q names, or None where queries are independent.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not len(values):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    sums, counts = _by_cluster(values[None, :], clusters)
+    means = _resampled_means(sums, counts, num_resamples, np.random.default_rng(seed))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def bootstrap_seeds(
+    values: np.ndarray,
+    clusters: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """The mean over seeds and queries; both the seeds and the clusters are drawn anew in each resample.
+
+    Shape:
+        values (S, Q): the same queries under S trainings (a difference of two rungs, say).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    sums, counts = _by_cluster(values, clusters)
+    generator = np.random.default_rng(seed)
+    num_seeds, num_clusters = sums.shape
+    means = np.empty(num_resamples)
+    for draw in range(num_resamples):
+        seeds = generator.integers(num_seeds, size=num_seeds)
+        chosen = generator.integers(num_clusters, size=num_clusters)
+        means[draw] = sums[seeds][:, chosen].sum() / (counts[chosen].sum() * num_seeds)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Difference of two systems on the same queries."""
+
+    difference: Interval
+    p_value: float
+    """Two-sided: how often the resampled difference lies on the other side of 0, doubled."""
+
+
+def paired_bootstrap(
+    ours: np.ndarray, theirs: np.ndarray, clusters: Sequence[str] | None = None, *, num_resamples: int = 2000, seed: int = 0
+) -> PairedTest:
+    """Bootstrap of mean(ours − theirs).
+
+    Shape:
+        ours, theirs (Q,): one number a query of each system.
+    """
+    difference = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+    sums, counts = _by_cluster(difference[None, :], clusters)
+    means = _resampled_means(sums, counts, num_resamples, np.random.default_rng(seed))
+    low, high = np.quantile(means, [0.025, 0.975])
+    beyond = min((means <= 0).mean(), (means >= 0).mean())
+    p_value = min(1.0, 2 * (beyond * num_resamples + 1) / (num_resamples + 1))
+    return PairedTest(Interval(float(difference.mean()), float(low), float(high)), float(p_value))
+
+
+def _by_cluster(values: np.ndarray, clusters: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """(S, C) sums and (C,) sizes of the clusters."""
+    if clusters is None:
+        return values, np.ones(values.shape[1])
+    numbers = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    size = int(numbers.max()) + 1
+    sums = np.stack([np.bincount(numbers, weights=row, minlength=size) for row in values])
+    return sums, np.bincount(numbers, minlength=size).astype(np.float64)
+
+
+def _resampled_means(
+    sums: np.ndarray, counts: np.ndarray, num_resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    total, size = sums[0], len(counts)
+    means = []
+    step = max(1, DRAWS_AT_ONCE // size)
+    for start in range(0, num_resamples, step):
+        drawn = generator.integers(size, size=(min(step, num_resamples - start), size))
+        means.append(total[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return np.concatenate(means)

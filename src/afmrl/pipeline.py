@@ -1,0 +1,281 @@
+"""The whole method as one run: catalogue → base → SFT → AGCL → RAR → evaluation, in one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
+from afmrl.offers import Catalogue, read_catalogue
+from afmrl.recipe import CatalogueSection, Recipe, SampleSection
+from afmrl.splits import Split, split_offers
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.ledger import Ledger, file_hash, fingerprint
+
+LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
+
+
+@dataclass
+class Run:
+    """A run on its way: its folder, recipe, data, and where each stage left its model."""
+
+    folder: Path
+    recipe: Recipe
+    ledger: Ledger
+    say: Callable[[str], None]
+    callbacks: Callable[[str, int], list[Any]]
+    """Makes trainer callbacks (a progress bar) for a stage's name and number of steps."""
+    catalogue: Catalogue | None = None
+    splits: dict[str, Split] = field(default_factory=dict)
+    made_of: dict[str, str] = field(default_factory=dict)
+    base: Path | str = ""
+    generator_base: Path | str = ""
+    paths: dict[str, Path] = field(default_factory=dict)
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    say: Callable[[str], None] = print,
+    callbacks: Callable[[str, int], list[Any]] = lambda name, steps: [],
+) -> Run:
+    """Run every stage that is not complete yet and write DIR/{embedder,generator,metrics.json,report.html,run.json}.
+
+    Raises:
+        InputError: anything the user gave that cannot work, before the long stages start where that can be known.
+    """
+    from afmrl.pipeline_evaluation import evaluate_run  # after the heavy imports of the stages
+
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder=folder, recipe=recipe, ledger=Ledger(folder, say), say=say, callbacks=callbacks)
+    started = time.time()
+    prepare_data(run)
+    prepare_base(run)
+    train_generator(run)
+    train_embedder(run)
+    reinforce_generator(run)
+    _publish(run.paths["agcl"], folder / "embedder")
+    _publish(run.paths["rar"], folder / "generator")
+    result = evaluate_run(run)
+    write_json(folder / "run.json", _run_record(run, started, result))
+    return run
+
+
+def prepare_data(run: Run) -> None:
+    """Read (or draw) the catalogue and deal its offers out."""
+    section = run.recipe.catalogue
+    path = section.path
+    if section.sample is not None:
+        path = str(_draw_sample(run, "catalogue", section.sample, run.folder / "catalogue"))
+    assert path is not None
+    run.catalogue = read_catalogue(path, max_bad=section.max_bad)
+    if run.catalogue.skipped:
+        run.say(f"{len(run.catalogue.skipped)} of the catalogue's rows were skipped (skipped.json lists them)")
+        write_json(run.folder / "skipped.json", [dataclasses.asdict(row) for row in run.catalogue.skipped])
+    run.splits = split_offers(run.catalogue.offers, _sample_columns(section))
+    run.made_of["data"] = fingerprint(section, file_hash(path))
+    for name, split in run.splits.items():
+        run.say(
+            f"{name}: {len(split.offers)} offers, {len(split.queries)} queries, {len(set(split.families))} families"
+        )
+
+
+def _sample_columns(section: CatalogueSection) -> CatalogueSection:
+    # the sample says in a column of its own what can be seen or read of an offer
+    if section.sample is None or section.labels.column != "attributes":
+        return section
+    return dataclasses.replace(section, labels=dataclasses.replace(section.labels, column="visible_attributes"))
+
+
+def _draw_sample(run: Run, name: str, sample: SampleSection, folder: Path) -> Path:
+    from afmrl.demo.sample import write_sample_catalogue
+
+    def work(_: Path) -> dict[str, Any]:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_sample_catalogue(
+            folder,
+            families=sample.families,
+            seed=sample.seed + run.recipe.seed,
+            image_size=sample.image_size,
+            num_siblings=sample.num_siblings,
+        )
+        return {}
+
+    run.ledger.run(name, fingerprint(sample, run.recipe.seed), work)
+    return folder / "catalogue.jsonl"
+
+
+def prepare_base(run: Run) -> None:
+    """The model(s) to start from: named in the recipe, or the tiny default, built and pretrained."""
+    recipe = run.recipe
+    if recipe.tiny is None:
+        assert recipe.base is not None
+        run.base, run.generator_base = recipe.base, recipe.generator_base or recipe.base
+        run.made_of["base"] = fingerprint(recipe.base, recipe.generator_base)
+        return
+    tiny = recipe.tiny
+    offers, labels = run.splits["train"].offers, run.splits["train"].labels
+    if tiny.sample is not None:
+        path = _draw_sample(run, "pretraining-catalogue", tiny.sample, run.folder / "stages" / "pretraining-sample")
+        section = CatalogueSection(sample=tiny.sample)
+        split = split_offers(read_catalogue(path).offers, _sample_columns(section))["train"]
+        offers, labels = split.offers, split.labels
+    made_of = fingerprint(tiny, recipe.seed, run.made_of["data"])
+
+    def work(folder: Path) -> dict[str, Any]:
+        from afmrl.demo.tiny import build_tiny_model
+        from afmrl.stages.sft import run_sft
+
+        train = run.splits["train"]
+        texts = [o.title for o in (*offers, *train.offers)] + [str(a) for a in (*labels, *train.labels)]
+        random = build_tiny_model(
+            texts,
+            folder / "random",
+            seed=recipe.seed,
+            vocab_size=tiny.vocab_size,
+            hidden_size=tiny.hidden_size,
+            num_layers=tiny.num_layers,
+            vision_layers=tiny.vision_layers,
+        )
+        config = dataclasses.replace(tiny.pretrain, seed=tiny.pretrain.seed + recipe.seed)
+        return run_sft(
+            config,
+            random,
+            offers,
+            labels,
+            folder / "model",
+            callbacks=run.callbacks("pretraining the tiny model", config.max_steps),
+        )
+
+    run.base = run.generator_base = run.ledger.run("base", made_of, work) / "model"
+    run.made_of["base"] = made_of
+
+
+def train_generator(run: Run) -> None:
+    """SFT: the generator learns to write the key attributes of the training offers."""
+    from afmrl.stages.sft import run_sft
+
+    config = dataclasses.replace(run.recipe.sft, seed=run.recipe.sft.seed + run.recipe.seed)
+    train = run.splits["train"]
+    made_of = fingerprint(config, run.made_of["base"], run.made_of["data"])
+
+    def work(folder: Path) -> dict[str, Any]:
+        return run_sft(
+            config,
+            run.generator_base,
+            train.offers,
+            train.labels,
+            folder / "model",
+            callbacks=run.callbacks("SFT of the generator", config.max_steps),
+        )
+
+    run.paths["sft"] = run.ledger.run("sft", made_of, work) / "model"
+    run.made_of["sft"] = made_of
+
+
+def train_embedder(run: Run) -> None:
+    """AGCL: the embedder learns to tell siblings apart, guided by attributes."""
+    from afmrl.stages.agcl import run_agcl
+
+    config = dataclasses.replace(run.recipe.agcl, seed=run.recipe.agcl.seed + run.recipe.seed)
+    train = run.splits["train"]
+    made_of = fingerprint(config, run.made_of["base"], run.made_of["data"])
+
+    def work(folder: Path) -> dict[str, Any]:
+        return run_agcl(
+            config,
+            run.base,
+            train.offers,
+            train.labels,
+            folder / "model",
+            callbacks=run.callbacks("AGCL of the embedder", config.max_steps),
+        )
+
+    run.paths["agcl"] = run.ledger.run("agcl", made_of, work) / "model"
+    run.made_of["agcl"] = made_of
+
+
+def reinforce_generator(run: Run) -> None:
+    """RAR: GRPO of the generator, rewarded by retrieval of the frozen embedder on the reward split."""
+    from afmrl.embedder import Embedder
+    from afmrl.generator import AttributeGenerator
+    from afmrl.pipeline_evaluation import print_ceiling
+    from afmrl.stages.rar import run_rar
+
+    config = dataclasses.replace(run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed)
+    made_of = fingerprint(config, run.made_of["sft"], run.made_of["agcl"], run.made_of["data"])
+    split = run.splits["reward"]
+    if config.max_steps == 0 or not split.queries:
+        if config.max_steps:
+            raise InputError(
+                "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
+                "some to it in catalogue.split, or set rar.max_steps=0"
+            )
+        run.paths["rar"], run.made_of["rar"] = run.paths["sft"], run.made_of["sft"]
+        return
+
+    print_ceiling(run)
+
+    def work(folder: Path) -> dict[str, Any]:
+        embedder = Embedder.from_pretrained(run.paths["agcl"])
+        gallery = split.gallery_offers()
+        attributes: list[KeyAttributes] | None = None
+        if run.recipe.agcl.attributes_on == "both":
+            generator = AttributeGenerator.from_pretrained(run.paths["sft"])
+            attributes = generator.attributes(gallery, max_new_tokens=run.recipe.evaluation.max_new_tokens)
+        return run_rar(
+            config,
+            run.paths["sft"],
+            embedder,
+            split.query_offers(),
+            gallery,
+            split.relevant,
+            out_dir=folder / "model",
+            labels=[split.labels[row] for row in split.queries],
+            gallery_attributes=attributes,
+            callbacks=run.callbacks("RAR of the generator", config.max_steps),
+        )
+
+    run.paths["rar"] = run.ledger.run("rar", made_of, work) / "model"
+    run.made_of["rar"] = made_of
+
+
+def _publish(model: Path, target: Path) -> None:
+    """A whole copy at `target`, or what stood there before: the copy is renamed into place."""
+    temporary = target.with_name(target.name + ".new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(model, temporary, ignore=shutil.ignore_patterns("checkpoint-*", "training_args.bin"))
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(temporary, target)
+
+
+def _run_record(run: Run, started: float, result: dict[str, Any]) -> dict[str, Any]:
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            versions[library] = "not installed as a package"
+    return {
+        "recipe": dataclasses.asdict(run.recipe),
+        "seed": run.recipe.seed,
+        "versions": {**versions, "python": platform.python_version()},
+        "fingerprints": run.made_of,
+        "skipped_rows": len(run.catalogue.skipped) if run.catalogue else 0,
+        "stage_seconds": run.ledger.seconds,
+        "total_seconds": round(time.time() - started, 1),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "result": result,
+    }
+

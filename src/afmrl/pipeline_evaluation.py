@@ -1,0 +1,229 @@
+"""How a run is measured: the ladder on held-out test families, the attributes' accuracy, metrics.json and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes
+from afmrl.embedder import Embedder, Modality
+from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
+from afmrl.evaluation.tables import print_ladder
+from afmrl.generator import AttributeGenerator
+from afmrl.splits import Split
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.ledger import fingerprint
+
+if TYPE_CHECKING:
+    from afmrl.pipeline import Run
+
+ROW_NAMES = {
+    "text": "title only",
+    "image": "picture only",
+    "untrained": "untrained",
+    "agcl": "AGCL",
+    "sft": "AGCL + SFT attributes",
+    "rar": "AGCL + RAR attributes",
+    "perfect": "AGCL + everything visible (perfect reader)",
+}
+ATTRIBUTED = ("sft", "rar", "perfect")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Embeddings of one split's queries (Q, D) and gallery (N, D)."""
+
+    queries: np.ndarray
+    gallery: np.ndarray
+
+
+def encode_split(
+    embedder: Embedder,
+    split: Split,
+    query_attributes: Sequence[KeyAttributes] | None = None,
+    gallery_attributes: Sequence[KeyAttributes] | None = None,
+    *,
+    modality: Modality = "fused",
+    batch_size: int = 64,
+) -> Encoded:
+    """Embed a split's queries and gallery, with key attributes in their text where given."""
+    return Encoded(
+        embedder.encode(split.query_offers(), query_attributes, modality=modality, batch_size=batch_size),
+        embedder.encode(split.gallery_offers(), gallery_attributes, modality=modality, batch_size=batch_size),
+    )
+
+
+def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttributes]:
+    """What the generator of stage `which` ("sft", "rar") writes for every offer of a split, kept in the run's folder."""
+    split, config = run.splits[split_name], run.recipe.evaluation
+
+    def work(folder: Path) -> dict[str, Any]:
+        generator = AttributeGenerator.from_pretrained(run.paths[which])
+        attributes = generator.attributes(
+            split.offers, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size
+        )
+        with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
+            for offer, of_offer in zip(split.offers, attributes, strict=True):
+                file.write(json.dumps({"id": offer.id, "attributes": of_offer.as_dict()}, ensure_ascii=False) + "\n")
+        return {"num_invalid": generator.num_invalid, "num_offers": len(attributes)}
+
+    made_of = fingerprint(run.made_of[which], run.made_of["data"], split_name, config.max_new_tokens)
+    folder = run.ledger.run(f"attributes-{which}-{split_name}", made_of, work)
+    lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
+    return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]
+
+
+def attribute_accuracy(
+    written: Sequence[KeyAttributes], labels: Sequence[KeyAttributes]
+) -> dict[str, dict[str, float]]:
+    """Per key of the labels: precision (written values that are right; one without a label is wrong) and recall."""
+    keys = sorted({key for of_offer in labels for key, _ in of_offer})
+    counts = {key: [0, 0, 0] for key in keys}  # right, written, labelled
+    for ours, theirs in zip(written, labels, strict=True):
+        mine, true = ours.as_dict(), theirs.as_dict()
+        for key in keys:
+            counts[key][0] += key in mine and mine[key] == true.get(key)
+            counts[key][1] += key in mine
+            counts[key][2] += key in true
+    return {
+        key: {
+            "precision": round(right / max(written_, 1), 4),
+            "recall": round(right / max(labelled, 1), 4),
+            "labelled": labelled,
+        }
+        for key, (right, written_, labelled) in counts.items()
+    }
+
+
+def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:
+    """The ladder: one result a row; attributed rows twice, `NAME` (the recipe's sides) and `NAME:query`/`NAME:both`."""
+    split, config = run.splits[split_name], run.recipe.evaluation
+    embedder = Embedder.from_pretrained(run.paths["agcl"])
+    results: dict[str, RetrievalResult] = {}
+
+    def score(encoded: Encoded) -> RetrievalResult:
+        return score_retrieval(
+            encoded.queries, encoded.gallery, split.relevant, split.families, num_resamples=config.num_resamples
+        )
+
+    def encode(**options: Any) -> Encoded:
+        return encode_split(embedder, split, batch_size=config.batch_size, **options)
+
+    plain = encode()
+    default = run.recipe.agcl.attributes_on if run.recipe.agcl.attributes_on != "none" else "query"
+    for row in rows:
+        if row == "agcl":
+            results[row] = score(plain)
+        elif row in ("text", "image"):
+            results[row] = score(encode(modality=row))
+        elif row == "untrained":
+            untrained = Embedder.from_pretrained(run.base)
+            results[row] = score(encode_split(untrained, split, batch_size=config.batch_size))
+        else:
+            attributes = split.labels if row == "perfect" else generated_attributes(run, row, split_name)
+            both = encode(
+                query_attributes=[attributes[r] for r in split.queries],
+                gallery_attributes=[attributes[r] for r in split.gallery],
+            )
+            results[f"{row}:query"] = score(Encoded(both.queries, plain.gallery))
+            results[f"{row}:both"] = score(both)
+            results[row] = results[f"{row}:{default}"]
+    return results
+
+
+def print_ceiling(run: Run) -> None:
+    """Before RAR is trained: what attributes can win on the validation split, on query only and on both sides."""
+    split = run.splits["val"] if run.splits["val"].queries else run.splits["reward"]
+    name = "val" if split is run.splits["val"] else "reward"
+
+    def work(folder: Path) -> dict[str, Any]:
+        results = score_rows(run, name, ["agcl", "sft", "perfect"])
+        return {
+            row: {metric: [i.mean, i.low, i.high] for metric, i in result.metrics.items()}
+            for row, result in results.items()
+            if ":" in row or row == "agcl"
+        }
+
+    run.ledger.run("ceiling", fingerprint(run.made_of["agcl"], run.made_of["sft"], name), work)
+    names = {
+        "agcl": "without attributes",
+        "sft:query": "SFT attributes, on the query",
+        "sft:both": "SFT attributes, on both sides",
+        "perfect:query": "perfect reader, on the query",
+        "perfect:both": "perfect reader, on both sides",
+    }
+    rows = [(title, run.ledger.results["ceiling"][row]) for row, title in names.items()]
+    print_ladder(f"What attributes can win ({len(split.queries)} {name} queries)", rows)
+
+
+def evaluate_run(run: Run) -> dict[str, Any]:
+    """Score the test split, print the table, write metrics.json and report.html; returns what run.json keeps."""
+    from afmrl.pipeline_report import write_run_report
+
+    split_name = "test" if run.splits["test"].queries else "val"
+    split, config = run.splits[split_name], run.recipe.evaluation
+    if run.recipe.evaluation.fuse:
+        _learn_fusion(run)
+    results = score_rows(run, split_name, config.rows)
+    titles = [(ROW_NAMES[row], _intervals(results[row])) for row in config.rows]
+    titles += [(f"floor: {kind}", _intervals(_floor(run, split, kind))) for kind in config.floors]
+    print_ladder(f"{run.recipe.name}: {len(split.queries)} {split_name} queries", titles)
+    accuracy = {
+        which: attribute_accuracy(generated_attributes(run, which, split_name), split.labels)
+        for which in ("sft", "rar")
+        if which in config.rows
+    }
+    metrics = {
+        "split": split_name,
+        "num_queries": len(split.queries),
+        "num_gallery": len(split.gallery),
+        "num_families": len(set(split.families)),
+        "attributes_on": run.recipe.agcl.attributes_on,
+        "rows": {row: _intervals(result) for row, result in results.items()},
+        "floors": {name.removeprefix("floor: "): row for name, row in titles if name.startswith("floor: ")},
+        "attribute_accuracy": accuracy,
+    }
+    write_json(run.folder / "metrics.json", metrics)
+    write_run_report(run, split_name, results, titles, accuracy)
+    return {"metrics": {row: metrics["rows"][row]["recall@1"][0] for row in config.rows}}  # type: ignore[index]
+
+
+def _intervals(result: RetrievalResult) -> dict[str, list[float]]:
+    return {
+        metric: [round(i.mean, 6), round(i.low, 6), round(i.high, 6)] for metric, i in sorted(result.metrics.items())
+    }
+
+
+def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
+    from afmrl.retrieval.baselines import floor_scores
+
+    return score_matrix(
+        floor_scores(split.query_offers(), split.gallery_offers(), kind),
+        split.relevant,
+        split.families,
+        num_resamples=run.recipe.evaluation.num_resamples,
+    )
+
+
+def _learn_fusion(run: Run) -> None:
+    """Weights of BM25 beside the dense score, learnt on the training split and stored beside the embedder."""
+    from afmrl.retrieval.fusion import bm25_scores, learn_fusion_weights
+
+    split = run.splits["train"]
+    attributes = generated_attributes(run, "rar", "train")
+    queries = [attributes[row] for row in split.queries]
+    gallery = [attributes[row] for row in split.gallery]
+    embedder = Embedder.from_pretrained(run.folder / "embedder")
+    on_gallery = gallery if run.recipe.agcl.attributes_on == "both" else None
+    encoded = encode_split(embedder, split, queries, on_gallery)
+    lexical = bm25_scores(split.query_offers(), split.gallery_offers(), queries, gallery)
+    weights = learn_fusion_weights(
+        encoded.queries @ encoded.gallery.T, lexical, split.relevant, groups=split.families
+    )
+    weights.save(run.folder / "embedder")
+    run.say(f"fusion weights learnt on the training split: {weights}")

@@ -1,0 +1,246 @@
+"""A recipe: everything a run needs, as dataclasses and as YAML; every field can be overridden by its dotted name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from afmrl.errors import InputError
+from afmrl.stages.agcl import AGCLStage
+from afmrl.stages.rar import RARStage
+from afmrl.stages.sft import SFTStage
+
+
+@dataclass
+class SampleSection:
+    """The sample catalogue, drawn when the run starts."""
+
+    families: dict[str, int] = field(default_factory=lambda: {"train": 240, "reward": 60, "val": 30, "test": 100})
+    """Families a split; each holds `num_siblings` products."""
+    num_siblings: int = 5
+    """Near-identical products a family."""
+    image_size: int = 56
+    """Side of a picture in pixels."""
+    seed: int = 0
+    """Seed of the catalogue."""
+
+
+@dataclass
+class PositivesSection:
+    """What says that two offers are the same product. Name exactly one."""
+
+    column: str | None = "product_id"
+    """A column whose equal values mean the same product (product_id, gtin, …)."""
+    pairs: str | None = None
+    """A JSONL file of `left`, `right` (offer ids) and, optionally, `label` (0 or 1)."""
+
+
+@dataclass
+class SplitSection:
+    """Which offers train, reward, validate, test."""
+
+    column: str | None = "split"
+    """Column that names the split."""
+    by: str | None = None
+    """Instead of a split column: a column (family, style) whose values are dealt out whole, by `fractions`."""
+    fractions: dict[str, float] = field(
+        default_factory=lambda: {"train": 0.7, "reward": 0.1, "val": 0.05, "test": 0.15}
+    )
+    """Share of the values of `by` that each split gets."""
+    seed: int = 0
+    """Seed of the dealing."""
+
+
+@dataclass
+class LabelSection:
+    """Where the key attributes that the generator learns from come from."""
+
+    column: str = "attributes"
+    """Column that holds them, a dict an offer: only what can be read off that offer's own picture and text."""
+    keys: list[str] | None = None
+    """Keep only these keys, in this order."""
+    shared: list[str] = field(default_factory=list)
+    """Keys that every offer of a product takes over from the product's other offers (a colour that the picture
+    shows but only one seller wrote down)."""
+
+
+@dataclass
+class CatalogueSection:
+    """The offers of a run: a file of one's own, or the sample catalogue."""
+
+    path: str | None = None
+    """JSONL, CSV, TSV or Parquet; relative to the recipe."""
+    sample: SampleSection | None = None
+    """Draw the sample catalogue instead."""
+    positives: PositivesSection = field(default_factory=PositivesSection)
+    """What says that two offers are the same product."""
+    split: SplitSection = field(default_factory=SplitSection)
+    """Which offers train, reward, validate, test."""
+    labels: LabelSection = field(default_factory=LabelSection)
+    """Key attributes to learn from."""
+    role_column: str = "role"
+    """Column that says "query" or "gallery"; where it is empty, a product's first offer is its query."""
+    family_column: str | None = "family_id"
+    """Column of near-identical siblings: intervals are bootstrapped over it."""
+    max_bad: float = 0.01
+    """Share of rows that may be skipped as unreadable."""
+
+
+@dataclass
+class TinySection:
+    """The tiny default model, built and pretrained at the start of the run."""
+
+    vocab_size: int = 2048
+    """Tokens at most."""
+    hidden_size: int = 128
+    """Width of the text model."""
+    num_layers: int = 4
+    """Layers of the text model."""
+    vision_layers: int = 2
+    """Layers of the vision tower."""
+    pretrain: SFTStage = field(default_factory=SFTStage)
+    """Short pretraining on picture + title → visible attributes, as the real models come pretrained."""
+    sample: SampleSection | None = None
+    """Pretrain on a sample catalogue of its own; None: on the run's training offers."""
+
+
+@dataclass
+class EvaluationSection:
+    """How the run is measured."""
+
+    batch_size: int = 64
+    """Offers embedded or generated for at a time."""
+    num_resamples: int = 2000
+    """Bootstrap resamples."""
+    rows: list[str] = field(default_factory=lambda: ["text", "image", "untrained", "agcl", "sft", "rar", "perfect"])
+    """Rows of the table."""
+    floors: list[str] = field(default_factory=list)
+    """Baselines without learning to print beside: tfidf, colour, tfidf+colour, bm25."""
+    fuse: bool = False
+    """Learn the weights of BM25 + dense on the training split and store them beside the embedder."""
+    cards: int = 24
+    """Queries shown in the report."""
+    max_new_tokens: int = 64
+    """Tokens a generated attribute string may take."""
+
+
+@dataclass
+class Recipe:
+    """One run: catalogue → SFT → AGCL → RAR → evaluation."""
+
+    name: str = "run"
+    """Title of the report."""
+    seed: int = 0
+    """Added to every stage's own seed."""
+    catalogue: CatalogueSection = field(default_factory=CatalogueSection)
+    """The offers."""
+    base: str | None = None
+    """Model that the embedder starts from: a folder or a hub name (the paper: Qwen/Qwen2-VL-2B-Instruct)."""
+    generator_base: str | None = None
+    """Model that the generator starts from (the paper: Qwen/Qwen2.5-VL-3B-Instruct); None: `base`."""
+    tiny: TinySection | None = None
+    """Build the tiny default model instead of naming a base."""
+    sft: SFTStage = field(default_factory=SFTStage)
+    """Generator, supervised."""
+    agcl: AGCLStage = field(default_factory=AGCLStage)
+    """Embedder, contrastive."""
+    rar: RARStage = field(default_factory=RARStage)
+    """Generator, rewarded by retrieval."""
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    """The table and the report."""
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe file, with `section.field=value` overrides (values are YAML).
+
+    Raises:
+        InputError: no such file, not YAML, an unknown key (with the nearest known one), a value of a wrong type.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InputError(f"recipe {path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"recipe {path}: is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"recipe {path}: holds {type(data).__name__}, expected sections such as 'catalogue:'")
+    for override in overrides:
+        _override(data, override)
+    recipe = recipe_of(data, where=str(path))
+    if recipe.catalogue.path:
+        recipe.catalogue.path = _beside(path, recipe.catalogue.path)
+    if recipe.catalogue.positives.pairs:
+        recipe.catalogue.positives.pairs = _beside(path, recipe.catalogue.positives.pairs)
+    return recipe
+
+
+def recipe_of(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
+    """A Recipe of nested dicts.
+
+    >>> recipe_of({"agcl": {"max_step": 3}})
+    Traceback (most recent call last):
+    afmrl.errors.InputError: recipe: unknown key 'agcl.max_step'; did you mean 'max_steps'?
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    _refuse_unknown(data, Recipe, "", where)
+    try:
+        recipe = TypeAdapter(Recipe).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{where}: '{name}': {first['msg']} (given: {first.get('input')!r})") from error
+    if (recipe.catalogue.path is None) == (recipe.catalogue.sample is None):
+        raise InputError(f"{where}: 'catalogue' needs either 'path' (your own offers) or 'sample' (drawn ones)")
+    if (recipe.base is None) == (recipe.tiny is None):
+        raise InputError(f"{where}: name either 'base' (a model's folder or hub name) or 'tiny' (the default model)")
+    if bool(recipe.catalogue.positives.pairs) == bool(recipe.catalogue.positives.column):
+        raise InputError(
+            f"{where}: 'catalogue.positives' needs exactly one of 'column' (product_id, gtin, …) and 'pairs' (a file); "
+            "with 'pairs' set 'column: null'"
+        )
+    return recipe
+
+
+def _beside(recipe_path: Path, path: str) -> str:
+    return path if Path(path).is_absolute() else str((recipe_path.parent / path).resolve())
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    import yaml
+
+    name, separator, value = override.partition("=")
+    if not separator:
+        raise InputError(f"override {override!r}: expected section.field=value")
+    *sections, last = name.strip().lstrip("-").replace("-", "_").split(".")
+    for section in sections:
+        if not isinstance(data.get(section), dict):
+            data[section] = {}
+        data = data[section]
+    data[last] = yaml.safe_load(value)
+
+
+def _refuse_unknown(data: Mapping[str, Any], kind: type, prefix: str, where: str) -> None:
+    known = typing.get_type_hints(kind)
+    for key, value in data.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise InputError(f"{where}: unknown key '{prefix}{key}'; {hint}")
+        nested = _dataclass_in(known[key])
+        if nested and isinstance(value, Mapping):
+            _refuse_unknown(value, nested, f"{prefix}{key}.", where)
+
+
+def _dataclass_in(annotation: Any) -> type | None:
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)

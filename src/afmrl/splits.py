@@ -1,0 +1,190 @@
+"""A run's offers: positives, labels, and who trains, rewards, validates and tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
+from afmrl.offers import Offer
+from afmrl.recipe import CatalogueSection, LabelSection, SplitSection
+
+SPLITS = ("train", "reward", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Offers of one split, with their labels; queries and gallery are row numbers into them."""
+
+    offers: list[Offer]
+    labels: list[KeyAttributes]
+    queries: list[int]
+    gallery: list[int]
+    relevant: list[np.ndarray]
+    """For each query, the gallery positions (not row numbers) of the same product."""
+    families: list[str]
+    """For each query, its family (its product where no family is known): the unit of the bootstrap."""
+
+    def query_offers(self) -> list[Offer]:
+        return [self.offers[row] for row in self.queries]
+
+    def gallery_offers(self) -> list[Offer]:
+        return [self.offers[row] for row in self.gallery]
+
+
+def split_offers(offers: Sequence[Offer], section: CatalogueSection) -> dict[str, Split]:
+    """Deal the offers out. Products never stand in two splits.
+
+    Raises:
+        InputError: a split is empty, a product stands in two splits, no positives are known, no labels are there.
+    """
+    offers = with_positives(offers, section)
+    labels = read_labels(offers, section.labels)
+    names = _split_names(offers, section.split)
+    _refuse_leaks(offers, names, section)
+    splits = {}
+    for split in SPLITS:
+        rows = [row for row, name in enumerate(names) if name == split]
+        splits[split] = _make_split([offers[row] for row in rows], [labels[row] for row in rows], section)
+    if not splits["train"].offers:
+        raise InputError(
+            f"catalogue: no offer belongs to the split 'train' (column {section.split.column!r}); name the column in "
+            "catalogue.split.column, or deal products out with catalogue.split.by"
+        )
+    return splits
+
+
+def with_positives(offers: Sequence[Offer], section: CatalogueSection) -> list[Offer]:
+    """The offers with `product_id` set from what the recipe names: a column, or a file of pairs.
+
+    Raises:
+        InputError: nothing says which offers are the same product.
+    """
+    positives = section.positives
+    if positives.pairs:
+        return _from_pairs(offers, positives.pairs)
+    column = positives.column or "product_id"
+    if column != "product_id":
+        offers = [dataclasses.replace(o, product_id=str(o.extra.get(column) or "")) for o in offers]
+    values = [offer.product_id for offer in offers if offer.product_id]
+    if len(values) == len(set(values)):
+        raise InputError(
+            f"catalogue: no two offers share a value of '{column}', so nothing says which offers are the same product. "
+            "Name the positives in the recipe: catalogue.positives.column (a GTIN, an MPN, a style of which there are "
+            "two views) or catalogue.positives.pairs (a JSONL file of left, right)"
+        )
+    return list(offers)
+
+
+def _from_pairs(offers: Sequence[Offer], path: str) -> list[Offer]:
+    from scipy.cluster.hierarchy import DisjointSet
+
+    known = {offer.id for offer in offers}
+    same: Any = DisjointSet([])
+    try:
+        lines = open(path, encoding="utf-8").read().splitlines()
+    except OSError as error:
+        raise InputError(f"positives {path}: cannot be read ({error.strerror})") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            pair = json.loads(line)
+            left, right, label = str(pair["left"]), str(pair["right"]), int(pair.get("label", 1))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"positives {path}:{number}: expected {{left, right[, label]}} ({error})") from error
+        if missing := {left, right} - known:
+            raise InputError(f"positives {path}:{number}: unknown offer id {sorted(missing)[0]!r}")
+        if label:
+            same.add(left)
+            same.add(right)
+            same.merge(left, right)
+    if not len(same):
+        raise InputError(f"positives {path}: names no two offers of the same product")
+    return [dataclasses.replace(o, product_id=str(same[o.id]) if o.id in same else o.id) for o in offers]
+
+
+def read_labels(offers: Sequence[Offer], section: LabelSection) -> list[KeyAttributes]:
+    """Key attributes of each offer from the label column, restricted to `keys`, `shared` ones taken over."""
+    found: list[dict[str, str]] = []
+    for offer in offers:
+        value: Any = offer.attributes if section.column == "attributes" else offer.extra.get(section.column)
+        if value is None or value == "":
+            value = {}
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                value = KeyAttributes.parse(value).as_dict()
+        found.append(KeyAttributes.of(value).as_dict())
+    for key in section.shared:
+        of_product = {o.product_id: v[key] for o, v in zip(offers, found, strict=True) if o.product_id and key in v}
+        for offer, values in zip(offers, found, strict=True):
+            if key not in values and offer.product_id in of_product:
+                values[key] = of_product[offer.product_id]
+    if not any(found):
+        raise InputError(
+            f"catalogue: no offer has key attributes in the column {section.column!r}; name it in "
+            "catalogue.labels.column"
+        )
+    if section.keys is None:
+        return [KeyAttributes.of(values) for values in found]
+    return [KeyAttributes.of([(k, values[k]) for k in section.keys if k in values]) for values in found]
+
+
+def _split_names(offers: Sequence[Offer], section: SplitSection) -> list[str]:
+    if section.by is None:
+        return [str(offer.extra.get(section.column or "split") or "") for offer in offers]
+    unknown = set(section.fractions) - set(SPLITS)
+    if unknown:
+        raise InputError(f"catalogue.split.fractions: unknown split {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}")
+    values = sorted({str(offer.extra.get(section.by) or offer.product_id or offer.id) for offer in offers})
+    order = np.random.default_rng(section.seed).permutation(len(values))
+    bounds = np.cumsum([section.fractions.get(split, 0.0) for split in SPLITS])
+    place = (np.arange(len(values)) + 0.5) / len(values) * bounds[-1]
+    names = {values[int(v)]: SPLITS[int(np.searchsorted(bounds, p))] for v, p in zip(order, place, strict=True)}
+    return [names[str(offer.extra.get(section.by) or offer.product_id or offer.id)] for offer in offers]
+
+
+def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: CatalogueSection) -> None:
+    seen: dict[str, str] = {}
+    for offer, name in zip(offers, names, strict=True):
+        if name and offer.product_id and seen.setdefault(offer.product_id, name) != name:
+            raise InputError(
+                f"catalogue: product {offer.product_id!r} stands in the splits {seen[offer.product_id]!r} and {name!r}; "
+                "split by product or family (catalogue.split.by)"
+            )
+
+
+def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: CatalogueSection) -> Split:
+    queries, gallery = [], []
+    of_product: dict[str, list[int]] = defaultdict(list)
+    for row, offer in enumerate(offers):
+        of_product[offer.product_id or offer.id].append(row)
+    for rows in of_product.values():
+        for place, row in enumerate(rows):
+            role = str(offers[row].extra.get(section.role_column) or "")
+            if role not in ("query", "gallery"):
+                role = "query" if place == 0 and len(rows) > 1 else "gallery"
+            (queries if role == "query" else gallery).append(row)
+    position: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(gallery):
+        position[offers[row].product_id].append(place)
+    queries = [row for row in sorted(queries) if offers[row].product_id and position.get(offers[row].product_id)]
+    return Split(
+        offers=offers,
+        labels=labels,
+        queries=queries,
+        gallery=gallery,
+        relevant=[np.array(position[offers[row].product_id]) for row in queries],
+        families=[
+            str(offers[row].extra.get(section.family_column or "") or offers[row].product_id) for row in queries
+        ],
+    )

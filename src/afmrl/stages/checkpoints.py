@@ -1,0 +1,38 @@
+"""Checkpoints of a stage that was killed, and the curve of one that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """The newest complete `checkpoint-N` in `folder`; torn ones are removed.
+
+    transformers writes `trainer_state.json` last, so a folder without a readable one was killed half-way.
+    """
+    found = sorted(Path(folder).glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[-1]))
+    for path in reversed(found):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            return str(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def remove_checkpoints(folder: str | Path) -> None:
+    """Delete the checkpoints of a finished stage."""
+    for path in Path(folder).glob("checkpoint-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
