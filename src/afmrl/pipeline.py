@@ -32,8 +32,8 @@ class Run:
     recipe: Recipe
     ledger: Ledger
     say: Callable[[str], None]
-    callbacks: Callable[[str, int], list[Any]]
-    """Makes trainer callbacks (a progress bar) for a stage's name and number of steps."""
+    callbacks: Callable[[str, str, int], list[Any]]
+    """Makes trainer callbacks (a progress bar) for a stage, its title and its number of steps."""
     catalogue: Catalogue | None = None
     splits: dict[str, Split] = field(default_factory=dict)
     made_of: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ def run_recipe(
     out: str | Path,
     *,
     say: Callable[[str], None] = print,
-    callbacks: Callable[[str, int], list[Any]] = lambda name, steps: [],
+    callbacks: Callable[[str, str, int], list[Any]] = lambda stage, title, steps: [],
 ) -> Run:
     """Run every stage that is not complete yet and write DIR/{embedder,generator,metrics.json,report.html,run.json}.
 
@@ -155,7 +155,7 @@ def prepare_base(run: Run) -> None:
             offers,
             labels,
             folder / "model",
-            callbacks=run.callbacks("pretraining the tiny model", config.max_steps),
+            callbacks=run.callbacks("base", "pretraining the tiny model", config.max_steps),
         )
 
     run.base = run.generator_base = run.ledger.run("base", made_of, work) / "model"
@@ -177,7 +177,7 @@ def train_generator(run: Run) -> None:
             train.offers,
             train.labels,
             folder / "model",
-            callbacks=run.callbacks("SFT of the generator", config.max_steps),
+            callbacks=run.callbacks("sft", "SFT of the generator", config.max_steps),
         )
 
     run.paths["sft"] = run.ledger.run("sft", made_of, work) / "model"
@@ -199,7 +199,7 @@ def train_embedder(run: Run) -> None:
             train.offers,
             train.labels,
             folder / "model",
-            callbacks=run.callbacks("AGCL of the embedder", config.max_steps),
+            callbacks=run.callbacks("agcl", "AGCL of the embedder", config.max_steps),
         )
 
     run.paths["agcl"] = run.ledger.run("agcl", made_of, work) / "model"
@@ -244,7 +244,7 @@ def reinforce_generator(run: Run) -> None:
             out_dir=folder / "model",
             labels=[split.labels[row] for row in split.queries],
             gallery_attributes=attributes,
-            callbacks=run.callbacks("RAR of the generator", config.max_steps),
+            callbacks=run.callbacks("rar", "RAR of the generator", config.max_steps),
         )
 
     run.paths["rar"] = run.ledger.run("rar", made_of, work) / "model"

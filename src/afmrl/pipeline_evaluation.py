@@ -15,6 +15,7 @@ from afmrl.embedder import Embedder, Modality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
 from afmrl.evaluation.tables import print_ladder
 from afmrl.generator import AttributeGenerator
+from afmrl.pipeline_report import CEILING_NAMES, next_steps, write_run_report
 from afmrl.splits import Split
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import fingerprint
@@ -150,21 +151,12 @@ def print_ceiling(run: Run) -> None:
         }
 
     run.ledger.run("ceiling", fingerprint(run.made_of["agcl"], run.made_of["sft"], name), work)
-    names = {
-        "agcl": "without attributes",
-        "sft:query": "SFT attributes, on the query",
-        "sft:both": "SFT attributes, on both sides",
-        "perfect:query": "perfect reader, on the query",
-        "perfect:both": "perfect reader, on both sides",
-    }
-    rows = [(title, run.ledger.results["ceiling"][row]) for row, title in names.items()]
+    rows = [(title, run.ledger.results["ceiling"][row]) for row, title in CEILING_NAMES.items()]
     print_ladder(f"What attributes can win ({len(split.queries)} {name} queries)", rows)
 
 
 def evaluate_run(run: Run) -> dict[str, Any]:
     """Score the test split, print the table, write metrics.json and report.html; returns what run.json keeps."""
-    from afmrl.pipeline_report import write_run_report
-
     split_name = "test" if run.splits["test"].queries else "val"
     split, config = run.splits[split_name], run.recipe.evaluation
     if run.recipe.evaluation.fuse:
@@ -189,7 +181,16 @@ def evaluate_run(run: Run) -> dict[str, Any]:
         "attribute_accuracy": accuracy,
     }
     write_json(run.folder / "metrics.json", metrics)
-    write_run_report(run, split_name, results, titles, accuracy)
+    final = next((row for row in ("rar", "sft") if row in config.rows), None)
+    write_run_report(
+        run,
+        split_name,
+        results,
+        titles,
+        accuracy,
+        generated_attributes(run, final, split_name) if final else None,
+        next_steps(run, split),
+    )
     return {"metrics": {row: metrics["rows"][row]["recall@1"][0] for row in config.rows}}  # type: ignore[index]
 
 

@@ -3,107 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from afmrl.demo.drawing import COLORS, CUTS, PATTERNS, View, draw_product
+from afmrl.demo.drawing import COLORS, PATTERNS, View, draw_product
+from afmrl.demo.sample_shapes import CUTS
+from afmrl.demo.sample_titles import BRANDS, MATERIALS, SERIES, SIZES, make_title
+from afmrl.errors import InputError
 from afmrl.offers import Offer, write_catalogue
 
 KEYS = ("category", "brand", "series", "color", "pattern", "cut", "material", "size")
 PICTURE_KEYS = ("color", "pattern", "cut")
 TEXT_KEYS = ("brand", "series", "material", "size")
+SPLITS = ("train", "reward", "val", "test")
 DEFAULT_FAMILIES = {"train": 240, "reward": 60, "val": 30, "test": 100}
-
-BRANDS = (
-    "Avelor", "Brunta", "Calvik", "Dorema", "Elvanto", "Fjorda", "Gavrel", "Hestara", "Ilvora", "Jontel", "Kelmar",
-    "Lumeko", "Morvana", "Nordeli", "Oltano", "Pelvira", "Quendo", "Rovane", "Sorvik", "Talmeo", "Ulvera", "Vantori",
-    "Welmor", "Zervano",
-)  # fmt: skip
-SERIES_STARTS = ("al", "ber", "cor", "dan", "el", "fen", "gal", "hol", "ir", "jas", "kir", "lor", "mar", "nel", "or",
-                 "pan", "qui", "ros", "sal", "tor", "ul", "ven", "wil", "xan", "yor", "zel")  # fmt: skip
-SERIES_ENDS = ("ado", "berg", "cino", "dale", "eno", "fia", "gard", "hill", "ina", "jor", "kana", "lin", "mont",
-               "nova", "ora", "pia", "rium", "stone", "tana", "una", "vale", "wick")  # fmt: skip
-NOUNS = {
-    "t-shirt": ("t-shirt", "tee", "shirt", "tshirt"),
-    "mug": ("mug", "cup", "coffee mug"),
-    "backpack": ("backpack", "bag", "rucksack"),
-    "lamp": ("lamp", "table lamp", "light"),
-    "sneaker": ("sneaker", "shoe", "trainers"),
-    "bottle": ("bottle", "flask bottle", "drinking bottle"),
-    "dress": ("dress", "gown", "ladies dress"),
-    "cushion": ("cushion", "pillow", "throw pillow"),
-}
-# canonical value -> how sellers write it
-MATERIALS: dict[str, dict[str, tuple[str, ...]]] = {
-    "soft": {
-        "cotton": ("cotton", "ctn", "100% cotton"),
-        "linen": ("linen", "flax", "pure linen"),
-        "wool": ("wool", "merino", "woolen"),
-        "polyester": ("polyester", "poly", "PES"),
-        "silk": ("silk", "mulberry silk", "silky"),
-        "denim": ("denim", "jean fabric", "denim cloth"),
-    },
-    "hard": {
-        "ceramic": ("ceramic", "stoneware", "cer."),
-        "glass": ("glass", "borosilicate", "clear glass"),
-        "steel": ("steel", "stainless", "inox"),
-        "bamboo": ("bamboo", "bamboo fibre", "bmb"),
-        "plastic": ("plastic", "tritan", "PP"),
-        "brass": ("brass", "brass metal", "brs"),
-    },
-}
-SIZES: dict[str, dict[str, tuple[str, ...]]] = {
-    "wear": {
-        "xs": ("xs", "x-small", "sz xs"),
-        "s": ("s", "small", "sz s"),
-        "m": ("m", "medium", "sz m"),
-        "l": ("l", "large", "sz l"),
-        "xl": ("xl", "x-large", "sz xl"),
-        "xxl": ("xxl", "2xl", "sz xxl"),
-    },
-    "volume": {
-        "250 ml": ("250 ml", "0.25 l", "250ml"),
-        "350 ml": ("350 ml", "0.35 l", "350ml"),
-        "500 ml": ("500 ml", "0.5 l", "500ml"),
-        "750 ml": ("750 ml", "0.75 l", "750ml"),
-        "1000 ml": ("1000 ml", "1 l", "1000ml"),
-    },
-    "length": {
-        "30 cm": ("30 cm", "30cm", "0.3 m"),
-        "40 cm": ("40 cm", "40cm", "0.4 m"),
-        "50 cm": ("50 cm", "50cm", "0.5 m"),
-        "60 cm": ("60 cm", "60cm", "0.6 m"),
-        "70 cm": ("70 cm", "70cm", "0.7 m"),
-    },
-}
-KINDS = {
-    "t-shirt": ("soft", "wear"),
-    "mug": ("hard", "volume"),
-    "backpack": ("soft", "length"),
-    "lamp": ("hard", "length"),
-    "sneaker": ("soft", "wear"),
-    "bottle": ("hard", "volume"),
-    "dress": ("soft", "wear"),
-    "cushion": ("soft", "length"),
-}
-FILLERS = ("new", "best seller", "free shipping", "top quality", "gift idea", "hot sale", "original", "2026 edition",
-           "must have", "limited", "in stock", "premium")  # fmt: skip
-TITLE_SHARES = {"brand": 0.75, "series": 0.65, "material": 0.6, "size": 0.6, "color": 0.1, "cut": 0.06, "pattern": 0.05}
-NO_PICTURE, NO_TITLE, CLOSEUP, UNLABELLED = 0.04, 0.04, 0.08, 0.2
+CHANGES = {"color": 0.24, "pattern": 0.19, "cut": 0.19, "material": 0.19, "size": 0.19}
+"""What tells siblings apart, by share: three of five differences are seen, two are read."""
+TWO_CHANGES = 0.6
+"""Share of the siblings that differ in two details; the others in one."""
+NO_PICTURE, NO_TITLE, CLOSEUP = 0.04, 0.04, 0.08
+UNLABELLED = 0.15
+"""Share of the training products of which two sellers' pairs stand under two product ids."""
+MAX_SIBLINGS = 100
 
 
 @dataclass(frozen=True)
 class Product:
     """One thing sold."""
 
+    id: str
     family: str
     values: Mapping[str, str]
-    """All its attributes, by KEYS."""
+    """All its attributes, by KEYS in their order."""
 
 
 def write_sample_catalogue(
@@ -121,94 +58,123 @@ def write_sample_catalogue(
     in this title, and nothing else), `true_attributes`.
 
     Args:
-        families: families a split; more of one split change nothing in another.
-        num_siblings: products a family, each one or two details from the family's first.
+        families: families a split (DEFAULT_FAMILIES); more of one split change nothing in another, nor in its first.
+        image_size: side of a picture in pixels.
+        num_siblings: products a family: the family's first, and others one or two details away from it.
 
     Returns:
         path of catalogue.jsonl
+
+    Raises:
+        InputError: an unknown split, no family at all, a size out of range.
     """
+    families = DEFAULT_FAMILIES if families is None else families
+    _check(families, image_size, num_siblings)
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     offers: list[Offer] = []
-    for split, number in (families or DEFAULT_FAMILIES).items():
+    for split, number in families.items():
         for index in range(number):
-            stream = int.from_bytes(hashlib.sha256(f"{seed}/{split}/{index}".encode()).digest()[:8], "big")
-            rng = np.random.default_rng(stream)
-            family = f"f-{stream:016x}"[:12]
-            for product in _make_family(family, num_siblings, rng):
-                offers.extend(_make_offers(product, split, folder / "images", image_size, rng))
+            for product in make_family(split, index, num_siblings=num_siblings, seed=seed):
+                offers.extend(_make_offers(product, split, folder, image_size, seed))
     path = folder / "catalogue.jsonl"
     write_catalogue(path, offers)
     return path
 
 
-def _series(rng: np.random.Generator) -> str:
-    return SERIES_STARTS[rng.integers(len(SERIES_STARTS))] + SERIES_ENDS[rng.integers(len(SERIES_ENDS))]
+def make_family(split: str, index: int, *, num_siblings: int = 5, seed: int = 0) -> list[Product]:
+    """The products of one family: the first, and siblings that differ from it in one or two details.
 
-
-def _make_family(family: str, num_siblings: int, rng: np.random.Generator) -> list[Product]:
-    category = str(rng.choice(list(KINDS)))
-    fabric, measure = KINDS[category]
-    choices = {
+    >>> first, second = make_family("test", 0, num_siblings=2)
+    >>> 1 <= sum(first.values[key] != second.values[key] for key in KEYS) <= 2
+    True
+    """
+    rng, family = _stream(seed, split, index), "f-" + _digest(seed, split, index)
+    categories = list(CUTS)
+    category = categories[rng.integers(len(categories))]
+    choices: dict[str, Sequence[str]] = {
         "color": list(COLORS),
-        "pattern": list(PATTERNS),
+        "pattern": PATTERNS,
         "cut": list(CUTS[category]),
-        "material": list(MATERIALS[fabric]),
-        "size": list(SIZES[measure]),
+        "material": MATERIALS[category],
+        "size": list(SIZES[category]),
     }
-    base = {"category": category, "brand": str(rng.choice(BRANDS)).lower(), "series": _series(rng)}
-    base |= {key: str(rng.choice(values)) for key, values in choices.items()}
-    base = {key: base[key] for key in KEYS}
-    siblings = [base]
+    first = {
+        "category": category,
+        "brand": BRANDS[rng.integers(len(BRANDS))],
+        "series": SERIES[rng.integers(len(SERIES))],
+    }
+    first |= {key: values[rng.integers(len(values))] for key, values in choices.items()}
+    siblings = [first]
     while len(siblings) < num_siblings:
-        # three differences of five are seen, two are read
-        changed = rng.choice(list(choices), size=1 + int(rng.random() < 0.4), replace=False, p=[0.28, 0.2, 0.2, 0.16, 0.16])
-        values = dict(base)
-        for key in changed:
-            values[key] = str(rng.choice([value for value in choices[key] if value != base[key]]))
+        number = 1 + int(rng.random() < TWO_CHANGES)
+        changed = rng.choice(len(CHANGES), size=number, replace=False, p=list(CHANGES.values()))
+        values = dict(first)
+        for key in (list(CHANGES)[place] for place in changed):
+            others = [value for value in choices[key] if value != first[key]]
+            values[key] = others[rng.integers(len(others))]
         if values not in siblings:
             siblings.append(values)
-    return [Product(family, values) for values in siblings]
+    return [Product("p-" + _digest(seed, split, index, place), family, values) for place, values in enumerate(siblings)]
 
 
-def _make_offers(product: Product, split: str, folder: Path, side: int, rng: np.random.Generator) -> list[Offer]:
-    def opaque(prefix: str) -> str:
-        return f"{prefix}-{rng.integers(1 << 40):010x}"
+def _check(families: Mapping[str, int], image_size: int, num_siblings: int) -> None:
+    for split, number in families.items():
+        if split not in SPLITS:
+            raise InputError(f"sample: families: unknown split {split!r}; known: {', '.join(SPLITS)}")
+        if number < 0:
+            raise InputError(f"sample: families: {split}: {number} families cannot be drawn; give 0 or more")
+    if not sum(families.values()):
+        raise InputError("sample: families: no split has a family; give at least one")
+    if not 16 <= image_size <= 2048:
+        raise InputError(f"sample: image_size: {image_size} is out of range; give 16 to 2048 pixels")
+    if not 1 <= num_siblings <= MAX_SIBLINGS:
+        raise InputError(f"sample: num_siblings: {num_siblings} is out of range; give 1 to {MAX_SIBLINGS}")
 
-    true_id = opaque("p")
-    if split == "train":
-        # a product whose duplicates two sellers listed apart: each pair is labelled, that they are one is not
-        unlabelled = rng.random() < UNLABELLED
-        product_ids = [true_id] * 3 if not unlabelled else [true_id] * 2 + [opaque("p")] * 2
-    else:
-        product_ids = [true_id] * 2
+
+def _digest(*parts: object, length: int = 12) -> str:
+    """An opaque id: it says nothing of what it names."""
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:length]
+
+
+def _stream(*parts: object) -> np.random.Generator:
+    """Random numbers of one thing's own, whatever else is drawn."""
+    return np.random.default_rng(int(_digest("stream", *parts, length=32), 16))
+
+
+def _make_offers(product: Product, split: str, folder: Path, side: int, seed: int) -> list[Offer]:
+    product_ids = [product.id] * (3 if split == "train" else 2)
+    if split == "train" and _stream(seed, product.id, "unlabelled").random() < UNLABELLED:
+        # two pairs, each labelled; that both are one product is not. A single offer under an id of its own would never
+        # be drawn as a pair, so a false negative of training would be missing
+        product_ids = [product.id] * 2 + ["p-" + _digest(seed, product.id, "again")] * 2
     offers = []
     for place, product_id in enumerate(product_ids):
-        offer_id = opaque("o")
-        title, read = _title(product.values, rng)
-        luck = rng.random()
+        name = _digest(seed, product.id, "offer", place)
+        words, light = _stream(seed, name, "words"), _stream(seed, name, "picture")
+        title, read = make_title(product.values, words)
+        luck = words.random()
         if luck < NO_TITLE:
             title, read = "", set()
         image, seen = "", set()
         if not NO_TITLE <= luck < NO_TITLE + NO_PICTURE:
-            image = f"images/{offer_id}.jpg"
-            seen = _picture(product.values, folder / f"{offer_id}.jpg", side, rng)
-        visible = {key: value for key, value in product.values.items() if key in read | seen}
+            image = f"images/{name}.jpg"
+            seen = _picture(product.values, folder / image, side, light)
         extra: dict[str, Any] = {
             "split": split,
-            "role": "query" if place == 0 else "gallery",
+            "role": "query" if product_id not in product_ids[:place] else "gallery",
             "family_id": product.family,
-            "true_product_id": true_id,
-            "visible_attributes": visible,
+            "true_product_id": product.id,
+            "visible_attributes": {key: product.values[key] for key in KEYS if key in read | seen},
             "true_attributes": dict(product.values),
         }
         offers.append(
             Offer(
-                id=offer_id,
+                id=f"o-{name}",
                 title=title,
                 image=image,
                 category=product.values["category"],
-                attributes={"price": f"{rng.integers(5, 90)}.{rng.integers(10)}0"},
+                attributes={"price": f"{words.integers(5, 90)}.{words.integers(10)}0"} if words.random() < 0.5 else {},
                 product_id=product_id,
                 extra=extra,
             )
@@ -216,64 +182,38 @@ def _make_offers(product: Product, split: str, folder: Path, side: int, rng: np.
     return offers
 
 
-def _title(values: Mapping[str, str], rng: np.random.Generator) -> tuple[str, set[str]]:
-    """A seller's title, and the keys that can be read in it."""
-    category = values["category"]
-    fabric, measure = KINDS[category]
-    spoken: dict[str, str] = {"category": str(rng.choice(NOUNS[category]))}
-    for key, share in TITLE_SHARES.items():
-        if rng.random() >= share:
-            continue
-        value = values[key]
-        if key == "material":
-            value = str(rng.choice(MATERIALS[fabric][value]))
-        elif key == "size":
-            value = str(rng.choice(SIZES[measure][value]))
-        spoken[key] = value
-    words = [spoken[key] for key in rng.permutation(list(spoken))]
-    if "brand" in spoken and rng.random() < 0.6:  # most sellers put the brand first
-        words.remove(spoken["brand"])
-        words.insert(0, spoken["brand"])
-    for filler in rng.choice(FILLERS, size=int(rng.integers(0, 3)), replace=False):
-        words.insert(int(rng.integers(0, len(words) + 1)), str(filler))
-    title = " ".join(words)
-    style = rng.random()
-    if style < 0.3:
-        title = title.title()
-    elif style < 0.4:
-        title = title.upper()
-    if rng.random() < 0.06:  # a letter lost, in the filler or the noun at worst: what is read stays readable
-        words = title.split()
-        longest = max(range(len(words)), key=lambda i: len(words[i]))
-        if len(words[longest]) > 6:
-            cut = int(rng.integers(2, len(words[longest]) - 1))
-            words[longest] = words[longest][:cut] + words[longest][cut + 1 :]
-            title = " ".join(words)
-    return title, set(spoken)
-
-
 def _picture(values: Mapping[str, str], path: Path, side: int, rng: np.random.Generator) -> set[str]:
     """Draw one picture, and say which keys can be seen in it."""
-    closeup = bool(rng.random() < CLOSEUP)
+    shade, tint = rng.uniform(188, 246), rng.normal(0, 7, 3).clip(-14, 9)
     view = View(
-        angle=float(rng.normal(0, 9)),
-        size=float(rng.uniform(0.72, 0.98)),
-        shift=(float(rng.normal(0, 0.03)), float(rng.normal(0, 0.03))),
-        light=float(rng.uniform(0.82, 1.12)),
-        background=tuple(int(c) for c in rng.uniform(185, 250) + rng.normal(0, 9, 3).clip(-18, 5)),  # type: ignore[arg-type]
-        closeup=closeup,
+        angle=_normal(rng, 8, 18),
+        size=float(rng.uniform(0.7, 0.92)),
+        shift=(_normal(rng, 0.025, 0.05), _normal(rng, 0.025, 0.05)),
+        stretch=(float(rng.uniform(0.9, 1)), float(rng.uniform(0.94, 1))),
+        light=float(rng.uniform(0.84, 1.1)),
+        background=(int(shade + tint[0]), int(shade + tint[1]), int(shade + tint[2])),
+        closeup=bool(rng.random() < CLOSEUP),
         mirrored=bool(rng.random() < 0.5),
     )
-    picture = draw_product(
-        values["category"], values["cut"], values["color"], values["pattern"], view, rng, side
-    )
-    picture.save(path, quality=88)
-    return {"color", "pattern"} if closeup else {"category", "color", "pattern", "cut"}
+    picture = draw_product(values["category"], values["cut"], values["color"], values["pattern"], view, rng, side)
+    temporary = path.with_name(path.name + ".tmp")
+    picture.save(temporary, format="JPEG", quality=88)
+    os.replace(temporary, path)
+    return {"color", "pattern"} if view.closeup else {"category", *PICTURE_KEYS}
+
+
+def _normal(rng: np.random.Generator, spread: float, bound: float) -> float:
+    return min(max(float(rng.normal(0, spread)), -bound), bound)
 
 
 def describe_sample(offers: Iterable[Offer]) -> dict[str, Any]:
-    """What a sample holds: counts a split, the share of offers that show each key, and how many queries a perfect
-    reader of text, of pictures and of both could tell from every gallery offer but its own product's."""
+    """What a sample holds, split by split.
+
+    Returns:
+        {split: {"offers", "products", "families", "visible": {key: share of the offers that show it},
+        "identified_by_text", "identified_by_picture", "identified_by_both" (reader_ceiling),
+        "reader_recall" (reader_recall)}}
+    """
     by_split: dict[str, list[Offer]] = defaultdict(list)
     for offer in offers:
         by_split[str(offer.extra["split"])].append(offer)
@@ -281,36 +221,53 @@ def describe_sample(offers: Iterable[Offer]) -> dict[str, Any]:
 
 
 def _describe(offers: list[Offer]) -> dict[str, Any]:
-    gallery = [o for o in offers if o.extra["role"] == "gallery"]
-    queries = [o for o in offers if o.extra["role"] == "query"]
-    values = {key: sorted({str(o.extra["true_attributes"][key]) for o in offers}) for key in KEYS}
-    codes = np.array([[_code(o, key, values) for key in KEYS] for o in gallery])
-
-    def identified(keys: tuple[str, ...]) -> float:
-        columns = [KEYS.index(key) for key in keys]
-        hits = 0
-        for query in queries[:500]:
-            own = np.array([_code(query, key, values) for key in KEYS])
-            clash = (codes != own) & (codes >= 0) & (own >= 0)
-            fits = ~clash[:, columns].any(axis=1)
-            products = {gallery[row].extra["true_product_id"] for row in np.flatnonzero(fits)}
-            hits += products == {query.extra["true_product_id"]}
-        return round(hits / max(min(len(queries), 500), 1), 3)
-
     return {
         "offers": len(offers),
         "products": len({o.extra["true_product_id"] for o in offers}),
         "families": len({o.extra["family_id"] for o in offers}),
         "visible": {
-            key: round(sum(key in o.extra["visible_attributes"] for o in offers) / max(len(offers), 1), 3)
-            for key in KEYS
+            key: round(sum(key in o.extra["visible_attributes"] for o in offers) / len(offers), 3) for key in KEYS
         },
-        "identified_by_text": identified(("category", *TEXT_KEYS)),
-        "identified_by_picture": identified(("category", *PICTURE_KEYS)),
-        "identified_by_both": identified(KEYS),
+        "identified_by_text": round(reader_ceiling(offers, ("category", *TEXT_KEYS)), 3),
+        "identified_by_picture": round(reader_ceiling(offers, ("category", *PICTURE_KEYS)), 3),
+        "identified_by_both": round(reader_ceiling(offers), 3),
+        "reader_recall": round(reader_recall(offers), 3),
     }
 
 
-def _code(offer: Offer, key: str, values: dict[str, list[str]]) -> int:
-    visible = offer.extra["visible_attributes"]
-    return values[key].index(visible[key]) if key in visible else -1
+def reader_ceiling(offers: Sequence[Offer], keys: Sequence[str] = KEYS) -> float:
+    """Share of the queries that a perfect reader of `keys` can tell for certain: of all gallery offers, only those of
+    the query's own product contradict none of its visible attributes."""
+    return _read(offers, keys)[0]
+
+
+def reader_recall(offers: Sequence[Offer], keys: Sequence[str] = KEYS) -> float:
+    """R@1 of a perfect reader of `keys` who ranks the gallery offers without contradiction by the number of visible
+    attributes that agree, and draws among equals."""
+    return _read(offers, keys)[1]
+
+
+def _read(offers: Sequence[Offer], keys: Sequence[str]) -> tuple[float, float]:
+    gallery = [offer for offer in offers if offer.extra["role"] == "gallery"]
+    queries = [offer for offer in offers if offer.extra["role"] == "query"]
+    if not queries or not gallery:
+        return 0.0, 0.0
+    codes: dict[str, int] = {}
+
+    def coded(offer: Offer) -> list[int]:
+        visible = offer.extra["visible_attributes"]
+        return [codes.setdefault(visible[key], len(codes)) if key in visible else -1 for key in keys]
+
+    products = np.array([offer.extra["true_product_id"] for offer in gallery])
+    rows = np.array([coded(offer) for offer in gallery])  # (N, K)
+    certain, expected = 0.0, 0.0
+    for query in queries:
+        own = np.array(coded(query))
+        both = (rows >= 0) & (own >= 0)
+        fits = np.flatnonzero(~(both & (rows != own)).any(axis=1))
+        right = products[fits] == query.extra["true_product_id"]
+        agreeing = both[fits].sum(axis=1)
+        best = agreeing == agreeing.max()  # never empty: the own product's offers contradict nothing
+        certain += bool(right.all())
+        expected += right[best].mean()
+    return certain / len(queries), float(expected) / len(queries)

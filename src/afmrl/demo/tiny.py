@@ -44,6 +44,7 @@ def build_tiny_model(
     vision_layers: int = 2,
     min_image_side: int = 56,
     max_image_side: int = 84,
+    initializer_range: float = 0.06,
 ) -> Path:
     """Write an ordinary Hugging Face folder: tokenizer trained on `texts`, image processor, random weights.
 
@@ -54,6 +55,8 @@ def build_tiny_model(
         texts: what the tokenizer learns its words from; at most `vocab_size` tokens are kept, because an
             untrained model samples ids that no token has where the embedding table is larger.
         seed: of the weights.
+        initializer_range: std of the weights; the library's 0.02 is meant for models ten times as wide, and at this
+            width lets the picture's signal vanish at the start.
     """
     import torch
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
@@ -77,8 +80,10 @@ def build_tiny_model(
             "eos_token_id": ids["end"],
             "pad_token_id": ids["pad"],
             "tie_word_embeddings": True,
+            "initializer_range": initializer_range,
         },
         vision_config={
+            "initializer_range": initializer_range,
             "depth": vision_layers,
             "embed_dim": vision_size,
             "hidden_size": hidden_size,

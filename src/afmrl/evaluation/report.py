@@ -20,6 +20,7 @@ from afmrl.offers import Offer
 
 MAX_CARDS = 60
 """Queries that a page shows; of more, a sample is drawn and the page says so."""
+NO_ATTRIBUTES = KeyAttributes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class OfferView:
     id: str
     title: str = ""
     image_path: str = ""
-    attributes: KeyAttributes = KeyAttributes()
+    attributes: KeyAttributes = NO_ATTRIBUTES
     """Generated key attributes."""
     visible: KeyAttributes | None = None
     """Labels: what can be seen or read of this offer; None where nobody knows."""
@@ -39,7 +40,7 @@ class OfferView:
         cls, offer: Offer, attributes: KeyAttributes | None = None, visible: KeyAttributes | None = None
     ) -> OfferView:
         """The view of a catalogue's offer."""
-        return cls(offer.id, offer.title, offer.image, attributes or KeyAttributes(), visible)
+        return cls(offer.id, offer.title, offer.image, attributes or NO_ATTRIBUTES, visible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +106,8 @@ class CardSample:
             return f"All {total:,} queries are shown."
         right = sum(card.correct for card in self.cards)
         return (
-            f"A sample of {len(self.cards):,} of {total:,} queries: {right:,} of the {self.total_right:,} answered right "
-            f"and {len(self.cards) - right:,} of the {self.total_wrong:,} answered wrong, drawn with seed {self.seed}. "
+            f"A sample of {len(self.cards):,} of {total:,} queries: {right:,} of the {self.total_right:,} answered right and "
+            f"{len(self.cards) - right:,} of the {self.total_wrong:,} answered wrong, drawn with seed {self.seed}. "
             "The two halves say nothing about how often the search is right; the table does."
         )
 
@@ -134,7 +135,7 @@ class ReportData:
     main_row: str = ""
     """Name of the ladder's row that is the result; the last rung by default."""
     compare_row: str = ""
-    """Name of the row it is compared with; the first rung by default."""
+    """Name of the row it is compared with; the rung before by default."""
     ceiling: Sequence[LadderRow] = ()
     """What there was to win: without attributes, the generator's, the perfect reader's; on the query, on both sides."""
     ceiling_note: str = ""

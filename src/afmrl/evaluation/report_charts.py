@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from html import escape
 
 from afmrl.evaluation.report import Curve, LadderRow
-from afmrl.evaluation.tables import format_number
 
 Points = Sequence[tuple[float, float]]
 MAX_POINTS = 300  # of a line; more are averaged
@@ -39,17 +38,17 @@ def whisker(interval: Sequence[float], ends: tuple[float, float], kind: str = "r
     """A dot at the mean on a line from low to high; hollow for a ceiling, a square for a floor. Hidden from readers
     of the text: the numbers stand beside it.
     """
-    mean, low, high = (min(max((value - ends[0]) / (ends[1] - ends[0]), 0), 1) * 100 + 5 for value in interval)
+    mean, low, high = (min(max((value - ends[0]) / (ends[1] - ends[0]), 0), 1) * 100 + 4 for value in interval)
     if not all(map(math.isfinite, (mean, low, high))):
         return ""
     mark = (
-        f'<rect class="dot" x="{mean - 3.5:.1f}" y="4.5" width="7" height="7"/>'
+        f'<rect class="dot" x="{mean - 3:.1f}" y="5" width="6" height="6"/>'
         if kind == "floor"
-        else f'<circle class="dot" cx="{mean:.1f}" cy="8" r="4"/>'
+        else f'<circle class="dot" cx="{mean:.1f}" cy="8" r="3.5"/>'
     )
     return (
-        f'<svg class="whisker {kind}" viewBox="0 0 110 16" aria-hidden="true"><path class="track" d="M5 8H105"/>'
-        f'<path class="range" d="M{low:.1f} 8H{high:.1f}M{low:.1f} 5V11M{high:.1f} 5V11"/>{mark}</svg>'
+        f'<svg class="whisker {kind}" viewBox="0 0 108 16" aria-hidden="true"><path class="track" d="M4 8H104"/>'
+        f'<path class="range" d="M{low:.1f} 8H{high:.1f}M{low:.1f} 4V12M{high:.1f} 4V12"/>{mark}</svg>'
     )
 
 
@@ -72,15 +71,14 @@ def thin_out(points: Points, num: int = MAX_POINTS) -> list[tuple[float, float]]
 
 
 def running_mean(points: Points, width: int) -> list[tuple[float, float]]:
-    """The mean over `width` points around each (fewer at the ends, the same number on both sides).
+    """The mean over `width` points around each; at the ends over those that are there.
 
     >>> running_mean([(0, 0.0), (1, 3.0), (2, 6.0), (3, 0.0)], 3)
-    [(0, 0.0), (1, 3.0), (2, 3.0), (3, 0.0)]
+    [(0, 1.5), (1, 3.0), (2, 3.0), (3, 3.0)]
     """
     result = []
     for row, (x, _) in enumerate(points):
-        reach = min(width // 2, row, len(points) - 1 - row)
-        part = [y for _, y in points[row - reach : row + reach + 1]]
+        part = [y for _, y in points[max(row - width // 2, 0) : row + width // 2 + 1]]
         result.append((x, sum(part) / len(part)))
     return result
 
@@ -93,11 +91,15 @@ def ticks(low: float, high: float, num: int = 4) -> list[float]:
     >>> ticks(0.55, 0.8)
     [0.6, 0.7, 0.8]
     """
-    rough = (high - low) / max(num, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = _round_step(low, high, num)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(number * step, 12) + 0.0 for number in range(first, last + 1)]
+
+
+def _round_step(low: float, high: float, num: int = 4) -> float:
+    rough = (high - low) / max(num, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
 
 
 def _number(value: float) -> str:
@@ -113,14 +115,17 @@ def _path(points: Points, x_ends: tuple[float, float], y_ends: tuple[float, floa
     )
 
 
-def _ends(values: Sequence[float], *, to_zero: bool) -> tuple[float, float]:
+def _ends(values: Sequence[float], *, rounded: bool) -> tuple[float, float]:
     low, high = min(values), max(values)
-    if to_zero and 0 < low < 0.4 * high:
+    if 0 < low < 0.4 * high:
         low = 0.0
     if high == low:
         pad = abs(high) * 0.1 or 1.0
-        return low - pad, high + pad
-    return low, high
+        low, high = low - pad, high + pad
+    if not rounded:
+        return low, high
+    step = _round_step(low, high)
+    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
 
 
 def line_chart(curve: Curve, number: int) -> str:
@@ -133,9 +138,9 @@ def line_chart(curve: Curve, number: int) -> str:
     series = {name: points for name, points in series.items() if points}
     if not series:
         return ""
-    x_ends = _ends([x for points in series.values() for x, _ in points], to_zero=True)
-    y_ends = _ends([y for points in series.values() for _, y in points], to_zero=True)
-    parts, legend, summary, smoothed = [], [], [], False
+    x_ends = _ends([x for points in series.values() for x, _ in points], rounded=False)
+    y_ends = _ends([y for points in series.values() for _, y in points], rounded=True)
+    parts, legend, summary = [], [], []
     for tick in ticks(*y_ends):
         y = float(_path([(x_ends[0], tick)], x_ends, y_ends).split()[1])
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
@@ -150,24 +155,24 @@ def line_chart(curve: Curve, number: int) -> str:
         style = f"s{row % NUM_STYLES}"
         line = points
         if len(points) >= SMOOTH_FROM:
-            smoothed = True
             line = running_mean(points, max(5, len(points) // 12))
             parts.append(f'<path class="line raw {style}" d="{_path(points, x_ends, y_ends)}"/>')
         if len(points) == 1:
             x, y = (float(part) for part in _path(points, x_ends, y_ends)[1:].split())
             parts.append(f'<circle class="point {style}" cx="{x}" cy="{y}" r="3.5"/>')
         parts.append(f'<path class="line {style}" d="{_path(line, x_ends, y_ends)}"/>')
-        change = f"{_number(line[0][1])} → {_number(line[-1][1])}" if len(line) > 1 else _number(line[0][1])
+        ends = [f"{y:,.0f}" if abs(y) >= 1000 else f"{y:.3g}" for _, y in (line[0], line[-1])]
+        change = " → ".join(ends if len(line) > 1 else ends[:1])
         swatch = f'<svg viewBox="0 0 24 8" aria-hidden="true"><path class="line {style}" d="M1 4H23"/></svg>'
         legend.append(f"<li>{swatch}{escape(name)} <b>{change}</b></li>")
         summary.append(f"{name}: {change.replace('→', 'to')}")
     description = f"{curve.y_label} over {curve.x_label}. " + "; ".join(summary)
-    note = "<small>Pale: every point. Line: running mean.</small>" if smoothed else ""
     return (
-        f'<figure class="chart"><figcaption><h3>{escape(curve.title)}</h3><ul class="legend">{"".join(legend)}</ul>'
-        f'</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="c{number}t c{number}d">'
+        f'<figure class="chart"><figcaption><h3>{escape(curve.title)}</h3><p class="ylabel">'
+        f'{escape(curve.y_label)}</p><ul class="legend">{"".join(legend)}</ul></figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="c{number}t c{number}d">'
         f'<title id="c{number}t">{escape(curve.title)}</title><desc id="c{number}d">{escape(description)}</desc>'
-        f'{"".join(parts)}</svg><p class="ylabel">Vertical: {escape(curve.y_label)}. {note}</p></figure>'
+        f"{''.join(parts)}</svg></figure>"
     )
 
 
@@ -178,9 +183,3 @@ def share_bar(share: float) -> str:
         f'<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="8"/><rect class="dot" width="{width:.1f}" height="8"/></svg>'
     )
-
-
-def interval_text(interval: Sequence[float]) -> str:
-    """`0.548–0.603`, or nothing where the ends are no numbers."""
-    _, low, high = interval
-    return f"{format_number(low)}–{format_number(high)}" if math.isfinite(low) and math.isfinite(high) else ""

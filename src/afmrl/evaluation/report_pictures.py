@@ -62,4 +62,5 @@ class PictureStore:
 
     def definitions(self) -> str:
         """An SVG without extent that holds every picture."""
-        return f'<svg class="pictures" width="0" height="0" aria-hidden="true"><defs>{"".join(self._definitions)}</defs></svg>'
+        defined = "".join(self._definitions)
+        return f'<svg class="pictures" width="0" height="0" aria-hidden="true"><defs>{defined}</defs></svg>'

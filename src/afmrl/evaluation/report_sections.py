@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
 
 from afmrl.attributes import KeyAttributes, compare
 from afmrl.evaluation.report import CardSample, HitView, LadderRow, OfferView, QueryCard, ReportData
-from afmrl.evaluation.report_charts import domain, interval_text, line_chart, share_bar, whisker
+from afmrl.evaluation.report_charts import domain, line_chart, share_bar, whisker
 from afmrl.evaluation.report_pictures import PictureStore
-from afmrl.evaluation.tables import format_number, metric_label, ordered_metrics
+from afmrl.evaluation.tables import interval_text, metric_label, ordered_metrics, percent
 
 MAX_TITLE, MAX_VALUE, MAX_TEXT = 160, 60, 2_000  # characters shown
 MAX_NOTES, MAX_FACTS, MAX_PAIRS = 60, 200, 16  # entries shown
 FOOTER = "Made by afmrl. This page loads nothing: no scripts, fonts or pictures from elsewhere."
+_UNSHOWN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 LEGEND = (
     '<p class="key"><span class="ne">≠ differs from the query</span> <span class="one">+ only here</span> '
     '<span class="one">− the query has it, this one does not</span> <span class="eq">= agrees</span></p>'
@@ -25,12 +27,12 @@ LEGEND = (
 
 
 def text(value: object, limit: int = MAX_TEXT) -> str:
-    """Escaped for HTML, control characters dropped, cut at `limit` characters.
+    """Escaped for HTML; control characters, bidi overrides and lone surrogates dropped; cut at `limit` characters.
 
     >>> text("<b>&\\x00")
     '&lt;b&gt;&amp;'
     """
-    shown = " ".join("".join(c for c in str(value)[: 4 * limit] if c.isprintable() or c.isspace()).split())
+    shown = " ".join(_UNSHOWN.sub("", str(value)[: 4 * limit]).split())
     return escape(shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…")
 
 
@@ -69,6 +71,10 @@ def render_page(data: ReportData, sample: CardSample) -> str:
     )
 
 
+def _metric(name: str) -> str:
+    return text(metric_label(name), MAX_VALUE)
+
+
 def _asset(name: str) -> str:
     return (resources.files("afmrl.evaluation") / "report_assets" / name).read_text(encoding="utf-8")
 
@@ -80,7 +86,8 @@ def main_and_compared(data: ReportData) -> tuple[LadderRow | None, LadderRow | N
         return None, None
     by_name = {row.name: row for row in data.ladder}
     main = by_name.get(data.main_row, rungs[-1])
-    compared = by_name.get(data.compare_row, rungs[0])
+    before = rungs[rungs.index(main) - 1] if main in rungs[1:] else None
+    compared = by_name.get(data.compare_row, before)
     return main, compared if compared is not main else None
 
 
@@ -94,15 +101,15 @@ def _headline(data: ReportData) -> str:
     metric = metrics[0]
     ours = main.metrics[metric]
     sentence = (
-        f'<strong>{metric_label(metric)} {format_number(ours[0])}</strong> <span class="range">(95 % interval '
-        f"{interval_text(ours)})</span> with {text(main.name, MAX_TITLE)}"
+        f'<strong>{_metric(metric)} {percent(ours[0])} %</strong> <span class="range">95 % interval '
+        f"{interval_text(ours)}</span> with {text(main.name, MAX_TITLE)}"
     )
     if compared is None or metric not in compared.metrics:
         return sentence + "."
     theirs = compared.metrics[metric]
     apart = ours[1] > theirs[2] or theirs[1] > ours[2]
     return (
-        f'{sentence}, against {format_number(theirs[0])} <span class="range">({interval_text(theirs)})</span> for '
+        f'{sentence}, against {percent(theirs[0])} % <span class="range">{interval_text(theirs)}</span> for '
         f"{text(compared.name, MAX_TITLE)}. "
         + (
             "The intervals do not overlap."
@@ -116,21 +123,24 @@ def _ladder_table(rows: Sequence[LadderRow], caption: str, main: LadderRow | Non
     metrics = ordered_metrics([row.metrics for row in rows])
     ends = {metric: domain(rows, metric) for metric in metrics}
     head = "".join(
-        f'<th scope="col" role="columnheader">{text(metric_label(metric))}'
-        f'<span class="ends" aria-hidden="true"><span>{ends[metric][0]:g}</span><span>{ends[metric][1]:g}</span></span></th>'
-        for metric in metrics
+        f'<th scope="col" role="columnheader">{_metric(metric)}<span class="ends" aria-hidden="true">'
+        f"<span>{100 * low:g}</span><span>{100 * high:g}</span></span></th>"
+        for metric, (low, high) in ends.items()
     )
+    # on a phone the table's head is not to be seen, and with it the ends of the scales
+    scales = ", ".join(f"{_metric(m)} {100 * ends[m][0]:g} to {100 * ends[m][1]:g}" for m in metrics)
+    caption += f'<span class="narrow" aria-hidden="true">. Scales: {scales}</span>'
     body = []
     for row in rows:
         cells = []
         for metric in metrics:
-            label = text(metric_label(metric))
+            label = _metric(metric)
             if metric not in row.metrics:
                 cells.append(f'<td role="cell" data-label="{label}">–</td>')
                 continue
             interval = row.metrics[metric]
             cells.append(
-                f'<td role="cell" data-label="{label}"><span class="mean">{format_number(interval[0])}</span> '
+                f'<td role="cell" data-label="{label}"><span class="mean">{percent(interval[0])}</span> '
                 f'<span class="range">{interval_text(interval)}</span>{whisker(interval, ends[metric], row.kind)}</td>'
             )
         tag = "" if row.kind == "rung" else f' <span class="tag">{row.kind}</span>'
@@ -154,7 +164,7 @@ def _ladder_section(data: ReportData) -> str:
     marks = ["<b>●</b> a rung"] * bool(kinds - {"rung"})
     marks += ["<b>○</b> a ceiling (told what a perfect reader would know)"] * ("ceiling" in kinds)
     marks += ["<b>■</b> a floor (no learning)"] * ("floor" in kinds)
-    caption = "Mean and 95 % interval; every column has its own scale, named at its head. " + ", ".join(marks)
+    caption = f"Percent, with 95 % interval. {', '.join(marks)}"
     return "<h2>Results, rung by rung</h2>" + _ladder_table(data.ladder, caption, main)
 
 
@@ -169,13 +179,16 @@ def _ceiling_section(data: ReportData) -> str:
         if best is not first:
             gap = best.metrics[metric][0] - first.metrics[metric][0]
             sentence = (
-                f"<p>From {metric_label(metric)} {format_number(first.metrics[metric][0])} ({text(first.name)}) to "
-                f"{format_number(best.metrics[metric][0])} ({text(best.name)}): <b>{gap:.3f}</b> was there to be won.</p>"
+                f"<p>From {_metric(metric)} {percent(first.metrics[metric][0])} % ({text(first.name)}) to "
+                f"{percent(best.metrics[metric][0])} % ({text(best.name)}): <b>{100 * gap:.1f} points</b> were there to be "
+                "won.</p>"
             )
         else:
             sentence = f"<p>Attributes had nothing to win here: no row beats “{text(first.name)}”.</p>"
     note = f"<p>{text(data.ceiling_note)}</p>" if data.ceiling_note else ""
-    return f"<h2>What there was to win</h2>{sentence}{note}" + _ladder_table(data.ceiling, "Mean and 95 % interval")
+    return f"<h2>What there was to win</h2>{sentence}{note}" + _ladder_table(
+        data.ceiling, "Percent, with 95 % interval"
+    )
 
 
 def _accuracy_section(data: ReportData) -> str:
@@ -188,26 +201,30 @@ def _accuracy_section(data: ReportData) -> str:
     body = []
     for key in keys:
         cells = "".join(
-            f"<td>{format_number(value)}{share_bar(value)}</td>"
+            f"<td>{percent(value)}{share_bar(value)}</td>"
             for of_generator in accuracy.values()
             for value in (of_generator.get(key, {}).get(part, math.nan) for part in ("precision", "recall"))
         )
         labelled = max(of_generator.get(key, {}).get("labelled", 0) for of_generator in accuracy.values())
         body.append(f'<tr><th scope="row">{text(key)}</th><td>{labelled:,.0f}</td>{cells}</tr>')
     return (
-        "<h2>How right the generated attributes are</h2><p>Precision: of the values written, the share that the label "
-        "confirms; a value for what cannot be seen or read counts as wrong. Recall: of the labelled values, the share "
+        "<h2>How right the generated attributes are</h2><p>In percent. Precision: of the values written, the share that "
+        "the label confirms; a value for what cannot be seen or read counts as wrong. Recall: of the labelled values, the share "
         "that was written. Retrieval that rises while these fall is a private code between generator and embedder.</p>"
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Accuracy of attributes"><table class="plain accuracy">'
-        f'<thead><tr><th scope="col" rowspan="2">Key</th><th scope="col" rowspan="2">Labelled</th>{over}</tr><tr>{under}'
-        f"</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Accuracy of attributes">'
+        '<table class="plain accuracy"><thead><tr><th scope="col" rowspan="2">Key</th>'
+        f'<th scope="col" rowspan="2">Labelled</th>{over}</tr><tr>{under}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
 def _training_section(data: ReportData) -> str:
     charts = [line_chart(curve, number) for number, curve in enumerate(data.curves)]
     charts = [chart for chart in charts if chart]
-    return f'<h2>Training</h2><div class="charts">{"".join(charts)}</div>' if charts else ""
+    if not charts:
+        return ""
+    how = "Numbers: first → last. Long curves: every point pale, their running mean strong."
+    return f'<h2>Training</h2><p class="quiet">{how}</p><div class="charts">{"".join(charts)}</div>'
 
 
 def _picture(offer: OfferView, pictures: PictureStore) -> str:
@@ -230,12 +247,14 @@ def _title(offer: OfferView) -> str:
     return f'<p class="title untitled">no title (id {text(offer.id, MAX_VALUE)})</p>'
 
 
+def _key(key: str) -> str:
+    return text(key, MAX_VALUE).replace("_", "_<wbr>")
+
+
 def _pair(css: str, sign: str, spoken: str, key: str, value: str, remark: str = "") -> str:
     shown = f' <span class="remark">{remark}</span>' if remark else ""
-    return (
-        f'<li class="{css}"><span class="sign" aria-hidden="true">{sign}</span><span class="vh">{spoken}: </span>'
-        f'<span class="k">{text(key, MAX_VALUE)}</span> <span class="v" dir="auto">{text(value, MAX_VALUE)}</span>{shown}</li>'
-    )
+    mark = f'<span class="sign" aria-hidden="true">{sign}</span><span class="vh">{spoken}: </span>' if sign else ""
+    return f'<li class="{css}">{mark}<span class="k">{_key(key)}</span> <span class="v" dir="auto">{text(value, MAX_VALUE)}</span>{shown}</li>'
 
 
 def _attribute_list(pairs: Sequence[str]) -> str:
@@ -247,7 +266,7 @@ def query_attributes(offer: OfferView) -> str:
     """The attributes written for a query, each held against its label where there is one."""
     written = offer.attributes.as_dict()
     if offer.visible is None:
-        pairs = [_pair("plain", "", "written", key, value) for key, value in written.items()]
+        pairs = [_pair("bare", "", "", key, value) for key, value in written.items()]
         return _attribute_list(pairs) if pairs else '<p class="remark">no attributes written</p>'
     labels = offer.visible.as_dict()
     pairs = []
@@ -258,7 +277,9 @@ def query_attributes(offer: OfferView) -> str:
             pairs.append(_pair("ok", "✓", "right", key, value))
         else:
             pairs.append(_pair("ne", "✗", "wrong", key, value, f"label: {text(labels[key], MAX_VALUE)}"))
-    missed = [_pair("one", "−", "not written", key, value, "missed") for key, value in labels.items() if key not in written]
+    missed = [
+        _pair("one", "−", "not written", key, value, "missed") for key, value in labels.items() if key not in written
+    ]
     if not pairs:
         pairs = ['<li class="eq">no attributes written</li>']
     return _attribute_list(pairs + missed)
@@ -266,13 +287,21 @@ def query_attributes(offer: OfferView) -> str:
 
 def hit_attributes(query: KeyAttributes, hit: KeyAttributes) -> str:
     """A hit's attributes beside the query's: what differs first, what agrees last and muted."""
+    if not query:
+        return _attribute_list([_pair("bare", "", "", key, value) for key, value in hit]) if hit else ""
     ours, theirs, found = query.as_dict(), hit.as_dict(), compare(query, hit)
     pairs = [
         _pair("ne", "≠", "differs", key, theirs[key], f"query: {text(ours[key], MAX_VALUE)}") for key in found.differ
     ]
     pairs += [_pair("one", "+", "only here", key, theirs[key]) for key in found.only_right]
     pairs += [_pair("one", "−", "only the query has", key, ours[key]) for key in found.only_left]
-    pairs += [_pair("eq", "=", "agrees", key, theirs[key]) for key in found.agree]
+    if found.agree:  # on one line: what agrees is the least of interest
+        agreeing = " · ".join(f"{_key(key)} {text(theirs[key], MAX_VALUE)}" for key in found.agree[:MAX_PAIRS])
+        pairs = pairs[: MAX_PAIRS - 1]
+        pairs.append(
+            '<li class="eq"><span class="sign" aria-hidden="true">=</span><span class="vh">agrees: </span>'
+            f"{agreeing}</li>"
+        )
     return _attribute_list(pairs) if pairs else '<p class="remark">no attributes</p>'
 
 
@@ -280,7 +309,7 @@ def _hit(hit: HitView, rank: str, query: OfferView, pictures: PictureStore, css:
     label = '<span class="label">✓ match</span>' if hit.correct else ""
     return (
         f'<li class="hit{" match" if hit.correct else ""}{css}">{_picture(hit.offer, pictures)}<div>'
-        f'<p class="rank"><b>{rank}</b> <span class="score">{format_number(hit.score)}</span> {label}</p>'
+        f'<p class="rank"><b>{rank}</b> <span class="score">{hit.score:.3f}</span> {label}</p>'
         f"{_title(hit.offer)}{hit_attributes(query.attributes, hit.offer.attributes)}</div></li>"
     )
 
@@ -298,8 +327,8 @@ def _card(card: QueryCard, number: int, pictures: PictureStore) -> str:
         hits += _hit(card.match, rank, card.query, pictures, " beyond")
     return (
         f'<article class="card {"right" if card.correct else "wrong"}" aria-labelledby="q{number}">'
-        f'<div class="query">{_picture(card.query, pictures)}<div><h3 id="q{number}">Query {text(card.query.id, MAX_VALUE)}</h3>'
-        f'<p class="verdict">{verdict}</p>{_title(card.query)}{query_attributes(card.query)}</div></div>'
+        f'<div class="query">{_picture(card.query, pictures)}<div>'
+        f'<h3 id="q{number}">Query {text(card.query.id, MAX_VALUE)}</h3><p class="verdict">{verdict}</p>{_title(card.query)}{query_attributes(card.query)}</div></div>'
         f'<ol class="hits">{hits or "<li>no hits</li>"}</ol></article>'
     )
 
@@ -312,14 +341,13 @@ def _query_section(sample: CardSample, pictures: PictureStore) -> str:
     # radio buttons before the cards: the filter is plain CSS and works with scripts switched off
     radios = "".join(
         f'<input type="radio" name="show" id="show-{name}"{" checked" if name == "all" else ""}>'
-        f'<label for="show-{name}">{name.capitalize()} <span>{count}</span></label>'
+        f'<label for="show-{name}"><span class="vh">Show </span>{name.capitalize()} <span>{count}</span></label>'
         for name, count in counts.items()
     )
     cards = "".join(_card(card, number, pictures) for number, card in enumerate(sample.cards))
     return (
         f"<h2>Queries and what was found</h2><p>{sample.statement}</p>{LEGEND}"
-        f'<fieldset class="filter"><legend class="vh">Which answers to show</legend>{radios}'
-        f'<div class="cards">{cards}</div></fieldset>'
+        f'<div class="filter">{radios}<div class="cards">{cards}</div></div>'
     )
 
 
@@ -329,12 +357,12 @@ def _family_section(data: ReportData, pictures: PictureStore) -> str:
     rows = "".join(
         f'<tr><th scope="row">{text(family.name, MAX_VALUE)}</th><td>{family.num_right:,} of {family.num_queries:,}'
         f"{share_bar(family.num_right / max(family.num_queries, 1))}</td>"
-        f'<td class="strip">{"".join(_picture(offer, pictures) for offer in family.offers)}</td></tr>'
+        f'<td><div class="strip">{"".join(_picture(offer, pictures) for offer in family.offers)}</div></td></tr>'
         for family in data.families
     )
     return (
-        '<h2>Hardest families</h2><p>Siblings that were taken for one another most often.</p><table class="plain families">'
-        '<thead><tr><th scope="col">Family</th><th scope="col">Right at rank 1</th><th scope="col">Some of its siblings'
+        "<h2>Hardest families</h2><p>Siblings that were taken for one another most often.</p>"
+        '<table class="plain families"><thead><tr><th scope="col">Family</th><th scope="col">Right at rank 1</th><th scope="col">Some of its siblings'
         f"</th></tr></thead><tbody>{rows}</tbody></table>"
     )
 
@@ -355,9 +383,9 @@ def _notes_section(data: ReportData, pictures: PictureStore) -> str:
     if len(notes) > MAX_NOTES:
         shown.append(f"… and {len(notes) - MAX_NOTES:,} more.")
     if pictures.num_unreadable:
-        shown.append(f"{pictures.num_unreadable:,} pictures could not be opened and are not shown.")
+        shown.append(f"Pictures that could not be opened and are not shown: {pictures.num_unreadable:,}.")
     if pictures.num_left_out:
-        shown.append(f"{pictures.num_left_out:,} pictures are not shown, to keep this page small.")
+        shown.append(f"Pictures that are not shown, to keep this page small: {pictures.num_left_out:,}.")
     return f"<h2>Read with care</h2><ul>{''.join(f'<li>{note}</li>' for note in shown)}</ul>" if shown else ""
 
 

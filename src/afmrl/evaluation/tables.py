@@ -1,35 +1,119 @@
-"""Tables for the terminal."""
+"""The ladder of a run as a table for the terminal, with 95 % intervals; metrics' names and numbers for people."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-METRIC_NAMES = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "mrr": "MRR"}
-
-
-def print_ladder(title: str, rows: Sequence[tuple[str, Mapping[str, Sequence[float]]]]) -> None:
-    """Print one line a row: its name and, for each metric, mean and 95 % interval (in percent).
-
-    Args:
-        rows: (name, {metric: (mean, low, high)}).
-    """
+if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", caption="mean [95 % interval], in percent", caption_justify="left")
-    table.add_column("")
-    metrics = [metric for metric in METRIC_NAMES if any(metric in row for _, row in rows)]
-    for metric in metrics:
-        table.add_column(METRIC_NAMES[metric], justify="right", no_wrap=True)
-    for name, row in rows:
-        table.add_row(name, *(cell(row[metric]) if metric in row else "" for metric in metrics))
-    Console().print(table)
+Metrics = Mapping[str, Sequence[float]]
+"""Metric name -> (mean, low, high), shares of 1."""
+METRIC_NAMES = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "mrr": "MRR"}
+"""The four that a ladder opens with, in this order."""
+ONE_LINE_WIDTH = 120  # of the terminal, from which an interval stands beside its mean and not below it
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name as the field's tables write it.
+
+    >>> metric_label("recall@10"), metric_label("mrr"), metric_label("ndcg@10")
+    ('R@10', 'MRR', 'NDCG@10')
+    """
+    name, at, k = metric.partition("@")
+    short = "R" if name == "recall" else name.upper() if name in ("mrr", "map", "ndcg", "ap") else name
+    return f"{short}{at}{k}"
+
+
+def ordered_metrics(rows: Sequence[Metrics]) -> tuple[str, ...]:
+    """The metrics that stand in any of the rows: R@1, R@5, R@10, MRR, then the others as they come.
+
+    >>> ordered_metrics([{"mrr": (0.5, 0.4, 0.6), "hits": (1, 1, 1), "recall@1": (0.3, 0.2, 0.4)}])
+    ('recall@1', 'mrr', 'hits')
+    """
+    present = {metric: None for row in rows for metric in row}
+    return (*(m for m in METRIC_NAMES if m in present), *(m for m in present if m not in METRIC_NAMES))
+
+
+def percent(share: float) -> str:
+    """A share of 1 in percent, one decimal; a dash where there is no number.
+
+    >>> percent(0.5428), percent(float("nan"))
+    ('54.3', '–')
+    """
+    return f"{100 * share:.1f}" if math.isfinite(share) else "–"
+
+
+def interval_text(interval: Sequence[float]) -> str:
+    """The ends of (mean, low, high) in percent; nothing where they are no numbers.
+
+    >>> interval_text((0.5428, 0.5, 0.58))
+    '[50.0, 58.0]'
+    """
+    _, low, high = interval
+    return f"[{percent(low)}, {percent(high)}]" if math.isfinite(low) and math.isfinite(high) else ""
 
 
 def cell(interval: Sequence[float]) -> str:
-    """
+    """Mean and interval in percent, on one line.
+
     >>> cell((0.5428, 0.5, 0.58))
     '54.3 [50.0, 58.0]'
     """
-    mean, low, high = (100 * value for value in interval)
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{percent(interval[0])} {interval_text(interval)}".rstrip()
+
+
+def render_table(
+    title: str, rows: Sequence[tuple[str, Metrics]], *, metrics: Sequence[str] = (), one_line: bool = True
+) -> Table:
+    """A rich table: one row a rung, one column a metric, each cell a mean and its interval in percent.
+
+    Args:
+        title: printed above the table.
+        rows: (name, {metric: (mean, low, high)}); a metric that a row does not have is a dash.
+        metrics: which metrics in which order; all that are there by default.
+        one_line: the interval beside the mean; else below it, for narrow terminals.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    names = tuple(metrics) or ordered_metrics([row for _, row in rows])
+    best = {
+        m: max((row[m][0] for _, row in rows if m in row and math.isfinite(row[m][0])), default=None) for m in names
+    }
+    table = Table(
+        title=Text(title, style="bold"),
+        caption=Text("mean [95 % interval], in percent" if rows else "no rows", style="dim"),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for metric in names:
+        table.add_column(metric_label(metric), justify="right", no_wrap=True)
+    for name, row in rows:
+        cells = [Text(name)]  # Text: a "[" in a name is no markup
+        for metric in names:
+            if metric not in row:
+                cells.append(Text("–", style="dim"))
+                continue
+            mean = Text(percent(row[metric][0]), style="bold" if row[metric][0] == best[metric] else "")
+            cells.append(
+                mean.append(" " if one_line else "\n").append(interval_text(row[metric]), style="not bold dim")
+            )
+        table.add_row(*cells)
+    return table
+
+
+def print_ladder(
+    title: str, rows: Sequence[tuple[str, Metrics]], *, metrics: Sequence[str] = (), console: Console | None = None
+) -> None:
+    """Print `render_table`, with intervals beside the means where the terminal is wide enough."""
+    from rich.console import Console
+
+    console = console or Console()
+    console.print(render_table(title, rows, metrics=metrics, one_line=console.width >= ONE_LINE_WIDTH))

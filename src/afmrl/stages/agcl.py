@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,18 +171,11 @@ def _draw_products(
     return list(taken)
 
 
-class _PlanBatches:
+def _plan_batches(dataset: Any, batch_size: int, **_: Any) -> Any:
     """Batches of consecutive rows: the plan already holds the order, so a resumed run sees the same batches."""
+    from torch.utils.data import BatchSampler, SequentialSampler
 
-    def __init__(self, num_rows: int, batch_size: int) -> None:
-        self.num_rows, self.batch_size = num_rows, batch_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for start in range(0, self.num_rows, self.batch_size):
-            yield list(range(start, min(start + self.batch_size, self.num_rows)))
-
-    def __len__(self) -> int:
-        return -(-self.num_rows // self.batch_size)
+    return BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
 
 
 def run_agcl(
@@ -193,7 +186,6 @@ def run_agcl(
     out_dir: str | Path,
     *,
     callbacks: Sequence[Any] = (),
-    on_log: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train an embedder from `base` and write it to `out_dir`; go on from a checkpoint found there.
 
@@ -211,6 +203,7 @@ def run_agcl(
     import torch
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from transformers import PrinterCallback
 
     from afmrl.losses import AttributeGuidedContrastiveLoss
 
@@ -221,6 +214,7 @@ def run_agcl(
     plan = make_plan(offers, attributes, config, lexical)
     batch_size = min(config.batch_size, len(positives_by_product(offers)))
     embedder = Embedder.from_pretrained(base)
+    embedder.model.model_card_data.generate_widget_examples = False  # it would embed examples at every save
     if config.lora_r:
         from peft import LoraConfig
 
@@ -281,7 +275,7 @@ def run_agcl(
         bf16=config.bf16,
         use_cpu=not torch.cuda.is_available(),
         seed=config.seed,
-        batch_sampler=lambda dataset, **_: _PlanBatches(len(dataset), batch_size),
+        batch_sampler=_plan_batches,
         save_steps=config.save_steps,
         save_total_limit=2,
         logging_steps=config.log_steps,
@@ -292,6 +286,7 @@ def run_agcl(
     trainer = SentenceTransformerTrainer(
         model=embedder.model, args=arguments, train_dataset=rows, loss=loss, callbacks=list(callbacks)
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(out_dir))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     if config.lora_r:

@@ -65,7 +65,7 @@ def run_sft(
     """
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback
     from trl import SFTConfig, SFTTrainer
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
@@ -128,6 +128,7 @@ def run_sft(
         callbacks=list(callbacks),
         peft_config=peft_config,
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_checkpoint(out_dir))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     trained: Any = trainer.model

@@ -1,0 +1,190 @@
+"""RAR's reward: how well the frozen embedder retrieves with the attributes that a completion gives the query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from afmrl.attributes import InvalidCompletion, KeyAttributes
+from afmrl.errors import InputError
+from afmrl.offers import Offer
+from afmrl.retrieval.exact import ranks_of_scores
+
+RewardKind = Literal["recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin"]
+Encode = Callable[[Sequence[Offer], Sequence[KeyAttributes]], np.ndarray]
+"""Offers and their attributes to (N, D) unit rows: `Embedder.encode`."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The rewards of one step and what they are made of, one number a completion."""
+
+    reward: np.ndarray
+    retrieval: np.ndarray
+    valid: np.ndarray
+    faithfulness: np.ndarray
+    ranks: np.ndarray
+
+
+class RetrievalReward:
+    """Reward of attribute strings by retrieval in a frozen gallery (AFMRL, RAR).
+
+    For a valid completion, `reward = retrieval + faithfulness_weight · F − length_weight · pairs`; an invalid one (no
+    list of `key: value`, or cut off before its end) earns `invalid_reward`, −0.1 in the paper. `retrieval` is one of
+
+    - "recall@k": 1 if an offer of the same product stands in the top k (the paper's);
+    - "reciprocal_rank": 1 / rank;  "ndcg@k": 1 / log2(rank + 1) within the top k (one relevant offer);
+    - "rank_gain": 1 / rank with the attributes − 1 / rank without;
+    - "margin": cosine of the best relevant offer − cosine of the hardest other.
+
+    `F` is the F1 of the completion's pairs against `labels` where given: attributes are read by people too, and
+    retrieval alone lets them drift into a private code between generator and embedder.
+
+    Ranks are counted, not sorted; a step's completions are embedded together, equal ones once.
+
+    Args:
+        encode: the frozen embedder.
+        queries: query offers; completions name them by row number.
+        gallery: (N, D) embeddings, unit rows, made once.
+        relevant: for each query, gallery rows of the same product.
+        k: of recall@k and ndcg@k.
+        labels: what can be seen and read of each query, for F.
+
+    Raises:
+        InputError: an unknown kind, or numbers of queries that disagree.
+    """
+
+    __name__ = "retrieval_reward"  # what trl logs it as
+
+    def __init__(
+        self,
+        encode: Encode,
+        queries: Sequence[Offer],
+        gallery: np.ndarray,
+        relevant: Sequence[np.ndarray],
+        *,
+        kind: RewardKind | str = "recall@k",
+        k: int = 50,
+        invalid_reward: float = -0.1,
+        faithfulness_weight: float = 0.0,
+        length_weight: float = 0.0,
+        labels: Sequence[KeyAttributes] | None = None,
+    ) -> None:
+        if kind not in get_args(RewardKind):
+            raise InputError(f"reward {kind!r} is unknown; one of {', '.join(get_args(RewardKind))}")
+        if len(queries) != len(relevant) or (labels is not None and len(labels) != len(queries)):
+            raise InputError("reward: queries, relevant rows and labels must be as many")
+        if faithfulness_weight and labels is None:
+            raise InputError("reward: faithfulness_weight needs labels of the reward split's queries")
+        self.encode, self.queries, self.gallery, self.relevant = encode, queries, gallery, relevant
+        self.kind, self.k, self.invalid_reward = kind, k, invalid_reward
+        self.faithfulness_weight, self.length_weight, self.labels = faithfulness_weight, length_weight, labels
+        self._plain_ranks: np.ndarray | None = None
+
+    def score(
+        self, rows: Sequence[int], completions: Sequence[str], ended: Sequence[bool] | None = None
+    ) -> Scored:
+        """Rewards of completions; completion i is for query `rows[i]`.
+
+        Args:
+            ended: whether each completion ended by itself; None: all did.
+        """
+        attributes: list[KeyAttributes | None] = []
+        for place, completion in enumerate(completions):
+            try:
+                if ended is not None and not ended[place]:
+                    raise InvalidCompletion("cut off")
+                attributes.append(KeyAttributes.parse(completion))
+            except InvalidCompletion:
+                attributes.append(None)
+        valid = np.array([a is not None for a in attributes])
+        retrieval, ranks = np.zeros(len(attributes)), np.full(len(attributes), len(self.gallery) + 1)
+        if valid.any():
+            chosen = np.flatnonzero(valid)
+            of_valid = [(rows[i], attributes[i] or KeyAttributes()) for i in chosen]
+            retrieval[chosen], ranks[chosen] = self._retrieve(of_valid)
+        faithfulness = np.zeros(len(attributes))
+        if self.labels is not None:
+            faithfulness = np.array(
+                [0.0 if a is None else pair_f1(a, self.labels[row]) for row, a in zip(rows, attributes, strict=True)]
+            )
+        pairs = np.array([0 if a is None else len(a) for a in attributes])
+        reward = retrieval + self.faithfulness_weight * faithfulness - self.length_weight * pairs
+        return Scored(np.where(valid, reward, self.invalid_reward), retrieval, valid, faithfulness, ranks)
+
+    def _retrieve(self, pairs: list[tuple[int, KeyAttributes]]) -> tuple[np.ndarray, np.ndarray]:
+        unique = list(dict.fromkeys(pairs))
+        place = {pair: number for number, pair in enumerate(unique)}
+        embeddings = self.encode([self.queries[row] for row, _ in unique], [a for _, a in unique])
+        scores = embeddings @ self.gallery.T  # (U, N)
+        relevant = [self.relevant[row] for row, _ in unique]
+        ranks = ranks_of_scores(scores, relevant)
+        if self.kind == "recall@k":
+            values = (ranks <= self.k).astype(np.float64)
+        elif self.kind == "reciprocal_rank":
+            values = 1.0 / ranks
+        elif self.kind == "ndcg@k":
+            values = np.where(ranks <= self.k, 1.0 / np.log2(ranks + 1), 0.0)
+        elif self.kind == "rank_gain":
+            values = 1.0 / ranks - 1.0 / self.plain_ranks()[[row for row, _ in unique]]
+        else:
+            values = np.array([_margin(row, columns) for row, columns in zip(scores, relevant, strict=True)])
+        back = [place[pair] for pair in pairs]
+        return values[back], ranks[back]
+
+    def plain_ranks(self) -> np.ndarray:
+        """(Q,) ranks without any attributes, computed once."""
+        if self._plain_ranks is None:
+            embeddings = self.encode(self.queries, [KeyAttributes()] * len(self.queries))
+            self._plain_ranks = ranks_of_scores(embeddings @ self.gallery.T, self.relevant)
+        return self._plain_ranks
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        query_row: Sequence[int],
+        ended: Sequence[bool] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **_: Any,
+    ) -> list[float]:
+        """trl's reward function: one number a completion."""
+        texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
+        scored = self.score(query_row, texts, ended)
+        if log_metric is not None:
+            log_metric("valid", float(scored.valid.mean()))
+            log_metric("retrieval", float(scored.retrieval.mean()))
+            log_metric("faithfulness", float(scored.faithfulness.mean()))
+        return [float(value) for value in scored.reward]
+
+
+def pair_f1(written: KeyAttributes, labels: KeyAttributes) -> float:
+    """F1 of `key: value` pairs; 1 where both are empty.
+
+    >>> pair_f1(KeyAttributes.of({"color": "red", "size": "m"}), KeyAttributes.of({"color": "red"}))
+    0.6666666666666666
+    """
+    if not len(written) and not len(labels):
+        return 1.0
+    right = len(set(written) & set(labels))
+    return 2 * right / (len(written) + len(labels))
+
+
+def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:
+    """The smallest k at which Recall@k is at least `target`: smaller is too sparse, larger saturates.
+
+    >>> smallest_k(np.array([1, 2, 8, 30]))
+    2
+    """
+    return int(np.sort(ranks)[max(int(np.ceil(target * len(ranks))) - 1, 0)])
+
+
+def _margin(scores: np.ndarray, relevant: np.ndarray) -> float:
+    others = np.ones(len(scores), dtype=bool)
+    others[relevant] = False
+    if not len(relevant) or not others.any():
+        return 0.0
+    return float(scores[relevant].max() - scores[others].max())

@@ -1,0 +1,275 @@
+"""Stage 2: retrieval-aware attribute reinforcement, GRPO of the generator rewarded by the frozen embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
+from afmrl.generator import AttributeGenerator
+from afmrl.images import open_image
+from afmrl.offers import Offer
+from afmrl.prompts import generator_messages
+from afmrl.rewards import RetrievalReward, smallest_k
+from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
+from afmrl.stages.sft import save_generator
+
+if TYPE_CHECKING:
+    from afmrl.embedder import Embedder
+
+
+@dataclass
+class RARStage:
+    """How the generator is reinforced. G, ε, β and lr are not published; these are UME-R1's, lr fitted to the tiny."""
+
+    max_steps: int = 100
+    """GRPO steps; 0 leaves the stage out."""
+    num_generations: int = 8
+    """G, completions of a group."""
+    prompts_per_step: int = 12
+    """Queries a step."""
+    micro_batch_size: int | None = None
+    """Completions in one backward pass; None: all of a step."""
+    learning_rate: float = 1e-4
+    """Peak learning rate, then linear to 0 (UME-R1: 1e-6 for 2 billion parameters)."""
+    warmup_steps: int = 5
+    """Steps of linear warm-up."""
+    beta: float = 0.04
+    """Weight of the KL to the SFT policy."""
+    epsilon: float = 0.2
+    """Clip of the ratio; it acts where completions are used again (num_iterations > 1)."""
+    num_iterations: int = 1
+    """Passes over one step's completions."""
+    loss_type: str = "grpo"
+    """trl's loss: "grpo" (the paper's), "dapo", …"""
+    scale_rewards: str = "group"
+    """Divide advantages by the std of the "group", the "batch", or "none"."""
+    temperature: float = 1.0
+    """Of sampling."""
+    max_completion_length: int = 64
+    """Tokens; a completion cut off there is invalid."""
+    reward: str = "reciprocal_rank"
+    """"recall@k" (the paper's), "reciprocal_rank", "ndcg@k", "rank_gain", "margin"."""
+    k: int | None = None
+    """Of recall@k; None: the smallest at which the SFT generator's Recall@k on the reward split reaches 0.5."""
+    invalid_reward: float = -0.1
+    """Reward of a completion that is no list of key attributes."""
+    faithfulness_weight: float = 0.3
+    """Weight of the F1 against what can be seen and read, which holds attributes true; 0: retrieval alone (paper)."""
+    length_weight: float = 0.0
+    """Taken off for each pair written."""
+    teachable_only: bool = True
+    """Train on queries whose sampled completions earn different rewards; the others give no gradient."""
+    lora_r: int | None = None
+    """LoRA rank; None trains all parameters."""
+    bf16: bool = False
+    """Train in bfloat16 autocast."""
+    gradient_checkpointing: bool = False
+    """Recompute activations: slower, less memory."""
+    seed: int = 0
+    """Seed of sampling and order."""
+    save_steps: int = 50
+    """Steps between checkpoints, from which a killed run goes on."""
+
+
+def run_rar(
+    config: RARStage,
+    generator_path: str | Path,
+    embedder: Embedder,
+    queries: Sequence[Offer],
+    gallery: Sequence[Offer],
+    relevant: Sequence[np.ndarray],
+    out_dir: str | Path,
+    *,
+    labels: Sequence[KeyAttributes] | None = None,
+    gallery_attributes: Sequence[KeyAttributes] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """Train the generator in `generator_path`; write an ordinary folder to `out_dir`.
+
+    The generator is loaded by its path, so that trl's KL reference is this very policy.
+
+    Args:
+        embedder: frozen; queries and gallery are of families that it was not trained on.
+        relevant: for each query, positions in `gallery` of the same product.
+        labels: what can be seen and read of each query (for the faithfulness term).
+        gallery_attributes: what the gallery's text carries; None: nothing.
+
+    Returns:
+        {"history", "k", "num_queries", "num_teachable", "baseline"} (`baseline`: mean reward of the SFT samples)
+
+    Raises:
+        InputError: no query can teach, or an option trl refuses.
+    """
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    frozen = embedder.encode(gallery, gallery_attributes)
+    reward = RetrievalReward(
+        embedder.encode,
+        queries,
+        frozen,
+        relevant,
+        kind=config.reward,
+        k=config.k or 1,
+        invalid_reward=config.invalid_reward,
+        faithfulness_weight=config.faithfulness_weight if labels is not None else 0.0,
+        length_weight=config.length_weight,
+        labels=labels,
+    )
+    rows, survey = _teachable(config, reward, AttributeGenerator.from_pretrained(generator_path))
+
+    def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        chosen = [queries[row] for row in batch["query_row"]]
+        columns = {"prompt": [generator_messages(offer) for offer in chosen], "query_row": batch["query_row"]}
+        if chosen[0].image:
+            columns["images"] = [[open_image(offer.image)] for offer in chosen]
+        return columns
+
+    dataset = Dataset.from_dict({"query_row": rows})
+    dataset.set_transform(render)
+    completions = config.prompts_per_step * config.num_generations
+    micro = config.micro_batch_size or completions
+    if completions % micro:
+        raise InputError(f"rar.micro_batch_size={micro} must divide prompts_per_step × num_generations = {completions}")
+    peft_config = None
+    if config.lora_r:
+        from peft import LoraConfig
+
+        peft_config = LoraConfig(r=config.lora_r, lora_alpha=2 * config.lora_r, target_modules="all-linear")
+    arguments = GRPOConfig(
+        output_dir=str(out_dir),
+        max_steps=config.max_steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=completions // micro,
+        num_generations=config.num_generations,
+        num_iterations=config.num_iterations,
+        max_completion_length=config.max_completion_length,
+        temperature=config.temperature,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=config.warmup_steps,
+        beta=config.beta,
+        epsilon=config.epsilon,
+        loss_type=config.loss_type,
+        scale_rewards=config.scale_rewards,
+        bf16=config.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=config.gradient_checkpointing,
+        seed=config.seed,
+        save_steps=config.save_steps,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+    )
+    trainer = GRPOTrainer(
+        model=str(generator_path),
+        reward_funcs=_EndedReward(reward),
+        args=arguments,
+        train_dataset=dataset,
+        callbacks=list(callbacks),
+        peft_config=peft_config,
+    )
+    ends = trainer.model.generation_config.eos_token_id
+    trainer.reward_funcs[0].ends = set(ends) if isinstance(ends, list) else {ends}
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out_dir))
+    history = [_entry(entry) for entry in trainer.state.log_history if "reward" in entry]
+    trained: Any = trainer.model
+    if config.lora_r:
+        trained = trained.merge_and_unload()
+    save_generator(trained, generator_path, out_dir)
+    write_json(out_dir / "history.json", history)
+    remove_checkpoints(out_dir)
+    return {"history": history, "k": reward.k, **survey}
+
+
+class _EndedReward:
+    """The reward, told which completions ended by themselves: trl hands over their token ids."""
+
+    __name__ = RetrievalReward.__name__
+
+    def __init__(self, reward: RetrievalReward) -> None:
+        self.reward = reward
+        self.ends: set[int] = set()
+
+    def __call__(self, prompts: Any, completions: Any, completion_ids: Any, query_row: Any, **kwargs: Any) -> list[float]:
+        ended = [bool(ids) and ids[-1] in self.ends for ids in completion_ids]
+        return self.reward(prompts, completions, query_row, ended, kwargs.get("log_metric"))
+
+
+def _teachable(
+    config: RARStage, reward: RetrievalReward, generator: AttributeGenerator
+) -> tuple[list[int], dict[str, Any]]:
+    """Rows of the queries whose sampled completions earn different rewards; sets the reward's k."""
+    sampled = generator.generate(
+        reward.queries,
+        num_completions=config.num_generations,
+        temperature=config.temperature,
+        max_new_tokens=config.max_completion_length,
+        batch_size=96,
+        seed=config.seed,
+    )
+    rows = np.repeat(np.arange(len(reward.queries)), config.num_generations)
+    texts = [completion.text for of_query in sampled for completion in of_query]
+    ended = [completion.ended for of_query in sampled for completion in of_query]
+    scored = reward.score(rows.tolist(), texts, ended)
+    if reward.kind in ("recall@k", "ndcg@k") and config.k is None:
+        reward.k = smallest_k(scored.ranks)
+        scored = reward.score(rows.tolist(), texts, ended)
+    by_query = scored.reward.reshape(len(reward.queries), config.num_generations)
+    varied = np.flatnonzero(by_query.std(axis=1) > 1e-6).tolist()
+    everyone = list(range(len(reward.queries)))
+    if any(offer.image for offer in reward.queries):
+        # trl cannot mix prompts with and without a picture in one batch; those without are few, and left out
+        varied = [row for row in varied if reward.queries[row].image]
+        everyone = [row for row in everyone if reward.queries[row].image]
+    survey = {
+        "num_queries": len(reward.queries),
+        "num_teachable": len(varied),
+        "zero_variance_share": 1 - len(varied) / max(len(reward.queries), 1),
+        "baseline": {
+            "reward": float(scored.reward.mean()),
+            "retrieval": float(scored.retrieval.mean()),
+            "valid": float(scored.valid.mean()),
+            "faithfulness": float(scored.faithfulness.mean()),
+        },
+    }
+    chosen = varied if config.teachable_only else everyone
+    if len(chosen) < config.prompts_per_step:
+        raise InputError(
+            f"RAR: {len(chosen)} of {len(reward.queries)} reward queries earn different rewards for different "
+            f"completions, fewer than rar.prompts_per_step={config.prompts_per_step}; deal more families to the split "
+            "'reward', or lower prompts_per_step"
+        )
+    return chosen, survey
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, float]:
+    names = {
+        "step": "step",
+        "reward": "reward",
+        "reward_std": "reward_std",
+        "frac_reward_zero_std": "zero_variance_share",
+        "kl": "kl",
+        "entropy": "entropy",
+        "completions/mean_length": "length",
+        "completions/clipped_ratio": "cut_off",
+        "valid": "valid",
+        "retrieval": "retrieval",
+        "faithfulness": "faithfulness",
+        "loss": "loss",
+    }
+    return {ours: float(entry[theirs]) for theirs, ours in names.items() if theirs in entry}
