@@ -26,7 +26,6 @@ from afmrl.evaluation.report import (
     OfferView,
     QueryCard,
     ReportData,
-    sample_cards,
     write_report,
 )
 from afmrl.evaluation.report_pictures import PictureStore
@@ -266,18 +265,6 @@ def test_cards_say_right_and_wrong_in_words(data: ReportData, tmp_path: Path, im
     assert [a["class"] for a in page.all("li", "beyond")] == ["hit match beyond"] * 2
     assert "All 3 queries are shown." in page.text
     assert page.text.count("Show ") == 3 and "Wrong 2" in page.text
-
-
-def test_sample_takes_right_and_wrong_alike_and_says_so(images: list[str]) -> None:
-    cards = [a_card(number, number % 10 != 0, images, 1) for number in range(1000)]
-    sample = sample_cards(cards, 40, seed=3)
-    assert [card.correct for card in sample.cards] == [False, True] * 20
-    assert len({card.query.id for card in sample.cards}) == 40
-    assert sample.statement.startswith(
-        "A sample of 40 of 1,000 queries: 20 of the 900 answered right and 20 of the 100 answered wrong, drawn with seed 3."
-    )
-    assert sample == sample_cards(cards, 40, seed=3) != sample_cards(cards, 40, seed=4)
-    assert sample_cards(cards[:40], 40).statement == "All 40 queries are shown."
 
 
 def test_ten_thousand_queries_stay_small(data: ReportData, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from importlib import resources
 import pytest
 
 from afmrl.attributes import KeyAttributes
-from afmrl.evaluation.report import OfferView, hardest_families, sample_rows
-from afmrl.evaluation.report_sections import hit_attributes, query_attributes, text
+from afmrl.evaluation.report import OfferView, QueryCard, hardest_families, sample_cards, sample_rows
+from afmrl.evaluation.report_gallery import hit_attributes, query_attributes
+from afmrl.evaluation.report_text import text
 
 
 def words(html: str) -> str:
@@ -78,3 +79,16 @@ def test_text_is_cut_and_cleaned() -> None:
     assert text("a" * 50, 10) == "a" * 9 + "…"
     assert text("  a\n\tb\x00\x9b ") == "a b"
     assert text("<a href='x'>&") == "&lt;a href=&#x27;x&#x27;&gt;&amp;"
+
+
+def test_sample_takes_right_and_wrong_alike_and_says_so() -> None:
+    cards = [QueryCard(OfferView(f"q{n}"), [], None, n % 10 != 0) for n in range(1000)]
+    sample = sample_cards(cards, 40, seed=3)
+    assert [card.correct for card in sample.cards] == [False, True] * 20
+    assert len({card.query.id for card in sample.cards}) == 40
+    assert sample.statement.startswith(
+        "A sample of 40 of 1,000 queries: 20 of the 900 answered right and 20 of the 100 answered wrong, drawn with "
+        "seed 3."
+    )
+    assert sample == sample_cards(cards, 40, seed=3) != sample_cards(cards, 40, seed=4)
+    assert sample_cards(cards[:40], 40).statement == "All 40 queries are shown."

@@ -212,19 +212,16 @@ def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
 
 
 def _learn_fusion(run: Run) -> None:
-    """Weights of BM25 beside the dense score, learnt on the training split and stored beside the embedder."""
-    from afmrl.retrieval.fusion import bm25_scores, learn_fusion_weights
+    """Weights of BM25 beside the dense score, learnt where the embedder was not trained, stored beside it."""
+    from afmrl.retrieval.fusion import learn_fusion_weights, lexical_scores
 
-    split = run.splits["train"]
-    attributes = generated_attributes(run, "rar", "train")
-    queries = [attributes[row] for row in split.queries]
-    gallery = [attributes[row] for row in split.gallery]
-    embedder = Embedder.from_pretrained(run.folder / "embedder")
-    on_gallery = gallery if run.recipe.agcl.attributes_on == "both" else None
-    encoded = encode_split(embedder, split, queries, on_gallery)
-    lexical = bm25_scores(split.query_offers(), split.gallery_offers(), queries, gallery)
-    weights = learn_fusion_weights(
-        encoded.queries @ encoded.gallery.T, lexical, split.relevant, groups=split.families
-    )
+    name = next((n for n in ("reward", "val", "train") if len(run.splits[n].queries) >= 8), "train")
+    split = run.splits[name]
+    attributes = generated_attributes(run, "rar", name)
+    on_queries = [attributes[row] for row in split.queries]
+    on_gallery = [attributes[row] for row in split.gallery] if run.recipe.agcl.attributes_on == "both" else None
+    encoded = encode_split(Embedder.from_pretrained(run.folder / "embedder"), split, on_queries, on_gallery)
+    words, values = lexical_scores(split.query_offers(), split.gallery_offers(), on_queries, on_gallery)
+    weights = learn_fusion_weights(encoded.queries @ encoded.gallery.T, words, values, split.relevant)
     weights.save(run.folder / "embedder")
-    run.say(f"fusion weights learnt on the training split: {weights}")
+    run.say(f"fusion weights, learnt on the split {name!r}: {weights}")

@@ -106,8 +106,9 @@ class CardSample:
             return f"All {total:,} queries are shown."
         right = sum(card.correct for card in self.cards)
         return (
-            f"A sample of {len(self.cards):,} of {total:,} queries: {right:,} of the {self.total_right:,} answered right and "
-            f"{len(self.cards) - right:,} of the {self.total_wrong:,} answered wrong, drawn with seed {self.seed}. "
+            f"A sample of {len(self.cards):,} of {total:,} queries: "
+            f"{right:,} of the {self.total_right:,} answered right "
+            f"and {len(self.cards) - right:,} of the {self.total_wrong:,} answered wrong, drawn with seed {self.seed}. "
             "The two halves say nothing about how often the search is right; the table does."
         )
 

@@ -5,35 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
 
-from afmrl.attributes import KeyAttributes, compare
-from afmrl.evaluation.report import CardSample, HitView, LadderRow, OfferView, QueryCard, ReportData
+from afmrl.evaluation.report import CardSample, LadderRow, ReportData
 from afmrl.evaluation.report_charts import domain, line_chart, share_bar, whisker
+from afmrl.evaluation.report_gallery import offer_picture, query_section
 from afmrl.evaluation.report_pictures import PictureStore
+from afmrl.evaluation.report_text import MAX_TITLE, MAX_VALUE, text
 from afmrl.evaluation.tables import interval_text, metric_label, ordered_metrics, percent
 
-MAX_TITLE, MAX_VALUE, MAX_TEXT = 160, 60, 2_000  # characters shown
-MAX_NOTES, MAX_FACTS, MAX_PAIRS = 60, 200, 16  # entries shown
+MAX_NOTES, MAX_FACTS = 60, 200  # entries shown
 FOOTER = "Made by afmrl. This page loads nothing: no scripts, fonts or pictures from elsewhere."
-_UNSHOWN = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-LEGEND = (
-    '<p class="key"><span class="ne">≠ differs from the query</span> <span class="one">+ only here</span> '
-    '<span class="one">− the query has it, this one does not</span> <span class="eq">= agrees</span></p>'
-)
-
-
-def text(value: object, limit: int = MAX_TEXT) -> str:
-    """Escaped for HTML; control characters, bidi overrides and lone surrogates dropped; cut at `limit` characters.
-
-    >>> text("<b>&\\x00")
-    '&lt;b&gt;&amp;'
-    """
-    shown = " ".join(_UNSHOWN.sub("", str(value)[: 4 * limit]).split())
-    return escape(shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…")
 
 
 def render_page(data: ReportData, sample: CardSample) -> str:
@@ -44,7 +28,7 @@ def render_page(data: ReportData, sample: CardSample) -> str:
         ("ceiling", "What there was to win", _ceiling_section(data)),
         ("attributes", "Attributes", _accuracy_section(data)),
         ("training", "Training", _training_section(data)),
-        ("queries", "Queries", _query_section(sample, pictures)),
+        ("queries", "Queries", query_section(sample, pictures)),
         ("families", "Hardest families", _family_section(data, pictures)),
         ("facts", "Facts", _facts_section(data)),
         ("notes", "Read with care", _notes_section(data, pictures)),
@@ -180,8 +164,8 @@ def _ceiling_section(data: ReportData) -> str:
             gap = best.metrics[metric][0] - first.metrics[metric][0]
             sentence = (
                 f"<p>From {_metric(metric)} {percent(first.metrics[metric][0])} % ({text(first.name)}) to "
-                f"{percent(best.metrics[metric][0])} % ({text(best.name)}): <b>{100 * gap:.1f} points</b> were there to be "
-                "won.</p>"
+                f"{percent(best.metrics[metric][0])} % ({text(best.name)}): <b>{100 * gap:.1f} points</b> were there "
+                "to be won.</p>"
             )
         else:
             sentence = f"<p>Attributes had nothing to win here: no row beats “{text(first.name)}”.</p>"
@@ -208,9 +192,10 @@ def _accuracy_section(data: ReportData) -> str:
         labelled = max(of_generator.get(key, {}).get("labelled", 0) for of_generator in accuracy.values())
         body.append(f'<tr><th scope="row">{text(key)}</th><td>{labelled:,.0f}</td>{cells}</tr>')
     return (
-        "<h2>How right the generated attributes are</h2><p>In percent. Precision: of the values written, the share that "
-        "the label confirms; a value for what cannot be seen or read counts as wrong. Recall: of the labelled values, the share "
-        "that was written. Retrieval that rises while these fall is a private code between generator and embedder.</p>"
+        "<h2>How right the generated attributes are</h2><p>In percent. Precision: of the values written, the share "
+        "that the label confirms; a value for what cannot be seen or read counts as wrong. Recall: of the labelled "
+        "values, the share that was written. Retrieval that rises while these fall is a private code between generator "
+        "and embedder.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="Accuracy of attributes">'
         '<table class="plain accuracy"><thead><tr><th scope="col" rowspan="2">Key</th>'
         f'<th scope="col" rowspan="2">Labelled</th>{over}</tr><tr>{under}</tr></thead>'
@@ -227,143 +212,19 @@ def _training_section(data: ReportData) -> str:
     return f'<h2>Training</h2><p class="quiet">{how}</p><div class="charts">{"".join(charts)}</div>'
 
 
-def _picture(offer: OfferView, pictures: PictureStore) -> str:
-    if not offer.image_path:
-        return '<span class="picture none">no picture</span>'
-    found = pictures.add(offer.image_path)
-    if found is None:
-        return '<span class="picture none">picture not shown</span>'
-    identifier, width, height = found
-    label = f"Picture of {text(offer.title or offer.id, 80)}"
-    return (
-        f'<svg class="picture" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
-        f'<use href="#{identifier}"/></svg>'
-    )
-
-
-def _title(offer: OfferView) -> str:
-    if offer.title.strip():
-        return f'<p class="title" dir="auto">{text(offer.title, MAX_TITLE)}</p>'
-    return f'<p class="title untitled">no title (id {text(offer.id, MAX_VALUE)})</p>'
-
-
-def _key(key: str) -> str:
-    return text(key, MAX_VALUE).replace("_", "_<wbr>")
-
-
-def _pair(css: str, sign: str, spoken: str, key: str, value: str, remark: str = "") -> str:
-    shown = f' <span class="remark">{remark}</span>' if remark else ""
-    mark = f'<span class="sign" aria-hidden="true">{sign}</span><span class="vh">{spoken}: </span>' if sign else ""
-    return f'<li class="{css}">{mark}<span class="k">{_key(key)}</span> <span class="v" dir="auto">{text(value, MAX_VALUE)}</span>{shown}</li>'
-
-
-def _attribute_list(pairs: Sequence[str]) -> str:
-    more = f'<li class="eq">and {len(pairs) - MAX_PAIRS} more</li>' if len(pairs) > MAX_PAIRS else ""
-    return f'<ul class="attributes">{"".join(pairs[:MAX_PAIRS])}{more}</ul>'
-
-
-def query_attributes(offer: OfferView) -> str:
-    """The attributes written for a query, each held against its label where there is one."""
-    written = offer.attributes.as_dict()
-    if offer.visible is None:
-        pairs = [_pair("bare", "", "", key, value) for key, value in written.items()]
-        return _attribute_list(pairs) if pairs else '<p class="remark">no attributes written</p>'
-    labels = offer.visible.as_dict()
-    pairs = []
-    for key, value in written.items():
-        if key not in labels:
-            pairs.append(_pair("one", "?", "not to be seen or read", key, value, "not visible"))
-        elif labels[key] == value:
-            pairs.append(_pair("ok", "✓", "right", key, value))
-        else:
-            pairs.append(_pair("ne", "✗", "wrong", key, value, f"label: {text(labels[key], MAX_VALUE)}"))
-    missed = [
-        _pair("one", "−", "not written", key, value, "missed") for key, value in labels.items() if key not in written
-    ]
-    if not pairs:
-        pairs = ['<li class="eq">no attributes written</li>']
-    return _attribute_list(pairs + missed)
-
-
-def hit_attributes(query: KeyAttributes, hit: KeyAttributes) -> str:
-    """A hit's attributes beside the query's: what differs first, what agrees last and muted."""
-    if not query:
-        return _attribute_list([_pair("bare", "", "", key, value) for key, value in hit]) if hit else ""
-    ours, theirs, found = query.as_dict(), hit.as_dict(), compare(query, hit)
-    pairs = [
-        _pair("ne", "≠", "differs", key, theirs[key], f"query: {text(ours[key], MAX_VALUE)}") for key in found.differ
-    ]
-    pairs += [_pair("one", "+", "only here", key, theirs[key]) for key in found.only_right]
-    pairs += [_pair("one", "−", "only the query has", key, ours[key]) for key in found.only_left]
-    if found.agree:  # on one line: what agrees is the least of interest
-        agreeing = " · ".join(f"{_key(key)} {text(theirs[key], MAX_VALUE)}" for key in found.agree[:MAX_PAIRS])
-        pairs = pairs[: MAX_PAIRS - 1]
-        pairs.append(
-            '<li class="eq"><span class="sign" aria-hidden="true">=</span><span class="vh">agrees: </span>'
-            f"{agreeing}</li>"
-        )
-    return _attribute_list(pairs) if pairs else '<p class="remark">no attributes</p>'
-
-
-def _hit(hit: HitView, rank: str, query: OfferView, pictures: PictureStore, css: str = "") -> str:
-    label = '<span class="label">✓ match</span>' if hit.correct else ""
-    return (
-        f'<li class="hit{" match" if hit.correct else ""}{css}">{_picture(hit.offer, pictures)}<div>'
-        f'<p class="rank"><b>{rank}</b> <span class="score">{hit.score:.3f}</span> {label}</p>'
-        f"{_title(hit.offer)}{hit_attributes(query.attributes, hit.offer.attributes)}</div></li>"
-    )
-
-
-def _card(card: QueryCard, number: int, pictures: PictureStore) -> str:
-    if card.correct:
-        verdict = "✓ right"
-    elif card.rank_of_correct is None:
-        verdict = "✗ wrong, no match among the hits kept"
-    else:
-        verdict = f"✗ wrong, the match is at rank {card.rank_of_correct:,}"
-    hits = "".join(_hit(hit, str(rank), card.query, pictures) for rank, hit in enumerate(card.hits, 1))
-    if card.match is not None:
-        rank = f"{card.rank_of_correct:,}" if card.rank_of_correct else "not found"
-        hits += _hit(card.match, rank, card.query, pictures, " beyond")
-    return (
-        f'<article class="card {"right" if card.correct else "wrong"}" aria-labelledby="q{number}">'
-        f'<div class="query">{_picture(card.query, pictures)}<div>'
-        f'<h3 id="q{number}">Query {text(card.query.id, MAX_VALUE)}</h3><p class="verdict">{verdict}</p>{_title(card.query)}{query_attributes(card.query)}</div></div>'
-        f'<ol class="hits">{hits or "<li>no hits</li>"}</ol></article>'
-    )
-
-
-def _query_section(sample: CardSample, pictures: PictureStore) -> str:
-    if not sample.cards:
-        return ""
-    right = sum(card.correct for card in sample.cards)
-    counts = {"all": len(sample.cards), "right": right, "wrong": len(sample.cards) - right}
-    # radio buttons before the cards: the filter is plain CSS and works with scripts switched off
-    radios = "".join(
-        f'<input type="radio" name="show" id="show-{name}"{" checked" if name == "all" else ""}>'
-        f'<label for="show-{name}"><span class="vh">Show </span>{name.capitalize()} <span>{count}</span></label>'
-        for name, count in counts.items()
-    )
-    cards = "".join(_card(card, number, pictures) for number, card in enumerate(sample.cards))
-    return (
-        f"<h2>Queries and what was found</h2><p>{sample.statement}</p>{LEGEND}"
-        f'<div class="filter">{radios}<div class="cards">{cards}</div></div>'
-    )
-
-
 def _family_section(data: ReportData, pictures: PictureStore) -> str:
     if not data.families:
         return ""
     rows = "".join(
         f'<tr><th scope="row">{text(family.name, MAX_VALUE)}</th><td>{family.num_right:,} of {family.num_queries:,}'
         f"{share_bar(family.num_right / max(family.num_queries, 1))}</td>"
-        f'<td><div class="strip">{"".join(_picture(offer, pictures) for offer in family.offers)}</div></td></tr>'
+        f'<td><div class="strip">{"".join(offer_picture(offer, pictures) for offer in family.offers)}</div></td></tr>'
         for family in data.families
     )
     return (
         "<h2>Hardest families</h2><p>Siblings that were taken for one another most often.</p>"
-        '<table class="plain families"><thead><tr><th scope="col">Family</th><th scope="col">Right at rank 1</th><th scope="col">Some of its siblings'
-        f"</th></tr></thead><tbody>{rows}</tbody></table>"
+        '<table class="plain families"><thead><tr><th scope="col">Family</th><th scope="col">Right at rank 1</th>'
+        f'<th scope="col">Some of its siblings</th></tr></thead><tbody>{rows}</tbody></table>'
     )
 
 

@@ -1,0 +1,72 @@
+"""Floors: retrieval without any learning, which a model has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from afmrl.errors import InputError
+from afmrl.images import open_image
+from afmrl.offers import Offer
+from afmrl.prompts import offer_text
+
+Floor = Literal["tfidf", "bm25", "colour", "tfidf+colour"]
+BINS = 6  # a channel: 216 colours
+COLOUR_WEIGHT = 0.3
+BACKGROUND = 235
+"""Pixels whose darkest channel is above are taken for a white background and not counted."""
+
+
+def floor_scores(queries: Sequence[Offer], gallery: Sequence[Offer], kind: Floor | str) -> np.ndarray:
+    """Scores without learning.
+
+    - "tfidf": cosine of TF-IDF of titles;  "bm25": BM25 of titles;
+    - "colour": cosine of 216-bin colour histograms of the pictures;
+    - "tfidf+colour": the first plus 0.3 times the third.
+
+    Shape:
+        returns (Q, N) float32.
+
+    Raises:
+        InputError: an unknown kind.
+    """
+    if kind not in get_args(Floor):
+        raise InputError(f"floor {kind!r} is unknown; one of {', '.join(get_args(Floor))}")
+    scores = np.zeros((len(queries), len(gallery)), dtype=np.float32)
+    if "tfidf" in kind:
+        scores += tfidf_scores([offer_text(o) for o in queries], [offer_text(o) for o in gallery])
+    if kind == "bm25":
+        from afmrl.retrieval.fusion import bm25_scores
+
+        scores += bm25_scores([offer_text(o) for o in queries], [offer_text(o) for o in gallery])
+    if "colour" in kind:
+        weight = COLOUR_WEIGHT if "+" in kind else 1.0
+        ours = np.stack([colour_histogram(offer) for offer in queries])
+        theirs = np.stack([colour_histogram(offer) for offer in gallery])
+        scores += weight * (ours @ theirs.T)
+    return scores
+
+
+def tfidf_scores(queries: Sequence[str], gallery: Sequence[str]) -> np.ndarray:
+    """Cosine of TF-IDF vectors fitted on the gallery (Q, N)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer()
+    try:
+        theirs = vectorizer.fit_transform(gallery)
+    except ValueError:  # not one word in the gallery
+        return np.zeros((len(queries), len(gallery)), dtype=np.float32)
+    return np.asarray((vectorizer.transform(queries) @ theirs.T).toarray(), dtype=np.float32)
+
+
+def colour_histogram(offer: Offer) -> np.ndarray:
+    """(216,) float32 unit vector of an offer's picture; zeros where it has none."""
+    if not offer.image:
+        return np.zeros(BINS**3, dtype=np.float32)
+    pixels = np.asarray(open_image(offer.image, max_side=224)).reshape(-1, 3).astype(np.int64)
+    product = pixels[pixels.min(axis=1) < BACKGROUND]
+    pixels = (product if len(product) else pixels) * BINS // 256
+    counts = np.bincount(pixels @ np.array([BINS * BINS, BINS, 1]), minlength=BINS**3).astype(np.float32)
+    return np.asarray(counts / np.linalg.norm(counts), dtype=np.float32)
