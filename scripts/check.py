@@ -1,0 +1,42 @@
+"""Every check of the project: style, types, layers, tests.
+
+`python scripts/check.py [--fast]`; --fast leaves the slow tests out.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ["src", "tests", "benchmarks", "scripts"]
+
+
+def main() -> int:
+    """Run the checks in order, all of them even where one fails; 1 if any failed."""
+    binaries = Path(sys.executable).parent
+    python = [sys.executable, "-m"]
+    fast = ["-m", "not slow"] if "--fast" in sys.argv[1:] else []
+    failed = []
+    for name, command in (
+        ("ruff", [*python, "ruff", "check", *FOLDERS]),
+        ("format", [*python, "ruff", "format", "--check", *FOLDERS]),
+        ("types", [*python, "mypy"]),
+        ("layers", [str(binaries / "lint-imports")]),
+        ("tests", [*python, "pytest", "-q", "--durations=15", *fast]),
+    ):
+        print(f"== {name}: {' '.join(command[1:])}", flush=True)
+        start = time.perf_counter()
+        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        print(f"== {name}: {'ok' if code == 0 else 'FAILED'} in {time.perf_counter() - start:.0f} s", flush=True)
+        if code:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
