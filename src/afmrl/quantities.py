@@ -1,0 +1,86 @@
+"""Numbers with units in a text, brought to one unit a quantity."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+UNITS: Mapping[str, tuple[str, dict[str, float]]] = {
+    # key: (unit that values are written in, {other spelling: its size in that unit})
+    "memory": ("gb", {"tb": 1000, "gb": 1, "gig": 1, "mb": 1e-3, "kb": 1e-6}),
+    "length": (
+        "mm",
+        {"mm": 1, "cm": 10, "m": 1000, "meter": 1000, "metre": 1000, "inch": 25.4, "inches": 25.4, "in.": 25.4}
+        | {'"': 25.4, "''": 25.4, "”": 25.4, "″": 25.4, "ft": 304.8, "foot": 304.8, "feet": 304.8, "厘米": 10},
+    ),
+    "weight": ("g", {"mg": 1e-3, "g": 1, "gram": 1, "kg": 1000, "lb": 453.59, "lbs": 453.59, "oz": 28.35, "克": 1}),
+    "volume": ("ml", {"ml": 1, "cl": 10, "l": 1000, "liter": 1000, "litre": 1000, "fl oz": 29.57, "毫升": 1}),
+    "area": ("sq ft", {"sq ft": 1, "sqft": 1, "square feet": 1}),
+    "power": ("w", {"w": 1, "watt": 1, "kw": 1000, "mw": 1e-3}),
+    "voltage": ("v", {"v": 1, "volt": 1, "kv": 1000}),
+    "charge": ("mah", {"mah": 1}),
+    "frequency": ("mhz", {"hz": 1e-6, "khz": 1e-3, "mhz": 1, "ghz": 1000}),
+    "pixels": ("mp", {"mp": 1, "megapixel": 1, "mpix": 1, "mpx": 1}),
+    "lines": ("p", {"p": 1}),
+    "zoom": ("x", {"x": 1}),
+    "speed": ("rpm", {"rpm": 1}),
+    "rate": ("mb/s", {"mb/s": 1, "mbs": 1, "mbps": 0.125, "gbps": 125, "gb/s": 1000}),
+    "resolution": ("dpi", {"dpi": 1}),
+    "heat": ("btu", {"btu": 1}),
+    "bits": ("bit", {"bit": 1}),
+    "speeds": ("speed", {"speed": 1}),
+    "pages": ("pages", {"pages": 1, "page": 1, "sheets": 1, "sheet": 1}),
+    "users": ("users", {"user": 1, "users": 1, "license": 1, "licenses": 1, "seat": 1, "seats": 1}),
+    "pack": ("pieces", {"pack": 1, "pk": 1, "pcs": 1, "pc": 1, "pieces": 1, "piece": 1, "ct": 1, "count": 1, "件": 1}),
+    "ports": ("ports", {"port": 1, "ports": 1}),
+    "cups": ("cups", {"cup": 1, "cups": 1}),
+    "duration": ("hours", {"hour": 1, "hours": 1, "hr": 1, "hrs": 1}),
+}
+_OF = {spelling: (key, unit, size) for key, (unit, sizes) in UNITS.items() for spelling, size in sizes.items()}
+_SPELLINGS = "|".join(re.escape(spelling) for spelling in sorted(_OF, key=len, reverse=True))
+_NUMBER = r"\d{1,9}(?:[.,]\d{1,4})?"
+# a number starts no earlier than after something that is neither letter, digit nor a dot: s0720 and v1.5 hold none
+_QUANTITY = re.compile(rf"(?<![\w.,-])({_NUMBER})[ -]?({_SPELLINGS})s?(?![\w/])")
+_TIMES = re.compile(
+    rf"(?<![\w.])({_NUMBER}) ?[x×*] ?"
+    rf"(?={_NUMBER}(?: ?[x×*] ?{_NUMBER})?[ -]?(mm|cm|m|inch|inches|in\.|\"|ft)(?!\w))"
+)
+_PACK_OF = re.compile(r"\b(?:pack|set|box|lot|case) of (\d{1,5})\b")
+
+
+def quantities(text: str) -> tuple[dict[str, str], str]:
+    """Quantities of a normalised text, and the text without them.
+
+    Several of one kind stand in their order, joined by " x ": a tape's width and length.
+
+    >>> quantities("ssd 1 tb sata, 2.5 inch")
+    ({'memory': '1000 gb', 'length': '63.5 mm'}, 'ssd sata, ')
+    >>> quantities("tape 9mm x 7m, pack of 5")[0]
+    {'pack': '5 pieces', 'length': '9 mm x 7000 mm'}
+    """
+    found: dict[str, list[str]] = {}
+
+    def note(key: str, unit: str, number: float) -> str:
+        value = f"{number:.6g} {unit}"
+        values = found.setdefault(key, [])
+        if value not in values:
+            values.append(value)
+        return " "
+
+    def take(match: re.Match[str]) -> str:
+        key, unit, size = _OF[match[2]]
+        return note(key, unit, _number(match[1]) * size)
+
+    text = _PACK_OF.sub(lambda match: note("pack", "pieces", float(match[1])), text)
+    # 100 x 200 mm: the unit belongs to both
+    text = _TIMES.sub(lambda match: f"{match[1]} {match[2]} x ", text)
+    text = _QUANTITY.sub(take, text)
+    return {key: " x ".join(values[:4]) for key, values in found.items()}, " ".join(text.split(" ")).replace("  ", " ")
+
+
+def _number(text: str) -> float:
+    # 1,000 is a thousand, 2,5 two and a half
+    whole, comma, rest = text.partition(",")
+    if comma:
+        return float(whole + rest) if len(rest) == 3 else float(f"{whole}.{rest}")
+    return float(text)
