@@ -337,11 +337,21 @@ def _browser() -> str:
 
 def _open(path: Path, profile: Path, *options: str) -> tuple[str, list[str]]:
     """The page's DOM after its scripts ran, and what the browser wrote to the console."""
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --disable-dev-shm-usage --enable-logging=stderr --v=0 "
-        "--virtual-time-budget=3000 --dump-dom"
-    ).split()
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--enable-logging=stderr",
+        "--v=0",
+        "--virtual-time-budget=3000",
+        "--dump-dom",
+    ]
     command = [_browser(), *flags, f"--user-data-dir={profile}", *options, path.as_uri()]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]

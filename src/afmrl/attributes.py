@@ -26,7 +26,8 @@ def normalise(text: str) -> str:
     >>> normalise("  Deep　ＲＥＤ ")
     'deep red'
     """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())  # folding may undo the first form
 
 
 def _clean_value(value: str) -> str:
@@ -35,7 +36,8 @@ def _clean_value(value: str) -> str:
 
 
 def _clean_key(key: str) -> str:
-    return re.sub(r"[:;]", " ", normalise(key)).strip()
+    # nor may a key begin like the parenthesis that some models write around the whole list
+    return normalise(re.sub(r"[:;]", " ", normalise(key))).strip("() ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class KeyAttributes:
         Traceback (most recent call last):
         afmrl.attributes.InvalidCompletion: key 'color' stands twice
         """
-        text = normalise(completion).strip("() ")
+        text = normalise(completion)
+        if text.startswith("(") and text.endswith(")"):
+            text = text[1:-1].strip()
         if not text:
             raise InvalidCompletion("empty completion")
         if text == NOTHING:
@@ -85,7 +89,7 @@ class KeyAttributes:
         pairs: dict[str, str] = {}
         for part in parts:
             key, separator, value = part.partition(":")
-            key, value = key.strip(), value.strip()
+            key, value = key.strip("() "), value.strip()
             if not separator or not key or not value:
                 raise InvalidCompletion(f"{part[:60]!r} is not 'key: value'")
             if key in pairs:

@@ -48,13 +48,20 @@ def run(
     out
         Folder of the run: embedder/, generator/, metrics.json, report.html, run.json.
     """
+    from afmrl.memory import keep_freed_memory
     from afmrl.pipeline import run_recipe
+    from afmrl.processes import leave_processes, rank
     from afmrl.progress import StageProgress, quiet_libraries
     from afmrl.recipe import load_recipe
 
     loaded = load_recipe(recipe, _pairs(list(overrides)))
     quiet_libraries()
+    keep_freed_memory()
     run_recipe(loaded, out, callbacks=StageProgress())
+    first = rank() == 0
+    leave_processes()
+    if not first:
+        return
     print(f"\nReport: {out / 'report.html'}   numbers: {out / 'metrics.json'}")
 
 
@@ -147,7 +154,7 @@ def search(
     Parameters
     ----------
     catalog
-        Offers to search in; their embeddings are made once and kept in the model's folder's cache beside it.
+        Offers to search in: a catalogue that fits in memory; it is embedded anew at every search.
     model
         A trained embedder's folder.
     text, image
@@ -188,12 +195,29 @@ def _pairs(tokens: list[str]) -> list[str]:
     return pairs
 
 
+def _wait_for_first(error: InputError) -> None:
+    """In another process than the first: what the first one meets too it has said, and torchrun ends this one."""
+    import os
+    import time
+
+    from afmrl.processes import FailedElsewhere
+
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(10)
+        if isinstance(error, FailedElsewhere):
+            raise SystemExit(2)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one message on stderr and exit code 2, never a traceback."""
     try:
         app()
     except InputError as error:
+        _wait_for_first(error)
         print(f"afmrl: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:  # a folder that cannot be written, a full disk
+        print(f"afmrl: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("afmrl: stopped; the same command goes on where it was", file=sys.stderr)

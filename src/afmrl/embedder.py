@@ -17,6 +17,7 @@ from afmrl.offers import Offer
 from afmrl.prompts import embedder_text
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from sentence_transformers import SentenceTransformer
 
 Modality = Literal["fused", "text", "image"]
@@ -25,12 +26,19 @@ SETTINGS_FILE = "afmrl.json"
 CHUNK = 1024  # offers whose pictures are in memory at a time
 
 
-def embedder_input(offer: Offer, attributes: KeyAttributes | None = None, modality: Modality = "fused") -> Any:
+def embedder_input(
+    offer: Offer,
+    attributes: KeyAttributes | None = None,
+    modality: Modality = "fused",
+    *,
+    picture: Image | None = None,
+) -> Any:
     """One offer as a sentence-transformers input: text, picture, or `{"image": …, "text": …}`.
 
-    An offer without the part that `modality` asks for is rendered as the empty text, never dropped.
+    An offer without the part that `modality` asks for is rendered as the empty text, never dropped. `picture` stands
+    in for the offer's own.
     """
-    image = open_image(offer.image) if offer.image and modality != "text" else None
+    image = (picture or open_image(offer.image)) if offer.image and modality != "text" else None
     text = embedder_text(offer, attributes) if modality != "image" else ""
     if image is None:
         return text
@@ -76,12 +84,13 @@ class Embedder:
                 model = SentenceTransformer(str(path), device=device, **kwargs)
             else:
                 model = SentenceTransformer(modules=_last_token_modules(str(path), kwargs), device=device)
-        except (OSError, ValueError) as error:
-            raise InputError(f"embedder {path} does not load: {error}") from error
+            settings_path = folder / SETTINGS_FILE
+            settings = json.loads(settings_path.read_text(encoding="utf-8")) if settings_path.is_file() else {}
+        except Exception as error:  # the libraries below answer a torn or foreign folder with whatever comes first
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            raise InputError(f"embedder {path} does not load: {reason[0]}") from error
         if max_seq_length:
             model.max_seq_length = max_seq_length
-        settings_path = folder / SETTINGS_FILE
-        settings = json.loads(settings_path.read_text(encoding="utf-8")) if settings_path.is_file() else {}
         return cls(model, settings)
 
     @property

@@ -52,8 +52,9 @@ class AttributeGenerator:
         try:
             processor = AutoProcessor.from_pretrained(str(path))
             model = AutoModelForImageTextToText.from_pretrained(str(path), dtype=dtype or "auto")
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"generator {path} does not load: {error}") from error
+        except Exception as error:  # the libraries below answer a torn or foreign folder with whatever comes first
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            raise InputError(f"generator {path} does not load: {reason[0]}") from error
         return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), processor)
 
     def generate(

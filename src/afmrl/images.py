@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from afmrl.errors import InputError
 
@@ -41,15 +42,43 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_side: int 
                 upright = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
             result = upright.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:  # Pillow's decoders raise what they like on damaged files
             raise InputError(f"picture {path}: damaged or cut off ({error}); replace the file") from error
     if max_side and max(result.size) > max_side:
         result.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
     return result
 
 
+def bound_pixels(processor: Any, max_pixels: int) -> None:
+    """Let a model's processor bring larger pictures down to about `max_pixels` pixels, and so to fewer tokens.
+
+    Raises:
+        InputError: this processor knows no such bound.
+    """
+    pictures = getattr(processor, "image_processor", processor)
+    size = getattr(pictures, "size", None)
+    if not size or "longest_edge" not in size:
+        raise InputError(f"max_pixels: {type(pictures).__name__} knows no bound of pixels; leave max_pixels out")
+    pictures.size = {"shortest_edge": min(size["shortest_edge"], max_pixels), "longest_edge": max_pixels}
+
+
+def bound_saved_pixels(folder: Path, max_pixels: int) -> None:
+    """The same in the files of a saved processor."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        config = json.loads(path.read_text(encoding="utf-8"))
+        pictures = config.get("image_processor", config)
+        if "image_processor_type" in pictures:
+            least = (pictures.get("size") or {}).get("shortest_edge") or pictures.pop("min_pixels", max_pixels)
+            pictures.pop("max_pixels", None)  # the older name of the bound
+            pictures["size"] = {"shortest_edge": min(least, max_pixels), "longest_edge": max_pixels}
+            path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def _open(path: str | Path, max_pixels: int) -> Image:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -59,7 +88,7 @@ def _open(path: str | Path, max_pixels: int) -> Image:
         raise InputError(f"picture {path}: no such file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"picture {path}: over {max_pixels:,} pixels; scale it down") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise InputError(f"picture {path}: not a picture that can be read") from error
     width, height = image.size
     if width * height > max_pixels:

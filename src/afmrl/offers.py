@@ -44,6 +44,8 @@ class SkippedRow:
     """Line of the file (JSONL, CSV) or number of the row (Parquet), from 1."""
     field: str
     reason: str
+    id: str = ""
+    """The row's id, where it could still be read."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.row}: {self.field}: {self.reason}"
@@ -100,7 +102,8 @@ def read_catalogue(path: str | Path, *, max_bad: float = 0.01, check_images: boo
                 raise row
             offer = _offer(row, path.parent, check_images)
         except _BadRow as bad:
-            skipped.append(SkippedRow(str(path), row_number, bad.field, bad.reason))
+            identifier = "" if isinstance(row, _BadRow) else str(row.get("id") or "")
+            skipped.append(SkippedRow(str(path), row_number, bad.field, bad.reason, identifier))
             continue
         if offer.id in first_row:
             raise InputError(
@@ -111,12 +114,13 @@ def read_catalogue(path: str | Path, *, max_bad: float = 0.01, check_images: boo
         offers.append(offer)
     if not count:
         raise InputError(f"{path}: the catalogue is empty; one offer a row is expected")
-    if len(skipped) > max_bad * count:
+    if len(skipped) > max_bad * count or not offers:
         listed = "\n".join(f"  {row}" for row in skipped[:SHOWN])
         more = f"\n  … and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
+        tolerated = f"more than the tolerated share of {max_bad:g}" if offers else "so none is left"
         raise InputError(
-            f"{path}: {len(skipped)} of {count} rows cannot be used, more than the tolerated share of {max_bad:g}; mend "
-            f"them or raise max_bad (--max-bad):\n{listed}{more}"
+            f"{path}: {len(skipped)} of {count} rows cannot be used, {tolerated}; "
+            f"mend them or raise max_bad (--max-bad, in a recipe catalogue.max_bad):\n{listed}{more}"
         )
     return Catalogue(tuple(offers), tuple(skipped), str(path))
 
@@ -142,7 +146,8 @@ def write_catalogue(path: str | Path, offers: Iterable[Offer]) -> None:
                 "product_id": offer.product_id,
                 **offer.extra,
             }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            # str: a date of a Parquet column
+            file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
     os.replace(temporary, path)
 
 
@@ -170,29 +175,44 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | _BadRow]]:
             except UnicodeDecodeError:
                 yield number, _BadRow("line", "is not UTF-8")
                 continue
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield number, _BadRow("line", f"is not JSON ({error})")
                 continue
             yield number, row if isinstance(row, dict) else _BadRow("line", "is not a JSON object")
 
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | _BadRow]]:
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
-        if reader.fieldnames is not None and "id" not in reader.fieldnames:
-            raise InputError(f"{path}:1: the header has no column 'id' (columns: {', '.join(reader.fieldnames)})")
+    # strict: a quote that is never closed would else swallow the rows after it
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+        try:
+            header = reader.fieldnames
+        except csv.Error as error:
+            raise InputError(f"{path}:1: the header is not CSV ({error})") from error
+        if header is not None and "id" not in header:
+            columns = ", ".join(header).encode("utf-8", "replace").decode()
+            raise InputError(f"{path}:1: the header has no column 'id' (columns: {columns[:200]})")
         while True:
+            last_line = reader.reader.line_num
             try:
                 row = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield reader.line_num, _BadRow("line", f"is not CSV ({error})")
+                if reader.reader.line_num > last_line + 1:
+                    raise InputError(
+                        f"{path}:{last_line + 1}: a quote is opened and not closed properly; the rows up to line "
+                        f"{reader.reader.line_num} cannot be told apart ({error})"
+                    ) from error
+                yield reader.reader.line_num, _BadRow("line", f"is not CSV ({error})")
                 continue
             if None in row or None in row.values():
-                yield reader.line_num, _BadRow("line", "has another number of cells than the header")
+                yield reader.reader.line_num, _BadRow("line", "has another number of cells than the header")
                 continue
-            yield reader.line_num, dict(row)
+            if not all(_is_unicode(cell) for cell in row.values()):
+                yield reader.reader.line_num, _BadRow("line", "is not UTF-8")
+                continue
+            yield reader.reader.line_num, dict(row)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | _BadRow]]:
@@ -203,28 +223,35 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | _BadRow]]:
         file = pyarrow.parquet.ParquetFile(path)
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: is not Parquet ({error})") from error
+    if "id" not in file.schema_arrow.names:
+        raise InputError(f"{path}: has no column 'id' (columns: {', '.join(file.schema_arrow.names)[:200]})")
     number = 0
-    for batch in file.iter_batches(4096):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
+    try:
+        for batch in file.iter_batches(4096):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read after row {number} ({error}); the file is damaged") from error
 
 
 def _offer(row: dict[str, Any], folder: Path, check_images: bool) -> Offer:
     identifier = row.get("id")
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
-    if not isinstance(identifier, str) or not identifier.strip():
+    if not isinstance(identifier, str) or not identifier.strip() or not _is_unicode(identifier):
         raise _BadRow("id", "is missing or no text")
     text: dict[str, str] = {}
     for name in TEXT_FIELDS:
         value = row.get(name)
-        if value is None:
+        if value is None or value != value:  # NaN: what pandas writes for an empty cell
             value = ""
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
             raise _BadRow(name, f"is {type(value).__name__}, expected text")
+        if not _is_unicode(value):
+            raise _BadRow(name, "holds half a character (a lone surrogate)")
         text[name] = value
     if len(text["title"]) > MAX_TITLE_CHARACTERS:
         raise _BadRow("title", f"has {len(text['title']):,} characters, at most {MAX_TITLE_CHARACTERS:,} are read")
@@ -255,6 +282,14 @@ def _attributes(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise _BadRow("attributes", f"is {type(value).__name__}, expected an object of key: value")
     return {str(key): str(of_key) for key, of_key in value.items() if of_key is not None}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _image(value: str, folder: Path, check: bool) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Catalogue, read_catalogue
+from afmrl.processes import join_processes, on_first, rank, world_size
 from afmrl.recipe import CatalogueSection, Recipe, SampleSection
 from afmrl.splits import Split, split_offers
 from afmrl.stages.checkpoints import write_json
@@ -51,11 +52,24 @@ def run_recipe(
 ) -> Run:
     """Run every stage that is not complete yet and write DIR/{embedder,generator,metrics.json,report.html,run.json}.
 
+    Under torchrun the stages that train do so in all processes together; everything else, and every file, is the
+    first process' work.
+
     Raises:
         InputError: anything the user gave that cannot work, before the long stages start where that can be known.
     """
     from afmrl.pipeline_evaluation import evaluate_run  # after the heavy imports of the stages
 
+    size = join_processes()
+    if recipe.world_size not in (None, size):
+        raise InputError(
+            f"'world_size': the recipe wants {recipe.world_size} processes and there are {size}; "
+            f"torchrun --nproc_per_node {recipe.world_size} -m afmrl run RECIPE"
+        )
+    if rank():
+        say, callbacks = _silent, _no_callbacks
+    if size > 1:
+        say(f"{size} processes train together")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder=folder, recipe=recipe, ledger=Ledger(folder, say), say=say, callbacks=callbacks)
@@ -65,11 +79,23 @@ def run_recipe(
     train_generator(run)
     train_embedder(run)
     reinforce_generator(run)
-    _publish(run.paths["agcl"], folder / "embedder")
-    _publish(run.paths["rar"], folder / "generator")
-    result = evaluate_run(run)
-    write_json(folder / "run.json", _run_record(run, started, result))
+
+    def finish() -> None:
+        _publish(run.paths["agcl"], folder / "embedder")
+        _publish(run.paths["rar"], folder / "generator")
+        result = evaluate_run(run)
+        write_json(folder / "run.json", _run_record(run, started, result))
+
+    on_first(finish)
     return run
+
+
+def _silent(_: str) -> None:
+    return None
+
+
+def _no_callbacks(stage: str, title: str, steps: int) -> list[Any]:
+    return []
 
 
 def prepare_data(run: Run) -> None:
@@ -82,9 +108,21 @@ def prepare_data(run: Run) -> None:
     run.catalogue = read_catalogue(path, max_bad=section.max_bad)
     if run.catalogue.skipped:
         run.say(f"{len(run.catalogue.skipped)} of the catalogue's rows were skipped (skipped.json lists them)")
-        write_json(run.folder / "skipped.json", [dataclasses.asdict(row) for row in run.catalogue.skipped])
-    run.splits = split_offers(run.catalogue.offers, _sample_columns(section))
+        skipped = [dataclasses.asdict(row) for row in run.catalogue.skipped]
+        on_first(lambda: write_json(run.folder / "skipped.json", skipped))
+    skipped_ids = [row.id for row in run.catalogue.skipped if row.id]
+    run.splits = split_offers(run.catalogue.offers, _sample_columns(section), skipped_ids=skipped_ids)
     run.made_of["data"] = fingerprint(section, file_hash(path))
+    if run.recipe.rar.max_steps and not run.splits["reward"].queries:
+        raise InputError(
+            "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
+            "some to it in catalogue.split, or set rar.max_steps=0"
+        )
+    if not run.splits["test"].queries and not run.splits["val"].queries:
+        raise InputError(
+            "catalogue: neither the split 'test' nor 'val' holds a query with a match in its gallery, so the run could "
+            "not be measured; deal some products to 'test' in catalogue.split"
+        )
     for name, split in run.splits.items():
         run.say(
             f"{name}: {len(split.offers)} offers, {len(split.queries)} queries, {len(set(split.families))} families"
@@ -109,11 +147,15 @@ def _draw_sample(run: Run, name: str, sample: SampleSection, folder: Path) -> Pa
             seed=sample.seed + run.recipe.seed,
             image_size=sample.image_size,
             num_siblings=sample.num_siblings,
+            progress=True,
         )
         return {}
 
+    path = folder / "catalogue.jsonl"
+    if rank() == 0 and not path.is_file():  # it lies beside the stages: somebody tidied up
+        shutil.rmtree(run.ledger.folder / name, ignore_errors=True)
     run.ledger.run(name, fingerprint(sample, run.recipe.seed), work)
-    return folder / "catalogue.jsonl"
+    return path
 
 
 def prepare_base(run: Run) -> None:
@@ -131,22 +173,28 @@ def prepare_base(run: Run) -> None:
         section = CatalogueSection(sample=tiny.sample)
         split = split_offers(read_catalogue(path).offers, _sample_columns(section))["train"]
         offers, labels = split.offers, split.labels
-    made_of = fingerprint(tiny, recipe.seed, run.made_of["data"])
+    alone = tiny.sample is not None and not tiny.own_words
+    made_of = fingerprint(tiny, recipe.seed, "" if alone else run.made_of["data"])
 
     def work(folder: Path) -> dict[str, Any]:
         from afmrl.demo.tiny import build_tiny_model
         from afmrl.stages.sft import run_sft
 
         train = run.splits["train"]
-        texts = [o.title for o in (*offers, *train.offers)] + [str(a) for a in (*labels, *train.labels)]
-        random = build_tiny_model(
-            texts,
-            folder / "random",
-            seed=recipe.seed,
-            vocab_size=tiny.vocab_size,
-            hidden_size=tiny.hidden_size,
-            num_layers=tiny.num_layers,
-            vision_layers=tiny.vision_layers,
+        own = range(len(train.offers)) if tiny.own_words else range(0)
+        texts = [o.title for o in (*offers, *(train.offers[row] for row in own))]
+        texts += [str(a) for a in (*labels, *(train.labels[row] for row in own))]
+        random = on_first(
+            lambda: build_tiny_model(
+                texts,
+                folder / "random",
+                seed=recipe.seed,
+                vocab_size=tiny.vocab_size,
+                hidden_size=tiny.hidden_size,
+                num_layers=tiny.num_layers,
+                vision_layers=tiny.vision_layers,
+                max_image_side=tiny.image_side,
+            )
         )
         config = dataclasses.replace(tiny.pretrain, seed=tiny.pretrain.seed + recipe.seed)
         return run_sft(
@@ -158,8 +206,8 @@ def prepare_base(run: Run) -> None:
             callbacks=run.callbacks("base", "pretraining the tiny model", config.max_steps),
         )
 
-    run.base = run.generator_base = run.ledger.run("base", made_of, work) / "model"
-    run.made_of["base"] = made_of
+    run.base = run.generator_base = run.ledger.run("base", made_of, work, together=True) / "model"
+    run.made_of["base"] = fingerprint(made_of, run.ledger.weights["base"])
 
 
 def train_generator(run: Run) -> None:
@@ -180,8 +228,8 @@ def train_generator(run: Run) -> None:
             callbacks=run.callbacks("sft", "SFT of the generator", config.max_steps),
         )
 
-    run.paths["sft"] = run.ledger.run("sft", made_of, work) / "model"
-    run.made_of["sft"] = made_of
+    run.paths["sft"] = run.ledger.run("sft", made_of, work, together=True) / "model"
+    run.made_of["sft"] = fingerprint(made_of, run.ledger.weights["sft"])
 
 
 def train_embedder(run: Run) -> None:
@@ -202,8 +250,8 @@ def train_embedder(run: Run) -> None:
             callbacks=run.callbacks("agcl", "AGCL of the embedder", config.max_steps),
         )
 
-    run.paths["agcl"] = run.ledger.run("agcl", made_of, work) / "model"
-    run.made_of["agcl"] = made_of
+    run.paths["agcl"] = run.ledger.run("agcl", made_of, work, together=True) / "model"
+    run.made_of["agcl"] = fingerprint(made_of, run.ledger.weights["agcl"])
 
 
 def reinforce_generator(run: Run) -> None:
@@ -216,24 +264,23 @@ def reinforce_generator(run: Run) -> None:
     config = dataclasses.replace(run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed)
     made_of = fingerprint(config, run.made_of["sft"], run.made_of["agcl"], run.made_of["data"])
     split = run.splits["reward"]
-    if config.max_steps == 0 or not split.queries:
-        if config.max_steps:
-            raise InputError(
-                "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
-                "some to it in catalogue.split, or set rar.max_steps=0"
-            )
+    if config.max_steps == 0:
         run.paths["rar"], run.made_of["rar"] = run.paths["sft"], run.made_of["sft"]
         return
 
-    print_ceiling(run)
+    on_first(lambda: print_ceiling(run))
 
     def work(folder: Path) -> dict[str, Any]:
         embedder = Embedder.from_pretrained(run.paths["agcl"])
         gallery = split.gallery_offers()
         attributes: list[KeyAttributes] | None = None
         if run.recipe.agcl.attributes_on == "both":
-            generator = AttributeGenerator.from_pretrained(run.paths["sft"])
-            attributes = generator.attributes(gallery, max_new_tokens=run.recipe.evaluation.max_new_tokens)
+
+            def write() -> list[KeyAttributes]:
+                generator = AttributeGenerator.from_pretrained(run.paths["sft"])
+                return generator.attributes(gallery, max_new_tokens=run.recipe.evaluation.max_new_tokens)
+
+            attributes = on_first(write)
         return run_rar(
             config,
             run.paths["sft"],
@@ -247,8 +294,8 @@ def reinforce_generator(run: Run) -> None:
             callbacks=run.callbacks("rar", "RAR of the generator", config.max_steps),
         )
 
-    run.paths["rar"] = run.ledger.run("rar", made_of, work) / "model"
-    run.made_of["rar"] = made_of
+    run.paths["rar"] = run.ledger.run("rar", made_of, work, together=True) / "model"
+    run.made_of["rar"] = fingerprint(made_of, run.ledger.weights["rar"])
 
 
 def _publish(model: Path, target: Path) -> None:
@@ -272,10 +319,10 @@ def _run_record(run: Run, started: float, result: dict[str, Any]) -> dict[str, A
         "seed": run.recipe.seed,
         "versions": {**versions, "python": platform.python_version()},
         "fingerprints": run.made_of,
+        "processes": world_size(),
         "skipped_rows": len(run.catalogue.skipped) if run.catalogue else 0,
         "stage_seconds": run.ledger.seconds,
         "total_seconds": round(time.time() - started, 1),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "result": result,
     }
-

@@ -1,4 +1,4 @@
-"""How a run is measured: the ladder on held-out test families, the attributes' accuracy, metrics.json and the report."""
+"""How a run is measured: the ladder on test families, the attributes' accuracy, metrics.json and the report."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def encode_split(
 
 
 def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttributes]:
-    """What the generator of stage `which` ("sft", "rar") writes for every offer of a split, kept in the run's folder."""
+    """What the generator of stage `which` ("sft", "rar") writes for every offer of a split, kept in the run."""
     split, config = run.splits[split_name], run.recipe.evaluation
 
     def work(folder: Path) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
     titles = [(ROW_NAMES[row], _intervals(results[row])) for row in config.rows]
     titles += [(f"floor: {kind}", _intervals(_floor(run, split, kind))) for kind in config.floors]
     print_ladder(f"{run.recipe.name}: {len(split.queries)} {split_name} queries", titles)
-    accuracy = {
+    accuracy: dict[str, dict[str, dict[str, float]]] = {
         which: attribute_accuracy(generated_attributes(run, which, split_name), split.labels)
         for which in ("sft", "rar")
         if which in config.rows

@@ -100,9 +100,7 @@ def _view(split: Split, row: int, attributes: Sequence[KeyAttributes] | None) ->
     return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.labels[row])
 
 
-def _card(
-    split: Split, result: RetrievalResult, query: int, attributes: Sequence[KeyAttributes] | None
-) -> QueryCard:
+def _card(split: Split, result: RetrievalResult, query: int, attributes: Sequence[KeyAttributes] | None) -> QueryCard:
     relevant = set(split.relevant[query].tolist())
 
     def hit(place: int, score: float) -> HitView:
@@ -122,9 +120,7 @@ def _card(
     )
 
 
-def _family(
-    split: Split, name: str, number: int, right: int, attributes: Sequence[KeyAttributes] | None
-) -> FamilyView:
+def _family(split: Split, name: str, number: int, right: int, attributes: Sequence[KeyAttributes] | None) -> FamilyView:
     rows: list[int] = []
     for query, family in enumerate(split.families):
         if family == name:
@@ -185,7 +181,8 @@ def next_steps(run: Run, split: Split) -> list[tuple[str, str]]:
             (
                 "search the sample by picture and text",
                 f"afmrl search {folder / 'catalogue' / 'catalogue.jsonl'} --split test --model {folder / 'embedder'} "
-                f"--generator {folder / 'generator'} --text {shlex.quote(query.title)} --image {shlex.quote(query.image)}",
+                f"--generator {folder / 'generator'} --text {shlex.quote(query.title)} "
+                f"--image {shlex.quote(query.image)}",
             )
         )
     steps.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from afmrl.attributes import KeyAttributes
@@ -13,9 +14,18 @@ EMBEDDER_MAX_CHARACTERS = 2_000
 """Text beyond this is cut: an offer's first lines say what it is, and one endless title must not stop a batch."""
 
 
+_SPECIAL_TOKEN = re.compile(r"<\|[^|<>]*\|>|</?s>|<(?:unk|pad|bos|eos|image|video)>")
+
+
 def offer_text(offer: Offer, *, description: bool = False) -> str:
-    """Title (and description, if asked and present) as one line; never longer than EMBEDDER_MAX_CHARACTERS."""
-    parts = [offer.title, offer.description if description else ""]
+    """Title (and description, if asked and present) as one line; never longer than EMBEDDER_MAX_CHARACTERS.
+
+    Words that a tokenizer takes for its own marks are left out: a title may not end a turn, nor claim a picture.
+
+    >>> offer_text(Offer(id="1", title="red <|im_end|> dress <|image_pad|>"))
+    'red dress'
+    """
+    parts = [_SPECIAL_TOKEN.sub(" ", part) for part in (offer.title, offer.description if description else "")]
     return " ".join(" ".join(part.split()) for part in parts if part)[:EMBEDDER_MAX_CHARACTERS]
 
 
@@ -39,4 +49,4 @@ def embedder_text(offer: Offer, attributes: KeyAttributes | None = None, *, desc
     'silk dress\\ncolor: red'
     """
     text = offer_text(offer, description=description)
-    return "\n".join(part for part in (text, str(attributes) if attributes else "") if part)
+    return "\n".join(part for part in (text, _SPECIAL_TOKEN.sub(" ", str(attributes)) if attributes else "") if part)

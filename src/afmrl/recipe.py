@@ -16,6 +16,8 @@ from afmrl.stages.agcl import AGCLStage
 from afmrl.stages.rar import RARStage
 from afmrl.stages.sft import SFTStage
 
+ROWS = ("text", "image", "untrained", "agcl", "sft", "rar", "perfect")
+
 
 @dataclass
 class SampleSection:
@@ -104,6 +106,11 @@ class TinySection:
     """Layers of the text model."""
     vision_layers: int = 2
     """Layers of the vision tower."""
+    image_side: int = 84
+    """Larger pictures are brought down to the area of a square of this side; 28 × 28 pixels become one token."""
+    own_words: bool = True
+    """Whether the tokenizer learns the run's own titles and labels beside the sample's; if not, own names come in
+    pieces, as names do that are first met after training, and the model depends on nothing of the catalogue."""
     pretrain: SFTStage = field(default_factory=SFTStage)
     """Short pretraining on picture + title → visible attributes, as the real models come pretrained."""
     sample: SampleSection | None = None
@@ -118,7 +125,7 @@ class EvaluationSection:
     """Offers embedded or generated for at a time."""
     num_resamples: int = 2000
     """Bootstrap resamples."""
-    rows: list[str] = field(default_factory=lambda: ["text", "image", "untrained", "agcl", "sft", "rar", "perfect"])
+    rows: list[str] = field(default_factory=lambda: list(ROWS))
     """Rows of the table."""
     floors: list[str] = field(default_factory=list)
     """Baselines without learning to print beside: tfidf, colour, tfidf+colour, bm25."""
@@ -138,6 +145,8 @@ class Recipe:
     """Title of the report."""
     seed: int = 0
     """Added to every stage's own seed."""
+    world_size: int | None = None
+    """Processes that the run must have (torchrun --nproc_per_node); None: as many as there are."""
     catalogue: CatalogueSection = field(default_factory=CatalogueSection)
     """The offers."""
     base: str | None = None
@@ -156,6 +165,10 @@ class Recipe:
     """The table and the report."""
 
 
+PATHS = ("catalogue.path", "catalogue.positives.pairs")
+"""Fields that name files: in a recipe relative to it, on the command line relative to the working folder."""
+
+
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe file, with `section.field=value` overrides (values are YAML).
 
@@ -169,6 +182,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"recipe {path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"recipe {path}: is not UTF-8 text; give the path of a YAML file") from error
     except yaml.YAMLError as error:
         raise InputError(f"recipe {path}: is not YAML: {error}") from error
     if not isinstance(data, dict):
@@ -199,6 +214,7 @@ def recipe_of(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{where}: '{name}': {first['msg']} (given: {first.get('input')!r})") from error
+    _refuse_values(recipe, where)
     if (recipe.catalogue.path is None) == (recipe.catalogue.sample is None):
         raise InputError(f"{where}: 'catalogue' needs either 'path' (your own offers) or 'sample' (drawn ones)")
     if (recipe.base is None) == (recipe.tiny is None):
@@ -211,6 +227,47 @@ def recipe_of(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     return recipe
 
 
+def _refuse_values(recipe: Recipe, where: str) -> None:
+    """What would else only be found out by the stage that reads it, perhaps hours later."""
+    for name, value, options in (
+        ("agcl.attributes_on", [recipe.agcl.attributes_on], ("none", "query", "both")),
+        ("agcl.weighting", [recipe.agcl.weighting], ("bm25", "cosine", "none")),
+        ("agcl.scaling", [recipe.agcl.scaling], ("raw", "row", "corpus")),
+        ("agcl.rules", recipe.agcl.rules, ("agreement", "margin", "closeness", "label")),
+        ("agcl.combine", [recipe.agcl.combine], ("any", "all")),
+        ("agcl.dtype", [d for d in [recipe.agcl.dtype] if d], ("bfloat16", "float32")),
+        ("sft.dtype", [d for d in [recipe.sft.dtype] if d], ("bfloat16", "float32")),
+        ("rar.reward", [recipe.rar.reward], ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")),
+        ("rar.scale_rewards", [recipe.rar.scale_rewards], ("group", "batch", "none")),
+        ("evaluation.rows", recipe.evaluation.rows, ROWS),
+        ("evaluation.floors", recipe.evaluation.floors, ("tfidf", "colour", "tfidf+colour", "bm25")),
+    ):
+        for one in value:
+            if one not in options:
+                raise InputError(f"{where}: '{name}': {one!r} is unknown; one of {', '.join(options)}")
+    pretrain = [("tiny.pretrain", recipe.tiny.pretrain)] if recipe.tiny else []
+    stages: list[tuple[str, SFTStage | AGCLStage | RARStage]] = [("sft", recipe.sft), ("agcl", recipe.agcl), *pretrain]
+    least = [(f"{name}.max_steps", stage.max_steps, 1) for name, stage in stages]
+    least += [(f"{name}.batch_size", stage.batch_size, 1) for name, stage in stages if not isinstance(stage, RARStage)]
+    least += [
+        ("seed", recipe.seed, 0),
+        ("rar.max_steps", recipe.rar.max_steps, 0),
+        ("rar.num_generations", recipe.rar.num_generations, 2),
+        ("rar.prompts_per_step", recipe.rar.prompts_per_step, 1),
+        ("evaluation.batch_size", recipe.evaluation.batch_size, 1),
+        ("evaluation.num_resamples", recipe.evaluation.num_resamples, 1),
+    ]
+    for name, number, minimum in least:
+        if number < minimum:
+            raise InputError(f"{where}: '{name}': {number} is too few; at least {minimum}")
+    for name, changes in (("sft", recipe.sft.augment), ("agcl", recipe.agcl.augment)):
+        for key, value in dataclasses.asdict(changes).items():
+            if value is not None and not 0 <= value <= 1:
+                raise InputError(f"{where}: '{name}.augment.{key}': {value} is no share; between 0 and 1")
+    if not recipe.evaluation.rows:
+        raise InputError(f"{where}: 'evaluation.rows' is empty; name at least one of {', '.join(ROWS)}")
+
+
 def _beside(recipe_path: Path, path: str) -> str:
     return path if Path(path).is_absolute() else str((recipe_path.parent / path).resolve())
 
@@ -221,12 +278,19 @@ def _override(data: dict[str, Any], override: str) -> None:
     name, separator, value = override.partition("=")
     if not separator:
         raise InputError(f"override {override!r}: expected section.field=value")
-    *sections, last = name.strip().lstrip("-").replace("-", "_").split(".")
+    name = name.strip().lstrip("-").replace("-", "_")
+    *sections, last = name.split(".")
     for section in sections:
         if not isinstance(data.get(section), dict):
             data[section] = {}
         data = data[section]
-    data[last] = yaml.safe_load(value)
+    try:
+        given = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {override!r}: the value is not YAML") from error
+    if name in PATHS and isinstance(given, str):
+        given = str(Path(given).resolve())  # typed in a shell: relative to where it was typed, not to the recipe
+    data[last] = given
 
 
 def _refuse_unknown(data: Mapping[str, Any], kind: type, prefix: str, where: str) -> None:
@@ -243,4 +307,4 @@ def _refuse_unknown(data: Mapping[str, Any], kind: type, prefix: str, where: str
 
 def _dataclass_in(annotation: Any) -> type | None:
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+    return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)

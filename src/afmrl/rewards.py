@@ -36,7 +36,7 @@ class RetrievalReward:
     list of `key: value`, or cut off before its end) earns `invalid_reward`, −0.1 in the paper. `retrieval` is one of
 
     - "recall@k": 1 if an offer of the same product stands in the top k (the paper's);
-    - "reciprocal_rank": 1 / rank;  "ndcg@k": 1 / log2(rank + 1) within the top k (one relevant offer);
+    - "reciprocal_rank": 1 / rank;  "ndcg@k": NDCG of the top k, which with one relevant offer is 1 / log2(rank + 1);
     - "rank_gain": 1 / rank with the attributes − 1 / rank without;
     - "margin": cosine of the best relevant offer − cosine of the hardest other.
 
@@ -84,9 +84,7 @@ class RetrievalReward:
         self.faithfulness_weight, self.length_weight, self.labels = faithfulness_weight, length_weight, labels
         self._plain_ranks: np.ndarray | None = None
 
-    def score(
-        self, rows: Sequence[int], completions: Sequence[str], ended: Sequence[bool] | None = None
-    ) -> Scored:
+    def score(self, rows: Sequence[int], completions: Sequence[str], ended: Sequence[bool] | None = None) -> Scored:
         """Rewards of completions; completion i is for query `rows[i]`.
 
         Args:
@@ -103,7 +101,7 @@ class RetrievalReward:
         valid = np.array([a is not None for a in attributes])
         retrieval, ranks = np.zeros(len(attributes)), np.full(len(attributes), len(self.gallery) + 1)
         if valid.any():
-            chosen = np.flatnonzero(valid)
+            chosen = np.flatnonzero(valid).tolist()
             of_valid = [(rows[i], attributes[i] or KeyAttributes()) for i in chosen]
             retrieval[chosen], ranks[chosen] = self._retrieve(of_valid)
         faithfulness = np.zeros(len(attributes))
@@ -127,7 +125,7 @@ class RetrievalReward:
         elif self.kind == "reciprocal_rank":
             values = 1.0 / ranks
         elif self.kind == "ndcg@k":
-            values = np.where(ranks <= self.k, 1.0 / np.log2(ranks + 1), 0.0)
+            values = np.array([_ndcg(row, columns, self.k) for row, columns in zip(scores, relevant, strict=True)])
         elif self.kind == "rank_gain":
             values = 1.0 / ranks - 1.0 / self.plain_ranks()[[row for row, _ in unique]]
         else:
@@ -180,6 +178,15 @@ def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:
     2
     """
     return int(np.sort(ranks)[max(int(np.ceil(target * len(ranks))) - 1, 0)])
+
+
+def _ndcg(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:
+    if not len(relevant):
+        return 0.0
+    # each relevant offer's rank; equal scores in gallery order
+    ranks = np.array([1 + (scores > scores[at]).sum() + (scores[:at] == scores[at]).sum() for at in relevant])
+    ideal = (1.0 / np.log2(np.arange(2, min(len(relevant), k) + 2))).sum()
+    return float((1.0 / np.log2(ranks[ranks <= k] + 1)).sum() / ideal)
 
 
 def _margin(scores: np.ndarray, relevant: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator
+from afmrl.images import verify_image
 from afmrl.offers import Offer, read_catalogue
 from afmrl.retrieval.exact import top_k
 
@@ -42,11 +43,17 @@ def search_catalogue(
     """
     if not text.strip() and image is None:
         raise InputError("search: give a text (--text), a picture (--image), or both")
+    if k < 1:
+        raise InputError(f"search: k={k}: at least one hit")
+    if image is not None:
+        verify_image(image)
     offers = [
-        offer for offer in read_catalogue(catalog, max_bad=max_bad) if split is None or offer.extra.get("split") == split
+        offer
+        for offer in read_catalogue(catalog, max_bad=max_bad)
+        if split is None or offer.extra.get("split") == split
     ]
     if not offers:
-        raise InputError(f"search: {catalog} holds no offer of the split {split!r}")
+        raise InputError(f"search: {catalog} holds no offer whose column 'split' says {split!r}")
     query = Offer(id="query", title=text, image=str(Path(image).resolve()) if image else "")
     embedder = Embedder.from_pretrained(model)
     query_attributes, attributes = None, None

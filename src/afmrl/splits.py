@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
-from afmrl.offers import Offer
+from afmrl.offers import FIELDS, Offer
 from afmrl.recipe import CatalogueSection, LabelSection, SplitSection
 
 SPLITS = ("train", "reward", "val", "test")
@@ -39,13 +40,18 @@ class Split:
         return [self.offers[row] for row in self.gallery]
 
 
-def split_offers(offers: Sequence[Offer], section: CatalogueSection) -> dict[str, Split]:
+def split_offers(
+    offers: Sequence[Offer], section: CatalogueSection, *, skipped_ids: Collection[str] = ()
+) -> dict[str, Split]:
     """Deal the offers out. Products never stand in two splits.
+
+    Args:
+        skipped_ids: ids of catalogue rows that were skipped as unreadable: pairs that name them are passed over.
 
     Raises:
         InputError: a split is empty, a product stands in two splits, no positives are known, no labels are there.
     """
-    offers = with_positives(offers, section)
+    offers = with_positives(offers, section, skipped_ids=skipped_ids)
     labels = read_labels(offers, section.labels)
     names = _split_names(offers, section.split)
     _refuse_leaks(offers, names, section)
@@ -61,7 +67,9 @@ def split_offers(offers: Sequence[Offer], section: CatalogueSection) -> dict[str
     return splits
 
 
-def with_positives(offers: Sequence[Offer], section: CatalogueSection) -> list[Offer]:
+def with_positives(
+    offers: Sequence[Offer], section: CatalogueSection, *, skipped_ids: Collection[str] = ()
+) -> list[Offer]:
     """The offers with `product_id` set from what the recipe names: a column, or a file of pairs.
 
     Raises:
@@ -69,10 +77,10 @@ def with_positives(offers: Sequence[Offer], section: CatalogueSection) -> list[O
     """
     positives = section.positives
     if positives.pairs:
-        return _from_pairs(offers, positives.pairs)
+        return _from_pairs(offers, positives.pairs, set(skipped_ids))
     column = positives.column or "product_id"
     if column != "product_id":
-        offers = [dataclasses.replace(o, product_id=str(o.extra.get(column) or "")) for o in offers]
+        offers = [dataclasses.replace(o, product_id=_cell(o, column)) for o in offers]
     values = [offer.product_id for offer in offers if offer.product_id]
     if len(values) == len(set(values)):
         raise InputError(
@@ -83,15 +91,15 @@ def with_positives(offers: Sequence[Offer], section: CatalogueSection) -> list[O
     return list(offers)
 
 
-def _from_pairs(offers: Sequence[Offer], path: str) -> list[Offer]:
+def _from_pairs(offers: Sequence[Offer], path: str, skipped: set[str]) -> list[Offer]:
     from scipy.cluster.hierarchy import DisjointSet
 
     known = {offer.id for offer in offers}
     same: Any = DisjointSet([])
     try:
-        lines = open(path, encoding="utf-8").read().splitlines()
-    except OSError as error:
-        raise InputError(f"positives {path}: cannot be read ({error.strerror})") from error
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"positives {path}: cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -100,6 +108,8 @@ def _from_pairs(offers: Sequence[Offer], path: str) -> list[Offer]:
             left, right, label = str(pair["left"]), str(pair["right"]), int(pair.get("label", 1))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"positives {path}:{number}: expected {{left, right[, label]}} ({error})") from error
+        if {left, right} & skipped:
+            continue
         if missing := {left, right} - known:
             raise InputError(f"positives {path}:{number}: unknown offer id {sorted(missing)[0]!r}")
         if label:
@@ -120,9 +130,17 @@ def read_labels(offers: Sequence[Offer], section: LabelSection) -> list[KeyAttri
             value = {}
         if isinstance(value, str):
             try:
-                value = json.loads(value)
-            except ValueError:
-                value = KeyAttributes.parse(value).as_dict()
+                value = json.loads(value) if value.lstrip().startswith("{") else KeyAttributes.parse(value).as_dict()
+            except ValueError as error:
+                raise InputError(
+                    f"catalogue: offer {offer.id!r}: the column {section.column!r} holds no key attributes ({error}); "
+                    "expected an object of key: value, or text such as 'color: red; size: m'"
+                ) from error
+        if not isinstance(value, Mapping):
+            raise InputError(
+                f"catalogue: offer {offer.id!r}: the column {section.column!r} is {type(value).__name__}, expected an "
+                "object of key: value"
+            )
         found.append(KeyAttributes.of(value).as_dict())
     for key in section.shared:
         of_product = {o.product_id: v[key] for o, v in zip(offers, found, strict=True) if o.product_id and key in v}
@@ -141,16 +159,27 @@ def read_labels(offers: Sequence[Offer], section: LabelSection) -> list[KeyAttri
 
 def _split_names(offers: Sequence[Offer], section: SplitSection) -> list[str]:
     if section.by is None:
-        return [str(offer.extra.get(section.column or "split") or "") for offer in offers]
+        return [_cell(offer, section.column or "split") for offer in offers]
+    if not any(_cell(offer, section.by) for offer in offers):
+        raise InputError(f"catalogue.split.by: no offer has a value in the column {section.by!r}")
+    if min(section.fractions.values(), default=0.0) < 0 or not sum(section.fractions.values()):
+        raise InputError(f"catalogue.split.fractions: {section.fractions}: shares of at least 0, not all of them 0")
     unknown = set(section.fractions) - set(SPLITS)
     if unknown:
         raise InputError(f"catalogue.split.fractions: unknown split {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}")
-    values = sorted({str(offer.extra.get(section.by) or offer.product_id or offer.id) for offer in offers})
+    dealt = [_cell(offer, section.by) or offer.product_id or offer.id for offer in offers]
+    values = sorted(set(dealt))
     order = np.random.default_rng(section.seed).permutation(len(values))
     bounds = np.cumsum([section.fractions.get(split, 0.0) for split in SPLITS])
     place = (np.arange(len(values)) + 0.5) / len(values) * bounds[-1]
     names = {values[int(v)]: SPLITS[int(np.searchsorted(bounds, p))] for v, p in zip(order, place, strict=True)}
-    return [names[str(offer.extra.get(section.by) or offer.product_id or offer.id)] for offer in offers]
+    return [names[value] for value in dealt]
+
+
+def _cell(offer: Offer, column: str) -> str:
+    """An offer's value in a column, be it one of its own fields or any other of the file."""
+    value = getattr(offer, column) if column in FIELDS else offer.extra.get(column)
+    return "" if value is None or value != value else str(value)  # NaN: an empty cell
 
 
 def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: CatalogueSection) -> None:
@@ -158,19 +187,20 @@ def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: Catalo
     for offer, name in zip(offers, names, strict=True):
         if name and offer.product_id and seen.setdefault(offer.product_id, name) != name:
             raise InputError(
-                f"catalogue: product {offer.product_id!r} stands in the splits {seen[offer.product_id]!r} and {name!r}; "
-                "split by product or family (catalogue.split.by)"
+                f"catalogue: product {offer.product_id!r} stands in the splits {seen[offer.product_id]!r} and "
+                f"{name!r}; split by product or family (catalogue.split.by)"
             )
 
 
 def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: CatalogueSection) -> Split:
-    queries, gallery = [], []
+    queries: list[int] = []
+    gallery: list[int] = []
     of_product: dict[str, list[int]] = defaultdict(list)
     for row, offer in enumerate(offers):
         of_product[offer.product_id or offer.id].append(row)
     for rows in of_product.values():
         for place, row in enumerate(rows):
-            role = str(offers[row].extra.get(section.role_column) or "")
+            role = _cell(offers[row], section.role_column)
             if role not in ("query", "gallery"):
                 role = "query" if place == 0 and len(rows) > 1 else "gallery"
             (queries if role == "query" else gallery).append(row)
@@ -184,7 +214,5 @@ def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: Catal
         queries=queries,
         gallery=gallery,
         relevant=[np.array(position[offers[row].product_id]) for row in queries],
-        families=[
-            str(offers[row].extra.get(section.family_column or "") or offers[row].product_id) for row in queries
-        ],
+        families=[_cell(offers[row], section.family_column or "") or offers[row].product_id for row in queries],
     )

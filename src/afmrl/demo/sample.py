@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ NO_PICTURE, NO_TITLE, CLOSEUP = 0.04, 0.04, 0.08
 UNLABELLED = 0.15
 """Share of the training products of which two sellers' pairs stand under two product ids."""
 MAX_SIBLINGS = 100
+FAMILIES_AT_ONCE = 10  # drawn by one process without a word to the others
+WORTH_PARALLEL = 8  # such runs, from which starting processes pays
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def write_sample_catalogue(
     seed: int = 0,
     image_size: int = 56,
     num_siblings: int = 5,
+    progress: bool = False,
 ) -> Path:
     """Draw a sample catalogue: FOLDER/catalogue.jsonl and FOLDER/images; the same seed gives the same bytes.
 
@@ -61,6 +64,7 @@ def write_sample_catalogue(
         families: families a split (DEFAULT_FAMILIES); more of one split change nothing in another, nor in its first.
         image_size: side of a picture in pixels.
         num_siblings: products a family: the family's first, and others one or two details away from it.
+        progress: show a bar.
 
     Returns:
         path of catalogue.jsonl
@@ -72,14 +76,34 @@ def write_sample_catalogue(
     _check(families, image_size, num_siblings)
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    offers: list[Offer] = []
-    for split, number in families.items():
-        for index in range(number):
-            for product in make_family(split, index, num_siblings=num_siblings, seed=seed):
-                offers.extend(_make_offers(product, split, folder, image_size, seed))
     path = folder / "catalogue.jsonl"
-    write_catalogue(path, offers)
+    write_catalogue(path, _draw_families(families, folder, image_size, num_siblings, seed, progress))
     return path
+
+
+def _draw_families(
+    families: Mapping[str, int], folder: Path, image_size: int, num_siblings: int, seed: int, progress: bool
+) -> Iterator[Offer]:
+    """Offers of all families in order, drawn by every core where there is much to draw."""
+    from joblib import Parallel, delayed
+    from rich.progress import track
+
+    places = [(split, index) for split, number in families.items() for index in range(number)]
+    runs = [places[start : start + FAMILIES_AT_ONCE] for start in range(0, len(places), FAMILIES_AT_ONCE)]
+    parallel = Parallel(n_jobs=-1 if len(runs) >= WORTH_PARALLEL else 1, return_as="generator")
+    drawn = parallel(delayed(_draw_run)(run, folder, image_size, num_siblings, seed) for run in runs)
+    for offers in track(drawn, "drawing the sample catalogue", total=len(runs), disable=not progress):
+        yield from offers
+
+
+def _draw_run(
+    places: Sequence[tuple[str, int]], folder: Path, image_size: int, num_siblings: int, seed: int
+) -> list[Offer]:
+    offers: list[Offer] = []
+    for split, index in places:
+        for product in make_family(split, index, num_siblings=num_siblings, seed=seed):
+            offers.extend(_make_offers(product, split, folder, image_size, seed))
+    return offers
 
 
 def make_family(split: str, index: int, *, num_siblings: int = 5, seed: int = 0) -> list[Product]:
@@ -104,7 +128,7 @@ def make_family(split: str, index: int, *, num_siblings: int = 5, seed: int = 0)
         "brand": BRANDS[rng.integers(len(BRANDS))],
         "series": SERIES[rng.integers(len(SERIES))],
     }
-    first |= {key: values[rng.integers(len(values))] for key, values in choices.items()}
+    first |= {key: values[int(rng.integers(len(values)))] for key, values in choices.items()}
     siblings = [first]
     while len(siblings) < num_siblings:
         number = 1 + int(rng.random() < TWO_CHANGES)

@@ -51,7 +51,7 @@ _MATERIALS: dict[str, tuple[str, ...]] = {
 _WEAR = ("cotton", "linen", "wool", "polyester", "silk", "denim")
 _CARRIED = ("cotton", "polyester", "denim", "canvas", "leather", "suede")
 _HARD = ("ceramic", "glass", "steel", "bamboo", "plastic", "brass")
-_CLOTHES_SIZES = {
+_CLOTHES_SIZES: dict[str, tuple[str, ...]] = {
     "xs": ("xs", "x-small", "sz xs"),
     "s": ("s", "small", "sz s"),
     "m": ("m", "medium", "sz m"),
@@ -59,9 +59,13 @@ _CLOTHES_SIZES = {
     "xl": ("xl", "x-large", "sz xl"),
     "xxl": ("xxl", "2xl", "sz xxl"),
 }
-_SHOE_SIZES = {f"eu {n}": (f"eu {n}", f"eu{n}", f"sz {n}") for n in range(37, 44)}
-_VOLUMES = {f"{ml} ml": (f"{ml} ml", f"{ml}ml", f"{ml / 1000:g} l") for ml in (250, 350, 500, 750, 1000)}
-_LENGTHS = {f"{cm} cm": (f"{cm} cm", f"{cm}cm", f"{cm / 100:g} m") for cm in (30, 35, 40, 45, 50, 60, 70)}
+_SHOE_SIZES: dict[str, tuple[str, ...]] = {f"eu {n}": (f"eu {n}", f"eu{n}", f"sz {n}") for n in range(37, 44)}
+_VOLUMES: dict[str, tuple[str, ...]] = {
+    f"{ml} ml": (f"{ml} ml", f"{ml}ml", f"{ml / 1000:g} l") for ml in (250, 350, 500, 750, 1000)
+}
+_LENGTHS: dict[str, tuple[str, ...]] = {
+    f"{cm} cm": (f"{cm} cm", f"{cm}cm", f"{cm / 100:g} m") for cm in (30, 35, 40, 45, 50, 60, 70)
+}
 MATERIALS: dict[str, tuple[str, ...]] = {
     "t-shirt": _WEAR,
     "mug": _HARD,

@@ -29,6 +29,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TEMPLATE_WORDS = ["user\n", "assistant\n", f"\n{GENERATOR_INSTRUCTION}"]
+# of product pictures, which are bright: centred pixels let a young vision tower see colours and not the background
+PIXEL_MEAN, PIXEL_STD = 0.7, 0.25
 PATCH, MERGE = 14, 2  # pixels a patch, patches a side of one image token: Qwen2-VL's own
 
 
@@ -146,8 +148,8 @@ def _write_processor(
         "do_rescale": True,
         "do_normalize": True,
         "do_convert_rgb": True,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
+        "image_mean": [PIXEL_MEAN] * 3,
+        "image_std": [PIXEL_STD] * 3,
         "size": {"shortest_edge": min_side**2, "longest_edge": max_side**2},
         "patch_size": PATCH,
         "temporal_patch_size": 2,
@@ -161,7 +163,7 @@ def _write_processor(
     del video["image_processor_type"]
     _write_json(folder / "video_preprocessor_config.json", video)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    ids = {name: tokenizer.token_to_id(token) for name, token in SPECIAL_TOKENS.items()}
+    ids: dict[str, int] = {name: int(tokenizer.token_to_id(token) or 0) for name, token in SPECIAL_TOKENS.items()}
     return {**ids, "vocab_size": tokenizer.get_vocab_size()}
 
 

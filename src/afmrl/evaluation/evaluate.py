@@ -58,12 +58,22 @@ def evaluate(
         raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(SIDES)}")
     if k < 1:
         raise InputError(f"k={k}: at least one hit a query")
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: at least one offer a batch")
+    if str(model) in get_args(Floor) and (fuse or generator is not None):
+        raise InputError(f"the floor {str(model)!r} reads no generated attributes and is not fused; leave them out")
     query_catalogue = read_catalogue(queries, max_bad=max_bad)
     gallery_catalogue = read_catalogue(gallery, max_bad=max_bad)
     skipped = [*query_catalogue.skipped, *gallery_catalogue.skipped]
     truth = read_qrels(
-        qrels, query_catalogue.by_id, gallery_catalogue.by_id, min_grade=min_grade, skipped_ids=_ids_of(skipped)
+        qrels,
+        query_catalogue.by_id,
+        gallery_catalogue.by_id,
+        min_grade=min_grade,
+        skipped_ids=[row.id for row in skipped if row.id],
     )
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)  # before the models run
     position = {offer.id: row for row, offer in enumerate(gallery_catalogue)}
     # an offer on both sides is not its own match
     relevant = [
@@ -92,8 +102,6 @@ def evaluate(
         "min_grade": truth.min_grade,
         "skipped": len(skipped),
     }
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     _write_hits(out / "hits.jsonl", query_catalogue, gallery_catalogue, scores, k)
     if skipped:
         _write(out / "skipped.jsonl", "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in skipped))
@@ -129,24 +137,12 @@ def _scores(
     )
     if weights is None:
         return np.asarray(dense, dtype=np.float32)
-    return weights.fuse(dense, *lexical_scores(queries, gallery, on_queries, on_gallery))
+    words, values = lexical_scores(queries, gallery, on_queries, on_gallery, extracted=weights.extracted)
+    return weights.fuse(dense, words, values)
 
 
 def _family(offer: Offer) -> str:
     return str(offer.extra.get("family_id") or offer.id)
-
-
-def _ids_of(skipped: Sequence[Any]) -> list[str]:
-    """Ids of skipped rows, as far as they can still be read: qrels that name them are no mistake of the qrels."""
-    ids = []
-    for row in skipped:
-        try:
-            with open(row.file, encoding="utf-8-sig") as file:
-                line = next(line for number, line in enumerate(file, 1) if number == row.row)
-            ids.append(str(json.loads(line)["id"]))
-        except (OSError, ValueError, KeyError, TypeError, StopIteration):
-            continue
-    return ids
 
 
 def _write_hits(path: Path, queries: Catalogue, gallery: Catalogue, scores: np.ndarray, k: int) -> None:
@@ -156,7 +152,7 @@ def _write_hits(path: Path, queries: Catalogue, gallery: Catalogue, scores: np.n
     lines = []
     for offer, of_query, columns in zip(queries, hit_scores, rows, strict=True):
         hits = [
-            {"id": gallery.offers[column].id, "score": round(float(score), 6)}
+            {"id": gallery.offers[column].id, "score": round(float(score), 9)}
             for score, column in zip(of_query, columns, strict=True)
             if np.isfinite(score)
         ]

@@ -51,7 +51,8 @@ def ndcg_at_k(grades: np.ndarray, ideal_grades: np.ndarray, k: int) -> np.ndarra
     """Normalised discounted cumulative gain with the grade as gain and log2(rank + 1) as discount.
 
     Shape:
-        grades (Q, K) of the hits in order; ideal_grades (Q, R) all grades of the query's offers, falling, padded with 0.
+        grades (Q, K) of the hits in order; ideal_grades (Q, R) all grades of the query's offers, falling, padded
+        with 0.
     """
 
     def gain(values: np.ndarray) -> np.ndarray:

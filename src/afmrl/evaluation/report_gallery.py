@@ -44,8 +44,10 @@ def _key(key: str) -> str:
 def _pair(css: str, sign: str, spoken: str, key: str, value: str, remark: str = "") -> str:
     shown = f' <span class="remark">{remark}</span>' if remark else ""
     mark = f'<span class="sign" aria-hidden="true">{sign} </span><span class="vh">{spoken}: </span>' if sign else ""
+    return (
         f'<li class="{css}">{mark}<span class="k">{_key(key)}</span> '
         f'<span class="v" dir="auto">{text(value, MAX_VALUE)}</span>{shown}</li>'
+    )
 
 
 def _attribute_list(pairs: Sequence[str]) -> str:

@@ -58,14 +58,7 @@ def bootstrap_seeds(
         values (S, Q): the same queries under S trainings (a difference of two rungs, say).
     """
     values = np.asarray(values, dtype=np.float64)
-    sums, counts = _by_cluster(values, clusters)
-    generator = np.random.default_rng(seed)
-    num_seeds, num_clusters = sums.shape
-    means = np.empty(num_resamples)
-    for draw in range(num_resamples):
-        seeds = generator.integers(num_seeds, size=num_seeds)
-        chosen = generator.integers(num_clusters, size=num_clusters)
-        means[draw] = sums[seeds][:, chosen].sum() / (counts[chosen].sum() * num_seeds)
+    means = _resampled_over_seeds(values, clusters, num_resamples, seed)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values.mean()), float(low), float(high))
 
@@ -80,7 +73,12 @@ class PairedTest:
 
 
 def paired_bootstrap(
-    ours: np.ndarray, theirs: np.ndarray, clusters: Sequence[str] | None = None, *, num_resamples: int = 2000, seed: int = 0
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    clusters: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
 ) -> PairedTest:
     """Bootstrap of mean(ours − theirs).
 
@@ -90,9 +88,44 @@ def paired_bootstrap(
     difference = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     sums, counts = _by_cluster(difference[None, :], clusters)
     means = _resampled_means(sums, counts, num_resamples, np.random.default_rng(seed))
+    return _tested(difference, means)
+
+
+def paired_bootstrap_seeds(
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    clusters: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> PairedTest:
+    """Bootstrap of mean(ours − theirs) over seeds and clusters; row s of both was trained with the same seed.
+
+    Shape:
+        ours, theirs (S, Q).
+    """
+    difference = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+    return _tested(difference, _resampled_over_seeds(difference, clusters, num_resamples, seed))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979), in the order given.
+
+    >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def _tested(difference: np.ndarray, means: np.ndarray) -> PairedTest:
     low, high = np.quantile(means, [0.025, 0.975])
     beyond = min((means <= 0).mean(), (means >= 0).mean())
-    p_value = min(1.0, 2 * (beyond * num_resamples + 1) / (num_resamples + 1))
+    p_value = min(1.0, 2 * (beyond * len(means) + 1) / (len(means) + 1))
     return PairedTest(Interval(float(difference.mean()), float(low), float(high)), float(p_value))
 
 
@@ -104,6 +137,21 @@ def _by_cluster(values: np.ndarray, clusters: Sequence[str] | None) -> tuple[np.
     size = int(numbers.max()) + 1
     sums = np.stack([np.bincount(numbers, weights=row, minlength=size) for row in values])
     return sums, np.bincount(numbers, minlength=size).astype(np.float64)
+
+
+def _resampled_over_seeds(
+    values: np.ndarray, clusters: Sequence[str] | None, num_resamples: int, seed: int
+) -> np.ndarray:
+    """(num_resamples,) means of resampled seeds × clusters of values (S, Q)."""
+    sums, counts = _by_cluster(values, clusters)
+    generator = np.random.default_rng(seed)
+    num_seeds, num_clusters = sums.shape
+    means = np.empty(num_resamples)
+    for draw in range(num_resamples):
+        seeds = generator.integers(num_seeds, size=num_seeds)
+        chosen = generator.integers(num_clusters, size=num_clusters)
+        means[draw] = sums[seeds][:, chosen].sum() / (counts[chosen].sum() * num_seeds)
+    return means
 
 
 def _resampled_means(

@@ -11,11 +11,13 @@ import numpy as np
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
+from afmrl.extractor import AttributeExtractor
 from afmrl.lexical import tokenize
 from afmrl.offers import Offer
 from afmrl.retrieval.exact import ranks_of_scores
 
 FUSION_FILE = "fusion.json"
+_RULES = AttributeExtractor()
 GRID = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -26,6 +28,9 @@ class FusionWeights:
     bm25: float
     attributes: float = 0.0
     """Weight of a second BM25, over the attributes' values against title and attributes."""
+    extracted: bool = False
+    """Whether what `AttributeExtractor` reads off a title counts as words of it: a model number without its hyphens, a
+    length in one unit."""
 
     def fuse(self, dense: np.ndarray, words: np.ndarray, attributes: np.ndarray) -> np.ndarray:
         """(Q, N) fused scores of (Q, N) cosines and two BM25 matrices."""
@@ -81,12 +86,27 @@ def lexical_scores(
     gallery: Sequence[Offer],
     query_attributes: Sequence[KeyAttributes] | None,
     gallery_attributes: Sequence[KeyAttributes] | None,
+    *,
+    extracted: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, N) BM25 of titles against titles and attributes, and of the query's attributes against the same."""
+    """(Q, N) BM25 of titles against titles and attributes, and of the query's attributes against the same.
+
+    Args:
+        extracted: see `FusionWeights.extracted`.
+    """
     theirs = [_words(offer, gallery_attributes[i] if gallery_attributes else None) for i, offer in enumerate(gallery)]
-    words = bm25_scores([offer.title for offer in queries], theirs)
+    ours = [offer.title for offer in queries]
+    if extracted:
+        ours = [f"{text} {_extracted(offer)}" for text, offer in zip(ours, queries, strict=True)]
+        theirs = [f"{text} {_extracted(offer)}" for text, offer in zip(theirs, gallery, strict=True)]
+    words = bm25_scores(ours, theirs)
     values = [" ".join(value for _, value in a) for a in query_attributes] if query_attributes else [""] * len(queries)
     return words, bm25_scores(values, theirs)
+
+
+def _extracted(offer: Offer) -> str:
+    """The values that rules read off a title, each one word; brands stand in the title as they are."""
+    return " ".join(value.replace(" ", "") for _, value in _RULES.extract(Offer(id=offer.id, title=offer.title)))
 
 
 def _words(offer: Offer, attributes: KeyAttributes | None) -> str:
@@ -109,8 +129,16 @@ def learn_fusion_weights(
             ranks = ranks_of_scores(weights.fuse(dense, words, attributes), relevant)
             found[of_words, of_attributes] = float((1 / ranks).mean())
     smooth = {place: _neighbourhood(found, place) for place in found}
-    best = max(smooth, key=lambda place: (round(smooth[place], 9), -sum(place)))
-    return FusionWeights(*best)
+    highest = max(smooth.values())
+    best = [place for place, value in smooth.items() if value > highest - 1e-9]
+    of_words = _middle([words for words, _ in best])
+    return FusionWeights(of_words, _middle([values for words, values in best if words == of_words]))
+
+
+def _middle(weights: list[float]) -> float:
+    """The lower median of different weights: a few queries leave a plateau, and its edge is no safe place."""
+    distinct = sorted(set(weights))
+    return distinct[(len(distinct) - 1) // 2]
 
 
 def _neighbourhood(found: dict[tuple[float, float], float], place: tuple[float, float]) -> float:

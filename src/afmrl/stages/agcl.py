@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,17 @@ import numpy as np
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder, embedder_input
 from afmrl.errors import InputError
+from afmrl.images import bound_pixels
 from afmrl.lexical import AttributeBM25
-from afmrl.offers import Offer
+from afmrl.mining import mine_by_attributes
+from afmrl.offers import FIELDS, Offer
+from afmrl.processes import on_first, rank, share, world_size
+from afmrl.stages.augmentation import PairAugmentation, augment, hue_of, is_active
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
+from afmrl.stages.rows import lazy_rows
 
 NEIGHBOURS = 32  # attribute-similar products looked up for one product when batches are made
+EXACT_PRODUCTS = 20_000  # of more products the similar ones are mined, since comparing all would cost their square
 
 
 @dataclass
@@ -27,9 +35,13 @@ class AGCLStage:
     max_steps: int = 400
     """Optimiser steps."""
     batch_size: int = 128
-    """Pairs a step; every other candidate of the batch is a negative."""
+    """Pairs a step, of all processes together; every other candidate of the batch is a negative."""
     mini_batch_size: int | None = None
-    """Pairs embedded at a time (GradCache): memory of a mini-batch, negatives of the batch. None: all at once."""
+    """Pairs that a process embeds at a time (GradCache): memory of a mini-batch, negatives of the batch. None: all at
+    once."""
+    keep_bytes: int = 64 * 2**20
+    """Of each side's preprocessed inputs, bytes that wait in memory for GradCache's second pass; those beyond are
+    decoded again, so that memory does not grow with the batch. Larger is faster."""
     learning_rate: float = 5e-4
     """Peak learning rate, then linear to 0."""
     warmup_steps: int = 20
@@ -67,10 +79,29 @@ class AGCLStage:
     """Share of the shown pairs `key: value` that are left out, as a generator leaves some out."""
     similar_group: int = 8
     """Products of similar attributes that enter a batch together; 1: batches are drawn at random."""
+    group_column: str | None = None
+    """Instead of attributes: a column (family, style) whose equal values make products similar."""
+    self_pairs: bool = False
+    """Whether a product of a single offer is paired with itself; without augmentation it is then equal on both
+    sides."""
+    augment: PairAugmentation = field(default_factory=PairAugmentation)
+    """How pictures and titles are varied, for catalogues of few offers."""
     lora_r: int | None = None
     """LoRA rank; None trains all parameters (the tiny default)."""
+    lora_alpha: int | None = None
+    """LoRA's scaling times its rank; None: twice the rank."""
+    lora_dropout: float = 0.0
+    """Dropout in front of the LoRA layers."""
+    dtype: str | None = None
+    """Of the base's weights, "bfloat16" or "float32"; LoRA's own are float32 always. None: as they were saved."""
+    max_pixels: int | None = None
+    """Larger pictures are brought down to this many pixels, then and ever after; None: the base's own bound."""
+    max_seq_length: int | None = None
+    """Tokens of an offer, those of its picture counted, beyond which its text is cut off; None: the base's own."""
     bf16: bool = False
     """Train in bfloat16 autocast."""
+    gradient_checkpointing: bool = False
+    """Recompute activations: slower, less memory. Beside GradCache it allows larger mini-batches."""
     seed: int = 0
     """Seed of pairs, batches and dropout."""
     save_steps: int = 100
@@ -91,8 +122,8 @@ class TrainingPlan:
     """(S·B, 2) whether anchor and candidate show their attributes."""
 
 
-def positives_by_product(offers: Sequence[Offer]) -> list[list[int]]:
-    """Row numbers of the offers of each labelled product that has at least two.
+def positives_by_product(offers: Sequence[Offer], *, least: int = 2) -> list[list[int]]:
+    """Row numbers of the offers of each labelled product that has at least two (or `least`).
 
     Raises:
         InputError: no product has two offers, so there is nothing to learn from.
@@ -101,11 +132,12 @@ def positives_by_product(offers: Sequence[Offer]) -> list[list[int]]:
     for row, offer in enumerate(offers):
         if offer.product_id:
             rows[offer.product_id].append(row)
-    groups = [group for group in rows.values() if len(group) > 1]
-    if len(groups) < 2:
+    groups = [group for group in rows.values() if len(group) >= least]
+    pairs = sum(len(group) > 1 for group in groups)
+    if pairs < 2:
         raise InputError(
-            f"{len(groups)} products have two offers with the same product_id, at least 2 are needed: name the "
-            "positives in the recipe (positives: {pairs: FILE} | {column: gtin} | {views: COLUMN})"
+            f"{pairs} products have two offers with the same product_id, at least 2 are needed: name the "
+            "positives in the recipe, catalogue.positives: {column: gtin} or {column: null, pairs: FILE}"
         )
     return groups
 
@@ -115,14 +147,22 @@ def make_plan(
 ) -> TrainingPlan:
     """Draw the pairs of every step. No product stands twice in a batch; similar products stand together."""
     generator = np.random.default_rng(config.seed)
-    groups = positives_by_product(offers)
+    groups = positives_by_product(offers, least=1 if config.self_pairs else 2)
     batch_size = min(config.batch_size, len(groups))
     firsts = np.array([group[0] for group in groups])
-    neighbours = _similar_products(firsts, lexical) if config.similar_group > 1 and len(firsts) > 2 else None
+    neighbours: Sequence[np.ndarray] | np.ndarray | None = None
+    if config.group_column is not None:
+        neighbours = _family_products([offers[row] for row in firsts], config.group_column)
+    elif config.similar_group > 1 and len(firsts) > 2:
+        if len(firsts) > EXACT_PRODUCTS:
+            mined = [attributes[row] for row in firsts]
+            neighbours = mine_by_attributes(mined, NEIGHBOURS, min_shared=config.agreement_min_shared).rows
+        else:
+            neighbours = _similar_products(firsts, lexical)
     anchors, candidates = [], []
     for _ in range(config.max_steps):
         for product in _draw_products(len(groups), batch_size, neighbours, config.similar_group, generator):
-            first, second = generator.choice(groups[product], size=2, replace=False)
+            first, second = generator.choice(groups[product], size=2, replace=len(groups[product]) == 1)
             anchors.append(first)
             candidates.append(second)
     count = len(anchors)
@@ -153,22 +193,45 @@ def _similar_products(firsts: np.ndarray, lexical: AttributeBM25) -> np.ndarray:
     return found
 
 
+def _family_products(firsts: Sequence[Offer], column: str) -> list[np.ndarray]:
+    """For each product, by its first offer, the numbers of all of equal value in `column`."""
+    members: dict[str, list[int]] = defaultdict(list)
+    values = [str(getattr(offer, column) if column in FIELDS else offer.extra.get(column) or "") for offer in firsts]
+    for product, value in enumerate(values):
+        members[value].append(product)
+    if not any(values):
+        raise InputError(f"agcl.group_column: no offer has a value in the column {column!r}")
+    families = {value: np.array(products if value else [], dtype=np.int64) for value, products in members.items()}
+    return [families[value] for value in values]
+
+
 def _draw_products(
-    num_products: int, batch_size: int, neighbours: np.ndarray | None, group: int, generator: np.random.Generator
+    num_products: int,
+    batch_size: int,
+    neighbours: Sequence[np.ndarray] | np.ndarray | None,
+    group: int,
+    generator: np.random.Generator,
 ) -> list[int]:
     """`batch_size` different products: at random, or in groups of one and its attribute-similar neighbours."""
-    order = [int(product) for product in generator.permutation(num_products)]
-    if neighbours is None:
-        return order[:batch_size]
     taken: dict[int, None] = {}  # a set that keeps its order
-    for product in order:
+    for product in _random_order(num_products, generator):
         if len(taken) >= batch_size:
             break
         if product in taken:
             continue
-        near = [int(other) for other in neighbours[product] if int(other) not in taken][: group - 1]
-        taken.update(dict.fromkeys([product, *near][: batch_size - len(taken)]))
+        taken[product] = None
+        others = iter(()) if neighbours is None else (int(other) for other in neighbours[product])
+        near = (other for other in others if other >= 0 and other not in taken)
+        taken.update(dict.fromkeys(islice(near, min(group - 1, batch_size - len(taken)))))
     return list(taken)
+
+
+def _random_order(num_products: int, generator: np.random.Generator) -> Iterator[int]:
+    """A permutation; of many products draws without end, since a batch is few of them."""
+    if num_products <= EXACT_PRODUCTS:
+        yield from generator.permutation(num_products).tolist()
+    while num_products > EXACT_PRODUCTS:
+        yield from generator.integers(num_products, size=1024).tolist()
 
 
 def _plan_batches(dataset: Any, batch_size: int, **_: Any) -> Any:
@@ -195,32 +258,47 @@ def run_agcl(
         attributes: key attributes of each offer (labels, or what a generator wrote).
 
     Returns:
-        {"history": [{"step", "loss", …}], "num_pairs", "num_products"}
+        {"history": [{"step", "loss", the loss's `last_statistics`, …}], "num_pairs", "num_products"}
 
     Raises:
         InputError: no positives, or an option that the loss refuses.
     """
     import torch
-    from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
     from transformers import PrinterCallback
 
-    from afmrl.losses import AttributeGuidedContrastiveLoss
+    from afmrl.deferred import DeferredPreprocessing
+    from afmrl.losses import AttributeGuidedContrastiveLoss, LogLossStatistics
 
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed)  # the same in every process: they start from equal LoRA layers
     lexical = AttributeBM25(attributes)
     plan = make_plan(offers, attributes, config, lexical)
-    batch_size = min(config.batch_size, len(positives_by_product(offers)))
-    embedder = Embedder.from_pretrained(base)
-    embedder.model.model_card_data.generate_widget_examples = False  # it would embed examples at every save
+    num_products = len(positives_by_product(offers, least=1 if config.self_pairs else 2))
+    batch_size = min(config.batch_size, num_products)
+    of_process = share(batch_size, "agcl.batch_size")
+    embedder = Embedder.from_pretrained(base, dtype=config.dtype, max_seq_length=config.max_seq_length)
+    if config.max_pixels:
+        bound_pixels(embedder.model[0].processor, config.max_pixels)
+    card = embedder.model.model_card_data
+    card.generate_widget_examples = False  # it would embed examples at every save
+    card.widget = [{}]  # any entry keeps the trainer from choosing examples among a thousand rendered rows
     if config.lora_r:
         from peft import LoraConfig
 
         embedder.model.add_adapter(
-            LoraConfig(r=config.lora_r, lora_alpha=2 * config.lora_r, target_modules="all-linear")
+            LoraConfig(
+                r=config.lora_r,
+                lora_alpha=config.lora_alpha or 2 * config.lora_r,
+                lora_dropout=config.lora_dropout,
+                target_modules="all-linear",
+            )
         )
+        for parameter in embedder.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
     loss = AttributeGuidedContrastiveLoss(
         embedder.model,
         attributes,
@@ -235,44 +313,61 @@ def run_agcl(
         combine=config.combine,
         margin=config.margin,
         agreement_min_shared=config.agreement_min_shared,
-        product_ids=[offer.product_id for offer in offers] if "label" in config.rules else None,
+        product_ids=[offer.product_id for offer in offers],  # for statistics, even where "label" is no rule
+        gather_across_devices=world_size() > 1,
     )
 
-    rows = Dataset.from_dict(
+    changes = config.augment
+    hidden = (changes.hide_values, changes.hide_values if changes.hide_candidates is None else changes.hide_candidates)
+    of_side = [replace(changes, hide_values=share) for share in hidden]
+
+    def side(row: int, shown: bool, draw: int, which: int) -> Any:
+        offer, label = offers[row], attributes[row]
+        picture = None
+        if is_active(changes):
+            hue = hue_of(changes, (config.seed, draw, 2))
+            step = (config.seed, draw // batch_size)
+            offer, picture = augment(
+                offer, label, of_side[which], (config.seed, draw, 3 + which), batch_seeds=step, hue=hue
+            )
+            shown = shown and hue is None
+        return embedder_input(offer, _thinned(label, config, draw, which) if shown else None, picture=picture)
+
+    def column(rows: list[int], shown: list[bool], draws: list[int], which: int) -> list[Any]:
+        # drawn, opened and preprocessed when their mini-batch is embedded; the seeds make it the same both times
+        return [partial(side, *one, which) for one in zip(rows, shown, draws, strict=True)]
+
+    def render(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {
+            "anchor": column(batch["anchor"], batch["shown_anchor"], batch["draw"], 0),
+            "positive": column(batch["candidate"], batch["shown_candidate"], batch["draw"], 1),
+            "label": list(zip(batch["anchor"], batch["candidate"], strict=True)),
+        }
+
+    rows = lazy_rows(
         {
             "anchor": plan.anchors,
             "candidate": plan.candidates,
             "shown_anchor": plan.shown[:, 0],
             "shown_candidate": plan.shown[:, 1],
             "draw": np.arange(len(plan.anchors)),
-        }
+        },
+        render,
     )
-
-    def render(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        # pictures are opened when their batch comes, so the catalogue's never lie in memory
-        return {
-            "anchor": [
-                embedder_input(offers[row], _thinned(attributes[row], config, draw, 0) if shown else None)
-                for row, shown, draw in zip(batch["anchor"], batch["shown_anchor"], batch["draw"], strict=True)
-            ],
-            "positive": [
-                embedder_input(offers[row], _thinned(attributes[row], config, draw, 1) if shown else None)
-                for row, shown, draw in zip(batch["candidate"], batch["shown_candidate"], batch["draw"], strict=True)
-            ],
-            "label": list(zip(batch["anchor"], batch["candidate"], strict=True)),
-        }
-
-    rows.set_transform(render)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(out_dir),
         max_steps=config.max_steps,
-        per_device_train_batch_size=batch_size,
+        # accelerate deals consecutive batches to the processes: a step sees the same rows whatever their number
+        per_device_train_batch_size=of_process,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         bf16=config.bf16,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        ddp_find_unused_parameters=True,  # a mini-batch without pictures does not use the vision tower
         use_cpu=not torch.cuda.is_available(),
         seed=config.seed,
         batch_sampler=_plan_batches,
@@ -284,19 +379,46 @@ def run_agcl(
         dataloader_pin_memory=False,
     )
     trainer = SentenceTransformerTrainer(
-        model=embedder.model, args=arguments, train_dataset=rows, loss=loss, callbacks=list(callbacks)
+        model=embedder.model,
+        args=arguments,
+        train_dataset=rows,
+        loss=loss,
+        data_collator=SentenceTransformerDataCollator(
+            preprocess_fn=DeferredPreprocessing(
+                embedder.model.preprocess,
+                keep_bytes=config.keep_bytes if config.mini_batch_size else 0,
+                num_workers=2 if config.mini_batch_size and torch.cuda.is_available() else 0,
+            )
+        ),
+        callbacks=[LogLossStatistics(loss), *callbacks],
     )
+    card.widget = []
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(out_dir))
+    trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     if config.lora_r:
-        transformer = embedder.model[0]
-        transformer.model = transformer.model.merge_and_unload()
+        _merge_adapters(embedder.model[0].model)
     embedder.settings = {**embedder.settings, "attributes_on": config.attributes_on}
-    embedder.save(out_dir)
-    write_json(out_dir / "history.json", history)
-    remove_checkpoints(out_dir)
-    return {"history": history, "num_pairs": len(rows), "num_products": len(positives_by_product(offers))}
+    if rank() == 0:
+        embedder.save(out_dir)
+        write_json(out_dir / "history.json", history)
+        remove_checkpoints(out_dir)
+    return {"history": history, "num_pairs": len(rows), "num_products": num_products}
+
+
+def _merge_adapters(model: Any) -> None:
+    """Add LoRA's products to the weights they belong to, so that the folder loads without peft.
+
+    The layers are injected into the model (no PeftModel is around it that could merge itself).
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            model.set_submodule(name, layer.get_base_layer())
+    model._hf_peft_config_loaded = False  # save_pretrained would write the adapter alone
+    del model.peft_config
 
 
 def _thinned(attributes: KeyAttributes, config: AGCLStage, draw: int, side: int) -> KeyAttributes:

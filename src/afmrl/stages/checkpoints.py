@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 
-def last_checkpoint(folder: str | Path) -> str | None:
-    """The newest complete `checkpoint-N` in `folder`; torn ones are removed.
+def last_checkpoint(folder: str | Path, max_steps: int) -> str | None:
+    """The newest complete `checkpoint-N` in `folder` with N below `max_steps`; torn and later ones are removed.
 
-    transformers writes `trainer_state.json` last, so a folder without a readable one was killed half-way.
+    transformers writes `trainer_state.json` last, so a folder without a readable one was killed half-way. From a
+    checkpoint of the last step it would train one step too many.
     """
     found = sorted(Path(folder).glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[-1]))
     for path in reversed(found):
+        if int(path.name.rsplit("-", 1)[-1]) >= max_steps:
+            shutil.rmtree(path, ignore_errors=True)
+            continue
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
             return str(path)

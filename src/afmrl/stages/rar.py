@@ -14,9 +14,11 @@ from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator
 from afmrl.images import open_image
 from afmrl.offers import Offer
+from afmrl.processes import on_first, rank, share
 from afmrl.prompts import generator_messages
 from afmrl.rewards import RetrievalReward, smallest_k
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
+from afmrl.stages.rows import lazy_rows
 from afmrl.stages.sft import save_generator
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class RARStage:
     prompts_per_step: int = 12
     """Queries a step."""
     micro_batch_size: int | None = None
-    """Completions in one backward pass; None: all of a step."""
+    """Completions in one backward pass, of all processes together; None: all of a step."""
     learning_rate: float = 1e-4
     """Peak learning rate, then linear to 0 (UME-R1: 1e-6 for 2 billion parameters)."""
     warmup_steps: int = 5
@@ -107,7 +109,6 @@ def run_rar(
         InputError: no query can teach, or an option trl refuses.
     """
     import torch
-    from datasets import Dataset
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
@@ -126,17 +127,23 @@ def run_rar(
         length_weight=config.length_weight,
         labels=labels,
     )
-    rows, survey = _teachable(config, reward, AttributeGenerator.from_pretrained(generator_path))
+
+    def sample() -> tuple[list[int], dict[str, Any], int]:
+        return *_teachable(config, reward, AttributeGenerator.from_pretrained(generator_path)), reward.k
+
+    rows, survey, reward.k = on_first(sample)  # sampling differs from GPU to GPU; the rows may not
 
     def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         chosen = [queries[row] for row in batch["query_row"]]
-        columns = {"prompt": [generator_messages(offer) for offer in chosen], "query_row": batch["query_row"]}
+        columns: dict[str, list[Any]] = {
+            "prompt": [generator_messages(offer) for offer in chosen],
+            "query_row": batch["query_row"],
+        }
         if chosen[0].image:
             columns["images"] = [[open_image(offer.image)] for offer in chosen]
         return columns
 
-    dataset = Dataset.from_dict({"query_row": rows})
-    dataset.set_transform(render)
+    dataset = lazy_rows({"query_row": rows}, render)
     completions = config.prompts_per_step * config.num_generations
     micro = config.micro_batch_size or completions
     if completions % micro:
@@ -149,7 +156,7 @@ def run_rar(
     arguments = GRPOConfig(
         output_dir=str(out_dir),
         max_steps=config.max_steps,
-        per_device_train_batch_size=micro,
+        per_device_train_batch_size=share(micro, "rar.micro_batch_size"),
         gradient_accumulation_steps=completions // micro,
         num_generations=config.num_generations,
         num_iterations=config.num_iterations,
@@ -165,6 +172,7 @@ def run_rar(
         bf16=config.bf16,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=config.gradient_checkpointing,
+        ddp_find_unused_parameters=True,  # a batch without pictures does not use the vision tower
         seed=config.seed,
         save_steps=config.save_steps,
         save_total_limit=2,
@@ -185,14 +193,15 @@ def run_rar(
     ends = trainer.model.generation_config.eos_token_id
     trainer.reward_funcs[0].ends = set(ends) if isinstance(ends, list) else {ends}
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(out_dir))
+    trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
     history = [_entry(entry) for entry in trainer.state.log_history if "reward" in entry]
     trained: Any = trainer.model
     if config.lora_r:
         trained = trained.merge_and_unload()
-    save_generator(trained, generator_path, out_dir)
-    write_json(out_dir / "history.json", history)
-    remove_checkpoints(out_dir)
+    if rank() == 0:
+        save_generator(trained, generator_path, out_dir)
+        write_json(out_dir / "history.json", history)
+        remove_checkpoints(out_dir)
     return {"history": history, "k": reward.k, **survey}
 
 
@@ -205,7 +214,9 @@ class _EndedReward:
         self.reward = reward
         self.ends: set[int] = set()
 
-    def __call__(self, prompts: Any, completions: Any, completion_ids: Any, query_row: Any, **kwargs: Any) -> list[float]:
+    def __call__(
+        self, prompts: Any, completions: Any, completion_ids: Any, query_row: Any, **kwargs: Any
+    ) -> list[float]:
         ended = [bool(ids) and ids[-1] in self.ends for ids in completion_ids]
         return self.reward(prompts, completions, query_row, ended, kwargs.get("log_metric"))
 
@@ -231,6 +242,7 @@ def _teachable(
         scored = reward.score(rows.tolist(), texts, ended)
     by_query = scored.reward.reshape(len(reward.queries), config.num_generations)
     varied = np.flatnonzero(by_query.std(axis=1) > 1e-6).tolist()
+    zero_variance_share = 1 - len(varied) / max(len(reward.queries), 1)
     everyone = list(range(len(reward.queries)))
     if any(offer.image for offer in reward.queries):
         # trl cannot mix prompts with and without a picture in one batch; those without are few, and left out
@@ -239,7 +251,7 @@ def _teachable(
     survey = {
         "num_queries": len(reward.queries),
         "num_teachable": len(varied),
-        "zero_variance_share": 1 - len(varied) / max(len(reward.queries), 1),
+        "zero_variance_share": zero_variance_share,
         "baseline": {
             "reward": float(scored.reward.mean()),
             "retrieval": float(scored.retrieval.mean()),

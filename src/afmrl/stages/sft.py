@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
-from afmrl.images import open_image
+from afmrl.images import bound_pixels, bound_saved_pixels, open_image
 from afmrl.offers import Offer
+from afmrl.processes import on_first, rank, share, world_size
 from afmrl.prompts import generator_messages
+from afmrl.stages.augmentation import Augmentation, augment, is_active
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
+from afmrl.stages.rows import lazy_rows
 
 
 @dataclass
@@ -22,7 +28,7 @@ class SFTStage:
     max_steps: int = 300
     """Optimiser steps."""
     batch_size: int = 64
-    """Offers a step."""
+    """Offers a batch, of all processes together."""
     gradient_accumulation_steps: int = 1
     """Batches summed before a step."""
     learning_rate: float = 1e-3
@@ -35,12 +41,19 @@ class SFTStage:
     """Gradients are clipped to this norm."""
     lora_r: int | None = None
     """LoRA rank; None trains all parameters."""
+    dtype: str | None = None
+    """Of the base's weights: "float32" where all parameters are trained, since bfloat16 loses small updates; None: as
+    they were saved."""
+    max_pixels: int | None = None
+    """Larger pictures are brought down to this many pixels, then and ever after; None: the base's own bound."""
     bf16: bool = False
     """Train in bfloat16 autocast."""
     gradient_checkpointing: bool = False
     """Recompute activations: slower, less memory."""
     seed: int = 0
     """Seed of order and dropout."""
+    augment: Augmentation = field(default_factory=Augmentation)
+    """How pictures and titles are varied, for catalogues of few offers."""
     save_steps: int = 200
     """Steps between checkpoints, from which a killed run goes on."""
     log_steps: int = 20
@@ -64,7 +77,6 @@ def run_sft(
         {"history": [{"step", "loss", …}], "num_offers"}
     """
     import torch
-    from datasets import Dataset
     from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback
     from trl import SFTConfig, SFTTrainer
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
@@ -74,23 +86,35 @@ def run_sft(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     processor = AutoProcessor.from_pretrained(str(base))
-    model = AutoModelForImageTextToText.from_pretrained(str(base))
+    if config.max_pixels:
+        bound_pixels(processor, config.max_pixels)
+    model = AutoModelForImageTextToText.from_pretrained(str(base), dtype=config.dtype or "auto")
     end = processor.tokenizer.eos_token
 
+    changes = config.augment
+    varied = is_active(changes)
+
+    def rendered(row: int, draw: int) -> tuple[Offer, list[Any]]:
+        offer = offers[row]
+        if varied:
+            offer, picture = augment(offer, labels[row], changes, (config.seed, draw), batch_seeds=(config.seed, draw))
+            return offer, [picture] if picture is not None else []
+        return offer, [open_image(offer.image)] if offer.image else []
+
     def render(rows: dict[str, list[int]]) -> dict[str, list[Any]]:
-        # pictures are opened when their batch comes, so the catalogue's never lie in memory
-        chosen = [offers[row] for row in rows["row"]]
+        chosen = [rendered(row, draw) for row, draw in zip(rows["row"], rows["draw"], strict=True)]
         return {
             "prompt": [
                 processor.apply_chat_template(generator_messages(offer), add_generation_prompt=True, tokenize=False)
-                for offer in chosen
+                for offer, _ in chosen
             ],
             "completion": [str(labels[row]) + end for row in rows["row"]],
-            "images": [[open_image(offer.image)] if offer.image else [] for offer in chosen],
+            "images": [pictures for _, pictures in chosen],
         }
 
-    rows = Dataset.from_dict({"row": list(range(len(offers)))})
-    rows.set_transform(render)
+    # each time that an offer comes it is varied anew
+    num_rows = len(offers) * (math.ceil(config.max_steps * config.batch_size / len(offers)) if varied else 1)
+    rows = lazy_rows({"row": np.arange(num_rows) % len(offers), "draw": np.arange(num_rows)}, render)
     peft_config = None
     if config.lora_r:
         from peft import LoraConfig
@@ -99,7 +123,9 @@ def run_sft(
     arguments = SFTConfig(
         output_dir=str(out_dir),
         max_steps=config.max_steps,
-        per_device_train_batch_size=min(config.batch_size, len(offers)),
+        per_device_train_batch_size=share(config.batch_size, "sft.batch_size")
+        if world_size() > 1
+        else min(config.batch_size, len(offers)),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
@@ -109,6 +135,7 @@ def run_sft(
         bf16=config.bf16,
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=config.gradient_checkpointing,
+        ddp_find_unused_parameters=True,  # a batch without pictures does not use the vision tower
         seed=config.seed,
         save_steps=config.save_steps,
         save_total_limit=2,
@@ -129,14 +156,17 @@ def run_sft(
         peft_config=peft_config,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(out_dir))
+    trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     trained: Any = trainer.model
     if config.lora_r:
         trained = trained.merge_and_unload()
-    save_generator(trained, base, out_dir)
-    write_json(out_dir / "history.json", history)
-    remove_checkpoints(out_dir)
+    if rank() == 0:
+        save_generator(trained, base, out_dir)
+        if config.max_pixels:
+            bound_saved_pixels(out_dir, config.max_pixels)
+        write_json(out_dir / "history.json", history)
+        remove_checkpoints(out_dir)
     return {"history": history, "num_offers": len(offers)}
 
 

@@ -1,0 +1,136 @@
+"""Augmentation: a training offer's picture and title as they might also have been, for catalogues of few offers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes
+from afmrl.images import open_image
+from afmrl.lexical import tokenize
+from afmrl.offers import Offer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SYLLABLES = tuple(c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "an", "er", "il", "on"))
+
+
+@dataclass
+class Augmentation:
+    """What may happen to an offer that a stage trains on; as it stands here, nothing does."""
+
+    crop: float = 0.0
+    """Share of the pictures that are cut down to a random part."""
+    smallest_crop: float = 0.4
+    """Least share of the picture's width and of its height that a cut leaves."""
+    mirror: bool = False
+    """Whether half of the pictures are turned left to right."""
+    light: float = 0.0
+    """Brightness of each picture is multiplied by a factor between 1 - light and 1 + light."""
+    hide_values: float = 0.0
+    """Share of the titles that lose the words of their own label, where a picture shows what they said."""
+    word_dropout: float = 0.0
+    """Share of a title's words that are left out."""
+    rename: float = 0.0
+    """Share of the words of all titles of a batch (labels' values stay) that are replaced by invented ones, the same
+    in the whole batch: names are matched that were never seen."""
+
+
+@dataclass
+class PairAugmentation(Augmentation):
+    """The same for pairs of one product."""
+
+    hue: float = 0.0
+    """Share of the pairs whose two pictures are turned by the same random angle of hue: a product in a colour of its
+    own, whose texts then name no value of its label."""
+    hide_candidates: float | None = None
+    """`hide_values` of the second side (the gallery's, at retrieval); None: as on the first."""
+
+
+def is_active(config: Augmentation) -> bool:
+    """Whether anything is changed at all."""
+    return config != type(config)(smallest_crop=config.smallest_crop)
+
+
+def augment(
+    offer: Offer,
+    label: KeyAttributes,
+    config: Augmentation,
+    seeds: tuple[int, ...],
+    *,
+    batch_seeds: tuple[int, ...],
+    hue: float | None = None,
+) -> tuple[Offer, Image | None]:
+    """An offer with its title changed, and its changed picture; the same again for the same seeds.
+
+    Args:
+        label: its words are hidden by `hide_values` and never renamed.
+        seeds: of what this offer alone goes through.
+        batch_seeds: of the invented words.
+        hue: turn the picture's hue by this share of a full circle, and hide the label's words.
+    """
+    rng = np.random.default_rng(seeds)
+    hidden = rng.random() < config.hide_values or hue is not None
+    kept = rng.random(64) >= config.word_dropout
+    picture = _picture(open_image(offer.image), config, rng, hue) if offer.image else None
+    values = {token for _, value in label for token in tokenize(value)}
+    words = [
+        word for word, keep in zip(offer.title.split(), np.resize(kept, len(offer.title.split())), strict=True) if keep
+    ]
+    if picture is not None and hidden:
+        words = _without(words, values)
+    if config.rename:
+        words = [_renamed(word, values, config.rename, batch_seeds) for word in words]
+    return dataclasses.replace(offer, title=" ".join(words)), picture
+
+
+def hue_of(config: PairAugmentation, seeds: tuple[int, ...]) -> float | None:
+    """The turn of hue of a pair, None for most."""
+    rng = np.random.default_rng(seeds)
+    return float(rng.random()) if rng.random() < config.hue else None
+
+
+def _without(words: list[str], values: Collection[str]) -> list[str]:
+    left = [word for word in words if not (set(tokenize(word)) & set(values))]
+    if left:
+        left[-1] = left[-1].rstrip(",;:-|/")
+    return [word for word in left if word]
+
+
+def _renamed(word: str, values: Collection[str], share: float, seeds: tuple[int, ...]) -> str:
+    plain = word.casefold().strip(".,;:|()")
+    if not plain or plain in values:
+        return word
+    digest = hashlib.sha256(repr((seeds, plain)).encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    if rng.random() >= share:
+        return word
+    invented = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 5))))
+    return re.sub(re.escape(plain), invented, word.casefold())
+
+
+def _picture(image: Image, config: Augmentation, rng: np.random.Generator, hue: float | None) -> Image:
+    from PIL import Image, ImageEnhance, ImageOps
+
+    draws = rng.random(8)
+    if draws[0] < config.crop:
+        share = config.smallest_crop + (1 - config.smallest_crop) * draws[1]
+        width, height = max(1, round(image.width * share)), max(1, round(image.height * share))
+        left, top = round((image.width - width) * draws[2]), round((image.height - height) * draws[3])
+        image = image.crop((left, top, left + width, top + height))
+    if config.mirror and draws[4] < 0.5:
+        image = ImageOps.mirror(image)
+    if config.light:
+        image = ImageEnhance.Brightness(image).enhance(1 + config.light * (2 * draws[5] - 1))
+    if hue is not None:
+        bands = np.array(image.convert("HSV"))
+        bands[..., 0] += np.uint8(256 * hue % 256)  # wraps around
+        image = Image.fromarray(bands, "HSV").convert("RGB")
+    return image

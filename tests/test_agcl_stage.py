@@ -1,0 +1,171 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from afmrl.attributes import KeyAttributes
+from afmrl.lexical import AttributeBM25
+from afmrl.offers import Offer
+from afmrl.stages import agcl
+from afmrl.stages.agcl import AGCLStage, make_plan, run_agcl
+
+COLORS = ("red", "blue", "white", "black")
+CUTS = ("long", "short", "straight")
+
+
+def catalogue(num_products=12):
+    """Two text offers of each product, told apart by their titles."""
+    offers, attributes = [], []
+    for product in range(num_products):
+        pairs = {"color": COLORS[product % 4], "cut": CUTS[product % 3], "size": f"s{product % 5}", "series": "silk"}
+        for side, word in enumerate(("dress", "gown")):
+            title = f"{pairs['color']} {word} {pairs['cut']} {pairs['size']}"
+            offers.append(Offer(id=f"{product}-{side}", title=title, product_id=f"p{product}"))
+            attributes.append(KeyAttributes.of(pairs))
+    return offers, attributes
+
+
+@pytest.fixture(scope="module")
+def text_base(tmp_path_factory):
+    """A random BERT of two layers, with dropout: a resumed run must draw it as one that was not stopped."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("base")
+    known = ["[PAD]", "[UNK]", "dress", "gown", "silk", *COLORS, *CUTS, *(f"s{size}" for size in range(5))]
+    tokens = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
+    bert = folder / "bert"
+    PreTrainedTokenizerFast(tokenizer_object=tokens, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(bert)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(known), **sizes)).save_pretrained(bert)
+    model = SentenceTransformer(modules=[Transformer(str(bert)), Pooling(32, "mean")], device="cpu")
+    model.save_pretrained(str(folder / "embedder"))
+    return folder / "embedder"
+
+
+class Killed(Exception):
+    pass
+
+
+def killing(step):
+    from transformers import TrainerCallback
+
+    class Kill(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == step:
+                raise Killed
+
+    return Kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bf16": True, "mini_batch_size": 3},
+        {"lora_r": 4, "rules": ("agreement", "margin"), "learning_rate": 1e-2},
+        {"lora_r": 4, "bf16": True, "mini_batch_size": 4},
+    ],
+    ids=["plain", "bf16", "lora", "lora-bf16"],
+)
+def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, tmp_path, options):
+    offers, attributes = catalogue()
+    config = AGCLStage(max_steps=5, batch_size=8, save_steps=2, log_steps=1, warmup_steps=1, similar_group=4, **options)
+    whole = run_agcl(config, text_base, offers, attributes, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run_agcl(config, text_base, offers, attributes, tmp_path / "parts", callbacks=[killing(3)])
+    assert [path.name for path in (tmp_path / "parts").glob("checkpoint-*")] == ["checkpoint-2"]
+    parts = run_agcl(config, text_base, offers, attributes, tmp_path / "parts")
+
+    assert [entry["step"] for entry in parts["history"]] == [1, 2, 3, 4, 5]
+    losses = [[entry["loss"] for entry in run["history"]] for run in (whole, parts)]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 5 and all(math.isfinite(loss) and loss > 0 for loss in losses[0])
+    for name in ("masked_share", "masked_share_agreement", "mean_offset", "offset_by_decile", "precision"):
+        assert [e[name] for e in whole["history"]] == [e[name] for e in parts["history"]]
+    assert json.loads((tmp_path / "parts" / "history.json").read_text(encoding="utf-8")) == parts["history"]
+
+    from sentence_transformers import SentenceTransformer
+
+    titles = [offer.title for offer in offers]
+    base, *trained = (
+        SentenceTransformer(str(path), device="cpu").encode(titles)
+        for path in (text_base, tmp_path / "whole", tmp_path / "parts")
+    )
+    np.testing.assert_allclose(trained[0], trained[1], atol=1e-6)
+    assert not np.allclose(trained[0], base, atol=1e-4)
+    assert not list((tmp_path / "parts").rglob("adapter*")) and (tmp_path / "parts" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("similar_group", [1, 4])
+def test_many_products_are_drawn_without_comparing_all(monkeypatch, similar_group):
+    offers, attributes = catalogue(60)
+    monkeypatch.setattr(agcl, "EXACT_PRODUCTS", 10)
+    monkeypatch.setattr(agcl, "_similar_products", None)
+    config = AGCLStage(max_steps=6, batch_size=16, similar_group=similar_group, agreement_min_shared=4)
+    plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    again = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    assert np.array_equal(plan.anchors, again.anchors) and len(plan.anchors) == 96
+    for step in range(6):
+        drawn = slice(16 * step, 16 * step + 16)
+        assert len(set((plan.anchors[drawn] // 2).tolist())) == 16
+    assert (plan.anchors // 2 == plan.candidates // 2).all() and (plan.anchors != plan.candidates).all()
+    shared = [
+        len(set(attributes[left]) & set(attributes[right]))
+        for left, right in zip(plan.anchors[:-1:similar_group], plan.anchors[1::similar_group], strict=False)
+    ]
+    assert (np.mean(shared) > 2.4) == (similar_group > 1)
+
+
+def test_every_data_set_has_its_own_loss(text_base, tmp_path):
+    from datasets import Dataset, DatasetDict
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    from afmrl.losses import AttributeGuidedContrastiveLoss, LogLossStatistics
+
+    offers, attributes = catalogue()
+    model = SentenceTransformer(str(text_base), device="cpu")
+    rows = np.arange(len(offers)).reshape(-1, 2)
+    columns = {
+        "anchor": [offers[row].title for row in rows[:, 0]],
+        "positive": [offers[row].title for row in rows[:, 1]],
+    }
+    labelled = {**columns, "label": rows.tolist()}
+    losses = {
+        "dresses": AttributeGuidedContrastiveLoss(model, attributes, rules=("agreement",), agreement_min_shared=2),
+        "gowns": AttributeGuidedContrastiveLoss(model, attributes, weighting="cosine", rules=(), mini_batch_size=2),
+        "plain": MultipleNegativesRankingLoss(model),
+    }
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=Arguments(
+            output_dir=str(tmp_path),
+            max_steps=9,
+            per_device_train_batch_size=4,
+            logging_steps=9,
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            save_strategy="no",
+        ),
+        train_dataset=DatasetDict(
+            {name: Dataset.from_dict(columns if name == "plain" else labelled) for name in losses}
+        ),
+        loss=losses,
+        callbacks=[LogLossStatistics(losses)],
+    )
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["dresses_num_negatives"] == entry["gowns_num_negatives"] == 12
+    assert "dresses_masked_share_agreement" in entry and "gowns_masked_share_agreement" not in entry
+    assert "dresses_bm25_by_decile" in entry and "gowns_bm25_by_decile" not in entry
+    assert not any(name.startswith("plain") for name in entry)

@@ -1,0 +1,43 @@
+import numpy as np
+
+from afmrl.offers import Offer
+from afmrl.retrieval.fusion import GRID, FusionWeights, learn_fusion_weights, lexical_scores
+
+
+def test_of_a_plateau_the_middle_is_taken():
+    # the dense score errs by 0.15, words are right: every weight above that is as good as another
+    dense = np.array([[0.5, 0.65], [0.65, 0.5]], dtype=np.float32)
+    words = np.eye(2, dtype=np.float32)
+    found = learn_fusion_weights(dense, words, np.zeros((2, 2)), [np.array([0]), np.array([1])])
+    plateau = [weight for weight in GRID if weight > 0.15]
+    assert plateau[1] < found.bm25 < plateau[-2]
+
+
+def test_words_that_mislead_get_no_weight():
+    dense = np.array([[0.65, 0.5], [0.5, 0.65]], dtype=np.float32)
+    words = 1 - np.eye(2, dtype=np.float32)
+    found = learn_fusion_weights(dense, words, np.zeros((2, 2)), [np.array([0]), np.array([1])])
+    assert found.bm25 < 0.15
+    assert (found.fuse(dense, words, np.zeros((2, 2))).argmax(axis=1) == [0, 1]).all()
+
+
+def test_weights_read_back(tmp_path):
+    FusionWeights(0.7, 0.1).save(tmp_path)
+    assert FusionWeights.load(tmp_path) == FusionWeights(0.7, 0.1)
+
+
+def test_extracted_values_are_words_of_either_side(tmp_path):
+    queries = [Offer(id="q", title="LDS-4821WW dishwasher"), Offer(id="r", title="disk 1 TB")]
+    gallery = [
+        Offer(id=name, title=title) for name, title in (("a", "lg lds4821ww"), ("b", "ssd 1000gb"), ("c", "lamp"))
+    ]
+    plain, _ = lexical_scores(queries, gallery, None, None)
+    assert not plain.any()  # not one word in common
+    words, values = lexical_scores(queries, gallery, None, None, extracted=True)
+    assert words.argmax(axis=1).tolist() == [0, 1]
+    assert (words > 0).sum(axis=1).tolist() == [1, 1]
+    assert not values.any()
+    FusionWeights(0.7, extracted=True).save(tmp_path)
+    assert FusionWeights.load(tmp_path).extracted
+    (tmp_path / "fusion.json").write_text('{"bm25": 0.7, "attributes": 0.1}')  # of a model that was saved before
+    assert FusionWeights.load(tmp_path) == FusionWeights(0.7, 0.1)

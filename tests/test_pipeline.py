@@ -1,0 +1,336 @@
+"""The whole way in processes of its own: what a run leaves, what a second one does, what a kill does to it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from conftest import ROOT, afmrl, save_picture
+
+pytestmark = pytest.mark.slow
+
+ROWS = ["text", "image", "untrained", "agcl", "sft", "rar", "perfect"]
+STAGES = [
+    "catalogue",
+    "base",
+    "sft",
+    "agcl",
+    "ceiling",
+    "rar",
+    "attributes-sft-val",
+    "attributes-sft-test",
+    "attributes-rar-test",
+]
+KILLED = """
+import os, signal, sys
+from afmrl.cli import main
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{patch}
+main()
+"""
+
+
+@pytest.fixture
+def copy(quickstart, tmp_path):
+    """A copy of the run, to change."""
+    return shutil.copytree(quickstart, tmp_path / "run")
+
+
+def ran(stdout):
+    """The stages that were done, and those that were taken over."""
+    lines = [line for line in stdout.splitlines() if ": done in " in line or ": complete, not run again" in line]
+    done = {line.split(":")[0] for line in lines if ": done in " in line}
+    return done, {line.split(":")[0] for line in lines} - done
+
+
+def again(folder, *overrides):
+    """The quickstart's own recipe once more into a folder, with overrides."""
+    done = afmrl("run", ROOT / "src/afmrl/demo/quickstart-fast.yaml", "--out", folder, *overrides)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+# what it leaves
+
+
+def test_layout(quickstart):
+    assert {path.name for path in quickstart.iterdir()} - {"stdout.txt", "stderr.txt"} == {
+        "catalogue", "embedder", "generator", "metrics.json", "report.html", "run.json", "stages",
+    }  # fmt: skip
+    assert {path.name for path in (quickstart / "stages").iterdir()} == set(STAGES)
+    for name in STAGES:
+        assert (quickstart / "stages" / name / "complete.json").is_file()
+    assert not list(quickstart.rglob("checkpoint-*")) and not list(quickstart.rglob("*.tmp"))
+
+
+def test_metrics_hold_every_row_with_its_interval(quickstart):
+    metrics = metrics_of(quickstart)
+    assert metrics["split"] == "test"
+    assert (metrics["num_queries"], metrics["num_families"]) == (40, 8)
+    assert set(ROWS) <= set(metrics["rows"])
+    assert {f"{row}:{side}" for row in ("sft", "rar", "perfect") for side in ("query", "both")} <= set(metrics["rows"])
+    for row in metrics["rows"].values():
+        assert set(row) == {"recall@1", "recall@5", "recall@10", "mrr"}
+        for mean, low, high in row.values():
+            assert 0 <= low <= mean <= high <= 1
+        assert row["recall@1"][0] <= row["recall@5"][0] <= row["recall@10"][0]
+        assert row["recall@1"][0] <= row["mrr"][0]
+    assert set(metrics["attribute_accuracy"]) == {"sft", "rar"}
+
+
+def test_the_run_record_says_how_to_do_it_again(quickstart):
+    record = json.loads((quickstart / "run.json").read_text())
+    assert {"recipe", "seed", "versions", "fingerprints", "stage_seconds", "total_seconds", "skipped_rows"} <= set(
+        record
+    )
+    assert record["versions"]["torch"] and record["versions"]["afmrl"] and record["versions"]["python"]
+    assert set(record["fingerprints"]) == {"data", "base", "sft", "agcl", "rar"}
+    assert set(STAGES) <= set(record["stage_seconds"])
+    assert record["recipe"]["agcl"]["max_steps"] == 12
+
+
+def test_the_terminal_shows_every_row_the_ceiling_and_what_to_type_next(quickstart):
+    out = (quickstart / "stdout.txt").read_text()
+    for words in ("title only", "picture only", "untrained", "AGCL + SFT", "AGCL + RAR", "perfect reader",
+                  "What attributes can win", "on both sides", "afmrl search", "afmrl run", "report.html"):  # fmt: skip
+        assert words in out, words
+    assert "Traceback" not in (quickstart / "stderr.txt").read_text()
+    # the ceiling is told before RAR is trained
+    assert out.index("What attributes can win") < out.index("rar: done") < out.index("Next:")
+
+
+def test_what_it_says_to_type_next_works(quickstart):
+    import shlex
+
+    lines = (quickstart / "stdout.txt").read_text().splitlines()
+    (command,) = [line.strip() for line in lines if line.strip().startswith("afmrl search")]
+    done = afmrl(*shlex.split(command)[1:])
+    assert done.returncode == 0, done.stderr
+    assert "score" in done.stdout and "o-" in done.stdout
+
+
+def test_the_report_is_one_file(quickstart):
+    report = (quickstart / "report.html").read_text(encoding="utf-8")
+    assert "data:image" in report
+    assert 'src="http' not in report and 'href="http' not in report.replace('href="https://arxiv', "")
+
+
+# a second run
+
+
+def test_nothing_is_run_again_and_the_numbers_stay_byte_for_byte(copy):
+    before = (copy / "metrics.json").read_bytes()
+    weights = (copy / "embedder" / "model.safetensors").read_bytes()
+    done = afmrl("quickstart", "--fast", "--out", copy)
+    assert done.returncode == 0, done.stderr
+    # what was written for the ceiling is asked for by the ceiling alone
+    assert ran(done.stdout) == (set(), set(STAGES) - {"attributes-sft-val"})
+    assert (copy / "metrics.json").read_bytes() == before
+    assert (copy / "embedder" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_stage_that_was_deleted_runs_again_and_only_what_depends_on_it(copy):
+    before = (copy / "metrics.json").read_bytes()
+    for name in ("rar", "attributes-rar-test"):
+        shutil.rmtree(copy / "stages" / name)
+    done, taken = ran(again(copy))
+    assert (done, taken) == ({"rar", "attributes-rar-test"}, set(STAGES) - {*done, "attributes-sft-val"})
+    assert (copy / "metrics.json").read_bytes() == before  # the same seeds, the same numbers
+
+    # its catalogue and its published models are made again, too
+    shutil.rmtree(copy / "catalogue")
+    shutil.rmtree(copy / "embedder")
+    assert ran(again(copy))[0] == {"catalogue"}
+    assert (copy / "metrics.json").read_bytes() == before
+    assert (copy / "embedder" / "modules.json").is_file()
+
+
+def test_an_override_runs_what_it_changes_and_nothing_before(copy):
+    before = json.loads((copy / "run.json").read_text())["fingerprints"]
+    done, taken = ran(again(copy, "--rar.max_steps", "1"))
+    assert done == {"rar", "attributes-rar-test"}
+    assert {"catalogue", "base", "sft", "agcl"} <= taken
+    after = json.loads((copy / "run.json").read_text())
+    assert after["recipe"]["rar"]["max_steps"] == 1
+    assert {name for name in before if before[name] != after["fingerprints"][name]} == {"rar"}
+    # without RAR the generator is SFT's
+    out = again(copy, "--rar.max_steps=0", "--evaluation.rows=[agcl, sft]")
+    assert "rar" not in ran(out)[0]
+    assert set(metrics_of(copy)["rows"]) == {"agcl", "sft", "sft:query", "sft:both"}
+    sft = (copy / "stages" / "sft" / "model" / "model.safetensors").read_bytes()
+    assert (copy / "generator" / "model.safetensors").read_bytes() == sft
+
+
+# killed
+
+
+def killed(folder, patch, *overrides):
+    """The same run, in a process that `patch` lets kill itself without a chance to tidy up."""
+    arguments = ["afmrl", "run", ROOT / "src/afmrl/demo/quickstart-fast.yaml", "--out", folder, *overrides]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED.format(patch=patch), *map(str, arguments[1:])],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+SAVES_OFTEN = ("--agcl.save_steps", "4", "--rar.save_steps", "1")
+TORN_AT_THE_SECOND_CHECKPOINT = """
+import transformers
+saved = []
+save = transformers.Trainer._save_rng_state
+transformers.Trainer._save_rng_state = lambda self, out: die() if saved else saved.append(save(self, out))
+"""
+IN_RAR_AFTER_ITS_FIRST_CHECKPOINT = """
+import transformers
+save = transformers.Trainer._save_checkpoint
+def last(self, *rest):
+    save(self, *rest)
+    if type(self).__name__ == "GRPOTrainer":
+        die()
+transformers.Trainer._save_checkpoint = last
+"""
+HALF_OF_THE_WEIGHTS = """
+import pathlib
+import afmrl.stages.rar
+def half(model, base, out_dir):
+    model.save_pretrained(str(out_dir))
+    weights = pathlib.Path(out_dir) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    die()
+afmrl.stages.rar.save_generator = half
+"""
+
+
+def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstart, copy):
+    for name in ("agcl", "ceiling", "rar", "attributes-sft-val", "attributes-sft-test", "attributes-rar-test"):
+        shutil.rmtree(copy / "stages" / name)
+    for name in ("embedder", "generator"):
+        shutil.rmtree(copy / name)
+    for name in ("metrics.json", "report.html", "run.json"):
+        (copy / name).unlink()
+
+    killed(copy, TORN_AT_THE_SECOND_CHECKPOINT, *SAVES_OFTEN)
+    model = copy / "stages" / "agcl" / "model"
+    assert sorted(path.name for path in model.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-8"]
+    assert not (model / "checkpoint-8" / "trainer_state.json").exists()  # the second is torn
+
+    out = killed(copy, IN_RAR_AFTER_ITS_FIRST_CHECKPOINT, *SAVES_OFTEN)
+    assert "agcl: was interrupted, goes on from what is there" in out and "agcl: done" in out
+    assert (copy / "stages" / "rar" / "model" / "checkpoint-1" / "trainer_state.json").is_file()
+
+    killed(copy, HALF_OF_THE_WEIGHTS, *SAVES_OFTEN)
+    weights = copy / "stages" / "rar" / "model" / "model.safetensors"
+    assert weights.stat().st_size == 100_000
+    assert not (copy / "stages" / "rar" / "complete.json").exists()
+    assert not (copy / "generator").exists() and not (copy / "embedder").exists()  # only whole models are published
+
+    out = again(copy, *SAVES_OFTEN)
+    assert "rar: was interrupted, goes on from what is there" in out
+    # AGCL goes on to the very same weights; RAR samples its completions anew, so it ends near, not equal
+    embedders = [(folder / "embedder" / "model.safetensors").read_bytes() for folder in (copy, quickstart)]
+    assert embedders[0] == embedders[1]
+    ours, theirs = metrics_of(copy)["rows"], metrics_of(quickstart)["rows"]
+    assert ours.keys() == theirs.keys()
+    for row, metrics in theirs.items():
+        if row.partition(":")[0] != "rar":
+            assert ours[row] == metrics
+        else:
+            _, low, high = metrics["mrr"]
+            assert low <= ours[row]["mrr"][0] <= high
+
+
+# one's own catalogue
+
+
+def own_offers(folder, pictures):
+    """30 products in 10 families, three offers each, by hand: nothing of the sample's columns."""
+    rows = []
+    for number in range(30):
+        for shop in range(3):
+            row = {
+                "id": f"{number}-{shop}", "title": f"{'fine ' * shop}mug no {number + 100} acme",
+                "gtin": 4_000_000 + number, "line": f"line {number // 3}",
+                "attributes": {"number": str(number), "brand": "acme"},
+            }  # fmt: skip
+            if pictures and shop != 1:
+                row["image"] = f"{number}-{shop}.png"
+                save_picture(folder / row["image"], number)
+            rows.append(row)
+    rows.append({"id": "empty", "title": ""})
+    (folder / "offers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = [{"left": f"{n}-0", "right": f"{n}-{shop}"} for n in range(30) for shop in (1, 2)]
+    pairs.append({"left": "0-0", "right": "empty"})  # a row that was skipped is no unknown one
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+
+
+@pytest.mark.parametrize("named", ["gtin", "pairs"])
+def test_a_catalogue_of_ones_own(quickstart, tmp_path, named):
+    own_offers(tmp_path, pictures=named == "gtin")
+    positives = {"column": "gtin"} if named == "gtin" else {"column": None, "pairs": "pairs.jsonl"}
+    short = {"max_steps": 3, "batch_size": 8}
+    recipe = {
+        "name": "Mugs", "base": str(quickstart / "stages" / "base" / "model"),
+        "catalogue": {"path": "offers.jsonl", "positives": positives, "max_bad": 0.02, "family_column": "line",
+                      "split": {"by": "line", "fractions": {"train": 0.5, "reward": 0.2, "test": 0.3}}},
+        "sft": short, "agcl": short,
+        "rar": {"max_steps": 2, "prompts_per_step": 2, "num_generations": 2, "teachable_only": False,
+                "max_completion_length": 8},
+        "evaluation": {"num_resamples": 50, "cards": 4, "floors": ["tfidf", "tfidf+colour"], "fuse": True,
+                       "max_new_tokens": 8},
+    }  # fmt: skip
+    (tmp_path / "mugs.yaml").write_text(yaml.safe_dump(recipe))
+    done = afmrl("run", tmp_path / "mugs.yaml", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    out = tmp_path / "out"
+    for name in ("embedder", "generator", "metrics.json", "report.html", "run.json", "skipped.json"):
+        assert (out / name).exists(), name
+    metrics = metrics_of(out)
+    assert (metrics["num_queries"], metrics["num_gallery"], metrics["num_families"]) == (9, 18, 3)
+    assert set(metrics["floors"]) == {"tfidf", "tfidf+colour"}
+    assert metrics["floors"]["tfidf"]["recall@1"][0] == 1.0  # every title tells its number
+    (skipped,) = json.loads((out / "skipped.json").read_text())
+    assert (skipped["id"], skipped["row"]) == ("empty", 91)
+    assert "1 of the catalogue's rows were skipped" in done.stdout
+    assert json.loads((out / "run.json").read_text())["skipped_rows"] == 1
+
+    # and what it left can be used: evaluate with the weights it learnt
+    offers = [json.loads(line) for line in (tmp_path / "offers.jsonl").read_text().splitlines()[:-1]]
+    for name, shop in (("q", "0"), ("g", "1")):
+        rows = [row for row in offers if row["id"].endswith(f"-{shop}")]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "qrels.tsv").write_text("".join(f"{n}-0\t{n}-1\t1\n" for n in range(30)))
+    done = afmrl(
+        "evaluate", "--model", out / "embedder", "--generator", out / "generator", "--fuse", "--queries",
+        tmp_path / "q.jsonl", "--gallery", tmp_path / "g.jsonl", "--qrels", tmp_path / "qrels.tsv", "--out",
+        tmp_path / "evaluation",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert metrics_of(tmp_path / "evaluation")["num_queries"] == 30
+
+
+def test_a_half_copied_model_is_never_published(quickstart, tmp_path):
+    from afmrl.pipeline import _publish
+
+    target = tmp_path / "embedder"
+    half = tmp_path / "embedder.new"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+    _publish(quickstart / "stages" / "agcl" / "model", target)
+    assert not half.exists()
+    whole = (quickstart / "embedder" / "model.safetensors").read_bytes()
+    assert (target / "model.safetensors").read_bytes() == whole
+    assert {path.name for path in target.iterdir()} == {path.name for path in (quickstart / "embedder").iterdir()}

@@ -1,0 +1,253 @@
+"""RAR: the traps of GRPO in trl, on a model small enough to train in seconds."""
+
+import json
+
+import numpy as np
+import pytest
+
+from afmrl.attributes import KeyAttributes
+from afmrl.embedder import Embedder
+from afmrl.errors import InputError
+from afmrl.generator import AttributeGenerator, Completion
+from afmrl.offers import Offer
+from afmrl.recipe import CatalogueSection, SplitSection
+from afmrl.rewards import RetrievalReward
+from afmrl.splits import split_offers
+from afmrl.stages import rar
+from afmrl.stages.rar import RARStage, run_rar
+from afmrl.stages.sft import SFTStage, run_sft
+from conftest import save_picture
+
+COLORS = ["red", "blue", "green", "white"]
+LABELS = [KeyAttributes.of({"color": COLORS[number % 4]}) for number in range(8)]
+SMALL = {"prompts_per_step": 2, "num_generations": 4, "max_completion_length": 12, "warmup_steps": 0,
+         "teachable_only": False, "faithfulness_weight": 1.0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def offers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    return [Offer(f"o{n}", f"{COLORS[n % 4]} dress", image=str(save_picture(folder / f"{n}.png", n))) for n in range(8)]
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_model, offers, tmp_path_factory):
+    """A generator after a few steps of SFT: it has learnt to end, but not always what to say."""
+    folder = tmp_path_factory.mktemp("policy") / "model"
+    run_sft(
+        SFTStage(max_steps=25, batch_size=8, learning_rate=3e-3, warmup_steps=2), tiny_model, offers, LABELS, folder
+    )
+    return folder
+
+
+def trained(policy, tiny_model, offers, out, config, **options):
+    return run_rar(
+        config, policy, Embedder.from_pretrained(tiny_model), offers[:4], offers[4:],
+        [np.array([n]) for n in range(4)], out, labels=LABELS[:4], **options,
+    )  # fmt: skip
+
+
+# what is asked of trl
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def asked(monkeypatch, policy, tiny_model, offers, tmp_path):
+    """What GRPOTrainer is called with, for a config."""
+
+    def of(config):
+        caught = {}
+
+        def trainer(**arguments):
+            caught.update(arguments)
+            raise Stop
+
+        import trl
+
+        monkeypatch.setattr(trl, "GRPOTrainer", trainer)
+        with pytest.raises(Stop):
+            trained(policy, tiny_model, offers, tmp_path, config)
+        return caught
+
+    return of
+
+
+def test_defaults_are_the_papers_and_not_trls(asked, policy):
+    call = asked(RARStage(**SMALL))
+    arguments = call["args"]
+    assert arguments.beta == 0.04  # trl's default is 0: no KL at all
+    assert arguments.loss_type == "grpo"  # trl's is "dapo"
+    assert arguments.scale_rewards == "group"
+    assert arguments.epsilon == 0.2
+    assert arguments.num_iterations == 1
+    # by its path: trl loads the KL reference anew from there
+    assert call["model"] == str(policy)
+    assert (policy / "model.safetensors").is_file()
+
+
+def test_every_option_reaches_trl(asked):
+    config = RARStage(
+        **SMALL, loss_type="dr_grpo", scale_rewards="none", beta=0.1, epsilon=0.3, num_iterations=2, temperature=0.7,
+        learning_rate=2e-5, max_steps=9, micro_batch_size=4, seed=5, save_steps=3,
+    )  # fmt: skip
+    arguments = asked(config)["args"]
+    assert (arguments.loss_type, arguments.scale_rewards) == ("dr_grpo", "none")
+    assert (arguments.beta, arguments.epsilon, arguments.num_iterations) == (0.1, 0.3, 2)
+    assert (arguments.temperature, arguments.learning_rate, arguments.max_steps) == (0.7, 2e-5, 9)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 2)
+    assert (arguments.seed, arguments.save_steps) == (5, 3)
+    assert (arguments.num_generations, arguments.max_completion_length) == (4, 12)
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_scale_rewards_is_what_trl_makes_of_it(asked, scale):
+    assert asked(RARStage(**SMALL, scale_rewards=scale))["args"].scale_rewards == scale
+
+
+def test_rows_carry_the_query_and_its_picture_only(asked):
+    row = asked(RARStage(**SMALL))["train_dataset"][1]
+    assert set(row) == {"prompt", "query_row", "images"}
+    assert row["query_row"] == 1
+    text = json.dumps(row["prompt"])
+    assert "blue dress" in text and "green" not in text
+
+
+# what it does
+
+
+def test_the_kl_to_the_reference_is_zero_at_the_first_step(policy, tiny_model, offers, tmp_path):
+    result = trained(policy, tiny_model, offers, tmp_path / "out", RARStage(**SMALL, max_steps=6, learning_rate=3e-3))
+    first, *later = result["history"]
+    assert abs(first["kl"]) < 1e-6
+    assert max(abs(entry["kl"]) for entry in later) > 1e-4  # and the policy does move away from it
+    assert [entry["step"] for entry in result["history"]] == [1, 2, 3, 4, 5, 6]
+    for entry in result["history"]:
+        assert 0 <= entry["zero_variance_share"] <= 1
+        assert {"reward", "kl", "length", "valid", "retrieval", "faithfulness"} <= set(entry)
+    assert 0 <= result["zero_variance_share"] <= 1
+    assert (result["num_queries"], set(result["baseline"])) == (4, {"reward", "retrieval", "valid", "faithfulness"})
+    # an ordinary folder, other weights, no checkpoints
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+    assert json.loads((tmp_path / "out" / "history.json").read_text()) == result["history"]
+    before, after = (AttributeGenerator.from_pretrained(path) for path in (policy, tmp_path / "out"))
+    pairs = zip(before.model.parameters(), after.model.parameters(), strict=True)
+    assert any(not bool((one == two).all()) for one, two in pairs)
+
+
+@pytest.mark.slow
+def test_it_raises_the_reward(policy, tiny_model, offers, tmp_path):
+    config = RARStage(**{**SMALL, "prompts_per_step": 4, "num_generations": 8}, max_steps=25, learning_rate=1e-3)
+    result = trained(policy, tiny_model, offers, tmp_path / "out", config)
+    rewards = [entry["reward"] for entry in result["history"]]
+    assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.1
+    assert result["baseline"]["reward"] == pytest.approx(np.mean(rewards[:3]), abs=0.35)
+
+
+def test_text_alone_and_a_wrong_micro_batch(policy, tiny_model, offers, tmp_path):
+    words = [Offer(offer.id, offer.title) for offer in offers]
+    assert len(trained(policy, tiny_model, words, tmp_path / "a", RARStage(**SMALL, max_steps=1))["history"]) == 1
+    with pytest.raises(InputError, match="micro_batch_size=3 must divide prompts_per_step × num_generations = 8"):
+        trained(policy, tiny_model, words, tmp_path / "b", RARStage(**SMALL, max_steps=1, micro_batch_size=3))
+
+
+# which queries can teach
+
+
+class Scripted:
+    """A generator that writes what it is told: G completions for every query."""
+
+    def __init__(self, texts):
+        self.texts = texts
+
+    def generate(self, offers, *, num_completions, **_):
+        assert all(len(of_query) == num_completions for of_query in self.texts)
+        return [[Completion(text, 3, text != "cut") for text in of_query] for of_query in self.texts]
+
+
+def reward_by_text(queries, kind="recall@k", k=1):
+    """A gallery of three offers; "hit: N" retrieves the relevant one at rank N."""
+
+    def encode(offers, attributes):
+        rank = [int(a.as_dict().get("hit", "3")) for a in attributes]
+        orders = {1: [1.0, 0.5, 0.2], 2: [0.5, 1.0, 0.2], 3: [0.2, 1.0, 0.5]}
+        return np.array([orders[r] for r in rank], dtype=np.float32)
+
+    return RetrievalReward(encode, queries, np.eye(3, dtype=np.float32), [np.array([0])] * len(queries), kind=kind, k=k)
+
+
+def test_groups_that_agree_are_left_out_and_reported():
+    queries = [Offer(str(n), "t") for n in range(4)]
+    texts = [["hit: 1", "hit: 1"], ["hit: 1", "hit: 3"], ["hit: 3", "hit: 2"], ["cut", "hit: 1"]]
+    config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
+    rows, survey = rar._teachable(config, reward_by_text(queries), Scripted(texts))
+    assert rows == [1, 3]
+    assert (survey["num_queries"], survey["num_teachable"], survey["zero_variance_share"]) == (4, 2, 0.5)
+    assert survey["baseline"]["reward"] == pytest.approx((1 + 1 + 1 + 0 + 0 + 0 - 0.1 + 1) / 8)
+    assert survey["baseline"]["valid"] == 7 / 8
+    config.teachable_only = False
+    assert rar._teachable(config, reward_by_text(queries), Scripted(texts))[0] == [0, 1, 2, 3]
+
+
+def test_queries_without_a_picture_are_no_groups_without_variance():
+    queries = [Offer("0", "t", image="x.png"), Offer("1", "t"), Offer("2", "t", image="x.png")]
+    texts = [["hit: 1", "hit: 3"]] * 3
+    config = RARStage(num_generations=2, prompts_per_step=1, k=1, reward="recall@k")
+    rows, survey = rar._teachable(config, reward_by_text(queries), Scripted(texts))
+    assert rows == [0, 2]
+    assert (survey["zero_variance_share"], survey["num_teachable"]) == (0.0, 2)
+
+
+def test_k_is_the_smallest_at_which_half_are_found():
+    queries = [Offer(str(n), "t") for n in range(4)]
+    texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
+    reward = reward_by_text(queries)
+    config = RARStage(num_generations=2, prompts_per_step=1, reward="recall@k", k=None)
+    rows, survey = rar._teachable(config, reward, Scripted(texts))
+    assert reward.k == 2
+    assert rows == [3]  # measured with this k, not with the one before it was known
+    assert survey["baseline"]["retrieval"] == 5 / 8
+
+
+def test_too_few_teachable_queries_are_named():
+    queries = [Offer(str(n), "t") for n in range(3)]
+    config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
+    with pytest.raises(InputError, match=r"0 of 3 reward queries earn different rewards.*prompts_per_step=2"):
+        rar._teachable(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3))
+
+
+def test_only_the_end_token_ends_a_completion():
+    seen = {}
+
+    class Reward:
+        def __call__(self, prompts, completions, rows, ended, log):
+            seen["ended"] = ended
+            return [0.0] * len(ended)
+
+    ended = rar._EndedReward(Reward())
+    ended.ends = {7}
+    ended([None] * 4, ["a"] * 4, [[1, 7], [1, 2], [], [7, 1]], [0, 1, 2, 3])
+    assert seen["ended"] == [True, False, False, False]
+
+
+# the environment is not one that the embedder has learnt by heart
+
+
+@pytest.mark.parametrize("own_column", [True, False])
+def test_reward_families_are_not_those_of_training(tmp_path, own_column):
+    from afmrl.demo.sample import write_sample_catalogue
+    from afmrl.offers import read_catalogue
+
+    path = write_sample_catalogue(tmp_path, families={"train": 12, "reward": 6, "val": 3, "test": 6}, num_siblings=3)
+    section = CatalogueSection(path=str(path))
+    if not own_column:
+        section.split = SplitSection(by="family_id")
+    splits = split_offers(read_catalogue(path).offers, section)
+    assert all(split.queries for split in splits.values())
+    for column in ("family_id", "true_product_id"):
+        held = {name: {offer.extra[column] for offer in split.offers} for name, split in splits.items()}
+        for one in held:
+            for other in held:
+                assert one == other or not held[one] & held[other]

@@ -1,0 +1,244 @@
+"""RAR's reward against ir_measures, through an embedder that is a table of random vectors."""
+
+import hashlib
+
+import ir_measures
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ir_measures import RR, R, Success, nDCG
+
+from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
+from afmrl.offers import Offer
+from afmrl.rewards import RetrievalReward, pair_f1, smallest_k
+
+Q, N, D = 12, 40, 6
+QUERIES = [Offer(id=f"q{number}", title=f"title {number}") for number in range(Q)]
+WORDS = ["color: red", "color: blue; size: m", "none", "cut: wide; color: red", "size: xl"]
+
+
+def vector(*parts):
+    seed = int(hashlib.sha256("/".join(parts).encode()).hexdigest()[:12], 16)
+    row = np.random.default_rng(seed).normal(size=D).astype(np.float32)
+    return row / np.linalg.norm(row)
+
+
+class Encoder:
+    """A fake frozen embedder: a random unit vector for every (offer, attributes); it keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, offers, attributes):
+        assert len(offers) == len(attributes)
+        pairs = list(zip([offer.id for offer in offers], map(str, attributes), strict=True))
+        self.asked.append(pairs)
+        return np.stack([vector(*pair) for pair in pairs])
+
+
+INVALID = ["", "   ", "red", "color:", ": red", "color: red; color: blue", "color: red;; size: m",
+           "color: " + "x" * 201, "; ".join(f"k{n}: v" for n in range(33))]  # fmt: skip
+GALLERY = np.stack([vector("gallery", str(number)) for number in range(N)])
+
+
+def make(kind="recall@k", *, num_relevant=1, encoder=None, **options):
+    rng = np.random.default_rng(3)
+    relevant = [np.sort(rng.choice(N, num_relevant, replace=False)) for _ in range(Q)]
+    return RetrievalReward(encoder or Encoder(), QUERIES, GALLERY, relevant, kind=kind, **options)
+
+
+def by_ir_measures(reward, rows, completions, measure):
+    """The same number from the vectors alone, by an independent library; completion i is query `c{i}`."""
+    run, qrels = [], []
+    for place, (row, text) in enumerate(zip(rows, completions, strict=True)):
+        scores = GALLERY @ vector(QUERIES[row].id, str(KeyAttributes.parse(text)))
+        run += [ir_measures.ScoredDoc(f"c{place}", f"d{n}", float(score)) for n, score in enumerate(scores)]
+        qrels += [ir_measures.Qrel(f"c{place}", f"d{n}", 1) for n in reward.relevant[row].tolist()]
+    found = np.zeros(len(rows))
+    for metric in ir_measures.iter_calc([measure], qrels, run):
+        found[int(metric.query_id[1:])] = metric.value
+    return found
+
+
+def all_pairs():
+    return [row for row in range(Q) for _ in WORDS], WORDS * Q
+
+
+@pytest.mark.parametrize("num_relevant", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("kind", "k", "measure"),
+    [
+        ("recall@k", 1, Success @ 1),
+        ("recall@k", 7, Success @ 7),
+        ("reciprocal_rank", 7, RR),
+        ("ndcg@k", 3, nDCG @ 3),
+        ("ndcg@k", 10, nDCG @ 10),
+    ],
+)
+def test_reward_equals_an_independent_library(num_relevant, kind, k, measure):
+    reward = make(kind, num_relevant=num_relevant, k=k)
+    rows, completions = all_pairs()
+    scored = reward.score(rows, completions)
+    expected = by_ir_measures(reward, rows, completions, measure)
+    np.testing.assert_allclose(scored.reward, expected, atol=1e-9)
+    assert len(np.unique(expected)) > 1
+    assert scored.valid.all()
+
+
+def test_with_one_relevant_offer_recall_is_trecs_recall():
+    reward = make("recall@k", k=7)
+    rows, completions = all_pairs()
+    np.testing.assert_array_equal(
+        reward.score(rows, completions).reward, by_ir_measures(reward, rows, completions, R @ 7)
+    )
+
+
+def test_rank_gain_by_hand():
+    reward = make("rank_gain", num_relevant=2)
+    rows, completions = all_pairs()
+    with_attributes = by_ir_measures(reward, rows, completions, RR)
+    without = by_ir_measures(reward, rows, ["none"] * len(rows), RR)
+    scored = reward.score(rows, completions)
+    np.testing.assert_allclose(scored.reward, with_attributes - without, atol=1e-9)
+    assert scored.reward.min() < 0 < scored.reward.max()
+    assert (scored.reward[np.array(completions) == "none"] == 0).all()
+
+
+def test_margin_by_hand():
+    reward = make("margin", num_relevant=2)
+    scored = reward.score([4], ["color: red"])
+    cosines = GALLERY @ vector("q4", "color: red")
+    best = max(cosines[n] for n in reward.relevant[4])
+    hardest = max(cosine for n, cosine in enumerate(cosines) if n not in reward.relevant[4])
+    assert scored.reward[0] == pytest.approx(best - hardest, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin"])
+@pytest.mark.parametrize("text", INVALID)
+def test_an_invalid_format_earns_minus_a_tenth_whatever_else_counts(kind, text):
+    labels = [KeyAttributes.of({"color": "red"})] * Q
+    encoder = Encoder()
+    reward = make(kind, encoder=encoder, labels=labels, faithfulness_weight=1.0, length_weight=0.5)
+    scored = reward.score([0], [text])
+    assert (scored.reward[0], scored.valid[0], scored.faithfulness[0], scored.ranks[0]) == (-0.1, False, 0.0, N + 1)
+    assert not encoder.asked  # nothing is embedded for it
+    assert make(kind, invalid_reward=-0.7).score([0], [text]).reward[0] == -0.7
+
+
+def test_what_did_not_end_by_itself_is_invalid():
+    reward = make("recall@k", k=N)
+    scored = reward.score([0, 0], ["color: red", "color: red"], [True, False])
+    assert scored.reward.tolist() == [1.0, -0.1]
+    assert scored.valid.tolist() == [True, False]
+
+
+def test_nothing_to_say_is_valid_and_retrieves_with_the_offer_alone():
+    reward = make("reciprocal_rank")
+    scored = reward.score(range(Q), ["none"] * Q)
+    assert scored.valid.all()
+    np.testing.assert_array_equal(scored.ranks, reward.plain_ranks())
+    assert reward.score([0], ["color: unknown"]).reward[0] == scored.reward[0]
+
+
+def test_faithfulness_is_the_f1_of_pairs():
+    labels = [KeyAttributes.of({"color": "red", "size": "m"})] * Q
+    reward = make("recall@k", k=N, labels=labels, faithfulness_weight=0.3)
+    texts = ["color: red; size: m", "color: red", "color: red; cut: wide", "color: blue", "size: m; color: red", "none"]
+    scored = reward.score([0] * len(texts), texts)
+    np.testing.assert_allclose(scored.faithfulness, [1, 2 / 3, 1 / 2, 0, 1, 0])
+    np.testing.assert_allclose(scored.reward, 1 + 0.3 * scored.faithfulness)
+    assert pair_f1(KeyAttributes(), KeyAttributes()) == 1.0
+    # labels alone change nothing
+    assert make("recall@k", k=N, labels=labels).score([0], ["color: blue"]).reward[0] == 1.0
+
+
+def test_labels_are_those_of_the_completions_query():
+    labels = [KeyAttributes.of({"color": "red" if row % 2 else "blue"}) for row in range(Q)]
+    reward = make("recall@k", k=N, labels=labels, faithfulness_weight=1.0)
+    scored = reward.score([5, 4, 5], ["color: red", "color: red", "color: blue"])
+    assert scored.faithfulness.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_length_costs_by_pairs():
+    reward = make("recall@k", k=N, length_weight=0.05)
+    scored = reward.score([0, 0, 0], ["none", "color: red", "color: red; size: m"])
+    np.testing.assert_allclose(scored.reward, [1.0, 0.95, 0.90])
+
+
+def test_equal_completions_are_embedded_once_and_rewarded_alike():
+    encoder = Encoder()
+    reward = make("reciprocal_rank", encoder=encoder)
+    texts = ["color: red", "Color:  RED", "(color: red)", "color: blue", "bad", "color: red"]
+    scored = reward.score([2, 2, 2, 2, 2, 3], texts)
+    assert encoder.asked == [[("q2", "color: red"), ("q2", "color: blue"), ("q3", "color: red")]]
+    assert scored.reward[0] == scored.reward[1] == scored.reward[2]
+    again = reward.score([3, 2], ["color: red", "color: blue"])
+    assert again.reward.tolist() == [scored.reward[5], scored.reward[3]]
+
+
+def test_the_reward_sees_the_query_and_its_attributes_and_nothing_of_the_gallery():
+    # a gallery whose texts a completion could copy: the encoder is handed query offers only, and the reward depends on
+    # nothing but (query row, attributes)
+    encoder = Encoder()
+    reward = make("reciprocal_rank", encoder=encoder)
+    first = reward.score([1, 7], ["title: title 3", "color: red"])
+    assert [name for name, _ in encoder.asked[0]] == ["q1", "q7"]
+    shuffled = reward.score([7, 4, 1], ["color: red", "size: m", "title: title 3"])
+    assert shuffled.reward[[2, 0]].tolist() == first.reward.tolist()
+    prompts = [[{"role": "user", "content": f"gallery {n}"}] for n in range(2)]
+    ours = reward(prompts, ["title: title 3", "color: red"], [1, 7])
+    theirs = reward(prompts[::-1], ["title: title 3", "color: red"], [1, 7], image=["anything"] * 2, id=["g3", "g4"])
+    assert ours == theirs == first.reward.tolist()
+
+
+def test_as_trls_reward_function():
+    logged = {}
+    reward = make("recall@k", k=N, labels=[KeyAttributes.of({"color": "red"})] * Q)
+    completions = [[{"role": "assistant", "content": "color: red"}], [{"role": "assistant", "content": "oh"}]]
+    values = reward([None] * 2, completions, [0, 1], [True, True], logged.__setitem__, trainer_state=None)
+    assert values == [1.0, -0.1] and all(type(value) is float for value in values)
+    assert logged == {"valid": 0.5, "retrieval": 0.5, "faithfulness": 0.5}
+    assert reward.__name__ == "retrieval_reward"
+
+
+def test_a_query_without_a_relevant_offer_earns_nothing():
+    for kind, value in (("recall@k", 0.0), ("ndcg@k", 0.0), ("margin", 0.0), ("reciprocal_rank", 1 / (N + 1))):
+        reward = RetrievalReward(Encoder(), QUERIES[:1], GALLERY, [np.array([], dtype=int)], kind=kind, k=N)
+        assert reward.score([0], ["color: red"]).reward[0] == pytest.approx(value)
+
+
+def test_equal_scores_are_ranked_in_gallery_order():
+    gallery = np.stack([vector("same")] * 5)
+    reward = RetrievalReward(Encoder(), QUERIES[:1], gallery, [np.array([2])], kind="reciprocal_rank")
+    assert reward.score([0], ["color: red"]).ranks.tolist() == [3]
+    reward = RetrievalReward(Encoder(), QUERIES[:1], gallery, [np.array([2, 4])], kind="ndcg@k", k=5)
+    expected = (1 / np.log2(4) + 1 / np.log2(6)) / (1 + 1 / np.log2(3))
+    assert reward.score([0], ["color: red"]).reward[0] == pytest.approx(expected)
+
+
+def test_mistakes_are_named():
+    with pytest.raises(InputError, match="reward 'recall' is unknown; one of recall@k"):
+        make("recall")
+    with pytest.raises(InputError, match="must be as many"):
+        RetrievalReward(Encoder(), QUERIES, GALLERY, [np.array([0])])
+    with pytest.raises(InputError, match="faithfulness_weight needs labels"):
+        make(faithfulness_weight=0.3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=6))
+def test_no_completion_breaks_it(texts):
+    scored = make("reciprocal_rank").score([0] * len(texts), texts)
+    assert np.isfinite(scored.reward).all()
+    assert ((scored.reward == -0.1) == ~scored.valid).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.sampled_from([0.1, 0.5, 0.9]))
+def test_smallest_k_is_the_smallest(ranks, target):
+    ranks = np.array(ranks)
+    k = smallest_k(ranks, target)
+    assert (ranks <= k).mean() >= target
+    assert k == 1 or (ranks <= k - 1).mean() < target

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from afmrl.evaluation.significance import bootstrap_interval, bootstrap_seeds, paired_bootstrap
+
+
+def families(number, size):
+    return [f"f{family}" for family in range(number) for _ in range(size)]
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(300):
+        interval = bootstrap_interval((rng.random(120) < 0.6).astype(float), num_resamples=400, seed=trial)
+        hits += interval.low <= 0.6 <= interval.high
+    assert 0.90 < hits / 300 < 0.99
+
+
+def test_siblings_that_agree_count_as_one_and_not_as_many():
+    # 60 families, whose five queries all agree: without clusters the interval would be far too narrow
+    rng = np.random.default_rng(1)
+    with_clusters = without = 0
+    for trial in range(200):
+        values = np.repeat((rng.random(60) < 0.5).astype(float), 5)
+        interval = bootstrap_interval(values, families(60, 5), num_resamples=300, seed=trial)
+        with_clusters += interval.low <= 0.5 <= interval.high
+        interval = bootstrap_interval(values, num_resamples=300, seed=trial)
+        without += interval.low <= 0.5 <= interval.high
+    assert with_clusters / 200 > 0.90
+    assert without / 200 < 0.75
+
+
+def test_clusters_of_unequal_size_weigh_what_their_queries_do():
+    values = np.array([1.0, 1.0, 1.0, 0.0])
+    assert bootstrap_interval(values, ["a", "a", "a", "b"]).mean == 0.75
+    interval = bootstrap_interval(values, ["a", "a", "a", "b"], num_resamples=500)
+    assert (interval.low, interval.high) == (0.0, 1.0)  # either family alone can be drawn
+
+
+def test_the_same_seed_gives_the_same_interval_and_the_level_its_width():
+    values = np.random.default_rng(2).random(50)
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+    assert bootstrap_interval(values, seed=1) != bootstrap_interval(values)
+    narrow, wide = bootstrap_interval(values, level=0.5), bootstrap_interval(values, level=0.99)
+    assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
+    assert narrow.mean == pytest.approx(values.mean())
+
+
+def test_the_interval_is_as_wide_as_the_normal_one_of_many_numbers():
+    values = np.random.default_rng(3).normal(size=4000)
+    interval = bootstrap_interval(values, num_resamples=4000)
+    half = 1.96 * values.std() / np.sqrt(4000)
+    assert interval.high - interval.low == pytest.approx(2 * half, rel=0.08)
+
+
+def test_nothing_measured_is_not_zero():
+    assert np.isnan(bootstrap_interval(np.array([])).mean)
+
+
+def test_a_difference_is_found_where_there_is_one_and_only_there():
+    rng = np.random.default_rng(4)
+    theirs = rng.random(200)
+    found = paired_bootstrap(theirs + 0.05 + 0.1 * rng.normal(size=200), theirs)
+    assert found.p_value < 0.01 and found.difference.low > 0
+    assert paired_bootstrap(theirs, theirs + 0.05).difference.high < 0
+    none = [paired_bootstrap(rng.random(60), rng.random(60), num_resamples=300).p_value for _ in range(200)]
+    assert 0.01 < np.mean(np.array(none) < 0.05) < 0.10
+    assert paired_bootstrap(theirs, theirs).p_value == 1.0
+
+
+def test_a_paired_difference_is_sharper_than_two_means():
+    rng = np.random.default_rng(5)
+    hard = rng.random(300)
+    ours = hard + 0.02
+    single = bootstrap_interval(ours)
+    paired = paired_bootstrap(ours, hard).difference
+    assert paired.high - paired.low < 0.01 * (single.high - single.low)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    rng = np.random.default_rng(6)
+    same = np.tile(rng.random(100), (3, 1))
+    disagreeing = same + np.array([[-0.2], [0.0], [0.2]])
+    narrow, wide = bootstrap_seeds(same), bootstrap_seeds(disagreeing)
+    assert narrow.mean == pytest.approx(wide.mean)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    one = bootstrap_seeds(same[:1], families(20, 5))
+    alone = bootstrap_interval(same[0], families(20, 5))
+    assert (one.high - one.low) == pytest.approx(alone.high - alone.low, rel=0.15)
