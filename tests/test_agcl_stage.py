@@ -8,7 +8,8 @@ from afmrl.attributes import KeyAttributes
 from afmrl.lexical import AttributeBM25
 from afmrl.offers import Offer
 from afmrl.stages import agcl
-from afmrl.stages.agcl import AGCLStage, make_plan, run_agcl
+from afmrl.stages.agcl import AGCLStage, run_agcl
+from afmrl.stages.training_plan import make_plan
 
 COLORS = ("red", "blue", "white", "black")
 CUTS = ("long", "short", "straight")

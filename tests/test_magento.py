@@ -13,8 +13,9 @@ from afmrl.errors import InputError
 from afmrl.lexical import AttributeBM25
 from afmrl.offers import Offer, read_catalogue
 from afmrl.recipe import load_recipe
-from afmrl.stages.agcl import AGCLStage, make_plan, positives_by_product
+from afmrl.stages.agcl import AGCLStage
 from afmrl.stages.augmentation import Augmentation, PairAugmentation, augment, hue_of, is_active
+from afmrl.stages.training_plan import make_plan, positives_by_product
 
 ROOT = Path(__file__).parent.parent
 RED = KeyAttributes.of({"color": "red"})
@@ -113,6 +114,18 @@ def test_self_pairs_bring_in_products_of_one_offer():
 def test_products_without_any_pair_are_refused_even_with_self_pairs():
     with pytest.raises(InputError, match="0 products have two offers"):
         positives_by_product([Offer(id=i, title="t", product_id=i) for i in "abc"], least=1)
+
+
+def test_pairs_across_roles_are_of_a_query_and_a_gallery_offer():
+    offers = catalogue()
+    labels, queries = [RED] * len(offers), [0, 3]  # one of a's two offers, one of c's two
+    config = AGCLStage(max_steps=20, batch_size=5, self_pairs=True, across_roles=1.0)
+    drawn = make_plan(offers, labels, config, AttributeBM25(labels), queries)
+    of = {(int(a), int(c)) for a, c in zip(drawn.anchors, drawn.candidates, strict=True)}
+    assert {pair for pair in of if offers[pair[0]].product_id in "ac"} == {(0, 1), (3, 4)}
+    config = AGCLStage(max_steps=20, batch_size=5, self_pairs=True, across_roles=0.5)
+    drawn = make_plan(offers, labels, config, AttributeBM25(labels), queries)
+    assert {(1, 0), (4, 3)} <= {(int(a), int(c)) for a, c in zip(drawn.anchors, drawn.candidates, strict=True)}
 
 
 def test_a_column_groups_batches():

@@ -75,3 +75,28 @@ def test_shared_labels_are_taken_over_from_the_same_product():
     section = CatalogueSection(path="x", labels=LabelSection(keys=["color", "cut"], shared=["color"]))
     labels = split_offers(offers, section)["train"].labels
     assert [str(label) for label in labels] == ["color: red", "color: red; cut: low"]
+
+
+def photographs():
+    shelf = [offer(n, f"p{n}", split="catalogue", role="gallery") for n in range(3)]
+    taken = [offer(10 + n, f"p{n % 3}", split="train" if n < 6 else "val", role="query") for n in range(9)]
+    return [*shelf, *taken]
+
+
+def test_a_shared_gallery_stands_in_every_split_and_queries_in_one():
+    splits = split_offers(photographs(), CatalogueSection(path="x", split=SplitSection(shared="catalogue")))
+    for name, count in (("train", 6), ("val", 3)):
+        assert len(splits[name].queries) == count
+        assert [o.id for o in splits[name].gallery_offers()] == ["o0", "o1", "o2"]
+    assert not {o.id for o in splits["train"].query_offers()} & {o.id for o in splits["val"].query_offers()}
+    assert not splits["test"].offers  # nobody asks there
+
+
+def test_without_the_word_shared_known_products_are_a_leak():
+    with pytest.raises(InputError, match="stands in the splits"):
+        split_offers(photographs(), CatalogueSection(path="x"))
+
+
+def test_a_shared_gallery_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match=r"catalogue\.split\.shared: no offer says 'shelf' in the column 'split'"):
+        split_offers(photographs(), CatalogueSection(path="x", split=SplitSection(shared="shelf")))

@@ -247,6 +247,7 @@ def train_embedder(run: Run) -> None:
             train.offers,
             train.labels,
             folder / "model",
+            queries=train.queries,
             callbacks=run.callbacks("agcl", "AGCL of the embedder", config.max_steps),
         )
 

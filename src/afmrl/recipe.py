@@ -49,6 +49,9 @@ class SplitSection:
 
     column: str | None = "split"
     """Column that names the split."""
+    shared: str | None = None
+    """Value of that column whose offers stand in every split: one catalogue that photographs of known products are
+    looked up in. Train and test then hold the same products, which is refused else, and their queries differ."""
     by: str | None = None
     """Instead of a split column: a column (family, style) whose values are dealt out whole, by `fractions`."""
     fractions: dict[str, float] = field(

@@ -43,7 +43,7 @@ class Split:
 def split_offers(
     offers: Sequence[Offer], section: CatalogueSection, *, skipped_ids: Collection[str] = ()
 ) -> dict[str, Split]:
-    """Deal the offers out. Products never stand in two splits.
+    """Deal the offers out. Products never stand in two splits, but where `split.shared` names a gallery of all.
 
     Args:
         skipped_ids: ids of catalogue rows that were skipped as unreadable: pairs that name them are passed over.
@@ -58,6 +58,8 @@ def split_offers(
     splits = {}
     for split in SPLITS:
         rows = [row for row, name in enumerate(names) if name == split]
+        if rows and section.split.shared:
+            rows += [row for row, name in enumerate(names) if name == section.split.shared]
         splits[split] = _make_split([offers[row] for row in rows], [labels[row] for row in rows], section)
     if not splits["train"].offers:
         raise InputError(
@@ -183,6 +185,12 @@ def _cell(offer: Offer, column: str) -> str:
 
 
 def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: CatalogueSection) -> None:
+    if section.split.shared:
+        if section.split.shared not in names:
+            raise InputError(
+                f"catalogue.split.shared: no offer says {section.split.shared!r} in the column {section.split.column!r}"
+            )
+        return
     seen: dict[str, str] = {}
     for offer, name in zip(offers, names, strict=True):
         if name and offer.product_id and seen.setdefault(offer.product_id, name) != name:
