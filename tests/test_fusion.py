@@ -1,6 +1,9 @@
 import numpy as np
+import pytest
+from PIL import Image
 
 from afmrl.offers import Offer
+from afmrl.retrieval.baselines import colour_scores
 from afmrl.retrieval.fusion import GRID, FusionWeights, learn_fusion_weights, lexical_scores
 
 
@@ -41,3 +44,31 @@ def test_extracted_values_are_words_of_either_side(tmp_path):
     assert FusionWeights.load(tmp_path).extracted
     (tmp_path / "fusion.json").write_text('{"bm25": 0.7, "attributes": 0.1}')  # of a model that was saved before
     assert FusionWeights.load(tmp_path) == FusionWeights(0.7, 0.1)
+
+
+def pictured(folder, name, colour, title=""):
+    Image.new("RGB", (8, 8), colour).save(folder / f"{name}.png")
+    return Offer(id=name, title=title, image=str(folder / f"{name}.png"))
+
+
+def test_colours_weigh_where_they_tell_offers_apart(tmp_path):
+    queries = [pictured(tmp_path, "q0", "red"), pictured(tmp_path, "q1", "blue")]
+    gallery = [pictured(tmp_path, "g0", "red"), pictured(tmp_path, "g1", "blue"), Offer(id="g2", title="no picture")]
+    dense = np.array([[0.5, 0.55, 0.1], [0.55, 0.5, 0.1]], dtype=np.float32)  # errs by 0.05
+    words, right = np.zeros_like(dense), [np.array([0]), np.array([1])]
+    colours = colour_scores(queries, gallery)
+    assert colours[0] == pytest.approx([1, 0, 0])
+    found = learn_fusion_weights(dense, words, words, right, colours)
+    assert found.colour > 0.05
+    assert found.attributes == 0.0  # nothing was written
+    assert found.fuse_offers(dense, queries, gallery, None, None).argmax(axis=1).tolist() == [0, 1]
+    assert learn_fusion_weights(dense, words, words, right).colour == 0.0
+    found.save(tmp_path)
+    assert FusionWeights.load(tmp_path) == found
+
+
+def test_colours_that_mislead_get_no_weight():
+    dense = np.array([[0.6, 0.5], [0.5, 0.6]], dtype=np.float32)
+    colours = np.array([[0.0, 1.0], [1.0, 0.0]], dtype=np.float32)
+    nothing = np.zeros_like(dense)
+    assert learn_fusion_weights(dense, nothing, nothing, [np.array([0]), np.array([1])], colours).colour == 0.0

@@ -213,6 +213,7 @@ def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
 
 def _learn_fusion(run: Run) -> None:
     """Weights of BM25 beside the dense score, learnt where the embedder was not trained, stored beside it."""
+    from afmrl.retrieval.baselines import colour_scores
     from afmrl.retrieval.fusion import learn_fusion_weights, lexical_scores
 
     name = next((n for n in ("reward", "val", "train") if len(run.splits[n].queries) >= 8), "train")
@@ -221,7 +222,10 @@ def _learn_fusion(run: Run) -> None:
     on_queries = [attributes[row] for row in split.queries]
     on_gallery = [attributes[row] for row in split.gallery] if run.recipe.agcl.attributes_on == "both" else None
     encoded = encode_split(Embedder.from_pretrained(run.folder / "embedder"), split, on_queries, on_gallery)
-    words, values = lexical_scores(split.query_offers(), split.gallery_offers(), on_queries, on_gallery)
-    weights = learn_fusion_weights(encoded.queries @ encoded.gallery.T, words, values, split.relevant)
+    queries, gallery = split.query_offers(), split.gallery_offers()
+    words, values = lexical_scores(queries, gallery, on_queries, on_gallery)
+    has_pictures = any(o.image for o in queries) and any(o.image for o in gallery)
+    colours = colour_scores(queries, gallery) if has_pictures else None
+    weights = learn_fusion_weights(encoded.queries @ encoded.gallery.T, words, values, split.relevant, colours)
     weights.save(run.folder / "embedder")
     run.say(f"fusion weights, learnt on the split {name!r}: {weights}")

@@ -42,10 +42,7 @@ def floor_scores(queries: Sequence[Offer], gallery: Sequence[Offer], kind: Floor
 
         scores += bm25_scores([offer_text(o) for o in queries], [offer_text(o) for o in gallery])
     if "colour" in kind:
-        weight = COLOUR_WEIGHT if "+" in kind else 1.0
-        ours = np.stack([colour_histogram(offer) for offer in queries])
-        theirs = np.stack([colour_histogram(offer) for offer in gallery])
-        scores += weight * (ours @ theirs.T)
+        scores += (COLOUR_WEIGHT if "+" in kind else 1.0) * colour_scores(queries, gallery)
     return scores
 
 
@@ -59,6 +56,13 @@ def tfidf_scores(queries: Sequence[str], gallery: Sequence[str]) -> np.ndarray:
     except ValueError:  # not one word in the gallery
         return np.zeros((len(queries), len(gallery)), dtype=np.float32)
     return np.asarray((vectorizer.transform(queries) @ theirs.T).toarray(), dtype=np.float32)
+
+
+def colour_scores(queries: Sequence[Offer], gallery: Sequence[Offer]) -> np.ndarray:
+    """Cosine of 216-bin colour histograms of the pictures (Q, N); 0 where an offer has none."""
+    ours = np.stack([colour_histogram(offer) for offer in queries])
+    theirs = np.stack([colour_histogram(offer) for offer in gallery])
+    return np.asarray(ours @ theirs.T, dtype=np.float32)
 
 
 def colour_histogram(offer: Offer) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Fusion: BM25 over title and attributes, added to the dense score with learnt weights."""
+"""Fusion: BM25 over title and attributes, and colours of the pictures, added to the dense score with learnt weights."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from afmrl.errors import InputError
 from afmrl.extractor import AttributeExtractor
 from afmrl.lexical import tokenize
 from afmrl.offers import Offer
+from afmrl.retrieval.baselines import colour_scores
 from afmrl.retrieval.exact import ranks_of_scores
 
 FUSION_FILE = "fusion.json"
 _RULES = AttributeExtractor()
+COLOUR_GRID = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 GRID = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)
 class FusionWeights:
-    """score = cosine + bm25 · B / max B of the query; B is BM25 over the words of title and attributes."""
+    """score = cosine + bm25 · B / max B of the query + …; B is BM25 over the words of title and attributes."""
 
     bm25: float
     attributes: float = 0.0
@@ -31,10 +33,29 @@ class FusionWeights:
     extracted: bool = False
     """Whether what `AttributeExtractor` reads off a title counts as words of it: a model number without its hyphens, a
     length in one unit."""
+    colour: float = 0.0
+    """Weight of the cosine of the pictures' colour histograms."""
 
-    def fuse(self, dense: np.ndarray, words: np.ndarray, attributes: np.ndarray) -> np.ndarray:
-        """(Q, N) fused scores of (Q, N) cosines and two BM25 matrices."""
-        return np.asarray(dense + self.bm25 * scaled(words) + self.attributes * scaled(attributes), dtype=np.float32)
+    def fuse(
+        self, dense: np.ndarray, words: np.ndarray, attributes: np.ndarray, colours: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(Q, N) fused scores of (Q, N) cosines, two BM25 matrices and the colours' cosines."""
+        fused = dense + self.bm25 * scaled(words) + self.attributes * scaled(attributes)
+        if colours is not None:
+            fused = fused + self.colour * colours
+        return np.asarray(fused, dtype=np.float32)
+
+    def fuse_offers(
+        self,
+        dense: np.ndarray,
+        queries: Sequence[Offer],
+        gallery: Sequence[Offer],
+        query_attributes: Sequence[KeyAttributes] | None,
+        gallery_attributes: Sequence[KeyAttributes] | None,
+    ) -> np.ndarray:
+        """(Q, N) fused scores of (Q, N) cosines and what the offers themselves say and show."""
+        words, values = lexical_scores(queries, gallery, query_attributes, gallery_attributes, extracted=self.extracted)
+        return self.fuse(dense, words, values, colour_scores(queries, gallery) if self.colour else None)
 
     def save(self, folder: str | Path) -> None:
         """Write FOLDER/fusion.json."""
@@ -115,37 +136,45 @@ def _words(offer: Offer, attributes: KeyAttributes | None) -> str:
 
 
 def learn_fusion_weights(
-    dense: np.ndarray, words: np.ndarray, attributes: np.ndarray, relevant: Sequence[np.ndarray]
+    dense: np.ndarray,
+    words: np.ndarray,
+    attributes: np.ndarray,
+    relevant: Sequence[np.ndarray],
+    colours: np.ndarray | None = None,
 ) -> FusionWeights:
     """The weights of highest mean reciprocal rank on a grid; of equal ones the middle, which generalises better.
 
+    Args:
+        colours: cosines of colour histograms; None where there are no pictures, and then they weigh nothing.
+
     Shape:
-        dense, words, attributes (Q, N) of queries that the embedder was not trained on.
+        dense, words, attributes, colours (Q, N) of queries that the embedder was not trained on.
     """
-    found = {}
-    for of_words in GRID:
-        for of_attributes in GRID:
-            weights = FusionWeights(of_words, of_attributes)
-            ranks = ranks_of_scores(weights.fuse(dense, words, attributes), relevant)
-            found[of_words, of_attributes] = float((1 / ranks).mean())
-    smooth = {place: _neighbourhood(found, place) for place in found}
-    highest = max(smooth.values())
-    best = [place for place, value in smooth.items() if value > highest - 1e-9]
-    of_words = _middle([words for words, _ in best])
-    return FusionWeights(of_words, _middle([values for words, values in best if words == of_words]))
+    words, attributes = scaled(words), scaled(attributes)
+    grids = (GRID, GRID if attributes.any() else (0.0,), (0.0,) if colours is None else COLOUR_GRID)
+    found = np.empty([len(grid) for grid in grids])
+    for place in np.ndindex(found.shape):
+        of_words, of_attributes, of_colours = (grid[i] for grid, i in zip(grids, place, strict=True))
+        fused = dense + of_words * words + of_attributes * attributes
+        if of_colours and colours is not None:
+            fused = fused + of_colours * colours
+        found[place] = (1 / ranks_of_scores(np.asarray(fused, dtype=np.float32), relevant)).mean()
+    # half of a place is its neighbours: a few queries leave a plateau, and its edge is no safe place
+    smooth = 0.5 * found + 0.5 * _neighbourhood_means(found)
+    best = np.argwhere(smooth > smooth.max() - 1e-9)
+    chosen: list[float] = []
+    for axis, grid in enumerate(grids):
+        values = sorted({int(place[axis]) for place in best})
+        middle = values[(len(values) - 1) // 2]
+        best = best[best[:, axis] == middle]
+        chosen.append(grid[middle])
+    return FusionWeights(chosen[0], chosen[1], colour=chosen[2])
 
 
-def _middle(weights: list[float]) -> float:
-    """The lower median of different weights: a few queries leave a plateau, and its edge is no safe place."""
-    distinct = sorted(set(weights))
-    return distinct[(len(distinct) - 1) // 2]
+def _neighbourhood_means(values: np.ndarray) -> np.ndarray:
+    """The mean of each place of a grid with those beside it, at the grid's ends of fewer."""
+    from scipy.ndimage import uniform_filter
 
-
-def _neighbourhood(found: dict[tuple[float, float], float], place: tuple[float, float]) -> float:
-    rows, columns = GRID.index(place[0]), GRID.index(place[1])
-    near = [
-        found[GRID[r], GRID[c]]
-        for r in range(max(rows - 1, 0), min(rows + 2, len(GRID)))
-        for c in range(max(columns - 1, 0), min(columns + 2, len(GRID)))
-    ]
-    return 0.5 * found[place] + 0.5 * sum(near) / len(near)
+    size = [3 if length > 1 else 1 for length in values.shape]
+    shares = uniform_filter(np.ones_like(values), size, mode="constant")
+    return np.asarray(uniform_filter(values, size, mode="constant") / shares)
