@@ -7,7 +7,7 @@ import pytest
 from afmrl.attributes import KeyAttributes
 from afmrl.lexical import AttributeBM25
 from afmrl.offers import Offer
-from afmrl.stages import agcl
+from afmrl.stages import training_plan
 from afmrl.stages.agcl import AGCLStage, run_agcl
 from afmrl.stages.training_plan import make_plan
 
@@ -108,8 +108,8 @@ def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, t
 @pytest.mark.parametrize("similar_group", [1, 4])
 def test_many_products_are_drawn_without_comparing_all(monkeypatch, similar_group):
     offers, attributes = catalogue(60)
-    monkeypatch.setattr(agcl, "EXACT_PRODUCTS", 10)
-    monkeypatch.setattr(agcl, "_similar_products", None)
+    monkeypatch.setattr(training_plan, "EXACT_PRODUCTS", 10)
+    monkeypatch.setattr(training_plan, "_similar_products", None)
     config = AGCLStage(max_steps=6, batch_size=16, similar_group=similar_group, agreement_min_shared=4)
     plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
     again = make_plan(offers, attributes, config, AttributeBM25(attributes))
