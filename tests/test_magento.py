@@ -57,6 +57,29 @@ def test_a_crop_keeps_at_least_its_share(offer):
         assert 20 <= height <= 40
 
 
+@pytest.mark.parametrize("change", ["contrast", "tint", "rotate", "blur", "erase"])
+def test_each_change_changes_the_picture_and_not_its_size(tmp_path, change):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 30, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    offer = Offer(id="1", title="a", image=str(tmp_path / "noise.png"))
+    changed = [np.asarray(varied(offer, Augmentation(**{change: 0.9}), seed)[1]) for seed in range(8)]
+    assert all(picture.shape == pixels.shape for picture in changed)
+    assert sum(not np.array_equal(picture, pixels) for picture in changed) >= 5
+    assert len({picture.tobytes() for picture in changed}) >= 5  # each seed its own
+    assert np.array_equal(np.asarray(varied(offer, Augmentation(**{change: 0.0}), 0)[1]), pixels)
+
+
+def test_a_tint_scales_channels_and_an_erased_part_is_grey(tmp_path):
+    Image.new("RGB", (40, 40), (100, 100, 100)).save(tmp_path / "grey.png")
+    offer = Offer(id="1", title="a", image=str(tmp_path / "grey.png"))
+    tinted = np.asarray(varied(offer, Augmentation(tint=0.3), 1)[1])
+    assert len(np.unique(tinted.reshape(-1, 3), axis=0)) == 1
+    assert len(set(tinted[0, 0].tolist())) == 3
+    assert 70 <= tinted.min() <= tinted.max() <= 130
+    covered = np.asarray(varied(offer, Augmentation(erase=1.0), 2)[1]) == 128
+    assert 0 < covered.mean() <= 0.25
+
+
 def test_label_words_are_hidden_only_where_a_picture_shows_them(offer):
     hidden, _ = varied(offer, Augmentation(hide_values=1))
     assert hidden.title == "Chaz Kangeroo Hoodie"

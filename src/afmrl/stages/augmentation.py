@@ -19,6 +19,7 @@ from afmrl.offers import Offer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MAX_TURN = 25  # degrees
 SYLLABLES = tuple(c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "an", "er", "il", "on"))
 
 
@@ -34,6 +35,17 @@ class Augmentation:
     """Whether half of the pictures are turned left to right."""
     light: float = 0.0
     """Brightness of each picture is multiplied by a factor between 1 - light and 1 + light."""
+    contrast: float = 0.0
+    """The same for contrast and, by a factor of its own, for saturation."""
+    tint: float = 0.0
+    """Each of red, green and blue is multiplied by a factor between 1 - tint and 1 + tint: another lamp, another
+    camera."""
+    rotate: float = 0.0
+    """Share of the pictures that are turned by up to 25 degrees to either side."""
+    blur: float = 0.0
+    """Share of the pictures that lose their fine detail."""
+    erase: float = 0.0
+    """Share of the pictures of which a rectangle is covered, up to half as wide and as high as the picture."""
     hide_values: float = 0.0
     """Share of the titles that lose the words of their own label, where a picture shows what they said."""
     word_dropout: float = 0.0
@@ -116,6 +128,30 @@ def _renamed(word: str, values: Collection[str], share: float, seeds: tuple[int,
     return re.sub(re.escape(plain), invented, word.casefold())
 
 
+def _as_another_camera(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
+    """Contrast, saturation, tint, turn, blur and cover, each as its share asks."""
+    from PIL import Image, ImageEnhance, ImageFilter
+
+    signs, draws = 2 * rng.random(8) - 1, rng.random(8)
+    if config.contrast:
+        image = ImageEnhance.Contrast(image).enhance(1 + config.contrast * signs[0])
+        image = ImageEnhance.Color(image).enhance(1 + config.contrast * signs[1])
+    if config.tint:
+        factors = 1 + config.tint * signs[2:5]
+        image = Image.fromarray(np.clip(np.asarray(image) * factors, 0, 255).astype(np.uint8))
+    if draws[0] < config.rotate:
+        mean = tuple(int(value) for value in np.asarray(image).reshape(-1, 3).mean(axis=0))
+        image = image.rotate(MAX_TURN * float(signs[5]), Image.Resampling.BILINEAR, fillcolor=mean)
+    if draws[1] < config.blur:
+        image = image.filter(ImageFilter.GaussianBlur(float(draws[2]) * max(image.size) / 60))
+    if draws[3] < config.erase:
+        width, height = (max(1, round(side * draw / 2)) for side, draw in zip(image.size, draws[4:6], strict=True))
+        corner = round((image.width - width) * draws[6]), round((image.height - height) * draws[7])
+        image = image.copy()
+        image.paste((128, 128, 128), (*corner, corner[0] + width, corner[1] + height))
+    return image
+
+
 def _picture(image: Image, config: Augmentation, rng: np.random.Generator, hue: float | None) -> Image:
     from PIL import Image, ImageEnhance, ImageOps
 
@@ -129,6 +165,7 @@ def _picture(image: Image, config: Augmentation, rng: np.random.Generator, hue: 
         image = ImageOps.mirror(image)
     if config.light:
         image = ImageEnhance.Brightness(image).enhance(1 + config.light * (2 * draws[5] - 1))
+    image = _as_another_camera(image, config, rng)
     if hue is not None:
         bands = np.array(image.convert("HSV"))
         bands[..., 0] += np.uint8(256 * hue % 256)  # wraps around
