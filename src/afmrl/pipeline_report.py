@@ -8,25 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes import KeyAttributes
 from afmrl.evaluation.report import (
-    CardSample,
     Curve,
-    FamilyView,
-    HitView,
     LadderRow,
     OfferView,
-    QueryCard,
     ReportData,
-    hardest_families,
-    sample_rows,
     write_report,
 )
+from afmrl.evaluation.report_cards import cards_of, families_of
+from afmrl.evaluation.report_charts import recall_curve
 from afmrl.evaluation.retrieval import RetrievalResult
+from afmrl.evaluation.slices import FAMILY_COLUMNS, by_slice, slices_of
 from afmrl.splits import Split
 
 if TYPE_CHECKING:
     from afmrl.pipeline import Run
 
-NUM_HITS = 5
 CEILING_NAMES = {
     "agcl": "without attributes",
     "sft:query": "SFT attributes, on the query",
@@ -54,14 +50,23 @@ def write_run_report(
     split, config = run.splits[split_name], run.recipe.evaluation
     final = next((row for row in ("rar", "sft", "agcl") if row in results), next(iter(results)))
     result = results[final]
-    correct = [bool(rank == 1) for rank in result.ranks]
-    rows = sample_rows(correct, config.cards, run.recipe.seed)
     ladder = [
         LadderRow(
             name, metrics, kind="floor" if name.startswith("floor") else "ceiling" if "perfect" in name else "rung"
         )
         for name, metrics in titles
     ]
+
+    def view(row: int) -> OfferView:
+        return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.labels[row])
+
+    slices = slices_of(
+        split.query_offers(),
+        split.gallery_offers(),
+        split.relevant,
+        [attributes[row] for row in split.queries] if attributes else None,
+        family_columns=[run.recipe.catalogue.family_column] if run.recipe.catalogue.family_column else FAMILY_COLUMNS,
+    )
     by_row = dict(zip(config.rows, ladder, strict=False))
     ceiling = run.ledger.results.get("ceiling", {})
     write_report(
@@ -78,54 +83,31 @@ def write_run_report(
             ceiling_note="Measured before RAR on the validation split.",
             accuracy=accuracy,
             curves=_curves(run.ledger.results),
-            query_cards=CardSample(
-                tuple(_card(split, result, row, attributes) for row in rows),
-                sum(correct),
-                len(correct) - sum(correct),
-                run.recipe.seed,
-            ),
-            families=[
-                _family(split, name, number, right, attributes)
-                for name, number, right in hardest_families(split.families, correct, 6)
+            recall_curves=[
+                recall_curve(
+                    {title: results[row].ranks for row, (title, _) in zip(config.rows, titles, strict=False)},
+                    min(100, len(split.gallery)),
+                )
             ],
+            slices=by_slice(result.per_query, slices, split.families, num_resamples=config.num_resamples),
+            query_cards=cards_of(
+                result.ranks,
+                result.hit_rows,
+                result.hit_scores,
+                split.relevant,
+                lambda row: view(split.queries[row]),
+                lambda row: view(split.gallery[row]),
+                num_cards=config.cards,
+                seed=run.recipe.seed,
+            ),
+            families=families_of(result.ranks, split.families, split.relevant, lambda row: view(split.gallery[row])),
+            skipped=run.catalogue.skipped if run.catalogue else (),
             facts=_facts(run),
             notes=_notes(run),
             next_steps=steps,
         ),
         run.folder / "report.html",
     )
-
-
-def _view(split: Split, row: int, attributes: Sequence[KeyAttributes] | None) -> OfferView:
-    return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.labels[row])
-
-
-def _card(split: Split, result: RetrievalResult, query: int, attributes: Sequence[KeyAttributes] | None) -> QueryCard:
-    relevant = set(split.relevant[query].tolist())
-
-    def hit(place: int, score: float) -> HitView:
-        return HitView(_view(split, split.gallery[place], attributes), score, place in relevant)
-
-    hits = [
-        hit(int(place), float(score))
-        for place, score in zip(result.hit_rows[query, :NUM_HITS], result.hit_scores[query, :NUM_HITS], strict=True)
-    ]
-    missed = not any(h.correct for h in hits) and relevant
-    return QueryCard(
-        _view(split, split.queries[query], attributes),
-        hits,
-        int(result.ranks[query]),
-        bool(result.ranks[query] == 1),
-        hit(min(relevant), float("nan")) if missed else None,
-    )
-
-
-def _family(split: Split, name: str, number: int, right: int, attributes: Sequence[KeyAttributes] | None) -> FamilyView:
-    rows: list[int] = []
-    for query, family in enumerate(split.families):
-        if family == name:
-            rows.extend(split.gallery[int(place)] for place in split.relevant[query][:1])
-    return FamilyView(name, number, right, [_view(split, row, attributes) for row in dict.fromkeys(rows)][:6])
 
 
 def _curves(results: Mapping[str, Mapping[str, Any]]) -> list[Curve]:
@@ -158,8 +140,6 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _notes(run: Run) -> list[str]:
     notes = []
-    if run.catalogue and run.catalogue.skipped:
-        notes.append(f"{len(run.catalogue.skipped)} rows of the catalogue were skipped; skipped.json lists them.")
     rar = run.ledger.results.get("rar", {})
     if rar:
         notes.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from afmrl.errors import InputError
@@ -18,6 +18,8 @@ class Qrels:
 
     matches: dict[str, dict[str, int]]
     min_grade: int
+    grades: dict[str, dict[str, int]] = field(default_factory=dict)
+    """All pairs with a grade above 0, those below `min_grade` too: graded metrics gain by them."""
 
 
 def read_qrels(
@@ -76,12 +78,15 @@ def read_qrels(
         raise InputError(f"{path}: holds no qrels")
     bound = max(grade for _, _, grade in found) if min_grade is None else min_grade
     matches: dict[str, dict[str, int]] = {}
+    grades: dict[str, dict[str, int]] = {}
     for query, offer, grade in found:
         if grade >= bound:
             matches.setdefault(query, {})[offer] = grade
+        if grade > 0:
+            grades.setdefault(query, {})[offer] = grade
     if not matches:
         raise InputError(f"{path}: no pair has a grade of at least {bound}; lower --min-grade")
-    return Qrels(matches, bound)
+    return Qrels(matches, bound, grades)
 
 
 def write_qrels(path: str | Path, matches: Mapping[str, Mapping[str, int]]) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
+from afmrl.evaluation.robustness import RobustnessScore
+from afmrl.evaluation.slices import SliceScore
 from afmrl.evaluation.tables import Metrics
-from afmrl.offers import Offer
+from afmrl.offers import Offer, SkippedRow
 
 MAX_CARDS = 60
 """Queries that a page shows; of more, a sample is drawn and the page says so."""
@@ -31,7 +33,7 @@ class OfferView:
     title: str = ""
     image_path: str = ""
     attributes: KeyAttributes = NO_ATTRIBUTES
-    """Generated key attributes."""
+    """Generated key attributes, or the seller's."""
     visible: KeyAttributes | None = None
     """Labels: what can be seen or read of this offer; None where nobody knows."""
 
@@ -39,7 +41,9 @@ class OfferView:
     def of(
         cls, offer: Offer, attributes: KeyAttributes | None = None, visible: KeyAttributes | None = None
     ) -> OfferView:
-        """The view of a catalogue's offer."""
+        """The view of a catalogue's offer; without `attributes` and labels, the seller's attributes are shown."""
+        if attributes is None and visible is None:
+            attributes = KeyAttributes.of(offer.attributes)
         return cls(offer.id, offer.title, offer.image, attributes or NO_ATTRIBUTES, visible)
 
 
@@ -56,14 +60,28 @@ class LadderRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricTable:
+    """A table of its own beside the ladder: a task, a protocol, classification, clustering, pairs."""
+
+    title: str
+    rows: Sequence[LadderRow]
+    about: str = ""
+    """What was measured how, in a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
-    """One chart: lines over the steps of a stage."""
+    """One chart: lines over a stage's steps, recall over k (`report_charts.recall_curve`), precision over recall."""
 
     title: str
     x_label: str
     y_label: str
     series: Mapping[str, Sequence[tuple[float, float]]]
     """Name -> points (x, y) in the order of x."""
+    kind: Literal["training", "recall", "precision-recall"] = "training"
+    """training: long lines are smoothed; recall: shares of 1 over log k; precision-recall: shares of 1 on both axes."""
+    marks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Points to be told apart, by name: where F1 is best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +90,10 @@ class HitView:
 
     offer: OfferView
     score: float
+    """NaN where it is not known."""
     correct: bool
+    label: str = ""
+    """Shown in place of the rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +108,8 @@ class QueryCard:
     """The first hit is a match."""
     match: HitView | None = None
     """The best match, shown beside the hits where it is not one of them."""
+    verdict: str = ""
+    """In place of "right" or "wrong, …"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +120,16 @@ class CardSample:
     total_right: int
     total_wrong: int
     seed: int = 0
+    about: str = ""
+    """In place of the sentence that says of how many queries these were drawn."""
+    kinds: tuple[str, str] = ("right", "wrong")
+    """What the filter calls those with a first hit that is a match, and the others."""
 
     @property
     def statement(self) -> str:
         """How many of how many, in one sentence."""
+        if self.about:
+            return self.about
         total = self.total_right + self.total_wrong
         if len(self.cards) == total:
             return f"All {total:,} queries are shown."
@@ -131,6 +160,8 @@ class ReportData:
     title: str
     subtitle: str
     ladder: Sequence[LadderRow]
+    ladder_title: str = ""
+    """Heading of the ladder, where its rows are no rungs: "Results, task by task"."""
     headline: str = ""
     """The main result in one sentence; made from `main_row` and `compare_row` if empty."""
     main_row: str = ""
@@ -144,6 +175,16 @@ class ReportData:
     accuracy: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
     """Generator -> key -> {"precision", "recall", "labelled"}: how right its attributes are."""
     curves: Sequence[Curve] = ()
+    tables: Sequence[MetricTable] = ()
+    """Tasks and protocols, each in a table of its own."""
+    recall_curves: Sequence[Curve] = ()
+    pair_curves: Sequence[Curve] = ()
+    """Precision over recall of duplicate pairs."""
+    slices: Mapping[str, Mapping[str, SliceScore]] = field(default_factory=dict)
+    """What `slices.by_slice` returns, of the main row."""
+    slice_metrics: Sequence[str] = ()
+    """Metrics that the slices' table shows; R@1 and MRR by default."""
+    robustness: Sequence[RobustnessScore] = ()
     query_cards: CardSample | Sequence[QueryCard] = ()
     """A sample that was drawn already, or all cards, of which `max_cards` are drawn."""
     max_cards: int = MAX_CARDS
@@ -151,10 +192,14 @@ class ReportData:
     """Of the sample of queries."""
     families: Sequence[FamilyView] = ()
     """The hardest ones, hardest first (`hardest_families`)."""
+    skipped: Sequence[SkippedRow] = ()
+    """Rows of the catalogues that could not be used; the first of them are shown."""
+    num_skipped: int = 0
+    """How many were skipped in all, where `skipped` does not hold them all."""
     facts: Sequence[tuple[str, str]] = ()
     """Catalogue sizes, times, versions, seeds."""
     notes: Sequence[str] = ()
-    """What was skipped; what to read with care."""
+    """What to read with care."""
     next_steps: Sequence[str | tuple[str, str]] = ()
     """Commands, or (what it does, command)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from afmrl.attributes import KeyAttributes, compare
@@ -60,7 +61,7 @@ def query_attributes(offer: OfferView) -> str:
     written = offer.attributes.as_dict()
     if offer.visible is None:
         pairs = [_pair("bare", "", "", key, value) for key, value in written.items()]
-        return _attribute_list(pairs) if pairs else '<p class="remark">no attributes written</p>'
+        return _attribute_list(pairs) if pairs else ""
     labels = offer.visible.as_dict()
     pairs = []
     for key, value in written.items():
@@ -82,6 +83,8 @@ def hit_attributes(query: KeyAttributes, hit: KeyAttributes) -> str:
     """A hit's attributes beside the query's: what differs first, what agrees last and muted."""
     if not query:
         return _attribute_list([_pair("bare", "", "", key, value) for key, value in hit]) if hit else ""
+    if not hit:  # nothing is known of it, which is no difference
+        return '<p class="remark">no attributes</p>'
     ours, theirs, found = query.as_dict(), hit.as_dict(), compare(query, hit)
     pairs = [
         _pair("ne", "≠", "differs", key, theirs[key], f"query: {text(ours[key], MAX_VALUE)}") for key in found.differ
@@ -95,20 +98,23 @@ def hit_attributes(query: KeyAttributes, hit: KeyAttributes) -> str:
             '<li class="eq"><span class="sign" aria-hidden="true">= </span><span class="vh">agrees: </span>'
             f"{agreeing}</li>"
         )
-    return _attribute_list(pairs) if pairs else '<p class="remark">no attributes</p>'
+    return _attribute_list(pairs)
 
 
 def _hit(hit: HitView, rank: str, query: OfferView, pictures: PictureStore, css: str = "") -> str:
     label = '<span class="label">✓ match</span>' if hit.correct else ""
+    score = f'<span class="score">{hit.score:.3f}</span> ' if math.isfinite(hit.score) else ""
     return (
         f'<li class="hit{" match" if hit.correct else ""}{css}">{offer_picture(hit.offer, pictures)}<div>'
-        f'<p class="rank"><b>{rank}</b> <span class="score">{hit.score:.3f}</span> {label}</p>'
+        f'<p class="rank"><b>{text(hit.label, MAX_VALUE) or rank}</b> {score}{label}</p>'
         f"{_title(hit.offer)}{hit_attributes(query.attributes, hit.offer.attributes)}</div></li>"
     )
 
 
 def _card(card: QueryCard, number: int, pictures: PictureStore) -> str:
-    if card.correct:
+    if card.verdict:
+        verdict = text(card.verdict, MAX_TITLE)
+    elif card.correct:
         verdict = "✓ right"
     elif card.rank_of_correct is None:
         verdict = "✗ wrong, no match among the hits kept"
@@ -132,15 +138,20 @@ def query_section(sample: CardSample, pictures: PictureStore) -> str:
     if not sample.cards:
         return ""
     right = sum(card.correct for card in sample.cards)
-    counts = {"all": len(sample.cards), "right": right, "wrong": len(sample.cards) - right}
+    counts = (
+        ("all", "all", len(sample.cards)),
+        ("right", sample.kinds[0], right),
+        ("wrong", sample.kinds[1], len(sample.cards) - right),
+    )
     # radio buttons before the cards: the filter is plain CSS and works with scripts switched off
     radios = "".join(
         f'<input type="radio" name="show" id="show-{name}"{" checked" if name == "all" else ""}>'
-        f'<label for="show-{name}"><span class="vh">Show </span>{name.capitalize()} <span>{count}</span></label>'
-        for name, count in counts.items()
+        f'<label for="show-{name}"><span class="vh">Show </span>{text(shown).capitalize()} <span>{count}</span></label>'
+        for name, shown, count in counts
     )
+    legend = LEGEND if any(card.query.attributes for card in sample.cards) else ""
     cards = "".join(_card(card, number, pictures) for number, card in enumerate(sample.cards))
     return (
-        f"<h2>Queries and what was found</h2><p>{sample.statement}</p>{LEGEND}"
+        f"<h2>Queries and what was found</h2><p>{text(sample.statement)}</p>{legend}"
         f'<div class="filter">{radios}<div class="cards">{cards}</div></div>'
     )

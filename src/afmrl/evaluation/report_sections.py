@@ -8,15 +8,19 @@ import math
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
+from pathlib import PurePath
 
-from afmrl.evaluation.report import CardSample, LadderRow, ReportData
-from afmrl.evaluation.report_charts import domain, line_chart, share_bar, whisker
+from afmrl.evaluation.report import CardSample, Curve, LadderRow, ReportData
+from afmrl.evaluation.report_charts import line_chart, share_bar
 from afmrl.evaluation.report_gallery import offer_picture, query_section
 from afmrl.evaluation.report_pictures import PictureStore
+from afmrl.evaluation.report_tables import ladder_table, metric_tables, robustness_table, slice_table
+from afmrl.evaluation.report_tables import metric as metric_name
 from afmrl.evaluation.report_text import MAX_TITLE, MAX_VALUE, text
-from afmrl.evaluation.tables import interval_text, metric_label, ordered_metrics, percent
+from afmrl.evaluation.tables import interval_text, ordered_metrics, percent
 
-MAX_NOTES, MAX_FACTS = 60, 200  # entries shown
+MAX_NOTES, MAX_FACTS, MAX_SKIPPED = 60, 200, 50  # entries shown
+FOLDED_FROM = 8  # skipped rows, from which they are listed when asked for
 FOOTER = "Made by afmrl. This page loads nothing: no scripts, fonts or pictures from elsewhere."
 
 
@@ -25,11 +29,17 @@ def render_page(data: ReportData, sample: CardSample) -> str:
     pictures = PictureStore()
     sections = [  # (id, link, HTML); the empty ones are left out
         ("results", "Results", _ladder_section(data)),
+        ("tasks", "Tasks", _tasks_section(data)),
+        ("recall", "Recall over k", _recall_section(data)),
+        ("pairs", "Pairs", _pairs_section(data)),
+        ("slices", "Slices", _slices_section(data)),
+        ("robustness", "Robustness", _robustness_section(data)),
         ("ceiling", "What there was to win", _ceiling_section(data)),
         ("attributes", "Attributes", _accuracy_section(data)),
         ("training", "Training", _training_section(data)),
         ("queries", "Queries", query_section(sample, pictures)),
         ("families", "Hardest families", _family_section(data, pictures)),
+        ("skipped", "Skipped rows", _skipped_section(data)),
         ("facts", "Facts", _facts_section(data)),
         ("notes", "Read with care", _notes_section(data, pictures)),
         ("next", "Next", _next_section(data)),
@@ -53,10 +63,6 @@ def render_page(data: ReportData, sample: CardSample) -> str:
         f'<main id="main">{body}</main>\n<footer><p>{FOOTER}</p></footer>\n'
         f"<script>{script}</script>\n</body></html>\n"
     )
-
-
-def _metric(name: str) -> str:
-    return text(metric_label(name), MAX_VALUE)
 
 
 def _asset(name: str) -> str:
@@ -85,7 +91,7 @@ def _headline(data: ReportData) -> str:
     metric = metrics[0]
     ours = main.metrics[metric]
     sentence = (
-        f'<strong>{_metric(metric)} {percent(ours[0])} %</strong> <span class="range">95 % interval '
+        f'<strong>{metric_name(metric)} {percent(ours[0])} %</strong> <span class="range">95 % interval '
         f"{interval_text(ours)}</span> with {text(main.name, MAX_TITLE)}"
     )
     if compared is None or metric not in compared.metrics:
@@ -103,43 +109,6 @@ def _headline(data: ReportData) -> str:
     )
 
 
-def _ladder_table(rows: Sequence[LadderRow], caption: str, main: LadderRow | None = None) -> str:
-    metrics = ordered_metrics([row.metrics for row in rows])
-    ends = {metric: domain(rows, metric) for metric in metrics}
-    head = "".join(
-        f'<th scope="col" role="columnheader">{_metric(metric)}<span class="ends" aria-hidden="true">'
-        f"<span>{100 * low:g}</span><span>{100 * high:g}</span></span></th>"
-        for metric, (low, high) in ends.items()
-    )
-    # on a phone the table's head is not to be seen, and with it the ends of the scales
-    scales = ", ".join(f"{_metric(m)} {100 * ends[m][0]:g} to {100 * ends[m][1]:g}" for m in metrics)
-    caption += f'<span class="narrow" aria-hidden="true">. Scales: {scales}</span>'
-    body = []
-    for row in rows:
-        cells = []
-        for metric in metrics:
-            label = _metric(metric)
-            if metric not in row.metrics:
-                cells.append(f'<td role="cell" data-label="{label}">–</td>')
-                continue
-            interval = row.metrics[metric]
-            cells.append(
-                f'<td role="cell" data-label="{label}"><span class="mean">{percent(interval[0])}</span> '
-                f'<span class="range">{interval_text(interval)}</span>{whisker(interval, ends[metric], row.kind)}</td>'
-            )
-        tag = "" if row.kind == "rung" else f' <span class="tag">{row.kind}</span>'
-        note = f'<span class="note">{text(row.note)}</span>' if row.note else ""
-        body.append(
-            f'<tr role="row" class="{row.kind}{" main" if row is main else ""}"><th scope="row" role="rowheader">'
-            f"{text(row.name, MAX_TITLE)}{tag}{note}</th>{''.join(cells)}</tr>"
-        )
-    return (
-        f'<table class="ladder" role="table"><caption>{caption}</caption><thead role="rowgroup"><tr role="row">'
-        f'<th scope="col" role="columnheader"><span class="vh">Row</span></th>{head}</tr></thead>'
-        f'<tbody role="rowgroup">{"".join(body)}</tbody></table>'
-    )
-
-
 def _ladder_section(data: ReportData) -> str:
     if not data.ladder:
         return ""
@@ -148,8 +117,9 @@ def _ladder_section(data: ReportData) -> str:
     marks = ["<b>●</b> a rung"] * bool(kinds - {"rung"})
     marks += ["<b>○</b> a ceiling (told what a perfect reader would know)"] * ("ceiling" in kinds)
     marks += ["<b>■</b> a floor (no learning)"] * ("floor" in kinds)
-    caption = f"Percent, with 95 % interval. {', '.join(marks)}"
-    return "<h2>Results, rung by rung</h2>" + _ladder_table(data.ladder, caption, main)
+    caption = ". ".join(["Percent, with 95 % interval", *([", ".join(marks)] if marks else [])])
+    title = "Results, rung by rung" if sum(row.kind == "rung" for row in data.ladder) > 1 else "Results"
+    return f"<h2>{text(data.ladder_title, MAX_TITLE) or title}</h2>" + ladder_table(data.ladder, caption, main)
 
 
 def _ceiling_section(data: ReportData) -> str:
@@ -163,16 +133,14 @@ def _ceiling_section(data: ReportData) -> str:
         if best is not first:
             gap = best.metrics[metric][0] - first.metrics[metric][0]
             sentence = (
-                f"<p>From {_metric(metric)} {percent(first.metrics[metric][0])} % ({text(first.name)}) to "
+                f"<p>From {metric_name(metric)} {percent(first.metrics[metric][0])} % ({text(first.name)}) to "
                 f"{percent(best.metrics[metric][0])} % ({text(best.name)}): <b>{100 * gap:.1f} points</b> were there "
                 "to be won.</p>"
             )
         else:
             sentence = f"<p>Attributes had nothing to win here: no row beats “{text(first.name)}”.</p>"
     note = f"<p>{text(data.ceiling_note)}</p>" if data.ceiling_note else ""
-    return f"<h2>What there was to win</h2>{sentence}{note}" + _ladder_table(
-        data.ceiling, "Percent, with 95 % interval"
-    )
+    return f"<h2>What there was to win</h2>{sentence}{note}" + ladder_table(data.ceiling, "Percent, with 95 % interval")
 
 
 def _accuracy_section(data: ReportData) -> str:
@@ -203,13 +171,58 @@ def _accuracy_section(data: ReportData) -> str:
     )
 
 
-def _training_section(data: ReportData) -> str:
-    charts = [line_chart(curve, number) for number, curve in enumerate(data.curves)]
-    charts = [chart for chart in charts if chart]
-    if not charts:
+def _tasks_section(data: ReportData) -> str:
+    return f"<h2>Tasks and protocols</h2>{metric_tables(data.tables)}" if data.tables else ""
+
+
+def _charts(curves: Sequence[Curve], name: str, css: str = "charts") -> str:
+    charts = "".join(line_chart(curve, f"{name}{number}") for number, curve in enumerate(curves))
+    return f'<div class="{css}">{charts}</div>' if charts else ""
+
+
+def _recall_section(data: ReportData) -> str:
+    charts = _charts(data.recall_curves, "recall", "charts large")
+    how = "The share of queries with a match among the first k hits; k grows by factors. Numbers: first k → last k."
+    return f'<h2>Recall over k</h2><p class="quiet">{how}</p>{charts}' if charts else ""
+
+
+def _pairs_section(data: ReportData) -> str:
+    charts = _charts(data.pair_curves, "pairs", "charts large")
+    how = "Pairs of offers by falling score: of those above a threshold how many are one product (precision), and how "
+    how += "many of all that are (recall)."
+    return f'<h2>Duplicate pairs</h2><p class="quiet">{how}</p>{charts}' if charts else ""
+
+
+def _slices_section(data: ReportData) -> str:
+    scores = [score for values in data.slices.values() for score in values.values()]
+    if not scores:
         return ""
+    present = ordered_metrics([dict.fromkeys(score.metrics, ()) for score in scores])
+    default = [name for name in ("recall@1", "mrr") if name in present] or present[:2]
+    metrics = [name for name in data.slice_metrics if name in present] or list(default)
+    main, _ = main_and_compared(data)
+    of_row = f" Of “{text(main.name, MAX_TITLE)}”." if main and len(data.ladder) > 1 else ""
+    return (
+        "<h2>Slices</h2><p>The same queries, told apart by what they are. Slices overlap and were not chosen before: "
+        f"what stands out here is a reason to look, not yet a finding.{of_row}</p>" + slice_table(data.slices, metrics)
+    )
+
+
+def _robustness_section(data: ReportData) -> str:
+    if not data.robustness:
+        return ""
+    present = ordered_metrics([dict.fromkeys(score.difference, ()) for score in data.robustness])
+    scores = [score for score in data.robustness if present[0] in score.difference]
+    return (
+        "<h2>Robustness</h2><p>The queries were changed, the gallery was not; the same queries are compared before "
+        f"and after.</p>{robustness_table(scores, present[0])}"
+    )
+
+
+def _training_section(data: ReportData) -> str:
+    charts = _charts(data.curves, "c")
     how = "Numbers: first → last. Long curves: every point pale, their running mean strong."
-    return f'<h2>Training</h2><p class="quiet">{how}</p><div class="charts">{"".join(charts)}</div>'
+    return f'<h2>Training</h2><p class="quiet">{how}</p>{charts}' if charts else ""
 
 
 def _family_section(data: ReportData, pictures: PictureStore) -> str:
@@ -226,6 +239,27 @@ def _family_section(data: ReportData, pictures: PictureStore) -> str:
         '<table class="plain families"><thead><tr><th scope="col">Family</th><th scope="col">Right at rank 1</th>'
         f'<th scope="col">Some of its siblings</th></tr></thead><tbody>{rows}</tbody></table>'
     )
+
+
+def _skipped_section(data: ReportData) -> str:
+    shown, total = list(data.skipped)[:MAX_SKIPPED], max(data.num_skipped, len(data.skipped))
+    if not total:
+        return ""
+    count = "One row was" if total == 1 else f"{total:,} rows were"
+    which = f"the first {len(shown)}" if len(shown) < total else "all of them"
+    rows = "".join(
+        f'<tr><th scope="row">{text(PurePath(row.file).name, MAX_TITLE)}:{row.row}</th>'
+        f"<td>{text(row.id, MAX_VALUE) or '–'}</td>"
+        f"<td>{text(row.field, MAX_VALUE)}: {text(row.reason, MAX_TITLE)}</td></tr>"
+        for row in shown
+    )
+    table = (
+        '<table class="plain skipped"><thead><tr><th scope="col">File and row</th><th scope="col">Id</th>'
+        f'<th scope="col">Reason</th></tr></thead><tbody>{rows}</tbody></table>'
+    )
+    if len(shown) > FOLDED_FROM:
+        table = f"<details><summary>Show {which}</summary>{table}</details>"
+    return f"<h2>Skipped rows</h2><p>{count} not usable and left out.</p>{table if rows else ''}"
 
 
 def _facts_section(data: ReportData) -> str:

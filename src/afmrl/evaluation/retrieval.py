@@ -1,9 +1,12 @@
-"""A ranking against its truth: per-query metrics, means, intervals."""
+"""The result of one system on one set of queries; and the short form that a run's ladder is made of.
+
+`afmrl.evaluation.protocols` scores a whole protocol; the two functions here only the four metrics of a ladder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,15 +22,21 @@ class RetrievalResult:
     """One system on one set of queries."""
 
     metrics: dict[str, Interval]
-    """recall@1, recall@5, recall@10, mrr."""
+    """Metric -> mean and 95 % interval over the queries that count; recall@1, recall@5, recall@10, mrr of a ladder."""
     per_query: dict[str, np.ndarray]
-    """The same, (Q,) each."""
+    """The same of all queries, (Q,) each."""
     ranks: np.ndarray
     """(Q,) rank of the best relevant offer, from 1; N + 1 where the gallery holds none."""
     hit_rows: np.ndarray
     """(Q, K) gallery rows, best first."""
     hit_scores: np.ndarray
-    """(Q, K) their scores."""
+    """(Q, K) their scores; −inf: no hit."""
+    num_relevant: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """(Q,) matches in the gallery, the query itself not counted; empty where nobody counted them."""
+    counted: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Rows of the queries that the means are over; empty where all are."""
+    ties: Mapping[str, int] = field(default_factory=dict)
+    """"queries": how many have equal scores whose order changes a metric; the same for each metric."""
 
 
 def score_retrieval(

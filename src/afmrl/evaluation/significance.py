@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,32 @@ def bootstrap_interval(
     means = _resampled_means(sums, counts, num_resamples, np.random.default_rng(seed))
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def bootstrap_intervals(
+    per_query: Mapping[str, np.ndarray],
+    clusters: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """`bootstrap_interval` of several metrics of the same queries; each resample is drawn once for all of them.
+
+    Shape:
+        per_query: metric -> (Q,); clusters: Q names, or None where queries are independent.
+    """
+    if not per_query:
+        return {}
+    values = np.stack([np.asarray(of_metric, dtype=np.float64) for of_metric in per_query.values()])  # (M, Q)
+    if not values.shape[1]:
+        return {name: Interval(float("nan"), float("nan"), float("nan")) for name in per_query}
+    means = _resampled_together(values, clusters, num_resamples, np.random.default_rng(seed))
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {
+        name: Interval(float(of_metric.mean()), float(low), float(high))
+        for name, of_metric, low, high in zip(per_query, values, *ends, strict=True)
+    }
 
 
 def bootstrap_seeds(
@@ -89,6 +115,26 @@ def paired_bootstrap(
     sums, counts = _by_cluster(difference[None, :], clusters)
     means = _resampled_means(sums, counts, num_resamples, np.random.default_rng(seed))
     return _tested(difference, means)
+
+
+def paired_bootstraps(
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+    clusters: Sequence[str] | None = None,
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, PairedTest]:
+    """`paired_bootstrap` of every metric of `ours`; each resample is drawn once for all of them.
+
+    Shape:
+        ours, theirs: metric -> (Q,), Q at least 1.
+    """
+    if not ours:
+        return {}
+    values = np.stack([np.asarray(ours[m], dtype=np.float64) - np.asarray(theirs[m], dtype=np.float64) for m in ours])
+    means = _resampled_together(values, clusters, num_resamples, np.random.default_rng(seed))
+    return {metric: _tested(values[place], means[:, place]) for place, metric in enumerate(ours)}
 
 
 def paired_bootstrap_seeds(
@@ -151,6 +197,22 @@ def _resampled_over_seeds(
         seeds = generator.integers(num_seeds, size=num_seeds)
         chosen = generator.integers(num_clusters, size=num_clusters)
         means[draw] = sums[seeds][:, chosen].sum() / (counts[chosen].sum() * num_seeds)
+    return means
+
+
+def _resampled_together(
+    values: np.ndarray, clusters: Sequence[str] | None, num_resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """(num_resamples, M) means of values (M, Q): the same resamples of clusters as `_resampled_means` draws."""
+    sums, counts = _by_cluster(values, clusters)
+    size = len(counts)
+    means = np.empty((num_resamples, len(values)))
+    step = max(1, DRAWS_AT_ONCE // size)
+    for start in range(0, num_resamples, step):
+        drawn = generator.integers(size, size=(min(step, num_resamples - start), size))
+        for place, row in enumerate(drawn, start):
+            times = np.bincount(row, minlength=size).astype(np.float64)  # how often each cluster was drawn
+            means[place] = sums @ times / (counts @ times)
     return means
 
 

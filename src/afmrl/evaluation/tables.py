@@ -14,18 +14,23 @@ Metrics = Mapping[str, Sequence[float]]
 """Metric name -> (mean, low, high), shares of 1."""
 METRIC_NAMES = {"recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "mrr": "MRR"}
 """The four that a ladder opens with, in this order."""
+_LABELS = {
+    "recall": "R", "mrr": "MRR", "map": "mAP", "ap": "AP", "ndcg": "NDCG", "prec": "Prec", "f1": "F1", "nmi": "NMI",
+    "ari": "ARI", "recall_fraction": "recall fraction",
+}  # fmt: skip
 ONE_LINE_WIDTH = 120  # of the terminal, from which an interval stands beside its mean and not below it
 
 
 def metric_label(metric: str) -> str:
     """A metric's name as the field's tables write it.
 
-    >>> metric_label("recall@10"), metric_label("mrr"), metric_label("ndcg@10")
-    ('R@10', 'MRR', 'NDCG@10')
+    >>> metric_label("recall@10"), metric_label("mrr"), metric_label("ndcg@10"), metric_label("map@5")
+    ('R@10', 'MRR', 'NDCG@10', 'mAP@5')
+    >>> metric_label("recall_fraction@10"), metric_label("best_f1")
+    ('recall fraction@10', 'best F1')
     """
     name, at, k = metric.partition("@")
-    short = "R" if name == "recall" else name.upper() if name in ("mrr", "map", "ndcg", "ap") else name
-    return f"{short}{at}{k}"
+    return (_LABELS.get(name) or " ".join(_LABELS.get(word, word) for word in name.split("_"))) + at + k
 
 
 def ordered_metrics(rows: Sequence[Metrics]) -> tuple[str, ...]:
@@ -45,6 +50,18 @@ def percent(share: float) -> str:
     ('54.3', '–')
     """
     return f"{100 * share:.1f}" if math.isfinite(share) else "–"
+
+
+def points(share: float) -> str:
+    """A difference of shares in points of percent, with its sign.
+
+    >>> points(0.0512), points(-0.03), points(-0.0001)
+    ('+5.1', '−3.0', '0.0')
+    """
+    if not math.isfinite(share):
+        return "–"
+    shown = f"{100 * share:.1f}"
+    return "0.0" if float(shown) == 0 else shown.replace("-", "−") if share < 0 else f"+{shown}"
 
 
 def interval_text(interval: Sequence[float]) -> str:

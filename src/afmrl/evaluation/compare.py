@@ -1,0 +1,343 @@
+"""`afmrl compare A B`: two evaluations of the same queries, tested query by query; who changed sides at rank 1."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afmrl.errors import InputError
+from afmrl.evaluation.query_records import QueryRecord, chosen_task, read_query_records, read_settings
+from afmrl.evaluation.significance import Interval, bootstrap_intervals, holm, paired_bootstraps
+from afmrl.evaluation.tables import cell, metric_label, ordered_metrics, percent, points
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NUM_RESAMPLES = 10_000
+"""More than for a single interval: no p-value is below 2 / (1 + NUM_RESAMPLES)."""
+SHOWN_QUERIES = 10  # that changed sides, printed of each kind
+SHOWN_IDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class MetricComparison:
+    """One metric of both evaluations, over the same queries."""
+
+    a: Interval
+    b: Interval
+    difference: Interval
+    """B − A, paired."""
+    p_value: float
+    """Of the paired bootstrap, two-sided."""
+    p_holm: float
+    """The same after Holm's correction for the number of metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedQuery:
+    """A query whose first hit was a match in one of the evaluations alone."""
+
+    query: str
+    rank_a: int
+    rank_b: int
+    first_hit_a: str
+    first_hit_b: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Evaluation B against evaluation A on one task."""
+
+    a: str
+    b: str
+    task: str
+    num_queries: int
+    num_clusters: int
+    """Families that the bootstrap drew; the number of queries where no families are known."""
+    only_a: int
+    """Queries that stand in A alone and were left out."""
+    only_b: int
+    metrics: Mapping[str, MetricComparison]
+    won: Sequence[ChangedQuery]
+    """Wrong at rank 1 in A, right in B; the longest way up first."""
+    lost: Sequence[ChangedQuery]
+    """Right at rank 1 in A, wrong in B; the longest way down first."""
+    sign_p_value: float
+    """Exact McNemar test of won against lost. It takes queries for independent: where siblings agree, the bootstrap by
+    family is the one to believe."""
+    same: Mapping[str, str] = field(default_factory=dict)
+    """Metric -> the one of `metrics` that has the same value for every query of both; tested once, not twice."""
+    notes: Sequence[str] = ()
+    """What differs between the two beside the model."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What compare.json holds: [mean, low, high] of every number, 6 decimals."""
+
+        def rounded(interval: Interval) -> list[float]:
+            return [round(value, 6) for value in (interval.mean, interval.low, interval.high)]
+
+        return {
+            "a": self.a,
+            "b": self.b,
+            "task": self.task,
+            "num_queries": self.num_queries,
+            "num_clusters": self.num_clusters,
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+            "metrics": {
+                name: {
+                    "a": rounded(metric.a),
+                    "b": rounded(metric.b),
+                    "difference": rounded(metric.difference),
+                    "p_value": round(metric.p_value, 6),
+                    "p_holm": round(metric.p_holm, 6),
+                }
+                for name, metric in self.metrics.items()
+            },
+            "rank_1": {
+                "num_won": len(self.won),
+                "num_lost": len(self.lost),
+                "sign_p_value": round(self.sign_p_value, 6),
+                "won": [_changed_as_json(query) for query in self.won],
+                "lost": [_changed_as_json(query) for query in self.lost],
+            },
+            "same": dict(self.same),
+            "notes": list(self.notes),
+        }
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    task: str | None = None,
+    metrics: Sequence[str] = (),
+    common: bool = False,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Evaluation B against evaluation A, query by query.
+
+    Differences are tested with a paired bootstrap that draws whole clusters (families; of the two files the coarser
+    ones), corrected for the number of metrics (Holm 1979); right against wrong at rank 1 with the exact sign test of
+    McNemar (1947).
+
+    Args:
+        a, b: folders that `afmrl evaluate` wrote, or their queries.jsonl.
+        task: which task; None: "fine", or the only one that both have.
+        metrics: which ones; by default all that both have for every query, each kind of numbers once.
+        common: compare the queries that both have, where the sets differ.
+
+    Raises:
+        InputError: files that cannot be read, another set of queries (without `common`), other matches of a query,
+            an unknown task or metric.
+    """
+    from scipy.stats import binomtest
+
+    of_a, of_b = read_query_records(a), read_query_records(b)
+    task = chosen_task(task, {str(a): of_a, str(b): of_b})
+    records_a, records_b = of_a[task], of_b[task]
+    queries = [query for query in records_a if query in records_b]
+    only_a, only_b = len(records_a) - len(queries), len(records_b) - len(queries)
+    if (only_a or only_b) and not common:
+        raise InputError(_other_queries(a, b, records_a, records_b))
+    if not queries:
+        raise InputError(f"{a} and {b}: the task {task!r} has no query in common")
+    pairs = [(records_a[query], records_b[query]) for query in queries]
+    _refuse_other_truth(a, b, pairs)
+    names = _metrics_of(pairs, metrics)
+    values_a = {name: np.array([left.metrics[name] for left, _ in pairs]) for name in names}
+    values_b = {name: np.array([right.metrics[name] for _, right in pairs]) for name in names}
+    same = {} if metrics else _same(values_a, values_b)
+    names = tuple(name for name in names if name not in same)
+    values_a, values_b = ({name: side[name] for name in names} for side in (values_a, values_b))
+    clusters = min(
+        ([left.cluster for left, _ in pairs], [right.cluster for _, right in pairs]), key=lambda side: len(set(side))
+    )
+    means_a = bootstrap_intervals(values_a, clusters, num_resamples=num_resamples, seed=seed)
+    means_b = bootstrap_intervals(values_b, clusters, num_resamples=num_resamples, seed=seed)
+    tests = paired_bootstraps(values_b, values_a, clusters, num_resamples=num_resamples, seed=seed)
+    corrected = holm([tests[name].p_value for name in names])
+    changed = [_changed(left, right) for left, right in pairs if (left.rank == 1) != (right.rank == 1)]
+    won = sorted((c for c in changed if c.rank_b == 1), key=lambda c: (-c.rank_a, c.query))
+    lost = sorted((c for c in changed if c.rank_a == 1), key=lambda c: (-c.rank_b, c.query))
+    return Comparison(
+        str(a),
+        str(b),
+        task,
+        len(queries),
+        len(set(clusters)),
+        only_a,
+        only_b,
+        {
+            name: MetricComparison(means_a[name], means_b[name], tests[name].difference, tests[name].p_value, p_holm)
+            for name, p_holm in zip(names, corrected, strict=True)
+        },
+        won,
+        lost,
+        float(binomtest(len(won), len(changed), 0.5).pvalue) if changed else 1.0,
+        same,
+        _notes(a, b, task),
+    )
+
+
+def write_comparison(comparison: Comparison, out: str | Path) -> Path:
+    """Write OUT/compare.json, atomically; the same bytes for the same evaluations."""
+    path = Path(out) / "compare.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(
+        json.dumps(comparison.as_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    os.replace(temporary, path)
+    return path
+
+
+def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
+    """The differences as a table, then the queries that changed sides at rank 1."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = console or Console()
+    families = ""
+    if comparison.num_clusters < comparison.num_queries:
+        families = f" in {comparison.num_clusters:,} families"
+    console.print(Text(f"A: {comparison.a}\nB: {comparison.b}", style="bold"))
+    console.print(Text(f"Task {comparison.task}: {comparison.num_queries:,} queries{families}."))
+    if comparison.only_a or comparison.only_b:
+        console.print(
+            Text(f"Left out, as one side alone has them: {comparison.only_a:,} of A, {comparison.only_b:,} of B.")
+        )
+    for note in comparison.notes:
+        console.print(Text(f"Mind: {note}", style="yellow"))
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("", "A", "B", "B − A, points", "p", "p (Holm)"):
+        table.add_column(title, justify="right" if title else "left")
+    for name, metric in comparison.metrics.items():
+        d = metric.difference
+        sure = "bold" if metric.p_holm < 0.05 else "dim"
+        table.add_row(
+            Text(metric_label(name)),
+            Text(cell((metric.a.mean, metric.a.low, metric.a.high))),
+            Text(cell((metric.b.mean, metric.b.low, metric.b.high))),
+            Text(f"{points(d.mean)} [{points(d.low)}, {points(d.high)}]", style=sure),
+            Text(_p(metric.p_value)),
+            Text(_p(metric.p_holm), style=sure),
+        )
+    console.print(table)
+    if comparison.same:
+        same = ", ".join(f"{metric_label(name)} = {metric_label(other)}" for name, other in comparison.same.items())
+        console.print(Text(f"The same number for every query: {same}.", style="dim"))
+    won, lost = len(comparison.won), len(comparison.lost)
+    sign = _p(comparison.sign_p_value, equals="= ")
+    console.print(
+        Text(
+            f"At rank 1: {won:,} won (wrong in A, right in B), {lost:,} lost, of {comparison.num_queries:,} "
+            f"({percent((won + lost) / comparison.num_queries)} %); exact sign test: p {sign}."
+        )
+    )
+    for title, changed in (("Won", comparison.won), ("Lost", comparison.lost)):
+        if changed:
+            _print_changed(console, title, changed)
+
+
+def _print_changed(console: Console, title: str, changed: Sequence[ChangedQuery]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("query", "rank in A", "rank in B", "first hit of A", "first hit of B"):
+        table.add_column(name, justify="right" if name.startswith("rank") else "left")
+    for query in changed[:SHOWN_QUERIES]:
+        cells = (query.query, f"{query.rank_a:,}", f"{query.rank_b:,}", query.first_hit_a, query.first_hit_b)
+        table.add_row(*(Text(value) for value in cells))
+    console.print(table)
+    if len(changed) > SHOWN_QUERIES:
+        console.print(Text(f"… and {len(changed) - SHOWN_QUERIES:,} more", style="dim"))
+
+
+def _p(value: float, equals: str = "") -> str:
+    return "< 0.001" if value < 0.001 else f"{equals}{value:.3f}"
+
+
+def _changed(left: QueryRecord, right: QueryRecord) -> ChangedQuery:
+    return ChangedQuery(left.query, left.rank, right.rank, left.first_hit, right.first_hit)
+
+
+def _changed_as_json(query: ChangedQuery) -> dict[str, Any]:
+    return {
+        "query": query.query,
+        "rank_a": query.rank_a,
+        "rank_b": query.rank_b,
+        "first_hit_a": query.first_hit_a,
+        "first_hit_b": query.first_hit_b,
+    }
+
+
+def _other_queries(
+    a: str | Path, b: str | Path, records_a: Mapping[str, QueryRecord], records_b: Mapping[str, QueryRecord]
+) -> str:
+    def listed(ids: Sequence[str]) -> str:
+        return f"{len(ids):,}" + (
+            f" ({', '.join(ids[:SHOWN_IDS])}{', …' if len(ids) > SHOWN_IDS else ''})" if ids else ""
+        )
+
+    return (
+        f"{a} and {b} were not scored on the same queries: {listed([q for q in records_a if q not in records_b])} "
+        f"stand in the first alone, {listed([q for q in records_b if q not in records_a])} in the second alone; "
+        "evaluate both on the same catalogue, or compare what they share with --common"
+    )
+
+
+def _refuse_other_truth(a: str | Path, b: str | Path, pairs: Sequence[tuple[QueryRecord, QueryRecord]]) -> None:
+    other = [(left, right) for left, right in pairs if left.num_relevant != right.num_relevant]
+    if other:
+        left, right = other[0]
+        raise InputError(
+            f"{a} and {b} were scored against different matches: {len(other):,} queries differ, {left.query!r} among "
+            f"them, with {left.num_relevant} matches in the first and {right.num_relevant} in the second; evaluate "
+            "both with the same gallery and qrels"
+        )
+
+
+def _metrics_of(pairs: Sequence[tuple[QueryRecord, QueryRecord]], asked: Sequence[str]) -> tuple[str, ...]:
+    known = set(pairs[0][0].metrics)
+    for left, right in pairs:
+        known &= set(left.metrics) & set(right.metrics)
+    if missing := [name for name in asked if name not in known]:
+        raise InputError(
+            f"metric {missing[0]!r} is not known of every query; those that are: {', '.join(sorted(known))}"
+        )
+    if not known:
+        raise InputError("the two evaluations have no metric in common; were they made with the same --protocol?")
+    return tuple(asked) or ordered_metrics([dict.fromkeys((m for m in pairs[0][0].metrics if m in known), ())])
+
+
+def _same(values_a: Mapping[str, np.ndarray], values_b: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Metrics that repeat one before them: with one match a query, recall is the hit rate and mAP is MRR."""
+    same: dict[str, str] = {}
+    first: dict[bytes, str] = {}
+    for name in values_a:
+        content = values_a[name].tobytes() + values_b[name].tobytes()
+        if (before := first.setdefault(content, name)) != name:
+            same[name] = before
+    return same
+
+
+def _notes(a: str | Path, b: str | Path, task: str) -> list[str]:
+    """Settings of the two metrics.json that should not differ where models are compared, and do."""
+    left, right = read_settings(a, task), read_settings(b, task)
+    return [
+        f"{name.replace('_', ' ')} differs: {left[name]} in A, {right[name]} in B."
+        for name in ("protocol", "num_gallery", "split", "min_grade")
+        if name in left and name in right and left[name] != right[name]
+    ]

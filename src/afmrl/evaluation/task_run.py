@@ -1,0 +1,205 @@
+"""A retrieval task that was run: its result, slices, robustness, and how they are written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes
+from afmrl.evaluation.protocols import score_protocol
+from afmrl.evaluation.ranking import Scores
+from afmrl.evaluation.retrieval import RetrievalResult
+from afmrl.evaluation.robustness import PERTURBATIONS, RobustnessScore, perturbed, robustness_score
+from afmrl.evaluation.scoring import System, shown
+from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
+from afmrl.evaluation.tasks import TASKS, RetrievalTask
+from afmrl.offers import Offer, SkippedRow
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One retrieval task under one protocol."""
+
+    task: RetrievalTask
+    protocol: str
+    result: RetrievalResult
+    matches: Sequence[np.ndarray]
+    """Q arrays of gallery rows: the relevant ones whose grade makes them a match."""
+    attributes: Sequence[KeyAttributes] | None = None
+    """Generated key attributes of each query; None without a generator."""
+    slices: Sequence[Mapping[str, str]] | None = None
+    """Of each query."""
+    slice_scores: Mapping[str, Mapping[str, SliceScore]] = field(default_factory=dict)
+    robustness: Sequence[RobustnessScore] = ()
+
+    @property
+    def unseen(self) -> int:
+        """Queries that count and have no match in the gallery (m5product counts them as missed)."""
+        return int((self.result.num_relevant == 0).sum())
+
+    def as_json(self) -> dict[str, Any]:
+        """What metrics.json holds: each metric, its interval under "intervals", counts, ties, slices, robustness."""
+        metrics: dict[str, Any] = {name: round(i.mean, 6) for name, i in self.result.metrics.items()}
+        metrics |= {
+            "intervals": {name: [round(i.low, 6), round(i.high, 6)] for name, i in self.result.metrics.items()},
+            "protocol": self.protocol,
+            "num_queries": len(self.result.counted),
+            "num_gallery": len(self.task.gallery),
+            "num_clusters": len({self.task.clusters[row] for row in self.result.counted}),
+            "queries_without_match": self.unseen,
+            "ties": dict(self.result.ties),
+        }
+        if self.slice_scores:
+            metrics["slices"] = slices_as_json(self.slice_scores)
+        if self.robustness:
+            metrics["robustness"] = {score.name: score.as_json() for score in self.robustness}
+        return metrics
+
+    def query_lines(self) -> Iterator[str]:
+        """queries.jsonl: one line for each query that counts."""
+        result = self.result
+        for row in result.counted.tolist():
+            offer = self.task.queries[row]
+            found = np.isfinite(result.hit_scores[row, :1]).any()
+            line = {
+                "task": self.task.name,
+                "query": offer.id,
+                "cluster": self.task.clusters[row],
+                "rank": int(result.ranks[row]),
+                "num_relevant": int(result.num_relevant[row]),
+                "metrics": {name: round(float(values[row]), 6) for name, values in result.per_query.items()},
+                "slices": dict(self.slices[row]) if self.slices is not None else {},
+                "first_hit": self.task.gallery[result.hit_rows[row, 0]].id if found else None,
+            }
+            yield json.dumps(line, ensure_ascii=False) + "\n"
+
+    def hit_lines(self) -> Iterator[str]:
+        """hits.jsonl: the hits of every query, best first."""
+        gallery = self.task.gallery
+        for offer, scores, rows in zip(self.task.queries, self.result.hit_scores, self.result.hit_rows, strict=True):
+            hits = [
+                {"id": gallery[row].id, "score": round(score, 9)}
+                for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+                if score != -np.inf
+            ]
+            yield json.dumps({"query": offer.id, "hits": hits}, ensure_ascii=False) + "\n"
+
+
+def run_task(
+    system: System,
+    task: RetrievalTask,
+    *,
+    protocol: str = "standard",
+    grades: Sequence[np.ndarray] | None = None,
+    min_grade: float = 1,
+    num_hits: int = 100,
+    with_slices: bool = True,
+    with_robustness: bool = False,
+    num_resamples: int = 2000,
+) -> TaskRun:
+    """Score a task with a system.
+
+    Args:
+        grades: of the task's relevant offers; None: all 1.
+        min_grade: grade from which an offer is a match.
+        with_robustness: embed the queries again after each perturbation of `afmrl.evaluation.robustness`.
+    """
+
+    def scored(queries: Sequence[Offer], hits: int, resamples: int) -> RetrievalResult:
+        return score_protocol(
+            _scores(system, task, queries),
+            task.relevant,
+            protocol=protocol,
+            grades=grades,
+            min_grade=min_grade,
+            own_rows=task.own_rows,
+            clusters=task.clusters,
+            num_hits=hits,
+            num_resamples=resamples,
+        )
+
+    result = scored(task.queries, num_hits, num_resamples)
+    attributes = system.attributes([shown(offer, task.query_modality) for offer in task.queries])
+    matches = [
+        rows if grades is None else rows[np.asarray(grades[query]) >= min_grade]
+        for query, rows in enumerate(task.relevant)
+    ]
+    run = TaskRun(task, protocol, result, matches, attributes)
+    if with_slices:
+        slices = slices_of(task.queries, task.gallery, matches, attributes)
+        per_query, clusters = _counted(run)
+        scores = by_slice(per_query, [slices[row] for row in result.counted], clusters, num_resamples=num_resamples)
+        run = dataclasses.replace(run, slices=slices, slice_scores=scores)
+    if with_robustness:
+        found: list[RobustnessScore] = []
+        for name in PERTURBATIONS:
+            with tempfile.TemporaryDirectory() as folder:
+                after = perturbed(task.queries, name, folder=folder)
+                changed = [ours is not theirs for ours, theirs in zip(after, task.queries, strict=True)]
+                if not any(changed[row] for row in result.counted):
+                    continue
+                per_query_after = scored(after, 1, 1).per_query
+            per_query, clusters = _counted(run)
+            score = robustness_score(
+                name,
+                per_query,
+                {metric: values[result.counted] for metric, values in per_query_after.items()},
+                [changed[row] for row in result.counted],
+                clusters,
+                num_resamples=num_resamples,
+            )
+            if score is not None:
+                found.append(score)
+        run = dataclasses.replace(run, robustness=found)
+    return run
+
+
+def _scores(system: System, task: RetrievalTask, queries: Sequence[Offer]) -> Scores:
+    return system.scores(
+        queries, task.gallery, query_modality=task.query_modality, gallery_modality=task.gallery_modality
+    )
+
+
+def _counted(run: TaskRun) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Values and clusters of the queries that count."""
+    rows = run.result.counted
+    return (
+        {name: values[rows] for name, values in run.result.per_query.items()},
+        [run.task.clusters[row] for row in rows],
+    )
+
+
+def write_evaluation(
+    out: Path, metrics: Mapping[str, Any], runs: Sequence[TaskRun], skipped: Sequence[SkippedRow]
+) -> None:
+    """Write an evaluation folder: metrics.json, queries.jsonl, hits.jsonl (hits-TASK.jsonl of several), skipped.jsonl.
+
+    Each file is written whole or not at all; metrics.json comes last. What an earlier evaluation left there and this
+    one does not write is removed.
+    """
+    names = {"hits.jsonl" if len(runs) == 1 else f"hits-{run.task.name}.jsonl": run for run in runs}
+    stale = {"hits.jsonl", "queries.jsonl", "skipped.jsonl", *(f"hits-{name}.jsonl" for name in TASKS)}
+    for name in stale - set(names):
+        (out / name).unlink(missing_ok=True)
+    for name, run in names.items():
+        _write(out / name, run.hit_lines())
+    if runs:
+        _write(out / "queries.jsonl", (line for run in runs for line in run.query_lines()))
+    if skipped:
+        _write(out / "skipped.jsonl", (json.dumps(dataclasses.asdict(row)) + "\n" for row in skipped))
+    _write(out / "metrics.json", [json.dumps(metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"])
+
+
+def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+    os.replace(temporary, path)
