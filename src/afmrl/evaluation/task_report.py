@@ -11,6 +11,7 @@ from afmrl.evaluation.protocols import SHOWN_METRICS
 from afmrl.evaluation.report import Curve, LadderRow, MetricTable, OfferView, ReportData, write_report
 from afmrl.evaluation.report_cards import cards_of, families_of
 from afmrl.evaluation.report_charts import recall_curve
+from afmrl.evaluation.tables import interval_text, metric_label, percent
 from afmrl.evaluation.task_run import TaskRun
 from afmrl.evaluation.tasks import TASKS
 from afmrl.offers import SkippedRow
@@ -40,7 +41,7 @@ def write_evaluation_report(
             subtitle=subtitle,
             ladder=[LadderRow(run.task.name, shown_intervals(run), TASKS[run.task.name]) for run in runs],
             main_row=first.task.name if first else "",
-            headline="" if first else "No retrieval task was asked for.",
+            headline=_headline(first) if first else "No retrieval task was asked for.",
             ladder_title="Results, task by task",
             tables=tables,
             recall_curves=[_recall_curve(runs)] if runs else (),
@@ -52,6 +53,15 @@ def write_evaluation_report(
             **(_of_first_task(first) if first else {}),
         ),
         out / "report.html",
+    )
+
+
+def _headline(run: TaskRun) -> str:
+    metric, interval = next(iter(shown_intervals(run).items()))
+    about = TASKS[run.task.name].partition(":")[0]
+    return (
+        f"{metric_label(metric)} {percent(interval[0])} % {interval_text(interval)}: {about}, "
+        f"{len(run.result.counted):,} queries against {len(run.task.gallery):,} gallery offers."
     )
 
 
