@@ -12,10 +12,11 @@ import pytest
 
 from afmrl.embedder import Embedder
 from afmrl.errors import InputError
-from afmrl.evaluation.metrics import average_precision, ndcg_at_k, recall_at_k, recall_fraction_at_k, reciprocal_rank
+from afmrl.evaluation.metrics import reciprocal_rank
 from afmrl.evaluation.mteb_task import Reads, catalogue_task, run_in_mteb
+from afmrl.evaluation.protocols import score_protocol
+from afmrl.evaluation.ranking import DenseScores
 from afmrl.offers import Offer, read_catalogue
-from afmrl.retrieval.exact import top_k
 from conftest import save_picture, shared_data
 
 pytest.importorskip("mteb", reason="the extra `mteb` is not installed")
@@ -29,23 +30,16 @@ def own_scores(
     gallery = sorted(gallery, key=lambda offer: offer.id, reverse=True)
     embedder = Embedder.from_pretrained(model)
     embedded = embedder.encode(queries, modality=reads[0]), embedder.encode(gallery, modality=reads[1])
-    _, rows = top_k(*embedded, len(gallery))
-    kept = [[c for c in row if gallery[c].id != q.id] for q, row in zip(queries, rows, strict=True)]
-    width = min(map(len, kept))
-    grades = np.array(
-        [
-            [float(gallery[c].product_id == q.product_id) for c in row[:width]]
-            for q, row in zip(queries, kept, strict=True)
-        ]
-    )
-    count = grades.sum(axis=1)
-    assert (count > 0).all()
-    best = grades.argmax(axis=1) + 1
-    scores = {"map_at_1000": average_precision(grades, count).mean(), "mrr_at_10": reciprocal_rank(best, 10).mean()}
+    relevant = [
+        np.array([c for c, o in enumerate(gallery) if o.product_id == q.product_id and o.id != q.id]) for q in queries
+    ]
+    own_rows = np.array([next((c for c, o in enumerate(gallery) if o.id == q.id), -1) for q in queries])
+    found = score_protocol(DenseScores(*embedded), relevant, own_rows=own_rows, num_resamples=10)
+    scores = {"map_at_1000": found.per_query["map"].mean(), "mrr_at_10": reciprocal_rank(found.ranks, 10).mean()}
     for k in (1, 5, 10):
-        scores[f"hit_rate_at_{k}"] = recall_at_k(best, k).mean()
-        scores[f"recall_at_{k}"] = recall_fraction_at_k(grades, count, k).mean()
-        scores[f"ndcg_at_{k}"] = ndcg_at_k(grades, -np.sort(-grades, axis=1), k).mean()
+        scores[f"hit_rate_at_{k}"] = found.per_query[f"hit_rate@{k}"].mean()
+        scores[f"recall_at_{k}"] = found.per_query[f"recall_fraction@{k}"].mean()
+    scores["ndcg_at_10"] = found.per_query["ndcg@10"].mean()
     return {name: float(value) for name, value in scores.items()}
 
 

@@ -1,4 +1,4 @@
-"""Retrieval metrics, one number a query: means and intervals are made of these."""
+"""Metrics of the first match's rank, one number a query; those of all matches are the protocols'."""
 
 from __future__ import annotations
 
@@ -25,39 +25,3 @@ def reciprocal_rank(ranks: np.ndarray, k: int | None = None) -> np.ndarray:
     """
     values = 1.0 / np.asarray(ranks, dtype=np.float64)
     return values if k is None else np.where(np.asarray(ranks) <= k, values, 0.0)
-
-
-def recall_fraction_at_k(grades: np.ndarray, num_relevant: np.ndarray, k: int) -> np.ndarray:
-    """|relevant in the top k| / |relevant|, trec's recall.
-
-    Shape:
-        grades (Q, K) of the hits in order, 0 not relevant; num_relevant (Q,); returns (Q,).
-    """
-    return (grades[:, :k] > 0).sum(axis=1) / np.maximum(num_relevant, 1)
-
-
-def average_precision(grades: np.ndarray, num_relevant: np.ndarray) -> np.ndarray:
-    """Mean over all relevant offers of the precision at their ranks; those that are no hit count 0.
-
-    Shape:
-        grades (Q, K) of the hits in order; num_relevant (Q,); returns (Q,).
-    """
-    found = grades > 0
-    precision = np.cumsum(found, axis=1) / np.arange(1, grades.shape[1] + 1)
-    return (precision * found).sum(axis=1) / np.maximum(num_relevant, 1)
-
-
-def ndcg_at_k(grades: np.ndarray, ideal_grades: np.ndarray, k: int) -> np.ndarray:
-    """Normalised discounted cumulative gain with the grade as gain and log2(rank + 1) as discount.
-
-    Shape:
-        grades (Q, K) of the hits in order; ideal_grades (Q, R) all grades of the query's offers, falling, padded
-        with 0.
-    """
-
-    def gain(values: np.ndarray) -> np.ndarray:
-        values = values[:, :k]
-        return (values / np.log2(np.arange(2, values.shape[1] + 2))).sum(axis=1)
-
-    ideal = gain(ideal_grades)
-    return np.where(ideal > 0, gain(grades) / np.maximum(ideal, 1e-12), 0.0)

@@ -19,7 +19,7 @@ from afmrl.retrieval.exact import ranks_of_scores
 
 FUSION_FILE = "fusion.json"
 _RULES = AttributeExtractor()
-COLOUR_GRID = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+COLOUR_GRID = (0.0, 0.1, 0.2, 0.3, 0.5)
 GRID = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
