@@ -1,8 +1,12 @@
 """Against the slow way: sort everything, equal scores in gallery order."""
 
+import importlib.util
+import itertools
+import json
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +19,7 @@ from hypothesis import strategies as st
 from afmrl.errors import InputError
 from afmrl.retrieval import exact, scores, sweep
 from afmrl.retrieval.exact import ranks_of, ranks_of_scores, search, top_k, top_k_of_scores
+from conftest import ROOT
 
 
 def brute_order(scores):
@@ -162,6 +167,22 @@ def test_a_pair_has_one_score_however_many_are_asked_for():
         np.testing.assert_array_equal(block.reshape(-1), whole)
 
 
+def test_float64_blocks_agree_where_the_order_of_summing_decides():
+    """Scores in the middle of two float32 numbers, but for what float64 loses of the rest."""
+    rng = np.random.default_rng(8)
+    rest = (rng.standard_normal((600, 100)) * 1e-10).astype(np.float32)
+    rest = np.concatenate([rest, -rest], axis=1)
+    gallery = np.concatenate([np.full((600, 1), 1.0), np.full((600, 1), 2.0**-24), rest], axis=1).astype(np.float32)
+    gallery = rng.permuted(gallery, axis=1)
+    queries = np.ones((3, 202), dtype=np.float32)
+    ours, theirs = np.divmod(np.arange(1800), 600)
+    expected = scores.pair_scores(queries, gallery, ours, theirs).reshape(3, 600)
+    assert ((queries.astype(np.float64) @ gallery.astype(np.float64).T).astype(np.float32) != expected).any()
+    block = np.empty((3, 600), np.float32)
+    scores.Embeddings.checked(queries, gallery).fill_exactly(block, 0, 0)
+    np.testing.assert_array_equal(block, expected)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int64])
 def test_other_types_and_layouts(dtype):
     rng = np.random.default_rng(2)
@@ -226,16 +247,29 @@ def test_threads_are_those_of_blas_and_are_given_back(monkeypatch):
     equal_to_brute(found, brute(queries, gallery, 3, [[0]] * 40))
 
 
-def test_searches_in_several_threads_leave_blas_as_it_was(monkeypatch):
+def test_searches_in_several_threads_wait_for_each_other(monkeypatch):
+    """Or one would take the other's single BLAS thread for what the process had, and leave it so."""
     from threadpoolctl import ThreadpoolController
 
     monkeypatch.setattr(sweep, "SERIAL_FLOPS", 0)
     blas = ThreadpoolController().select(user_api="blas")
-    queries, gallery = embeddings_of("random", np.random.default_rng(6), 40, 2000, 32)
-    with blas.limit(limits=2), ThreadPoolExecutor(4) as executor:
+    queries, gallery = embeddings_of("random", np.random.default_rng(6), 40, 9000, 32)
+    order = []
+    fill = scores.Embeddings.fill
+
+    def watched(self, block, start, first):
+        order.append(id(self))
+        time.sleep(0.001)  # the others' turn
+        fill(self, block, start, first)
+
+    monkeypatch.setattr(scores.Embeddings, "fill", watched)
+    with blas.limit(limits=2), ThreadPoolExecutor(4) as executor, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "BLOCK_BYTES", 200_000)
         before = blas.info()
-        found = list(executor.map(lambda _: top_k(queries, gallery, 5)[1], range(12)))
+        found = list(executor.map(lambda _: top_k(queries, gallery, 5)[1], range(4)))
         assert blas.info() == before
+    changes = sum(left != right for left, right in itertools.pairwise(order))
+    assert len(order) > 40 and changes == 3
     for rows in found:
         np.testing.assert_array_equal(rows, brute(queries, gallery, 5, [[]] * 40)[1])
 
@@ -264,6 +298,8 @@ def test_progress_is_shown_where_asked_for(capsys):
     queries, gallery = tied_embeddings(0, 5, 30)
     search(queries, gallery, 3)
     assert capsys.readouterr().out == ""
+    search(queries, gallery, 3, progress=True)
+    assert "Search" in capsys.readouterr().out
 
 
 def test_import_is_light():
@@ -318,3 +354,33 @@ def test_no_queries():
     scores, rows = top_k(np.empty((0, 4), np.float32), np.ones((3, 4), np.float32), 2)
     assert scores.shape == rows.shape == (0, 2)
     assert ranks_of(np.empty((0, 4), np.float32), np.ones((3, 4), np.float32), []).shape == (0,)
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs(tmp_path):
+    out = tmp_path / "cost.json"
+    command = [sys.executable, ROOT / "benchmarks" / "eval_cost.py", "--out", out]
+    sizes = ["--queries", "60", "--gallery", "3000", "--dim", "64", "--rounds", "2"]
+    subprocess.run([*command, *sizes], check=True, capture_output=True)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert len(found["rounds"]) == 2 and {"afmrl", "semantic_search", "product"} <= set(found["of"])
+    assert found["of"]["afmrl"]["peak_mb"]["median"] > 20
+    ratio = found["ratios"]["product / afmrl"]["seconds"]
+    assert 0 < ratio["lowest"] <= ratio["median"] <= ratio["highest"]
+    queries, gallery, relevant = drawn(60, 3000, 64, tmp_path)
+    expected = brute(queries, gallery, 100, relevant)
+    firsts = np.array(expected[2])
+    metrics = found["rounds"][0]["afmrl"]["metrics"]
+    assert metrics["recall@5"] == round(float((firsts <= 5).mean()), 6)
+    assert metrics["mrr"] == round(float((1 / firsts).mean()), 6)
+    assert 0 < metrics["recall@1"] < 1
+
+
+def drawn(num_queries, num_gallery, dim, folder):
+    """The benchmark's embeddings and relevant rows."""
+    spec = importlib.util.spec_from_file_location("eval_cost", ROOT / "benchmarks" / "eval_cost.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    benchmark.draw(folder, num_queries, num_gallery, dim)
+    table = np.load(folder / "relevant.npy")
+    return np.load(folder / "queries.npy"), np.load(folder / "gallery.npy"), [row[row >= 0] for row in table]

@@ -46,9 +46,9 @@ def search(
     block sizes, threads or the rows beside them: offers with the same embedding have the same score, and equal scores
     stand in gallery order. (`queries @ gallery.T` does not promise that: its last bit may change with the shape.)
 
-    Time grows with Q·N·D, by about a tenth for each relevant offer of a query beyond its best k, and three- to fourfold
-    where k is near N or most scores are equal. Work of more than a moment runs on as many threads as BLAS is allowed
-    (OMP_NUM_THREADS); two searches that do so in one process wait for each other.
+    Time grows with Q·N·D: by about a quarter for each relevant offer of a query that is far below its best k, and up to
+    sevenfold where k is near N or most scores are equal. Work of more than a moment runs on as many threads as BLAS is
+    allowed (OMP_NUM_THREADS); two searches that do so in one process wait for each other.
 
     Args:
         progress: a bar on the terminal.

@@ -91,7 +91,8 @@ class Embeddings:
             products = ours @ theirs.T
             part[:] = products - margin
             # one in a million lies so near the middle of two float32 that the order of summing decides
-            query, column = np.nonzero(part != (products + margin).astype(np.float32))
+            unsure = np.flatnonzero(part != (products + margin).astype(np.float32))
+            query, column = np.divmod(unsure, part.shape[1])
             part[query, column] = self.scores(start + query, first + left + column)
 
 

@@ -131,7 +131,7 @@ class Counter:
             target, row = ours[lines][place], first + column
             score = self.embeddings.scores(of.query[target], row)
             equal = score == of.score[target]
-            np.add.at(of.before, target, (score > of.score[target]) | (equal))
+            np.add.at(of.before, target, (score > of.score[target]) | (equal & (row < of.row[target])))
             np.add.at(of.ties, target, equal & (row != of.row[target]))
         self.num_settled += int(num_unsure.sum())
 
@@ -154,8 +154,13 @@ class Best:
     def see(self, block: np.ndarray, first: int, exact: bool) -> None:
         """Take the candidates of a block of scores whose columns start at gallery row `first`."""
         passed = block > (self.floor if exact else self.floor - self.margin)
-        counts = row_counts(passed)
-        if (self.filled + counts).max() > self.scores.shape[1]:
+        overflow = np.count_nonzero(passed) > passed.shape[0] * self.scores.shape[1]
+        if not overflow:
+            places = np.flatnonzero(passed)
+            query, column = np.divmod(places, block.shape[1])
+            counts = np.bincount(query, minlength=len(block))
+            overflow = (self.filled + counts).max() > self.scores.shape[1]
+        if overflow:
             if self.fresh:
                 self._merge()  # makes room, and raises the floor
                 self.see(block, first, exact)
@@ -164,8 +169,6 @@ class Best:
                 self.see(block[:, :half], first, exact)
                 self.see(block[:, half:], first + half, exact)
             return
-        places = np.flatnonzero(passed)
-        query, column = np.divmod(places, block.shape[1])
         place = self.filled[query] + within(counts)
         self.scores[query, place] = block[query, column]
         self.rows[query, place] = column + first
