@@ -1,0 +1,272 @@
+"""Every labelled set under DIR, for floors, MiniLM, and the tiny default with its stages.
+
+    python benchmarks/public_sets.py run --data DIR   # one JSON a cell (set, system); goes on where it was
+    python benchmarks/public_sets.py table            # Markdown
+
+DIR holds the sets as folders with a products.jsonl. The tiny default is pretrained once on the drawn sample catalogue,
+which knows nothing of the sets, and then trained on each set's train split: magento_luma and grocery_store by their
+recipes, the text sets by `TEXT_RECIPE`, whose labels are what the rule-based extractor reads off the train titles (the
+sets' own attributes are prices). A cell is what `afmrl evaluate --catalog` measures, and holds that command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afmrl.evaluation.catalogue_evaluation import evaluate_catalogue
+from afmrl.extractor import AttributeExtractor
+from afmrl.offers import read_catalogue, write_catalogue
+from afmrl.pipeline import Run, prepare_base, prepare_data, train_embedder, train_generator
+from afmrl.progress import StageProgress, quiet_libraries
+from afmrl.recipe import Recipe, load_recipe, recipe_of
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.ledger import Ledger, file_hash, fingerprint
+from agcl_text import minilm
+
+HERE = Path(__file__).resolve().parent
+RECIPES = HERE.parent / "recipes"
+RESULTS = HERE / "results" / "public_sets"
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class MeasuredSet:
+    """What is measured of a set."""
+
+    split: str
+    tasks: tuple[str, ...]
+    recipe: str = "text"
+    """A file of recipes/, "text" for `TEXT_RECIPE`, "" where there is nothing to train on."""
+    pictures: bool = False
+    titles: bool = True
+    """Whether queries have any."""
+    gallery: str = "all"
+    """Gallery offers of which splits."""
+
+
+SETS = {
+    "wdc_products": MeasuredSet("val", ("fine", "pairs")),
+    "abt_buy": MeasuredSet("test", ("fine", "pairs")),
+    "amazon_google": MeasuredSet("test", ("fine", "pairs")),
+    "magento_luma": MeasuredSet("val", ("fine", "classification"), "magento.yaml", True),
+    "grocery_store": MeasuredSet("val", ("fine", "coarse", "classification"), "grocery.yaml", True, titles=False),
+    "abo_mini": MeasuredSet("all", ("fine",), "", True),
+    "oa_mine": MeasuredSet("test", ("classification", "clustering")),
+    "ae110k": MeasuredSet("test", ("classification", "clustering")),
+}
+FLOORS = {
+    "tfidf": "TF-IDF of titles",
+    "bm25": "BM25 of titles",
+    "colour": "colour histogram",
+    "tfidf+colour": "TF-IDF + 0.3 × colour histogram",
+}
+STAGES = {"untrained": "tiny, pretrained", "agcl": "tiny, AGCL", "sft": "tiny, AGCL + SFT attributes"}
+TRAINED = ("agcl", "sft")
+SYSTEMS = {**FLOORS, "minilm": "all-MiniLM-L6-v2", **STAGES}
+SHOWN = {
+    "fine": ("recall@1", "mrr"),
+    "coarse": ("map",),
+    "pairs": ("best_f1", "recall@precision=0.99"),
+    "classification": ("accuracy",),
+    "clustering": ("nmi", "purity"),
+}
+TEXT_RECIPE: dict[str, Any] = {
+    "name": "text",
+    "catalogue": {"labels": {"column": "key_attributes"}},
+    "sft": {"max_steps": 150, "batch_size": 32},
+    "agcl": {"max_steps": 200, "batch_size": 48, "temperature": 0.05, "attributes_on": "both"},
+    "rar": {"max_steps": 0},
+}
+
+
+def recipe_of_set(name: str, data: Path, work: Path, base: Path) -> Recipe:
+    """The recipe that trains the tiny default on a set's train split."""
+    path, measured = data / name / "products.jsonl", SETS[name]
+    if measured.recipe != "text":
+        recipe = load_recipe(RECIPES / measured.recipe)
+        recipe.catalogue.path = str(path)
+    else:
+        offers = read_catalogue(path, max_bad=0.05).offers
+        extractor = AttributeExtractor.learn([o for o in offers if o.extra["split"] == "train"])
+        labelled = [
+            dataclasses.replace(o, extra={**o.extra, "key_attributes": extractor.extract(o).as_dict()}) for o in offers
+        ]
+        write_catalogue(work / name / "catalogue.jsonl", labelled)
+        recipe = recipe_of(
+            {**TEXT_RECIPE, "base": str(base), "catalogue": {**TEXT_RECIPE["catalogue"], "path": "catalogue.jsonl"}}
+        )
+        recipe.catalogue.path = str(work / name / "catalogue.jsonl")
+    recipe.tiny, recipe.base = None, str(base)
+    recipe.rar.max_steps = 0
+    return recipe
+
+
+def pretrain(work: Path, data: Path) -> Path:
+    """The tiny default, pretrained on the drawn sample alone, once for all sets."""
+    recipe = load_recipe(RECIPES / "magento.yaml")
+    recipe.catalogue.path = str(data / "magento_luma" / "products.jsonl")
+    assert recipe.tiny is not None
+    assert recipe.tiny.sample is not None
+    assert not recipe.tiny.own_words  # else it would know the words of one set
+    run = _run(recipe, work / "base")
+    prepare_data(run)
+    prepare_base(run)
+    return Path(run.base)
+
+
+def _run(recipe: Recipe, folder: Path) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(folder=folder, recipe=recipe, ledger=Ledger(folder), say=print, callbacks=StageProgress())
+
+
+def model_of(system: str, name: str, data: Path, work: Path, base: Path) -> tuple[str, str | None]:
+    """(model, generator) of a cell, trained where needed."""
+    if system in FLOORS:
+        return system, None
+    if system == "minilm":
+        return str(minilm()), None
+    if system == "untrained":
+        return str(base), None
+    run = _run(recipe_of_set(name, data, work, base), work / name / "run")
+    prepare_data(run)
+    prepare_base(run)
+    train_embedder(run)
+    if system == "agcl":
+        return str(run.paths["agcl"]), None
+    train_generator(run)
+    return str(run.paths["agcl"]), str(run.paths["sft"])
+
+
+def systems_of(name: str) -> list[str]:
+    """The systems that can say something of a set."""
+    measured = SETS[name]
+    retrieval = any(task in ("fine", "coarse", "pairs") for task in measured.tasks)
+    text = ["tfidf", "bm25"] if measured.titles and retrieval else []
+    colour = ["colour", *(["tfidf+colour"] if measured.titles else [])] if measured.pictures else []
+    trained = ["agcl", "sft"] if measured.recipe and retrieval else []
+    return [*text, *colour, *(["minilm"] if measured.titles else []), "untrained", *trained]
+
+
+def run_cell(name: str, system: str, data: Path, work: Path, results: Path, base: Path) -> None:
+    """Measure one cell unless its JSON is there and made of the same."""
+    measured, path = SETS[name], results / f"{name}-{system.replace('+', '-')}.json"
+    catalogue = data / name / "products.jsonl"
+    parts: list[Any] = [measured, system, file_hash(catalogue)]
+    if system in STAGES:
+        parts.append(
+            TEXT_RECIPE if measured.recipe == "text" else (RECIPES / (measured.recipe or "magento.yaml")).read_text()
+        )
+    made_of = fingerprint(*parts)
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["made_of"] == made_of:
+        print(f"{path.name}: complete, not run again", flush=True)
+        return
+    model, generator = model_of(system, name, data, work, base)
+    out = work / name / "scores" / system
+    shutil.rmtree(out, ignore_errors=True)
+    gallery = () if measured.gallery == "gallery" else (measured.gallery,)
+    result = evaluate_catalogue(
+        model,
+        catalogue,
+        out,
+        tasks=measured.tasks,
+        split=measured.split,
+        gallery_splits=gallery,
+        generator=generator,
+        max_bad=0.05,
+        slices=False,
+        num_resamples=NUM_RESAMPLES,
+    )
+    shown = {"minilm": "MINILM", "untrained": "BASE", "agcl": "RUN/embedder", "sft": "RUN/embedder"}.get(system, system)
+    command = f"afmrl evaluate --catalog DIR/{name}/products.jsonl --model {shown} --split {measured.split}"
+    command += f" --gallery-splits {measured.gallery} --max-bad 0.05" + " --generator RUN/generator" * (system == "sft")
+    command += "".join(f" --task {task}" for task in measured.tasks)
+    cell = {"set": name, "system": system, "made_of": made_of, "command": command, "metrics": _slim(result.metrics)}
+    results.mkdir(parents=True, exist_ok=True)
+    write_json(path, cell)
+    print(f"{path.name}: done", flush=True)
+
+
+def _slim(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Without the curves, which are long."""
+    tasks = {name: {k: v for k, v in of.items() if k != "curve"} for name, of in metrics["tasks"].items()}
+    return {**metrics, "tasks": tasks}
+
+
+def table(results: Path) -> str:
+    """Markdown: a table a task, a row a system, a column a set; percent, mean [95 % interval]."""
+    cells: dict[tuple[str, str], dict[str, Any]] = {}
+    for path in sorted(results.glob("*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        cells[cell["set"], cell["system"]] = cell["metrics"]
+    if not cells:
+        return f"no cells in {results}; `python benchmarks/public_sets.py run` makes them"
+    lines: list[str] = []
+    for task, metrics in SHOWN.items():
+        sets = [name for name in SETS if any(task in of["tasks"] for (s, _), of in cells.items() if s == name)]
+        for metric in metrics if sets else ():
+            lines += [
+                "",
+                f"**{task}, {metric}**",
+                "",
+                "| system | " + " | ".join(map(_heading(cells, task), sets)) + " |",
+            ]
+            lines.append("|---|" + "---|" * len(sets))
+            for system, title in SYSTEMS.items():
+                if task == "pairs" and system in TRAINED:
+                    continue  # most of the sets' own test pairs hold an offer that the tiny default was trained on
+                row = [_cell(cells.get((name, system)), task, metric) for name in sets]
+                if any(cell != "–" for cell in row):
+                    lines.append(f"| {title} | " + " | ".join(row) + " |")
+    return "\n".join(lines[1:])
+
+
+def _heading(cells: dict[tuple[str, str], dict[str, Any]], task: str) -> Any:
+    def heading(name: str) -> str:
+        of = next(of["tasks"][task] for (s, _), of in cells.items() if s == name and task in of["tasks"])
+        count = of.get("num_queries") or of.get("num_pairs") or of.get("num_test") or of.get("num_offers")
+        return f"{name}, {SETS[name].split} ({count:,})"
+
+    return heading
+
+
+def _cell(metrics: dict[str, Any] | None, task: str, metric: str) -> str:
+    of = (metrics or {}).get("tasks", {}).get(task)
+    if not of or metric not in of:
+        return "–"
+    low, high = of["intervals"][metric]
+    return f"{100 * of[metric]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train and score what is missing")
+    run.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
+    run.add_argument("--work", type=Path, default=Path("runs/public_sets"), help="models")
+    run.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    run.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
+    run.add_argument("--base", type=Path, help="the pretrained tiny model of an earlier run, instead of making it")
+    for command in (run, commands.add_parser("table", help="print the tables of the cells that are there")):
+        command.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    if given.command == "run":
+        quiet_libraries()
+        base = given.base
+        for name in given.sets:
+            for system in systems_of(name):
+                if system in given.systems:
+                    if system in STAGES:
+                        base = base or pretrain(given.work, given.data)
+                    run_cell(name, system, given.data, given.work, given.results, base or Path())
+    print(table(given.results))
+
+
+if __name__ == "__main__":
+    main()
