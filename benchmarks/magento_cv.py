@@ -189,7 +189,9 @@ def table(results: Path, num_folds: int) -> str:
         columns = [recall_at_k(rows[:, 0], 1), rows[:, 1].astype(float), reciprocal_rank(rows[:, 0])]
         shown = [bootstrap_interval(values, styles, num_resamples=4000) for values in columns]
         lines.append(f"| {name} | " + " | ".join(f"{i.mean:.3f} [{i.low:.3f}, {i.high:.3f}]" for i in shown) + " |")
-    weights = ", ".join("/".join(f"{c['fusion'][name]:g}" for name in ("bm25", "attributes", "colour")) for c in cells)
+    weights = ", ".join(
+        "/".join(f"{c['fusion'].get(name, 0):g}" for name in ("bm25", "attributes", "colour")) for c in cells
+    )
     lines += ["", f"Fusion weights (BM25 of titles / of attributes / colours) by fold: {weights}."]
     return "\n".join(lines)
 

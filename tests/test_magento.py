@@ -196,11 +196,12 @@ def test_the_table_pools_folds(tmp_path):
     cv = benchmark()
     for fold in range(2):
         systems = {name: {f"S{fold}{i}-Red-back": [1 + (i == 0), 1] for i in range(4)} for name in cv.SYSTEMS}
-        cell = {"settings": "x", "systems": systems, "fusion": {"bm25": 1.0, "attributes": 0.0}}
+        cell = {"settings": "x", "systems": systems, "fusion": {"bm25": 1.0, "attributes": 0.0, "colour": 0.3}}
         (tmp_path / f"fold{fold}of2.json").write_text(json.dumps(cell))
     text = cv.table(tmp_path, 2)
     assert "8 queries of 8 unseen styles in 2 of 2 folds" in text
     assert "| embedder alone | 0.750" in text
+    assert "by fold: 1/0/0.3, 1/0/0.3." in text
     (tmp_path / "fold1of2.json").write_text(json.dumps({"settings": "y", "systems": {}}))
     with pytest.raises(SystemExit, match="different settings"):
         cv.table(tmp_path, 2)
