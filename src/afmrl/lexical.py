@@ -46,6 +46,15 @@ def tokenize(text: str) -> list[str]:
     return tokens
 
 
+def has_ideographs(text: str) -> bool:
+    """Whether a text holds Chinese or Japanese characters, which stand without spaces.
+
+    >>> has_ideographs("red dress 红"), has_ideographs("red dress")
+    (True, False)
+    """
+    return re.search(rf"[{_IDEOGRAPH}]", text) is not None
+
+
 class AttributeBM25:
     """BM25 of every offer's key attributes against every other's, with the catalogue's document frequencies.
 

@@ -270,7 +270,7 @@ def _offer(row: dict[str, Any], folder: Path, check_images: bool) -> Offer:
 
 
 def _attributes(value: Any) -> dict[str, str]:
-    if value is None or value == "":
+    if value is None or value == "" or (isinstance(value, float) and value != value):  # NaN: an empty cell
         return {}
     if isinstance(value, str):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from afmrl.datasets.conversion import Conversion, convert
-from afmrl.datasets.leaks import LeakReport, check_leaks
+from afmrl.datasets.leaks import LeakReport, cell, check_leaks
 from afmrl.datasets.published import PUBLISHED, published
 from afmrl.datasets.splitting import FRACTIONS, SplitReport, split_catalogue
 from afmrl.errors import InputError
@@ -152,13 +152,17 @@ def check_dataset(
     report = check_leaks(offers, column=column, by=by, shared=[name for name in shared.split(",") if name], near=near)
     for split, count in report.offers.items():
         print(f"  {split:10} {count:>12,}")
+    left_out = sum(not cell(offer, column) for offer in offers)
+    if left_out:
+        print(f"{left_out:,} offers without a split were not checked")
     print_leaks(report)
     return report
 
 
 def print_leaks(report: LeakReport) -> None:
     """What the leak check saw."""
-    print(f"no {report.by} stands in two splits" if report.by else "products were not compared")
+    unnamed = "no offer has a product_id: products were not compared"
+    print(f"no {report.by} stands in two splits" if report.by else unnamed)
     print(f"none of {report.pictures:,} pictures stands in two splits")
     if report.near_identical:
         print(f"warning: {len(report.near_identical):,} pictures are nearly identical to one of another split:")

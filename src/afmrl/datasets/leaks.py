@@ -50,6 +50,11 @@ def check_leaks(
         InputError: a leak, or no two splits to compare.
     """
     of_split: dict[str, list[Offer]] = defaultdict(list)
+    if by and by != "product_id" and not any(cell(offer, by) for offer in offers):
+        raise InputError(f"leak check: no offer has a value in the column {by!r}; name another one with --by")
+    known = {cell(offer, column) for offer in offers}
+    if unknown := [split for split in shared if split not in known]:
+        raise InputError(f"leak check: --shared {unknown[0]!r}: no offer says so in the column {column!r}")
     for offer in offers:
         split = cell(offer, column)
         if split and split not in shared:
@@ -68,6 +73,7 @@ def check_leaks(
     )
     pairs = tuple(_near_identical(of_split)) if near else ()
     counts = {split: len(rows) for split, rows in of_split.items()}
+    by = by if any(cell(offer, by) for offer in offers) else ""  # what was not there was not compared
     return LeakReport(by, counts, sum(bool(o.image) for rows in of_split.values() for o in rows), pairs)
 
 

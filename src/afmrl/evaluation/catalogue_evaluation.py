@@ -348,8 +348,8 @@ def tables_of(result: CatalogueResult) -> list[MetricTable]:
         tables.append(_table("clustering", clustering.metrics, about))
     if of_pairs := result.pairs:
         about = (
-            f"{of_pairs.num_pairs:,} labelled pairs, {of_pairs.num_same:,} of them duplicates. best F1 (threshold on "
-            f"{of_pairs.threshold_from}): {of_pairs.threshold:.3f}; precision and recall are those at this threshold."
+            f"{of_pairs.num_pairs:,} labelled pairs, {of_pairs.num_same:,} of them duplicates. Best F1, precision and "
+            f"recall are at the score {of_pairs.threshold:.3f}, chosen on {of_pairs.threshold_from}."
         )
         tables.append(_table("pairs", of_pairs.metrics, about))
     return tables

@@ -336,8 +336,13 @@ def _same(values_a: Mapping[str, np.ndarray], values_b: Mapping[str, np.ndarray]
 def _notes(a: str | Path, b: str | Path, task: str) -> list[str]:
     """Settings of the two metrics.json that should not differ where models are compared, and do."""
     left, right = read_settings(a, task), read_settings(b, task)
+    if left.get("protocol", "") != right.get("protocol", "") and "protocol" in left and "protocol" in right:
+        raise InputError(
+            f"A was evaluated under the protocol {left['protocol']!r} and B under {right['protocol']!r}, whose metrics "
+            "have other formulas; evaluate both under one"
+        )
     return [
         f"{name.replace('_', ' ')} differs: {left[name]} in A, {right[name]} in B."
-        for name in ("protocol", "num_gallery", "split", "min_grade")
+        for name in ("num_gallery", "split", "min_grade")
         if name in left and name in right and left[name] != right[name]
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from afmrl.evaluation.catalogue_evaluation import CatalogueResult, tables_of
 from afmrl.evaluation.protocols import SHOWN_METRICS
-from afmrl.evaluation.tables import Metrics, ordered_metrics, render_table
+from afmrl.evaluation.tables import Metrics, metric_label, ordered_metrics, render_table
 from afmrl.evaluation.task_report import shown_intervals
 from afmrl.evaluation.tasks import EVERYTHING
 
@@ -39,7 +39,7 @@ def print_catalogue_result(result: CatalogueResult, out: Path) -> None:
         for run in result.runs:
             print(
                 f"{run.task.name}: {len(run.result.counted)} queries, {len(run.task.gallery)} gallery offers"
-                + (f", {run.unseen} queries without a match" if run.unseen else "")
+                + (f", {run.unseen} of the queries without a match and counted as missed" if run.unseen else "")
             )
             _print_ties(run.result.ties)
     for table in tables_of(result):
@@ -57,12 +57,14 @@ def _print_table(title: str, rows: Sequence[tuple[str, Metrics]], metrics: Seque
     from rich.console import Console
 
     console = Console()
-    metrics = tuple(metrics) or ordered_metrics([row for _, row in rows])
+    metrics = every = tuple(metrics) or ordered_metrics([row for _, row in rows])
     names = max(len(name) for name, _ in rows)
     if console.width < names + TWO_LINE_CELL * len(metrics):
         metrics = metrics[: max(1, (console.width - names) // TWO_LINE_CELL)]
     one_line = console.width >= names + ONE_LINE_CELL * len(metrics)
     console.print(render_table(title, rows, metrics=metrics, one_line=one_line))
+    if hidden := [metric_label(metric) for metric in every if metric not in metrics]:
+        print(f"not shown on so narrow a terminal: {', '.join(hidden)} (report.html and metrics.json have them)")
 
 
 def _print_ties(ties: Mapping[str, int]) -> None:

@@ -41,6 +41,8 @@ def read_query_records(path: str | Path) -> dict[str, dict[str, QueryRecord]]:
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
+    if not file.is_file() and (file.parent / "metrics.json").is_file():
+        raise InputError(f"{path}: holds an evaluation without a retrieval task, and only those are compared")
     if not file.is_file():
         raise InputError(f"{file}: no such file; `afmrl evaluate … --out {path}` writes it")
     records: dict[str, dict[str, QueryRecord]] = {}

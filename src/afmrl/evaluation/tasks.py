@@ -109,7 +109,7 @@ def split_of(offer: Offer) -> str:
 
 def role_of(offer: Offer) -> str:
     """ "query", "gallery" or "both" as the column `role` says, else ""."""
-    value = str(offer.extra.get("role") or "")
+    value = str(offer.extra.get("role") or "").strip().lower()
     return value if value in ("query", "gallery", "both") else ""
 
 

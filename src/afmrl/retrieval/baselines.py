@@ -9,6 +9,7 @@ import numpy as np
 
 from afmrl.errors import InputError
 from afmrl.images import open_image
+from afmrl.lexical import has_ideographs, tokenize
 from afmrl.offers import Offer
 from afmrl.prompts import offer_text
 
@@ -47,10 +48,15 @@ def floor_scores(queries: Sequence[Offer], gallery: Sequence[Offer], kind: Floor
 
 
 def tfidf_scores(queries: Sequence[str], gallery: Sequence[str]) -> np.ndarray:
-    """Cosine of TF-IDF vectors fitted on the gallery (Q, N)."""
+    """Cosine of TF-IDF vectors fitted on the gallery (Q, N).
+
+    Words are scikit-learn's; where a title holds Chinese or Japanese, which has no spaces, those of
+    `afmrl.lexical.tokenize`.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer()
+    spaceless = any(has_ideographs(text) for text in (*queries, *gallery))
+    vectorizer = TfidfVectorizer(analyzer=tokenize) if spaceless else TfidfVectorizer()
     try:
         theirs = vectorizer.fit_transform(gallery)
     except ValueError:  # not one word in the gallery
