@@ -120,7 +120,8 @@ def evaluate(
     generator
         A generator's folder: its attributes enrich the text before it is embedded.
     fuse
-        Add BM25 over title and attributes, with the weights learnt in training (fusion.json beside the model).
+        Add BM25 over title and attributes, and the pictures' colours, with the weights learnt in training (fusion.json
+        beside the model).
     attributes_on
         Which side carries generated attributes; by default what the model was trained for.
     slices
