@@ -28,8 +28,8 @@ GRID = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0,
 class FusionWeights:
     """score = cosine + bm25 · B / max B + attributes · A / max A + colour · C.
 
-    B is BM25 of the query's title over the words of title and attributes, A of its attributes over the same, each divided
-    by the query's maximum; C the cosine of the pictures' colour histograms.
+    B is BM25 of the query's title over the words of title and attributes, A of its attributes over the same, each
+    divided by the query's maximum; C the cosine of the pictures' colour histograms.
     """
 
     bm25: float
