@@ -13,7 +13,7 @@ import yaml
 from afmrl import cli
 from conftest import ROOT, afmrl, png_claiming, save_picture
 
-COMMANDS = ("quickstart", "run", "evaluate", "compare", "dataset", "search")
+COMMANDS = ("quickstart", "run", "evaluate", "compare", "dataset", "index", "search")
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_the_installed_command_is_this_one():
         (["quickstart", "--seed", "many"], "many"),
         (["evaluate", "--model", "tfidf"], "--queries"),
         (["search", "x.jsonl", "--model", "m", "--k", "many"], "many"),
-        (["search"], "--catalog requires an argument"),
+        (["search"], "--target requires an argument"),
         (["run"], "--recipe requires an argument"),
     ],
 )  # fmt: skip

@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from afmrl.commands.bulk import attributes, embed
+from afmrl.commands.index import index, search
+from afmrl.commands.match import match
 from afmrl.errors import InputError
 
 app = App(name="afmrl", help="Are two offers the same product? Key attributes, embeddings, retrieval, matching.")
@@ -314,45 +317,11 @@ def dataset_check(
     check_dataset(file, column=column, by=by, shared=shared, near=near)
 
 
-@app.command
-def search(
-    catalog: Path,
-    *,
-    model: str,
-    text: str = "",
-    image: Path | None = None,
-    generator: str | None = None,
-    k: int = 10,
-    split: str | None = None,
-    max_bad: float = 0.01,
-) -> None:
-    """Find the offers of a catalogue that look and read most like a picture and a text.
-
-    Parameters
-    ----------
-    catalog
-        Offers to search in: a catalogue that fits in memory; it is embedded anew at every search.
-    model
-        A trained embedder's folder.
-    text, image
-        What is searched for: a text, a picture, or both.
-    generator
-        A generator's folder: its attributes enrich what is searched for.
-    k
-        Hits to print.
-    split
-        Search only in offers whose column `split` says this.
-    max_bad
-        Share of rows that may be skipped as unreadable.
-    """
-    from afmrl.progress import quiet_libraries
-    from afmrl.searching import print_hits, search_catalogue
-
-    quiet_libraries()
-    hits = search_catalogue(
-        catalog, model, text=text, image=image, generator=generator, k=k, split=split, max_bad=max_bad
-    )
-    print_hits(hits)
+app.command(attributes)
+app.command(embed)
+app.command(match)
+app.command(index)
+app.command(search)
 
 
 def _pairs(tokens: list[str]) -> list[str]:

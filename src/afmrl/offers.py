@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,12 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from afmrl.catalogue_files import BadRow, CatalogueFile, CatalogueRows, is_unicode
 from afmrl.errors import InputError
 from afmrl.images import verify_image
 
 MAX_TITLE_CHARACTERS = 10_000
 TEXT_FIELDS = ("title", "description", "image", "category", "product_id")
 FIELDS = ("id", "title", "description", "image", "category", "attributes", "product_id")
+ARCHIVE_SEPARATOR = "!/"
+"""Between an archive and the member that is the picture: `photos.zip!/a.jpg`."""
 SHOWN = 10  # skipped rows that an error message lists
 
 
@@ -71,12 +74,6 @@ class Catalogue:
         return {offer.id: offer for offer in self.offers}
 
 
-class _BadRow(Exception):
-    def __init__(self, field_name: str, reason: str) -> None:
-        super().__init__(reason)
-        self.field, self.reason = field_name, reason
-
-
 def read_catalogue(path: str | Path, *, max_bad: float = 0.01, check_images: bool = True) -> Catalogue:
     """Read a catalogue: JSONL, CSV, TSV or Parquet, by the file's ending.
 
@@ -95,15 +92,10 @@ def read_catalogue(path: str | Path, *, max_bad: float = 0.01, check_images: boo
     skipped: list[SkippedRow] = []
     first_row: dict[str, int] = {}
     count = 0
-    for row_number, row in _rows(path):
+    for row_number, offer in stream_offers(CatalogueFile(path), check_images=check_images):
         count += 1
-        try:
-            if isinstance(row, _BadRow):
-                raise row
-            offer = _offer(row, path.parent, check_images)
-        except _BadRow as bad:
-            identifier = "" if isinstance(row, _BadRow) else str(row.get("id") or "")
-            skipped.append(SkippedRow(str(path), row_number, bad.field, bad.reason, identifier))
+        if isinstance(offer, SkippedRow):
+            skipped.append(offer)
             continue
         if offer.id in first_row:
             raise InputError(
@@ -123,6 +115,32 @@ def read_catalogue(path: str | Path, *, max_bad: float = 0.01, check_images: boo
             f"mend them or raise max_bad (--max-bad, in a recipe catalogue.max_bad):\n{listed}{more}"
         )
     return Catalogue(tuple(offers), tuple(skipped), str(path))
+
+
+def stream_offers(
+    rows: CatalogueRows, *, check_images: bool = True, archives: bool = False, addresses: bool = False
+) -> Iterator[tuple[int, Offer | SkippedRow]]:
+    """The offers of a catalogue one by one, whatever its size; a row that cannot be used comes as a SkippedRow.
+
+    Ids are not compared: whoever needs them unique looks.
+
+    Args:
+        rows: the catalogue's file, or anything that gives rows as it does.
+        check_images: look at every picture's header (about 0.1 ms each).
+        archives: a picture may be a member of an archive: `photos.zip!/a.jpg`. It is not looked at here.
+        addresses: a picture may be an http(s) address. It is not looked at here.
+    """
+    folder = rows.folder.resolve()
+    for row_number, row in rows:
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            offer = _offer(row)
+            image = _image(offer.image, folder, check_images, archives, addresses)
+            yield row_number, offer if image == offer.image else dataclasses.replace(offer, image=image)
+        except BadRow as bad:
+            identifier = "" if isinstance(row, BadRow) else str(row.get("id") or "")
+            yield row_number, SkippedRow(str(rows.path), row_number, bad.field, bad.reason, identifier)
 
 
 def write_catalogue(path: str | Path, offers: Iterable[Offer]) -> None:
@@ -151,96 +169,12 @@ def write_catalogue(path: str | Path, offers: Iterable[Offer]) -> None:
     os.replace(temporary, path)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | _BadRow]]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a catalogue as .jsonl, .csv, .tsv or .parquet")
-    ending = path.suffix.lower()
-    if ending in (".jsonl", ".ndjson"):
-        yield from _jsonl_rows(path)
-    elif ending in (".csv", ".tsv"):
-        yield from _csv_rows(path, "\t" if ending == ".tsv" else ",")
-    elif ending == ".parquet":
-        yield from _parquet_rows(path)
-    else:
-        raise InputError(f"{path}: unknown ending {ending!r}; known are .jsonl, .csv, .tsv, .parquet")
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | _BadRow]]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip(b"\xef\xbb\xbf \t\r\n"):
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-            except UnicodeDecodeError:
-                yield number, _BadRow("line", "is not UTF-8")
-                continue
-            except (ValueError, RecursionError) as error:
-                yield number, _BadRow("line", f"is not JSON ({error})")
-                continue
-            yield number, row if isinstance(row, dict) else _BadRow("line", "is not a JSON object")
-
-
-def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | _BadRow]]:
-    # strict: a quote that is never closed would else swallow the rows after it
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-        try:
-            header = reader.fieldnames
-        except csv.Error as error:
-            raise InputError(f"{path}:1: the header is not CSV ({error})") from error
-        if header is not None and "id" not in header:
-            columns = ", ".join(header).encode("utf-8", "replace").decode()
-            raise InputError(f"{path}:1: the header has no column 'id' (columns: {columns[:200]})")
-        while True:
-            last_line = reader.reader.line_num
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                if reader.reader.line_num > last_line + 1:
-                    raise InputError(
-                        f"{path}:{last_line + 1}: a quote is opened and not closed properly; the rows up to line "
-                        f"{reader.reader.line_num} cannot be told apart ({error})"
-                    ) from error
-                yield reader.reader.line_num, _BadRow("line", f"is not CSV ({error})")
-                continue
-            if None in row or None in row.values():
-                yield reader.reader.line_num, _BadRow("line", "has another number of cells than the header")
-                continue
-            if not all(_is_unicode(cell) for cell in row.values()):
-                yield reader.reader.line_num, _BadRow("line", "is not UTF-8")
-                continue
-            yield reader.reader.line_num, dict(row)
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | _BadRow]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: is not Parquet ({error})") from error
-    if "id" not in file.schema_arrow.names:
-        raise InputError(f"{path}: has no column 'id' (columns: {', '.join(file.schema_arrow.names)[:200]})")
-    number = 0
-    try:
-        for batch in file.iter_batches(4096):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read after row {number} ({error}); the file is damaged") from error
-
-
-def _offer(row: dict[str, Any], folder: Path, check_images: bool) -> Offer:
+def _offer(row: dict[str, Any]) -> Offer:
     identifier = row.get("id")
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
-    if not isinstance(identifier, str) or not identifier.strip() or not _is_unicode(identifier):
-        raise _BadRow("id", "is missing or no text")
+    if not isinstance(identifier, str) or not identifier.strip() or not is_unicode(identifier):
+        raise BadRow("id", "is missing or no text")
     text: dict[str, str] = {}
     for name in TEXT_FIELDS:
         value = row.get(name)
@@ -249,19 +183,19 @@ def _offer(row: dict[str, Any], folder: Path, check_images: bool) -> Offer:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
-            raise _BadRow(name, f"is {type(value).__name__}, expected text")
-        if not _is_unicode(value):
-            raise _BadRow(name, "holds half a character (a lone surrogate)")
+            raise BadRow(name, f"is {type(value).__name__}, expected text")
+        if not is_unicode(value):
+            raise BadRow(name, "holds half a character (a lone surrogate)")
         text[name] = value
     if len(text["title"]) > MAX_TITLE_CHARACTERS:
-        raise _BadRow("title", f"has {len(text['title']):,} characters, at most {MAX_TITLE_CHARACTERS:,} are read")
+        raise BadRow("title", f"has {len(text['title']):,} characters, at most {MAX_TITLE_CHARACTERS:,} are read")
     if not text["title"].strip() and not text["image"].strip():
-        raise _BadRow("title, image", "are both empty, one of them is needed")
+        raise BadRow("title, image", "are both empty, one of them is needed")
     return Offer(
         id=identifier,
         title=text["title"],
         description=text["description"],
-        image=_image(text["image"].strip(), folder, check_images),
+        image=text["image"].strip(),
         category=text["category"],
         attributes=_attributes(row.get("attributes")),
         product_id=text["product_id"],
@@ -276,34 +210,31 @@ def _attributes(value: Any) -> dict[str, str]:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise _BadRow("attributes", f"is text but not a JSON object ({error})") from error
+            raise BadRow("attributes", f"is text but not a JSON object ({error})") from error
     if isinstance(value, list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in value):
         value = dict(value)  # a Parquet map
     if not isinstance(value, dict):
-        raise _BadRow("attributes", f"is {type(value).__name__}, expected an object of key: value")
+        raise BadRow("attributes", f"is {type(value).__name__}, expected an object of key: value")
     return {str(key): str(of_key) for key, of_key in value.items() if of_key is not None}
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _image(value: str, folder: Path, check: bool) -> str:
+def _image(value: str, folder: Path, check: bool, archives: bool, addresses: bool) -> str:
     if not value:
         return ""
-    if "://" in value:
-        raise _BadRow("image", f"{value[:80]!r} is an address; pictures are not fetched, give a file")
     if "\0" in value or len(value) > 4096:
-        raise _BadRow("image", "is no path")
-    path = Path(value)
-    path = path if path.is_absolute() else folder.resolve() / path
-    if check:
+        raise BadRow("image", "is no path")
+    if "://" in value:
+        if addresses and value.lower().startswith(("http://", "https://")):
+            return value
+        advice = "only http and https are fetched" if addresses else "pictures are not fetched, give a file"
+        raise BadRow("image", f"{value[:80]!r} is an address; {advice}")
+    file, separator, member = value.partition(ARCHIVE_SEPARATOR)
+    if separator and not archives:
+        raise BadRow("image", f"{value[:80]!r} is a member of an archive; unpack it and give a file")
+    path = Path(file) if Path(file).is_absolute() else folder / file
+    if check and not separator:
         try:
             verify_image(path)
         except (InputError, OSError) as error:
-            raise _BadRow("image", str(error).removeprefix("picture ")) from error
-    return str(path)
+            raise BadRow("image", str(error).removeprefix("picture ")) from error
+    return f"{path}{separator}{member}"

@@ -1,15 +1,21 @@
-"""Search a catalogue by picture and text, without an index: for catalogues that fit in memory."""
+"""Search by picture and text: an index, or a catalogue that fits in memory."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator
 from afmrl.images import verify_image
+from afmrl.index.backend import Hits, IndexBackend, Where
 from afmrl.offers import Offer, read_catalogue
 from afmrl.retrieval.exact import top_k
 
@@ -21,6 +27,21 @@ class SearchHit:
     offer: Offer
     score: float
     attributes: KeyAttributes
+
+
+def query_offer(text: str, image: str | Path | None, k: int) -> Offer:
+    """What is searched for, as an offer.
+
+    Raises:
+        InputError: neither text nor picture, a picture that is none, k below 1.
+    """
+    if not text.strip() and image is None:
+        raise InputError("search: give a text (--text), a picture (--image), or both")
+    if k < 1:
+        raise InputError(f"search: k={k}: at least one hit")
+    if image is not None:
+        verify_image(image)
+    return Offer(id="query", title=text, image=str(Path(image).resolve()) if image else "")
 
 
 def search_catalogue(
@@ -41,12 +62,7 @@ def search_catalogue(
     Raises:
         InputError: neither text nor picture, or nothing to search in.
     """
-    if not text.strip() and image is None:
-        raise InputError("search: give a text (--text), a picture (--image), or both")
-    if k < 1:
-        raise InputError(f"search: k={k}: at least one hit")
-    if image is not None:
-        verify_image(image)
+    query = query_offer(text, image, k)
     offers = [
         offer
         for offer in read_catalogue(catalog, max_bad=max_bad)
@@ -54,7 +70,6 @@ def search_catalogue(
     ]
     if not offers:
         raise InputError(f"search: {catalog} holds no offer whose column 'split' says {split!r}")
-    query = Offer(id="query", title=text, image=str(Path(image).resolve()) if image else "")
     embedder = Embedder.from_pretrained(model)
     query_attributes, attributes = None, None
     if generator is not None:
@@ -71,20 +86,147 @@ def search_catalogue(
     ]
 
 
-def print_hits(hits: list[SearchHit]) -> None:
-    """A table of hits on the terminal."""
+@dataclass(frozen=True)
+class IndexSearch:
+    """How an index is searched.
+
+    Args:
+        index: opened.
+        model: the embedder; None: the one that the index names.
+        generator: writes key attributes of what is searched for; None: none.
+        hybrid: add BM25 to the cosine.
+        weight: of BM25; None: what the model learnt (fusion.json), else BM25_WEIGHT.
+    """
+
+    index: IndexBackend
+    model: str | None = None
+    generator: str | None = None
+    hybrid: bool = True
+    weight: float | None = None
+
+    def search(self, queries: Sequence[Offer], k: int, *, where: Where | None = None, own_hits: bool = True) -> Hits:
+        """The k best rows for each query.
+
+        Args:
+            own_hits: False: a row with the query's id is no hit of it, as in `afmrl evaluate`.
+
+        Raises:
+            InputError: a model that is not the index's, or does not load.
+        """
+        from afmrl.evaluation.scoring import System
+        from afmrl.index.backend import check_where
+
+        if k < 1:
+            raise InputError(f"search: k={k}: at least one hit")
+        check_where(where)  # before the models load
+        model = self._model()
+        system = System.load(model, generator=self.generator)
+        attributes = system.attributes(queries)
+        embeddings = system.embed(queries, attributes)
+        count = k if own_hits else k + 1
+        if self.hybrid:
+            hits = self._hybrid(model, queries, attributes, embeddings, count, where)
+        else:
+            hits = self.index.search(embeddings, count, where=where)
+        if own_hits:
+            return hits
+        kept = [
+            [place for place, identifier in enumerate(ids) if identifier != query.id][:k]
+            for query, ids in zip(queries, hits.ids, strict=True)
+        ]
+        return Hits(
+            [[ids[place] for place in places] for ids, places in zip(hits.ids, kept, strict=True)],
+            [np.asarray(scores)[places] for scores, places in zip(hits.scores, kept, strict=True)],
+        )
+
+    def _hybrid(
+        self,
+        model: str,
+        queries: Sequence[Offer],
+        attributes: Sequence[KeyAttributes] | None,
+        embeddings: np.ndarray,
+        k: int,
+        where: Where | None,
+    ) -> Hits:
+        from afmrl.index.hybrid import BM25_WEIGHT, hybrid_search
+        from afmrl.retrieval.fusion import FUSION_FILE, FusionWeights
+
+        weight, attributes_weight = BM25_WEIGHT if self.weight is None else self.weight, 0.0
+        if self.weight is None and (Path(model) / FUSION_FILE).is_file():
+            learnt = FusionWeights.load(model)
+            weight, attributes_weight = learnt.bm25, learnt.attributes
+        return hybrid_search(
+            self.index,
+            embeddings,
+            [query.title for query in queries],
+            k,
+            weight=weight,
+            attributes=[" ".join(value for _, value in found) for found in attributes] if attributes else None,
+            attributes_weight=attributes_weight,
+            where=where,
+        )
+
+    def _model(self) -> str:
+        """The model's folder or name, when it is the one whose embeddings the index holds."""
+        from afmrl.bulk.fingerprints import model_fingerprint
+
+        known = self.index.settings.get("model") or {}
+        model = self.model or known.get("path")
+        if not model:
+            raise InputError("search: the index does not say whose embeddings it holds; give --model")
+        if self.model is None and Path(model).is_absolute() and not Path(model).is_dir():
+            raise InputError(f"search: the index's model {model} is not there any more; give its folder with --model")
+        found = model_fingerprint(model)
+        if known.get("fingerprint") and found != known["fingerprint"]:
+            raise InputError(
+                f"search: the index holds embeddings of {known.get('path')} (fingerprint {known['fingerprint']}), "
+                f"and {model} is another model now ({found}); give the index's model with --model, or embed and index "
+                "the offers again"
+            )
+        return str(model)
+
+
+def hits_of(index: IndexBackend, ids: Sequence[str], scores: np.ndarray) -> list[SearchHit]:
+    """One query's hits with what the index knows of them."""
+    rows = index.get(ids)
+    place = {identifier: row for row, identifier in enumerate(rows.ids)}
+    return [
+        SearchHit(rows.offers[place[identifier]], float(score), rows.key_attributes[place[identifier]])
+        for identifier, score in zip(ids, scores, strict=True)
+        if identifier in place
+    ]
+
+
+def write_hits(path: Path, queries: Sequence[Offer], hits: Hits) -> None:
+    """Write hits in the line format of `afmrl evaluate`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        for query, ids, scores in zip(queries, hits.ids, hits.scores, strict=True):
+            found = [
+                {"id": identifier, "score": round(score, 9)}
+                for identifier, score in zip(ids, np.asarray(scores).tolist(), strict=True)
+            ]
+            file.write(json.dumps({"query": query.id, "hits": found}, ensure_ascii=False) + "\n")
+    os.replace(temporary, path)
+
+
+def print_hits(hits: Sequence[SearchHit], *, title: str | None = None, pictures: bool = True) -> None:
+    """A table of hits on the terminal; on a narrow one cells fold, and none is cut."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table()
-    for name in ("score", "id", "title", "attributes", "picture"):
-        table.add_column(name, overflow="fold")
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    table.add_column("score", no_wrap=True)
+    table.add_column("id", overflow="fold", ratio=2)
+    table.add_column("title", overflow="fold", ratio=4)
+    table.add_column("attributes", overflow="fold", ratio=3)
+    if pictures:
+        table.add_column("picture", overflow="fold", ratio=2)
     for hit in hits:
-        table.add_row(
-            f"{hit.score:.3f}",
-            hit.offer.id,
-            hit.offer.title,
-            str(hit.attributes) if hit.attributes else "",
-            hit.offer.image,
-        )
+        attributes = str(hit.attributes) if hit.attributes else ""
+        cells = [f"{hit.score:.3f}", hit.offer.id, hit.offer.title, attributes, hit.offer.image]
+        # as Text: a title in square brackets is no markup
+        table.add_row(*(Text(cell) for cell in (cells if pictures else cells[:-1])))
     Console().print(table)

@@ -1,0 +1,329 @@
+"""Quality of a match on the labelled sets: pairs, groups, vetoes, linkage; beside TF-IDF + union-find and peers.
+
+Pairs: the published labelled pairs, fitted on `train`, threshold on `valid`, scored on `test` (wdc_products: gs050).
+magento_luma has none: pairs are each offer's ten nearest by TF-IDF, labelled by product. Groups: the whole catalogue is
+matched; labels are those pairs whose offers are both of the product split train (fit) or val (threshold; where the
+measured split is val itself, a fifth of train); B-cubed is of the offers of the split test (val, where there is no
+test), whose products no label names. Thresholds are those of the highest F1 on the validation pairs, for all systems;
+"default" has no labels and its own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+import match_peers
+from afmrl.evaluation.pairs import LabelledPair, score_pairs
+from afmrl.matching.bcubed import bcubed, bcubed_f1
+from afmrl.matching.conflicts import IDENTIFYING
+from afmrl.matching.defaults import default_model
+from afmrl.matching.features import FALLING, feature_names
+from afmrl.matching.labels import LabelledRows
+from afmrl.matching.match import Matched, match_offers
+from afmrl.matching.pair_model import fit_pair_model
+from afmrl.matching.scoring import Scorer
+from afmrl.retrieval.baselines import tfidf_scores
+from match_sets import SETS, LabelledSet, load_set, write_json
+
+RESAMPLES = 1000
+
+
+def run(data: Path, path: Path, *, sets: list[str] | None, peers: bool) -> None:
+    """Every system on every set; what was measured before stays."""
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name in sets or SETS:
+        found = results.setdefault(name, {})
+        systems = {"words": None} if peers else {"words": None, "MiniLM": _minilm}
+        for system, encoder in systems.items():
+            started = time.perf_counter()
+            of = load_set(data, name, encode=encoder() if encoder else None)
+            cells = match_peers.measure(of, Task(of)) if peers else _measure(of, system)
+            for cell, value in cells.items():
+                found[cell] = value
+                print(name, cell, json.dumps(value), flush=True)
+            print(f"  {time.perf_counter() - started:.0f} s", flush=True)
+            write_json(path, results)
+
+
+def _minilm() -> Any:
+    from afmrl.embedder import Embedder
+    from agcl_text import minilm
+
+    embedder = Embedder.from_pretrained(minilm())
+    return lambda offers: embedder.encode(offers, modality="text")
+
+
+class Task:
+    """Labelled pairs of a set, for pairs and for groups, and the offers that groups are measured on."""
+
+    def __init__(self, of: LabelledSet) -> None:
+        self.of = of
+        self.split = "test" if "test" in of.splits else "val"
+        pairs = of.pairs or _neighbours(of)
+        self.published = LabelledRows.of(pairs, of.rows)
+        splits = np.array(of.splits)
+        left, right = splits[self.published.left], splits[self.published.right]
+        train, val = (left == "train") & (right == "train"), (left == "val") & (right == "val")
+        if self.split == "val":
+            ids = [of.table.offers[row].product_id for row in self.published.left]
+            val = train & np.array([crc32(identifier.encode()) % 5 == 0 for identifier in ids])
+            train &= ~val
+        names = np.where(train, "train", np.where(val, "validation", "test"))
+        self.by_product = LabelledRows(self.published.left, self.published.right, self.published.same, names)
+        self.measured = np.flatnonzero(splits == self.split)
+
+    def bcubed(self, groups: np.ndarray) -> dict[str, Any]:
+        """B-cubed of the measured offers, with the bootstrap over products; and the largest group."""
+        ours, products = groups[self.measured], self.of.products[self.measured]
+        precision, recall = bcubed(ours, products)
+        point = bcubed_f1(precision, recall)
+        draw = np.random.default_rng(0)
+        units = np.unique(products, return_inverse=True)[1]
+        found = []
+        for _ in range(RESAMPLES):
+            times = np.bincount(draw.integers(units.max() + 1, size=units.max() + 1), minlength=units.max() + 1)[units]
+            p, r = np.average(precision, weights=times), np.average(recall, weights=times)
+            found.append(2 * p * r / (p + r))
+        low, high = np.quantile(found, [0.025, 0.975])
+        return {
+            "bcubed_f1": _three(point, low, high),
+            "bcubed_precision": round(float(precision.mean()), 4),
+            "bcubed_recall": round(float(recall.mean()), 4),
+            "largest_group": int(np.bincount(np.unique(ours, return_inverse=True)[1]).max()),
+        }
+
+    def pairs(self, scores: np.ndarray) -> dict[str, Any]:
+        """F1 and recall at 0.99 precision of the published test pairs, threshold from the validation pairs."""
+        rows = self.published
+        held, test = rows.split == "validation", rows.split == "test"
+        clusters = [self.of.table.offers[row].product_id for row in rows.left[test]]
+        found = score_pairs(
+            scores[test], rows.same[test], clusters, validation=(scores[held], rows.same[held]), num_resamples=RESAMPLES
+        )
+        kept = ("best_f1", "precision", "recall", "recall@precision=0.99", "average_precision")
+        return {k: _three(v.mean, v.low, v.high) for k, v in found.metrics.items() if k in kept}
+
+
+def _three(mean: float, low: float, high: float) -> list[float]:
+    return [round(float(value), 4) for value in (mean, low, high)]
+
+
+def _neighbours(of: LabelledSet, k: int = 10) -> list[LabelledPair]:
+    titles = [offer.title for offer in of.table.offers]
+    likeness = tfidf_scores(titles, titles)
+    np.fill_diagonal(likeness, -1)
+    near = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
+    found = sorted({tuple(sorted((row, int(other)))) for row in range(len(titles)) for other in near[row]})
+    offers, pairs = of.table.offers, []
+    for a, b in found:
+        if of.splits[a] != of.splits[b]:
+            continue
+        split = of.splits[a] if of.splits[a] != "val" else "test"
+        if split == "train" and crc32(offers[a].product_id.encode()) % 5 == 0:
+            split = "validation"
+        pairs.append(LabelledPair(offers[a], offers[b], bool(of.products[a] == of.products[b]), split))
+    return pairs
+
+
+def best_f1_threshold(scores: np.ndarray, same: np.ndarray) -> float:
+    """The score of the highest F1."""
+    order = np.argsort(-scores, kind="stable")
+    true = np.cumsum(same[order])
+    f1 = 2 * true / (np.arange(1, len(order) + 1) + same.sum())
+    place = int(np.argmax(f1))
+    below = scores[order][place + 1] if place + 1 < len(order) else scores[order][place]
+    return float((scores[order][place] + below) / 2)
+
+
+def union_find(left: np.ndarray, right: np.ndarray, linked: np.ndarray, count: int) -> np.ndarray:
+    """Connected components."""
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
+
+    ones = np.ones(int(linked.sum()), np.int8)
+    graph: Any = sparse.coo_matrix((ones, (left[linked], right[linked])), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
+
+
+def _fitted(of: LabelledSet, rows: LabelledRows) -> tuple[Scorer, np.ndarray, float]:
+    """The scorer fitted on the train rows, the scores of all rows (vetoed ones last), the threshold."""
+    default = default_model(feature_names(of.table), dense=bool(of.table.dense)).model
+    scorer = Scorer(of.table, default)
+    features = scorer.compare(rows.left, rows.right)
+    train = rows.split == "train"
+    model = fit_pair_model(features.values[train], rows.same[train], default.features, default, falling=FALLING)
+    scorer = Scorer(of.table, model)
+    logits, vetoed, _ = scorer.of_features(features)
+    scores = np.where(vetoed, -99.0, logits)
+    held = rows.split == "validation"
+    return scorer, scores, best_f1_threshold(scores[held], rows.same[held])
+
+
+def _default_scores(of: LabelledSet, rows: LabelledRows) -> np.ndarray:
+    scorer = Scorer(of.table, default_model(feature_names(of.table), dense=bool(of.table.dense)).model)
+    found = scorer.score(rows.left, rows.right)
+    return np.where(found.vetoed, -99.0, found.logits)
+
+
+def _matched(of: LabelledSet, scorer: Scorer | None, threshold: float | None) -> Matched:
+    return match_offers(of.table, model=None if scorer is None else scorer.model, threshold=threshold)
+
+
+def _measure(of: LabelledSet, system: str) -> dict[str, Any]:
+    task = Task(of)
+    cells: dict[str, Any] = {}
+    by_default = _matched(of, None, None)
+    cells[f"default, {system}"] = {
+        **task.pairs(_default_scores(of, task.published)),
+        **task.bcubed(by_default.groups),
+        "called": _called(task, by_default),
+        "candidate_recall": _candidate_recall(of, by_default),
+    }
+    _, scores, _ = _fitted(of, task.published)
+    scorer, _, threshold = _fitted(of, task.by_product)
+    matched = _matched(of, scorer, threshold)
+    cells[f"labels, {system}"] = {**task.pairs(scores), **task.bcubed(matched.groups)}
+    linked = (matched.scores.logits >= threshold) & ~matched.scores.vetoed
+    cells[f"labels, {system}, union-find"] = task.bcubed(union_find(matched.left, matched.right, linked, len(of.table)))
+    if system == "words":
+        cells["TF-IDF + union-find"] = _tfidf(of, task, False)
+        cells["TF-IDF + union-find, tuned for B-cubed"] = _tfidf(of, task, True)
+    return cells
+
+
+def _called(task: Task, matched: Matched) -> dict[str, list[float]]:
+    """Precision and recall of `same` on the published test pairs."""
+    from afmrl.matching.probability import precision_and_recall
+
+    rows = task.published
+    test = rows.split == "test"
+    same = matched.groups[rows.left[test]] == matched.groups[rows.right[test]]
+    precision, recall = precision_and_recall(same, rows.same[test])
+    return {
+        "precision": _three(precision.mean, precision.low, precision.high),
+        "recall": _three(recall.mean, recall.low, recall.high),
+    }
+
+
+def _candidate_recall(of: LabelledSet, matched: Matched) -> float:
+    return round(float((of.products[matched.left] == of.products[matched.right]).sum()) / of.num_true_pairs, 4)
+
+
+def _tfidf(of: LabelledSet, task: Task, for_groups: bool) -> dict[str, Any]:
+    """The threshold of the highest F1 on the validation pairs; or of the highest B-cubed F1 of the train split's offers,
+    which nothing else here is tuned for."""
+    titles = [offer.title for offer in of.table.offers]
+    likeness = tfidf_scores(titles, titles)
+    pairs = likeness[task.published.left, task.published.right].astype(np.float64)
+    rows = task.by_product
+    held = rows.split == "validation"
+    scores = likeness[rows.left, rows.right].astype(np.float64)
+    threshold = best_f1_threshold(scores[held], rows.same[held])
+
+    def grouped(at: float) -> np.ndarray:
+        left, right = np.nonzero(np.triu(likeness >= at, 1))
+        return union_find(left, right, np.ones(len(left), bool), len(titles))
+
+    if for_groups:
+        train = np.array(of.splits) == "train"
+        thresholds = np.arange(0.3, 1.0, 0.02)
+        threshold = max(thresholds, key=lambda at: bcubed_f1(*bcubed(grouped(at)[train], of.products[train])))
+    groups = grouped(threshold)
+    return {**task.pairs(pairs), **task.bcubed(groups)}
+
+
+def vetoes(data: Path, path: Path) -> None:
+    """How many true and other labelled pairs of the train split each veto meets, and those of likely pairs alone."""
+    results: dict[str, Any] = {}
+    for name in SETS[:3]:
+        of = load_set(data, name, ("train",))
+        rows = LabelledRows.of(of.pairs, of.rows)
+        scorer = Scorer(of.table, default_model(feature_names(of.table), dense=False).model)
+        features = scorer.compare(rows.left, rows.right)
+        alike = scorer.of_features(features)[2] >= default_model(feature_names(of.table), dense=False).threshold.logit
+        counts: dict[str, Any] = {
+            "all": [int(rows.same.sum()), int((~rows.same).sum()), int((alike & ~rows.same).sum())]
+        }
+        for place, key in enumerate(features.keys):
+            differs = features.differ[:, place]
+            if differs.any():
+                counts[key] = [
+                    int((differs & rows.same).sum()), int((differs & ~rows.same).sum()),
+                    int((differs & ~rows.same & alike).sum()),
+                ]  # fmt: skip
+        vetoed = features.differ[:, [features.keys.index(key) for key in IDENTIFYING]].any(axis=1)
+        counts["any that vetoes"] = [
+            int((vetoed & rows.same).sum()), int((vetoed & ~rows.same).sum()), int((vetoed & ~rows.same & alike).sum())
+        ]  # fmt: skip
+        results[name] = counts
+        print(name, json.dumps(counts))
+    write_json(path, {"columns": ["same product", "other", "other, else called the same"], "sets": results})
+
+
+def linkages(data: Path, path: Path) -> None:
+    """B-cubed on the train split's offers by linkage, slack and threshold."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    import afmrl.matching.groups as module
+
+    results: dict[str, Any] = {}
+    ours = module._join
+    for name in SETS[:3]:
+        of = load_set(data, name, ("train",))
+        for threshold in (0.0, 1.0, 2.0):
+            for method, slacks in (("average", (0.0, 1.0, 2.0, 4.0)), ("complete", (0.0, 2.0, 4.0))):
+                for slack in slacks:
+
+                    def join(groups: Any, rows: Any, distances: Any, furthest: float, how=(method, slack)) -> None:
+                        most = furthest - module.SLACK + how[1]
+                        labels = fcluster(linkage(distances, how[0]), max(most, 0.0) + 1e-9, "distance")
+                        first: dict[int, int] = {}
+                        for row, label in zip(rows, labels.tolist(), strict=True):
+                            groups[row] = first.setdefault(label, row)
+
+                    module._join = join
+                    matched = match_offers(of.table, threshold=threshold)
+                    results[f"{name}, {threshold:g}, {method} {slack:g}"] = _row(matched.groups, of)
+            module._join = ours
+            linked = (matched.scores.logits >= threshold) & ~matched.scores.vetoed
+            groups = union_find(matched.left, matched.right, linked, len(of.table))
+            results[f"{name}, {threshold:g}, union-find"] = _row(groups, of)
+        write_json(path, results)
+    for key, row in results.items():
+        print(key, json.dumps(row))
+
+
+def _row(groups: np.ndarray, of: LabelledSet) -> dict[str, float]:
+    precision, recall = bcubed(groups, of.products)
+    return {
+        "f1": round(bcubed_f1(precision, recall), 4), "precision": round(float(precision.mean()), 4),
+        "recall": round(float(recall.mean()), 4), "largest": int(np.bincount(groups).max()),
+    }  # fmt: skip
+
+
+def table(folder: Path) -> None:
+    """The Markdown table of docs/matching.md."""
+    results = json.loads((folder / "match.json").read_text(encoding="utf-8"))
+    print(
+        "| set | system | pair F1 | recall at 0.99 precision | B-cubed F1 | largest group |\n|---|---|---|---|---|---|"
+    )
+    for name, cells in results.items():
+        for system, of in cells.items():
+            if "error" in of:
+                print(f"| {name} | {system} | {of['error']} | | | |")
+                continue
+            values = [_shown(of.get(key)) for key in ("best_f1", "recall@precision=0.99", "bcubed_f1")]
+            print(f"| {name} | {system} | {' | '.join(values)} | {of['largest_group']} |")
+
+
+def _shown(interval: list[float] | None) -> str:
+    if interval is None:
+        return "–"
+    mean, low, high = (100 * value for value in interval)
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -1,0 +1,135 @@
+"""Fingerprints: of a row, of a model, of text; by them a run knows what has changed since it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
+from afmrl.offers import ARCHIVE_SEPARATOR, Offer
+from afmrl.prompts import embedder_text, generator_messages
+
+NOT_OF_THE_MODEL = ("fusion.json", "history.json")
+"""Files of a model's folder that change nothing of what it computes; nor do Markdown and hidden files."""
+READ_BYTES = 1 << 22
+
+
+class PictureMissing(Exception):
+    """The picture that a row names is not there."""
+
+
+def fingerprint(*parts: Any) -> str:
+    """32 hexadecimal digits of anything that JSON can say.
+
+    >>> fingerprint("a", 1) == fingerprint("a", 1) != fingerprint("a", "1")
+    True
+    """
+    text = json.dumps(parts, ensure_ascii=True, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def row_fingerprint(offer: Offer, pictures: Path | None = None) -> str:
+    """Of all that a row's output is made from and says: the text as models read it, the columns, the picture.
+
+    A picture is told by its path, size and time of change (an archive's for its members), an address by itself alone;
+    its bytes are not read.
+
+    Args:
+        pictures: folder of pictures that are named by their content, and so are told by their name.
+
+    Raises:
+        PictureMissing: no such file.
+    """
+    return fingerprint(
+        embedder_text(offer),
+        offer.title,
+        offer.category,
+        str(offer.extra.get("seller") or ""),
+        list(offer.attributes.items()),
+        offer.product_id,
+        _picture_identity(offer.image, pictures) if offer.image else None,
+    )
+
+
+def _picture_identity(image: str, pictures: Path | None) -> list[Any]:
+    if "://" in image:
+        return [image]
+    path = image.partition(ARCHIVE_SEPARATOR)[0]
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise PictureMissing(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else error}") from error
+    if pictures is not None and path.startswith(f"{pictures}{os.sep}"):
+        return [os.path.basename(path)]
+    return [image, status.st_size, status.st_mtime_ns]
+
+
+def model_fingerprint(model: str | Path) -> str:
+    """Of a model: the content of its folder's files, or the revision of a hub name.
+
+    Raises:
+        InputError: a hub name whose files are not in the local cache.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        # …/snapshots/<revision>/config.json
+        cached = next(
+            (
+                found
+                for name in ("config.json", "modules.json")
+                if isinstance(found := try_to_load_from_cache(str(model), name), str)
+            ),
+            None,
+        )
+        if cached is None:
+            raise InputError(f"model {model}: its files are not in the local cache of the hub; its revision is unknown")
+        return fingerprint(str(model), Path(cached).parent.name)
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if not path.is_file() or hidden or path.suffix == ".md" or path.name in NOT_OF_THE_MODEL:
+            continue
+        digest.update(json.dumps([name.as_posix(), path.stat().st_size]).encode())
+        with open(path, "rb") as file:
+            while block := file.read(READ_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def rendering_fingerprint() -> str:
+    """Of how offers are rendered: another prompt or another order of an offer's text changes it."""
+    offer = Offer(
+        "id", "title", "description", "picture", "category", {"key": "value"}, "product", {"seller": "seller"}
+    )
+    return fingerprint(
+        embedder_text(offer, KeyAttributes.of({"b": "2", "a": "1"})), generator_messages(offer), embedder_text(offer)
+    )
+
+
+def hash64(texts: Iterable[str]) -> np.ndarray:
+    """64 bits of each text.
+
+    Shape:
+        returns (n,) uint64.
+    """
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, dtype=np.uint64)
+
+
+def row_checks(fingerprints: Sequence[str], works: Sequence[str]) -> np.ndarray:
+    """64 bits of each pair of a row's fingerprint and what made it.
+
+    Shape:
+        returns (n,) uint64.
+    """
+    return hash64(row + work for row, work in zip(fingerprints, works, strict=True))

@@ -1,0 +1,235 @@
+"""A folder of embeddings or key attributes: Parquet shards and the manifest that lists them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
+from afmrl.offers import Offer
+
+if TYPE_CHECKING:
+    import pyarrow
+
+EMBEDDINGS = "afmrl-embeddings"
+ATTRIBUTES = "afmrl-attributes"
+VERSION = 1
+MANIFEST = "manifest.json"
+QUARANTINE = "quarantine.jsonl"
+COMMAND = {EMBEDDINGS: "afmrl embed", ATTRIBUTES: "afmrl attributes"}
+OFFER_COLUMNS = ("id", "title", "category", "seller", "image", "attributes", "product_id")
+
+
+def schema(kind: str, *, dimension: int = 0, dtype: str = "float16") -> pyarrow.Schema:
+    """The columns of a shard: the offer's, `key_attributes`, the two fingerprints, and what the run made.
+
+    Args:
+        kind: EMBEDDINGS or ATTRIBUTES.
+        dimension: D of the embeddings.
+        dtype: "float16" or "float32".
+    """
+    import pyarrow as pa
+
+    pairs = pa.map_(pa.string(), pa.string())
+    columns = [(name, pairs if name == "attributes" else pa.string()) for name in OFFER_COLUMNS]
+    columns += [("key_attributes", pairs), ("fingerprint", pa.string()), ("model", pa.string())]
+    if kind == ATTRIBUTES:
+        columns += [("valid", pa.bool_()), ("completion", pa.string())]
+    else:
+        columns += [("embedding", pa.list_(pa.float16() if dtype == "float16" else pa.float32(), dimension))]
+    return pa.schema(columns)
+
+
+class BulkFolder:
+    """Reads what `afmrl embed` or `afmrl attributes` wrote: the last complete run, each live row exactly once.
+
+    Args:
+        path: the folder.
+        manifest: its manifest, as `open` checked it.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path, self.manifest = path, manifest
+
+    @classmethod
+    def open(cls, path: str | Path, *, kind: str | None = None) -> BulkFolder:
+        """Open a complete folder.
+
+        Args:
+            kind: EMBEDDINGS or ATTRIBUTES, where only one will do.
+
+        Raises:
+            InputError: no such folder, not one of ours, not complete yet, or a shard that is missing or torn.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        made_by = COMMAND[manifest["format"]]
+        if kind is not None and manifest["format"] != kind:
+            raise InputError(f"{path}: was written by `{made_by}`; here a folder of `{COMMAND[kind]}` is needed")
+        if not manifest["complete"]:
+            raise InputError(
+                f"{path}: the run that writes it is not complete; the same `{made_by}` command goes on where it was"
+            )
+        for shard in manifest["shards"]:
+            check_shard(path, shard)
+        return cls(path, manifest)
+
+    def __len__(self) -> int:
+        return int(self.manifest["rows"])
+
+    @property
+    def dimension(self) -> int:
+        """D of the embeddings; 0 in a folder of key attributes."""
+        return int(self.manifest.get("dimension") or 0)
+
+    def batches(self, columns: Sequence[str] | None = None, batch_rows: int = 8192) -> Iterator[pyarrow.RecordBatch]:
+        """The rows, shard by shard in the manifest's order.
+
+        Args:
+            columns: which are read; None: all.
+            batch_rows: at most so many rows at a time.
+
+        Raises:
+            InputError: a column that there is not, or a shard that is damaged or gone since `open`.
+        """
+        for shard in self.manifest["shards"]:
+            yield from shard_batches(self.path / shard["file"], columns, batch_rows)
+
+    def quarantine(self) -> Iterator[dict[str, Any]]:
+        """The rows that the run left out: `id`, `row`, `field`, `reason`."""
+        path = self.path / QUARANTINE
+        if path.is_file():
+            with open(path, encoding="utf-8") as file:
+                for line in file:
+                    yield json.loads(line)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a folder, complete or not.
+
+    Raises:
+        InputError: there is none, or it is damaged or of another version.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder; `afmrl embed CATALOG --model M --out {path}` writes it")
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: holds no {MANIFEST}; it is no folder of `afmrl embed` or `afmrl attributes`"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path / MANIFEST}: cannot be read ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") not in COMMAND:
+        raise InputError(f"{path / MANIFEST}: is no manifest of `afmrl embed` or `afmrl attributes`")
+    if manifest.get("version") != VERSION:
+        raise InputError(
+            f"{path / MANIFEST}: version {manifest.get('version')!r}, this program reads {VERSION}; "
+            "write the folder anew"
+        )
+    return manifest
+
+
+def check_shard(folder: Path, shard: dict[str, Any]) -> None:
+    """Compare a shard's size with what the manifest says.
+
+    Raises:
+        InputError: it is missing or torn.
+    """
+    path = folder / shard["file"]
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: the manifest lists it and it is missing; write the folder anew") from error
+    if size != shard["bytes"]:
+        raise InputError(
+            f"{path}: is torn ({size:,} bytes, the manifest says {shard['bytes']:,}); write the folder anew"
+        )
+
+
+def shard_batches(
+    path: Path, columns: Sequence[str] | None = None, batch_rows: int = 8192
+) -> Iterator[pyarrow.RecordBatch]:
+    """The rows of one shard.
+
+    Raises:
+        InputError: it is missing, damaged, or has no such column.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    if batch_rows < 1:
+        raise InputError(f"batch_rows={batch_rows}: at least one row")
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            missing = set(columns or ()) - set(file.schema_arrow.names)
+            if missing:
+                raise InputError(
+                    f"{path}: has no column {sorted(missing)[0]!r} (columns: {', '.join(file.schema_arrow.names)})"
+                )
+            yield from file.iter_batches(batch_rows, columns=None if columns is None else list(columns))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: is gone; the folder was written anew meanwhile, open it again") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path}: is damaged ({error}); write the folder anew") from error
+
+
+def offers_of(batch: pyarrow.RecordBatch) -> list[Offer]:
+    """The offers of a batch; the seller stands in `extra["seller"]` where there is one, the description is not kept."""
+    columns = {name: batch.column(name).to_pylist() for name in OFFER_COLUMNS}
+    return [
+        Offer(
+            id=identifier,
+            title=title,
+            image=image,
+            category=category,
+            attributes=dict(attributes or ()),
+            product_id=product_id,
+            extra={"seller": seller} if seller else {},
+        )
+        for identifier, title, category, seller, image, attributes, product_id in zip(
+            *(columns[name] for name in OFFER_COLUMNS), strict=True
+        )
+    ]
+
+
+def key_attributes_of(batch: pyarrow.RecordBatch) -> list[KeyAttributes]:
+    """The generated key attributes of a batch's rows; empty where the run had no generator."""
+    return [KeyAttributes(tuple(pairs or ())) for pairs in batch.column("key_attributes").to_pylist()]
+
+
+def embeddings_of(batch: pyarrow.RecordBatch) -> np.ndarray:
+    """The embeddings of a batch.
+
+    Shape:
+        returns (n, D) float32.
+    """
+    column = batch.column("embedding")
+    return column.flatten().to_numpy().reshape(len(column), column.type.list_size).astype(np.float32)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the renamings in a folder last through a loss of power."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file that is whole or not there, also after a loss of power."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    fsync_folder(path.parent)

@@ -1,0 +1,84 @@
+"""Rows that a run leaves out, with the reason; too many of them end it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from afmrl.bulk.folder import QUARANTINE, fsync_folder
+
+EARLIEST = 1_000  # rows before a share says anything
+SHOWN = 5
+
+
+class TooManyBadRows(Exception):
+    """More rows are bad than `max_bad` allows; the message is the summary."""
+
+
+class Quarantine:
+    """Writes quarantine.jsonl; the old file stays until `publish`.
+
+    Args:
+        folder: of the run.
+        catalogue: named in messages.
+        max_bad: share of the catalogue's rows that may be bad.
+    """
+
+    def __init__(self, folder: Path, catalogue: str, max_bad: float) -> None:
+        self.folder, self.catalogue, self.max_bad = folder, catalogue, max_bad
+        self.count = 0
+        self._first: list[str] = []
+        self._lock = threading.Lock()  # rows are read in one thread and embedded in another
+        self._file = open(folder / (QUARANTINE + ".tmp"), "w", encoding="utf-8")  # noqa: SIM115
+
+    def add(self, identifier: str, row: int, field: str, reason: str) -> None:
+        """Leave a row out."""
+        with self._lock:
+            self.count += 1
+            entry: dict[str, Any] = {"id": identifier, "row": row, "field": field, "reason": reason}
+            # a lone surrogate is no UTF-8, and a reason may quote one
+            self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
+            if len(self._first) < SHOWN:
+                self._first.append(f"  row {row}, {field}: {reason}")
+
+    def check(self, read: int, *, complete: bool = False) -> None:
+        """Compare the share of bad rows with what is allowed.
+
+        Before the end, only a share that cannot well be chance is too much: five standard deviations above.
+
+        Args:
+            read: rows of the catalogue so far.
+            complete: those are all.
+
+        Raises:
+            TooManyBadRows: there are too many.
+        """
+        allowed = self.max_bad * read
+        if not complete:
+            if read < EARLIEST:
+                return
+            allowed += 5 * math.sqrt(allowed + 1)
+        if self.count > allowed:
+            raise TooManyBadRows(
+                f"{self.catalogue}: {self.count:,} of the {read:,} rows read are bad, more than the tolerated share of "
+                f"{self.max_bad:g} (--max-bad):\n" + "\n".join(self._first)
+            )
+
+    def publish(self) -> None:
+        """Put the file in the old one's place."""
+        with self._lock:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        os.replace(self.folder / (QUARANTINE + ".tmp"), self.folder / QUARANTINE)
+        fsync_folder(self.folder)
+
+    def close(self) -> None:
+        """Close the file as it is, unpublished."""
+        with self._lock, contextlib.suppress(OSError):  # a full disk
+            self._file.close()

@@ -1,0 +1,117 @@
+"""The resize of a model's image processor, done ahead of it: where the picture is decoded, with the same pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Size = tuple[int, int]
+PROBES = ((37, 61), (640, 480), (90, 700))  # width, height
+ENOUGH = 3
+"""A scaled JPEG is decoded at no less than this many times the size that it is then brought to."""
+
+
+class Resizing:
+    """Brings pictures to the size that a processor would, by the same filter; its own resize then changes nothing.
+
+    A picture of four megapixels is twelve megabytes; what the model sees of it often some kilobytes. Done in the thread
+    that decodes, the resize runs beside the model, and the small picture is what waits in memory.
+
+    Args:
+        target: (width, height) of a picture to the size that the processor gives it.
+        resample: Pillow's filter.
+        pixels_a_token: of the resized picture; 0: every picture has as many tokens.
+    """
+
+    def __init__(self, target: Callable[[Size], Size], resample: int, pixels_a_token: int = 0) -> None:
+        self._target, self._resample, self._pixels_a_token = target, resample, pixels_a_token
+
+    @classmethod
+    def of(cls, processor: Any) -> Resizing | None:
+        """The resizing of a processor (or of an image processor), None where it is not known to be exactly the same.
+
+        Known are Pillow's resizes to a fixed size, to a shortest edge, and within bounds of pixels (Qwen2-VL and its
+        successors). Whether they are what this processor does is tried on pictures of noise, not believed.
+        """
+        pictures = getattr(processor, "image_processor", processor)
+        if not getattr(pictures, "do_resize", False) or getattr(pictures, "backend", "") != "pil":
+            return None
+        try:
+            found = _known(cls, pictures)
+            return found if found and all(_same(pictures, found, size) for size in PROBES) else None
+        except Exception:  # a processor of another kind than all known ones: it does its own work, as without us
+            return None
+
+    def target(self, size: Size) -> Size | None:
+        """What a picture of `size` (width, height) is brought to; None: leave it to the processor."""
+        try:
+            target = self._target(size)
+            return target if self._target(target) == target else None
+        except ValueError:  # the processor will say what it does not like
+            return None
+
+    def resize(self, picture: Image, size: Size) -> Image:
+        """A picture of `size`, perhaps decoded at a fraction of it, at its target size."""
+        target = self.target(size)
+        return picture if target is None else picture.resize(target, self._resample)
+
+    def enough(self, size: Size) -> Size | None:
+        """What a picture of `size` may be decoded at when its exact pixels do not matter."""
+        target = self.target(size)
+        return (ENOUGH * target[0], ENOUGH * target[1]) if target else None
+
+    def num_tokens(self, size: Size) -> int:
+        """How many tokens a picture of `size` takes, resized already or not; 0 where all take as many."""
+        if not self._pixels_a_token:
+            return 0
+        try:
+            width, height = self._target(size)
+        except ValueError:
+            return 0
+        return width * height // self._pixels_a_token
+
+
+def _known(cls: type[Resizing], pictures: Any) -> Resizing | None:
+    from transformers.image_transforms import get_resize_output_image_size
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    size = dict(pictures.size)
+    size = {key: value for key, value in size.items() if value}
+    resample = int(pictures.resample)
+    if set(size) == {"height", "width"}:
+        fixed = size["width"], size["height"]
+        return cls(lambda _: fixed, resample)
+    if set(size) == {"shortest_edge"}:
+        edge = size["shortest_edge"]
+
+        def to_edge(size: Size) -> Size:
+            blank = np.broadcast_to(np.uint8(0), (3, size[1], size[0]))
+            height, width = get_resize_output_image_size(blank, edge, default_to_square=False)
+            return width, height
+
+        return cls(to_edge, resample)
+    if set(size) == {"shortest_edge", "longest_edge"} and hasattr(pictures, "merge_size"):
+        factor = pictures.patch_size * pictures.merge_size
+
+        def within(given: Size) -> Size:
+            height, width = smart_resize(given[1], given[0], factor, size["shortest_edge"], size["longest_edge"])
+            return width, height
+
+        return cls(within, resample, factor**2)
+    return None
+
+
+def _same(pictures: Any, resizing: Resizing, size: Size) -> bool:
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    picture = Image.fromarray(noise)
+    theirs, ours = (
+        pictures(images=[one], return_tensors="np") for one in (picture, resizing.resize(picture, picture.size))
+    )
+    return theirs.keys() == ours.keys() and all(np.array_equal(theirs[key], ours[key]) for key in theirs)

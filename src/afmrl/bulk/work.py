@@ -1,0 +1,190 @@
+"""The work of a bulk job: tasks of some offers become rows of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
+from afmrl.offers import Offer
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Side = Literal["query", "both", "none"]
+Precision = Literal["float16", "float32"]
+WINDOW_BATCHES = 16
+"""Batches of a task: enough offers to sort by length."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Offers that are done together. All lists have n entries."""
+
+    offers: list[Offer]
+    fingerprints: list[str]
+    rows: list[int]
+    """Of the catalogue, from 1."""
+    known: list[bool]
+    """Whether the folder held the id before."""
+    key_attributes: list[KeyAttributes] | None = None
+    """Those that were written in another run; None: none were."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A task's rows of a shard, and the places of the offers that have none, with field and reason."""
+
+    task: Task
+    rows: pyarrow.RecordBatch
+    bad: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What some work is: of it depends whether an old row still holds."""
+
+    kind: str
+    """EMBEDDINGS or ATTRIBUTES."""
+    fingerprint: str
+    """Of models, prompt and options: the column `model`."""
+    schema: pyarrow.Schema
+    manifest: dict[str, Any]
+    """Its part of the manifest."""
+    window: int
+    """Offers of a task."""
+
+
+class Work(Protocol):
+    """Makes rows of offers."""
+
+    def describe(self) -> Description:
+        """What this work is."""
+        ...
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Made]:
+        """Do the tasks, in their order."""
+        ...
+
+
+@dataclass(frozen=True)
+class AttributesOptions:
+    """How key attributes are written; `load` gives the work."""
+
+    generator: str
+    batch_size: int = 64
+    max_new_tokens: int = 96
+    device: str | None = None
+    fetch: bool = False
+
+    def load(self) -> Work:
+        """Load the generator."""
+        from afmrl.bulk.attributes_work import AttributesWork
+
+        return AttributesWork(self)
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """How offers are embedded; `load` gives the work."""
+
+    model: str
+    generator: str | None = None
+    attributes: str | None = None
+    """Folder of the key attributes that tasks carry."""
+    attributes_on: Side | None = None
+    """None: what the model was trained for."""
+    dtype: Precision = "float16"
+    batch_size: int = 64
+    max_new_tokens: int = 96
+    device: str | None = None
+    scaled_jpeg: bool = False
+    fetch: bool = False
+
+    def load(self) -> Work:
+        """Load the embedder, and the generator where there is one."""
+        from afmrl.bulk.embed_work import EmbedWork
+
+        return EmbedWork(self)
+
+
+def record_batch(
+    shard_schema: pyarrow.Schema,
+    task: Task,
+    places: Sequence[int],
+    work: str,
+    key_attributes: Sequence[KeyAttributes] | None,
+    columns: dict[str, Any],
+) -> pyarrow.RecordBatch:
+    """Rows of a shard.
+
+    Args:
+        places: of the offers that have a row.
+        work: fingerprint of the work.
+        key_attributes: one a place; None: the column is null.
+        columns: those beside the offer's own.
+    """
+    import pyarrow as pa
+
+    offers = [task.offers[place] for place in places]
+    arrays: dict[str, Any] = {
+        "id": [offer.id for offer in offers],
+        "title": [offer.title for offer in offers],
+        "category": [offer.category for offer in offers],
+        "seller": [str(offer.extra.get("seller") or "") for offer in offers],
+        "image": [offer.image for offer in offers],
+        "attributes": [list(offer.attributes.items()) for offer in offers],
+        "product_id": [offer.product_id for offer in offers],
+        "key_attributes": [None] * len(offers) if key_attributes is None else [list(each) for each in key_attributes],
+        "fingerprint": [task.fingerprints[place] for place in places],
+        "model": [work] * len(offers),
+        **columns,
+    }
+    return pa.RecordBatch.from_arrays(
+        [
+            arrays[column.name]
+            if isinstance(arrays[column.name], pa.Array)
+            else pa.array(arrays[column.name], column.type)
+            for column in shard_schema
+        ],
+        schema=shard_schema,
+    )
+
+
+def embedding_array(embeddings: np.ndarray, dtype: Precision) -> pyarrow.Array:
+    """Embeddings as a column.
+
+    Shape:
+        embeddings: (n, D).
+    """
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(embeddings, dtype=dtype).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+
+
+def absolute(model: str | None) -> str | None:
+    """A model's folder as an absolute path; a hub name as it is."""
+    return str(Path(model).resolve()) if model and Path(model).is_dir() else model
+
+
+def picture_loader(fetch: bool) -> Any:
+    """The loader of a job's pictures."""
+    from afmrl.bulk.pictures import PictureLoader
+
+    if not fetch:
+        return PictureLoader()
+    from afmrl.bulk.fetch import Fetcher
+
+    return PictureLoader(Fetcher())
+
+
+def check_positive(name: str, value: int) -> None:
+    """Refuse a size below 1."""
+    if value < 1:
+        raise InputError(f"{name}={value}: at least 1")

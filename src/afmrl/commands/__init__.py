@@ -1,0 +1,1 @@
+"""The commands of the command line, one file a noun; importing them stays light."""

@@ -1,0 +1,136 @@
+"""Dense search of a snapshot: exact where few rows are in question, by the graph where many are."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from afmrl.index.graph import Graph
+from afmrl.index.nearest import ExactRows, Found
+from afmrl.index.snapshot import Snapshot
+
+Filter = dict[str, frozenset[str]]
+REMEMBERED = 4  # filters whose rows' embeddings are kept at hand
+FILTERED_WIDTH = -1.4
+"""Of whose rows a share s passes, a graph is searched s to this power times as wide: what passes lies apart. Measured
+(benchmarks/search_cost.py, 25,000 rows): half needs up to 1.8 times the width, a tenth 24 times, a hundredth 128."""
+WIDEST = 4096
+EXACT_ROWS = 25  # rows that are compared in the time that a search takes for one step of width
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How rows that pass a filter are searched."""
+
+    num_passing: int
+    allowed: np.ndarray | None
+    """Bits of the graph's rows; None: all of them pass."""
+    width: int
+    """Of the graph's search; 0: every row that passes is compared."""
+    tail: ExactRows | None
+    """Rows outside the graph."""
+
+
+class DenseSearch:
+    """Searches one snapshot.
+
+    Args:
+        snapshot: the rows.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._exact_rows: OrderedDict[Any, ExactRows] = OrderedDict()
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+
+    def search(self, queries: np.ndarray, k: int, where: Filter) -> list[Found]:
+        """Of each query the k best rows that pass the filter, and their scores."""
+        plan = self._plan(where)
+        graph = self.snapshot.graph
+        if graph is None or not plan.width or 2 * k > plan.num_passing:
+            return self._exact(where).search(queries, k)
+        found = self._in_graph(graph, queries, k, plan)
+        short = [query for query, (rows, _) in enumerate(found) if len(rows) < k]
+        if short:  # what passes lies apart in the graph; k rows do pass, so k must be found
+            everything = self._exact(where).search(queries[short], k)
+            for query, hits in zip(short, everything, strict=True):
+                found[query] = hits
+        if plan.tail is not None:
+            found = self._merged(found, plan.tail.search(queries, k), k)
+        return found
+
+    def _plan(self, where: Filter) -> Plan:
+        key = frozenset(where.items()) if where else None
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._planned(where)
+            remember(self._plans, key, plan, 4 * REMEMBERED)
+        return plan
+
+    def _planned(self, where: Filter) -> Plan:
+        passing = self.snapshot.passing(where)
+        num_passing = int(passing.sum())
+        graph = self.snapshot.graph
+        if graph is None:
+            return Plan(num_passing, None, 0, None)
+        of_graph = passing[: self.snapshot.segments[0].num_rows]
+        share = float(of_graph.mean())
+        if share == 1.0:
+            allowed, width = None, graph.width
+        else:
+            allowed = np.packbits(of_graph, bitorder="little")
+            width = int(graph.width * share**FILTERED_WIDTH) if share else WIDEST + 1
+        if width > WIDEST or num_passing <= EXACT_ROWS * width:
+            return Plan(num_passing, None, 0, None)
+        tail = np.flatnonzero(passing[len(of_graph) :]) + len(of_graph)
+        return Plan(num_passing, allowed, width, ExactRows(self.snapshot, tail) if len(tail) else None)
+
+    def _in_graph(self, graph: Graph, queries: np.ndarray, k: int, plan: Plan) -> list[Found]:
+        segment = self.snapshot.segments[0]
+        width = graph.width if plan.allowed is None else plan.width
+        all_scores, all_rows = graph.search(queries, k, segment, allowed=plan.allowed, width=width)
+        orders = all_rows if self._sorted_orders else segment.orders[all_rows]
+        found = []
+        for scores, rows, order in zip(all_scores, all_rows, orders, strict=True):
+            best = np.lexsort((order, -scores))[:k]
+            scores, rows = scores[best], rows[best]
+            if scores[-1] == -np.inf:
+                scores, rows = scores[scores > -np.inf], rows[scores > -np.inf]
+            found.append((rows, scores))
+        return found
+
+    def _merged(self, ours: Sequence[Found], theirs: Sequence[Found], k: int) -> list[Found]:
+        merged = []
+        for (rows, scores), (more_rows, more_scores) in zip(ours, theirs, strict=True):
+            together, values = np.concatenate([rows, more_rows]), np.concatenate([scores, more_scores])
+            together, first = np.unique(together, return_index=True)  # a query that was searched exactly has them
+            values = values[first]
+            chosen = np.lexsort((self.snapshot.orders[together], -values))[:k]
+            merged.append((together[chosen], values[chosen]))
+        return merged
+
+    @cached_property
+    def _sorted_orders(self) -> bool:
+        """Whether rows of the graph stand in the order of insertion."""
+        return bool((np.diff(self.snapshot.segments[0].orders) > 0).all())
+
+    def _exact(self, where: Filter) -> ExactRows:
+        """The rows that pass, at hand."""
+        key = frozenset(where.items())
+        found = self._exact_rows.get(key)
+        if found is None:
+            found = ExactRows(self.snapshot, np.flatnonzero(self.snapshot.passing(where)))
+            remember(self._exact_rows, key, found, REMEMBERED)
+        return found
+
+
+def remember(memory: OrderedDict[Any, Any], key: Any, value: Any, count: int) -> None:
+    """Keep a value, and of all the latest `count`."""
+    memory[key] = value
+    if len(memory) > count:
+        memory.popitem(last=False)

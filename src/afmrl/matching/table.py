@@ -1,0 +1,229 @@
+"""The offers of a match in columns: words, codes, facts, colours of pictures, embeddings."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from afmrl.attributes import KeyAttributes, normalise
+from afmrl.extractor import AttributeExtractor
+from afmrl.lexical import tokenize
+from afmrl.matching.codes import codes, forms, loose_forms, numbers, schemes, series, stem
+from afmrl.matching.facts import Fact, facts
+from afmrl.matching.facts import title as title_of
+from afmrl.offers import Offer
+from afmrl.quantities import quantities
+
+MAX_WORDS = 64  # of a title
+MAX_TEXT_WORDS = 160  # of title, description and attributes together
+HASHES = 2**31 - 1  # columns of a hashed text; two words in one column are harmless and rare
+PRIOR = 200  # offers of an imagined catalogue that are added to a small one's document frequencies
+COLUMNS = ("title", "text", "codes", "forms", "loose", "stems", "schemes", "series", "numbers")
+_STOP = "a an and the for with of in on to by or w from new de der die das und mit für et avec pour la le"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One text an offer as a sparse matrix.
+
+    Shape:
+        weights (N, V) float32 unit rows of TF-IDF; present (N, V) the IDF of each word that is there, 1 for
+        words of one offer alone; idf (V,).
+    """
+
+    weights: Any
+    present: Any
+    idf: np.ndarray
+    mass: np.ndarray
+    """(N,) sum of a row of `present`."""
+
+
+@dataclass
+class OfferTable:
+    """N offers in the order of their ids, so that nothing depends on the order of a file."""
+
+    offers: list[Offer]
+    titles: Texts
+    texts: Texts
+    """Of title, description and attributes."""
+    codes: Any
+    """(N, 2^31) model numbers that the title states, hashed."""
+    forms: Any
+    """(N, 2^31) every spelling of a code in all of the offer's text, hashed."""
+    loose: Any
+    """(N, 2^31) what other shops may leave of the codes."""
+    stems: Any
+    """(N, 2^31) the codes without the letters behind them."""
+    schemes: Any
+    """(N, 2^31) how the codes are built."""
+    series: Any
+    """(N, 2^31) short model names, name and number as one word."""
+    numbers: Any
+    """(N, 2^31) runs of digits in the title, without quantities: those are facts."""
+    facts: Any
+    """(N, F) which facts an offer states, in the columns of `vocabulary`."""
+    vocabulary: list[Fact]
+    """Sorted by key, value, source."""
+    values: Any
+    """(N, U) which values of which key it states, whoever says so, save the generator."""
+    keys: dict[str, slice]
+    """Columns of `values` that belong to a key."""
+    colours: np.ndarray | None = None
+    """(N, 216) float32 colour histograms; zeros without a picture."""
+    dense: dict[str, np.ndarray] = field(default_factory=dict)
+    """"fused", "text", "image" → (N, D) unit rows; a row of zeros: the offer has no such part."""
+
+    def __len__(self) -> int:
+        return len(self.offers)
+
+
+def offer_table(
+    offers: Iterable[Offer],
+    generated: Sequence[KeyAttributes] | None = None,
+    extractor: AttributeExtractor | None = None,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> OfferTable:
+    """The text columns of offers, which must stand in the order of their ids.
+
+    Args:
+        generated: key attributes that a generator wrote, one an offer.
+        extractor: None: brands are learnt from these offers.
+    """
+    offers = list(offers)
+    extractor = extractor or AttributeExtractor.learn(offers)
+    columns = {name: _Rows() for name in COLUMNS}
+    numbered: dict[Fact, int] = {}
+    stated = _Rows()
+    for row, offer in enumerate(offers):
+        title = title_of(offer)
+        rest = normalise(" ".join([offer.description[:2_000], *map(str, offer.attributes.values())]))
+        words = tokenize(title)[:MAX_WORDS]
+        columns["title"].append(words)
+        columns["text"].append((words + tokenize(rest))[:MAX_TEXT_WORDS])
+        stated_codes = set(codes(title)) | _sellers_codes(offer)
+        columns["codes"].append(stated_codes)
+        columns["loose"].append({form for code in stated_codes for form in loose_forms(code)})
+        columns["stems"].append({stem(code) for code in stated_codes})
+        columns["schemes"].append({scheme for code in stated_codes for scheme in schemes(code)})
+        columns["forms"].append(set(forms(f"{title} {rest[:600]}")))
+        columns["series"].append({name + number for name, number, _ in series(title)})
+        columns["numbers"].append(numbers(quantities(title)[1]))
+        of_offer = facts(offer, generated[row] if generated else None, extractor)
+        if progress is not None and row % 1024 == 1023:
+            progress(1024)
+        stated.append_numbers({numbered.setdefault(fact, len(numbered)) for fact in of_offer})
+    vocabulary = sorted(numbered)
+    rank = np.empty(len(vocabulary), dtype=np.int64)
+    rank[[numbered[fact] for fact in vocabulary]] = np.arange(len(vocabulary))
+    stated_facts = stated.matrix(rank, len(vocabulary))
+    values, keys = _values(stated_facts, vocabulary)
+    return OfferTable(
+        offers,
+        _texts(columns["title"]),
+        _texts(columns["text"]),
+        columns["codes"].matrix(),
+        columns["forms"].matrix(),
+        columns["loose"].matrix(),
+        columns["stems"].matrix(),
+        columns["schemes"].matrix(),
+        columns["series"].matrix(),
+        columns["numbers"].matrix(),
+        stated_facts,
+        vocabulary,
+        values,
+        keys,
+    )
+
+
+def _sellers_codes(offer: Offer) -> set[str]:
+    """What the seller calls model or part number, unpunctuated."""
+    named = (
+        value
+        for key, value in offer.attributes.items()
+        if normalise(str(key)) in ("mpn", "model number", "part number")
+    )
+    return {code for value in named if len(code := re.sub(r"[\W_]+", "", normalise(str(value)))) >= 4}
+
+
+class _Rows:
+    """Rows of hashed words, as two flat arrays."""
+
+    def __init__(self) -> None:
+        self.entries = array("i")
+        self.starts = array("q", [0])
+
+    def append(self, words: Iterable[str]) -> None:
+        self.entries.extend(crc32(word.encode()) & HASHES for word in words)
+        self.starts.append(len(self.entries))
+
+    def append_numbers(self, numbers: Iterable[int]) -> None:
+        self.entries.extend(numbers)
+        self.starts.append(len(self.entries))
+
+    def matrix(self, columns: np.ndarray | None = None, width: int = HASHES) -> Any:
+        """(N, width) counts; `columns` maps an entry to its column."""
+        from scipy import sparse
+
+        entries = np.frombuffer(self.entries, dtype=np.int32) if self.entries else np.empty(0, np.int32)
+        entries = entries.copy() if columns is None else columns[entries].astype(np.int32)
+        starts = np.frombuffer(self.starts, dtype=np.int64).copy()
+        counts = sparse.csr_matrix(
+            (np.ones(len(entries), dtype=np.float32), entries, starts), shape=(len(starts) - 1, max(width, 1))
+        )
+        counts.sum_duplicates()  # sorts each row too
+        return counts
+
+
+def _values(stated: Any, vocabulary: Sequence[Fact]) -> tuple[Any, dict[str, slice]]:
+    """The facts that are not generated, by key and value alone."""
+    from scipy import sparse
+
+    columns = np.empty(len(vocabulary), dtype=np.int64)
+    keys: dict[str, slice] = {}
+    last, width = None, 0
+    for place, fact in enumerate(vocabulary):
+        if (fact.key, fact.value) != last:
+            last, width = (fact.key, fact.value), width + 1
+        columns[place] = width - 1
+        keys[fact.key] = slice(keys[fact.key].start if fact.key in keys else width - 1, width)
+    known = np.array([fact.source != "generated" for fact in vocabulary], dtype=np.float32)
+    to_values = sparse.csr_matrix(
+        (known, (np.arange(len(vocabulary)), columns)), shape=(len(vocabulary), max(width, 1))
+    )
+    shape: Any = (stated.shape[0], 1)
+    values = stated @ to_values if len(vocabulary) else sparse.csr_matrix(shape, dtype=np.float32)
+    values.eliminate_zeros()
+    values.data[:] = 1
+    values.sort_indices()
+    return values, keys
+
+
+def _texts(rows: _Rows) -> Texts:
+    from scipy import sparse
+
+    counts = rows.matrix()
+    words, columns = np.unique(counts.indices, return_inverse=True)
+    frequency = np.bincount(columns, minlength=len(words))
+    # a catalogue of a few offers does not know which words are common: PRIOR offers of any shop are imagined beside it
+    common = np.where(np.isin(words, _STOP_HASHES), 0.3, 0.003)
+    size = len(rows.starts) - 1 + PRIOR
+    # 1: a word of one offer alone, whatever the catalogue's size
+    idf = (np.log(size / (frequency + PRIOR * common)) / np.log(size / (1 + PRIOR * 0.003))).astype(np.float32)
+    shape: Any = (counts.shape[0], max(len(words), 1))
+    rows_of: Any = (idf[columns], columns.astype(np.int32), counts.indptr)
+    present = sparse.csr_matrix(rows_of, shape=shape)
+    weights = present.copy()
+    weights.data = weights.data * (1 + np.log(counts.data))
+    lengths = np.sqrt(np.asarray(weights.multiply(weights).sum(axis=1)).ravel())
+    weights.data = (weights.data / np.repeat(np.maximum(lengths, 1e-9), np.diff(counts.indptr))).astype(np.float32)
+    return Texts(weights, present, idf, np.asarray(present.sum(axis=1), dtype=np.float32).ravel())
+
+
+_STOP_HASHES = np.array([crc32(word.encode()) & HASHES for word in _STOP.split()])
