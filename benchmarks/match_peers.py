@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,11 @@ def _records(of: LabelledSet) -> dict[str, dict[str, str | None]]:
 
 def _dedupe(of: LabelledSet, task: Task) -> dict[str, Any]:
     import dedupe
+    from dedupe.serializer import write_training
 
     from match_quality import best_f1_threshold
 
+    _mend_dedupe()
     records = _records(of)
     fields = [
         dedupe.variables.Text("title"),
@@ -66,8 +69,10 @@ def _dedupe(of: LabelledSet, task: Task) -> dict[str, Any]:
     model = dedupe.Dedupe(fields, num_cores=1)
     # dedupe draws from the global generator
     np.random.seed(0)  # noqa: NPY002
-    model.prepare_training(records, sample_size=1500)
-    model.mark_pairs(labelled)
+    file = io.StringIO()
+    write_training(labelled, file)
+    file.seek(0)
+    model.prepare_training(records, training_file=file, sample_size=1500)
     model.train(recall=0.95)
 
     def scores(where: np.ndarray) -> np.ndarray:
@@ -84,17 +89,24 @@ def _dedupe(of: LabelledSet, task: Task) -> dict[str, Any]:
     return {**task.pairs(scores(np.arange(len(rows.left)))), **task.bcubed(groups)}
 
 
-def _mend_btrees() -> None:
-    """BTrees without its C extension lacks a method that dedupe's index predicates call; this is what it does in C."""
-    from BTrees.IFBTree import IFBTree, IFBucket
+class _ByValue:
+    """What dedupe asks of a BTrees bucket: its pairs of at least a value, by falling value."""
 
-    def by_value(self: Any, least: float) -> list[tuple[float, int]]:
-        found = [(value / least if least > 0 else value, key) for key, value in self.items() if value >= least]
+    def __init__(self, of: Any) -> None:
+        self._of = of
+
+    def byValue(self, least: float) -> list[tuple[float, int]]:
+        """As documented by BTrees: the values are divided by the least one."""
+        found = [(value / least if least > 0 else value, key) for key, value in self._of.items() if value >= least]
         return sorted(found, reverse=True)
 
-    for kind in (IFBucket, IFBTree):
-        if not hasattr(kind, "byValue"):
-            kind.byValue = by_value
+
+def _mend_dedupe() -> None:
+    """BTrees of this installation lacks `byValue`, which dedupe's index predicates call, or dedupe would not run."""
+    import dedupe.canopy_index as canopy
+    from zope.index.text.setops import mass_weightedUnion
+
+    canopy.mass_weightedUnion = lambda weighed: _ByValue(mass_weightedUnion(weighed))
 
 
 def _splink(of: LabelledSet, task: Task) -> dict[str, Any]:
@@ -129,8 +141,9 @@ def _splink(of: LabelledSet, task: Task) -> dict[str, Any]:
     linker = Linker(DuckDBAPI().register(frame), settings)
     linker.training.estimate_probability_two_random_records_match([block_on("title")], recall=0.3)
     linker.training.estimate_u_using_random_sampling(max_pairs=1e6, seed=0)
-    for rule in (block_on("rare0"), block_on("codes")):
-        linker.training.estimate_parameters_using_expectation_maximisation(rule)
+    linker.training.estimate_parameters_using_expectation_maximisation(block_on("rare0"))
+    if frame["codes"].duplicated().any() and frame["codes"].nunique() > 10:
+        linker.training.estimate_parameters_using_expectation_maximisation(block_on("codes"))
     found = linker.inference.predict().as_pandas_dataframe()
     row = of.rows
     left = found["unique_id_l"].map(row).to_numpy()

@@ -216,8 +216,8 @@ def _candidate_recall(of: LabelledSet, matched: Matched) -> float:
 
 
 def _tfidf(of: LabelledSet, task: Task, for_groups: bool) -> dict[str, Any]:
-    """The threshold of the highest F1 on the validation pairs; or of the highest B-cubed F1 of the train split's offers,
-    which nothing else here is tuned for."""
+    """The threshold of the highest F1 on the validation pairs; or, what nothing else here is given, of the highest
+    B-cubed F1 of the train split's offers."""
     titles = [offer.title for offer in of.table.offers]
     likeness = tfidf_scores(titles, titles)
     pairs = likeness[task.published.left, task.published.right].astype(np.float64)

@@ -152,7 +152,7 @@ def _row(css: str, sign: str, spoken: str, key: str, value: str, sources: Sequen
     return (
         f'<li class="{css}"><span class="sign" aria-hidden="true">{sign} </span><span class="vh">{spoken}: </span>'
         f'<span class="k">{text(key, MAX_VALUE)}</span> <span class="v" dir="auto">{text(value, 2 * MAX_VALUE)}</span>'
-        + (f' <span class="remark">{text(shown, MAX_VALUE)}</span>' if shown else "")
+        + (f' <span class="remark">({text(shown, MAX_VALUE)})</span>' if shown else "")
         + "</li>"
     )
 
