@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from threading import Event, Lock
 from typing import Any
 
 from afmrl.errors import InputError
@@ -93,8 +93,8 @@ class ServerEngine:
         self.usage = Usage()
         self._api_key_env = api_key_env
         self._key = os.environ.get(api_key_env, "").strip()
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._lock = Lock()
+        self._stopped = Event()
         self._guide = 0
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
