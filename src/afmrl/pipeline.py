@@ -213,18 +213,23 @@ def prepare_base(run: Run) -> None:
 def train_generator(run: Run) -> None:
     """SFT: the generator learns to write the key attributes of the training offers."""
     from afmrl.stages.sft import run_sft
+    from afmrl.stages.teaching import teaching_set
 
     config = dataclasses.replace(run.recipe.sft, seed=run.recipe.sft.seed + run.recipe.seed)
     train = run.splits["train"]
-    made_of = fingerprint(config, run.made_of["base"], run.made_of["data"])
+    offers, labels, prompt = teaching_set(config, train.offers, train.labels)
+    made_of = fingerprint(
+        config, run.made_of["base"], run.made_of["data"], [str(label) for label in labels], prompt and prompt.as_dict()
+    )
 
     def work(folder: Path) -> dict[str, Any]:
         return run_sft(
             config,
             run.generator_base,
-            train.offers,
-            train.labels,
+            offers,
+            labels,
             folder / "model",
+            prompt=prompt,
             callbacks=run.callbacks("sft", "SFT of the generator", config.max_steps),
         )
 

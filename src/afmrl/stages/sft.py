@@ -20,11 +20,36 @@ from afmrl.stages.augmentation import LabelAugmentation, augment, is_active, wit
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
 from afmrl.stages.rows import lazy_rows
 
+LEARN = "learn"
+"""As `PromptOptions.schema`: learn it."""
+
+
+@dataclass
+class PromptOptions:
+    """What the generator is shown of an offer beside title and picture; it is saved with the model."""
+
+    description: bool = False
+    """The description."""
+    category: bool = False
+    """The category."""
+    show_sellers_attributes: bool = False
+    """What the seller wrote as attributes, named as the seller's. Not where these are the labels too."""
+    schema: str | None = None
+    """Keys of the offer's category: a schema's file (YAML, JSON), or "learn": those that best tell the training
+    offers apart. Labels are brought to its keys and spelling."""
+
 
 @dataclass
 class SFTStage:
     """How the generator is trained on labels (the paper: all parameters of Qwen2.5-VL-3B)."""
 
+    labels: str = "catalogue"
+    """Whose: "catalogue" (what catalogue.labels names: the sellers'), "teacher", or "both" (the teacher's, completed
+    by what of the catalogue's the title says)."""
+    teacher: str | None = None
+    """A teacher's labels: the folder that `afmrl attributes` wrote, or a JSONL file of `id` and `key_attributes`."""
+    prompt: PromptOptions = field(default_factory=PromptOptions)
+    """What the generator is shown."""
     max_steps: int = 300
     """Optimiser steps."""
     batch_size: int = 64
