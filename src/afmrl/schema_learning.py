@@ -140,18 +140,29 @@ def _of_category(
     siblings = _siblings([offers[row] for row in rows], num_siblings)
     same = _same_products([offers[row].product_id for row in rows])
     normal = [{key: normalise_value(value) for key, value in attributes[row]} for row in rows]
-    counts: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
-    for of_offer in normal:
-        for key in of_offer:
-            counts[key][0] += 1
-    for first, pairs in ((1, siblings), (3, same)):
-        for left, right in pairs:
-            for key, value in normal[left].items():
-                if key in normal[right]:
-                    counts[key][first] += 1
-                    counts[key][first + 1] += value != normal[right][key]
-    found = [KeyDiscrimination(key, *of_key, len(siblings), len(same)) for key, of_key in counts.items()]
+    held = Counter(key for of_offer in normal for key in of_offer)
+    (near, near_split), (one, one_split) = _compared(normal, siblings), _compared(normal, same)
+    found = [
+        KeyDiscrimination(
+            key, held[key], near[key], near_split[key], one[key], one_split[key], len(siblings), len(same)
+        )
+        for key in held
+    ]
     return sorted(found, key=lambda one: (-one.score, -one.offers, one.key))
+
+
+def _compared(
+    attributes: Sequence[dict[str, str]], pairs: Sequence[tuple[int, int]]
+) -> tuple[Counter[str], Counter[str]]:
+    """For each key: pairs that both have it, and pairs whose values differ."""
+    both: Counter[str] = Counter()
+    differ: Counter[str] = Counter()
+    for left, right in pairs:
+        for key, value in attributes[left].items():
+            if key in attributes[right]:
+                both[key] += 1
+                differ[key] += value != attributes[right][key]
+    return both, differ
 
 
 def _siblings(offers: Sequence[Offer], num_siblings: int) -> list[tuple[int, int]]:

@@ -44,18 +44,21 @@ class AttributeGenerator:
         device: str | None = None,
         dtype: str | None = None,
         prompt: GeneratorPrompt | None = None,
+        lenient: bool | None = None,
     ) -> AttributeGenerator:
         """A local model: a folder or hub name, with plain AutoProcessor and AutoModelForImageTextToText.
 
         Args:
             prompt: None: the one that it was trained with.
+            lenient: see the class.
 
         Raises:
             InputError: it does not load.
         """
         from afmrl.generator.local_engine import LocalEngine
 
-        return cls(LocalEngine.from_pretrained(path, device=device, dtype=dtype), prompt or GeneratorPrompt.load(path))
+        engine = LocalEngine.from_pretrained(path, device=device, dtype=dtype)
+        return cls(engine, prompt or GeneratorPrompt.load(path), lenient=lenient)
 
     def requests(self, offers: Sequence[Offer]) -> list[Request]:
         """The offers as every engine gets them."""
@@ -70,7 +73,7 @@ class AttributeGenerator:
         *,
         num_completions: int = 1,
         temperature: float = 0.0,
-        max_new_tokens: int = 96,
+        max_new_tokens: int | None = None,
         batch_size: int = 64,
         seed: int | None = None,
         progress: bool = False,
@@ -79,6 +82,7 @@ class AttributeGenerator:
 
         Args:
             temperature: 0 is greedy; above, samples.
+            max_new_tokens: a completion that needs more is cut off, and invalid; None: 96, for JSON 512.
             batch_size: sequences that a local model takes together, of similar prompt length; servers batch by
                 themselves.
             seed: of the sampling.
@@ -86,6 +90,8 @@ class AttributeGenerator:
         Raises:
             InputError: several greedy completions, which would be one; numbers below their least.
         """
+        if max_new_tokens is None:
+            max_new_tokens = 512 if self.prompt.answer == "json" else 96
         for name, value, least in (
             ("num_completions", num_completions, 1),
             ("max_new_tokens", max_new_tokens, 1),
@@ -159,34 +165,27 @@ def open_generator(
     Raises:
         InputError: the address or an option is none, or the engine cannot be opened.
     """
-    engine, its_prompt = _open_engine(str(address), prompt, options)
-    return AttributeGenerator(engine, prompt or its_prompt, lenient=lenient)
-
-
-def _open_engine(
-    address: str, prompt: GeneratorPrompt | None, options: dict[str, Any]
-) -> tuple[Engine, GeneratorPrompt]:
+    address = str(address)
     kind, separator, rest = address.partition(":")
     if separator and kind == "openai":
         from afmrl.generator.server_engine import ServerEngine
 
         url, _, model = rest.partition("#")
         _refuse_unknown(options, ServerEngine.OPTIONS, address)
-        return ServerEngine(url, model, **options), GeneratorPrompt.for_teacher()
+        engine = ServerEngine(url, model, **options)
+        return AttributeGenerator(engine, prompt or GeneratorPrompt.for_teacher(), lenient=lenient)
     if separator and kind == "recorded":
         from afmrl.generator.recorded_engine import RecordedEngine
 
         file, _, source = rest.partition("@")
-        if not source:
-            _refuse_unknown(options, (), address)
-            played = RecordedEngine(file)
-            return played, played.prompt
-        engine, its_prompt = _open_engine(source, prompt, options)
-        return RecordedEngine(file, engine, prompt or its_prompt), its_prompt
-    from afmrl.generator.local_engine import LocalEngine
-
+        if source:
+            asked = open_generator(source, prompt=prompt, lenient=lenient, **options)
+            return AttributeGenerator(RecordedEngine(file, asked.engine, asked.prompt), asked.prompt, lenient=lenient)
+        _refuse_unknown(options, (), address)
+        played = RecordedEngine(file)
+        return AttributeGenerator(played, prompt or played.prompt, lenient=lenient)
     _refuse_unknown(options, ("device", "dtype"), address)
-    return LocalEngine.from_pretrained(address, **options), GeneratorPrompt.load(address)
+    return AttributeGenerator.from_pretrained(address, prompt=prompt, lenient=lenient, **options)
 
 
 def _refuse_unknown(options: dict[str, Any], known: Sequence[str], address: str) -> None:
