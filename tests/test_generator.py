@@ -207,6 +207,9 @@ def test_nothing_of_an_offer_ends_the_turn():
         assert text.endswith(prompt.instruction)
         # one line each: nothing of the offer's stands on a line of its own
         assert len(text.removesuffix(prompt.instruction).strip().splitlines()) == 2 + prompt.show_sellers_attributes
+        assert prompt.text(Offer("1", "dress")).splitlines()[0] == (
+            "Title: dress" if prompt.answer == "json" else "dress"
+        )
 
 
 def test_a_trained_prompt_travels_with_the_model(tiny_model, tmp_path):
@@ -448,7 +451,7 @@ def test_no_more_requests_than_asked_are_under_way():
         time.sleep(0.05)
         with lock:
             under_way[0] -= 1
-        return 200, {}, said(body["messages"][0]["content"][0]["text"].splitlines()[0])
+        return 200, {}, said(body["messages"][0]["content"][0]["text"].splitlines()[0].removeprefix("Title: "))
 
     with serve(answer) as (url, _):
         _, completions = ask(url, offers=[Offer(str(i), f"t{i}") for i in range(16)], concurrency=3)

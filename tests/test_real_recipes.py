@@ -240,7 +240,7 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
     }.items()}  # fmt: skip
     acted |= {f"sft.{key}": value for key, value in {
         "labels": "made by: t" in taught["completion"][0], "teacher": "made by: t" in taught["completion"][0],
-        "prompt.category": all("\nCategory: " in text for text in (taught["prompt"][0], shown)),
+        "prompt.category": all("Category: " in text for text in (taught["prompt"][0], shown)),
         "prompt.schema": all("\nKeys: " in text and "made by" in text for text in (taught["prompt"][0], shown)),
     }.items()}  # fmt: skip
     acted |= {f"agcl.{key}": value for key, value in {

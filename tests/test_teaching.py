@@ -123,7 +123,9 @@ def test_a_schema_orders_labels_and_prompt(tmp_path):
     config = SFTStage(prompt=PromptOptions(schema=str(tmp_path / "schema.yaml"), category=True))
     _, labels, prompt = teaching_set(config, OFFERS, OWN)
     assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide", "none"]
-    assert prompt.text(OFFERS[0]) == "Red silk dress, size M\nCategory: Dress\nKeys: size, color\nKey attributes:"
+    assert (
+        prompt.text(OFFERS[0]) == "Category: Dress\nKeys: size, color\nTitle: Red silk dress, size M\nKey attributes:"
+    )
     offers = [Offer(str(i), f"Coat {i}", category="Coat") for i in range(6)]
     own = [KeyAttributes.of({"brand": "acme", "fit": f"f{i}"}) for i in range(6)]
     _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(schema="learn")), offers, own)
@@ -164,7 +166,7 @@ def test_who_loads_it_asks_what_it_was_taught(taught_model, tmp_path):
     folder, offers = taught_model
     generator = AttributeGenerator.from_pretrained(folder)
     assert generator.prompt == GeneratorPrompt(category=True)
-    assert generator.requests(offers[:1])[0].messages[0]["content"][0]["text"].splitlines()[1] == "Category: Dress"
+    assert generator.requests(offers[:1])[0].messages[0]["content"][0]["text"].splitlines()[0] == "Category: Dress"
     assert str(generator.attributes(offers[:1])[0]) == "color: red"
     # trained on, it keeps its prompt
     config = SFTStage(max_steps=1, batch_size=2)

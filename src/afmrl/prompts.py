@@ -56,10 +56,10 @@ class GeneratorPrompt:
     >>> offer = Offer(id="1", title="Silk dress", category="Dress", attributes={"Color": "red"})
     >>> schema = AttributeSchema.of({"dress": ["color", "size"]})
     >>> print(GeneratorPrompt(category=True, show_sellers_attributes=True, schema=schema).text(offer))
-    Silk dress
     Category: Dress
     The seller says: color: red
     Keys: color, size
+    Title: Silk dress
     Key attributes:
     """
 
@@ -92,7 +92,7 @@ class GeneratorPrompt:
 
     def text(self, offer: Offer) -> str:
         """The words that go with the picture."""
-        lines = [offer_text(offer, description=self.description)]
+        lines = []
         if self.category and offer.category:
             lines.append(f"Category: {_line(offer.category)}")
         if self.show_sellers_attributes and (stated := KeyAttributes.of(offer.attributes)):
@@ -101,6 +101,10 @@ class GeneratorPrompt:
         if keys:
             shown = [f"{key.name} ({' | '.join(key.values)})" if key.closed else key.name for key in keys]
             lines.append(f"Keys: {', '.join(shown)}")
+        title = offer_text(offer, description=self.description)
+        # beside other lines it has a name too; and every word a space before it, as in an answer, so that a small
+        # model's tokens of the title are those that it has to write
+        lines.append(f"Title: {title}" if lines or self.answer == "json" else title)
         return "\n".join([*lines, self.instruction])
 
     def json_schema(self, offer: Offer) -> dict[str, Any] | None:
