@@ -51,10 +51,9 @@ RULE_KEYS = {  # keys of the extractor by keys of the sets
 }  # fmt: skip
 PROMPT = GeneratorPrompt(category=True)
 TINY = {
-    "tiny": SFTStage(max_steps=1500, batch_size=32, learning_rate=1e-3, warmup_steps=100, save_steps=500),
+    "tiny": SFTStage(max_steps=3000, batch_size=16, warmup_steps=100, save_steps=1000),
     "tiny-invent": SFTStage(
-        max_steps=1500, batch_size=32, learning_rate=1e-3, warmup_steps=100, save_steps=500,
-        augment=LabelAugmentation(invent_values=0.5),
+        max_steps=3000, batch_size=16, warmup_steps=100, save_steps=1000, augment=LabelAugmentation(invent_values=0.7)
     ),
 }  # fmt: skip
 NUM_RESAMPLES = 2000
