@@ -510,11 +510,14 @@ def test_a_large_turned_or_transparent_picture_is_brought_to_what_the_local_engi
     save_picture(tmp_path / "large.png", size=(300, 100))
     turned = Image.open(save_picture(tmp_path / "x.jpg", size=(60, 30)))
     exif = turned.getexif()
-    exif[0x0112] = 6
-    turned.save(tmp_path / "turned.jpg", exif=exif)
+    for name, orientation in (("turned", 6), ("upside_down", 3)):
+        exif[0x0112] = orientation
+        turned.save(tmp_path / f"{name}.jpg", exif=exif)
     Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "gray.bmp")
-    for name, lossless in (("large.png", True), ("turned.jpg", False), ("clear.png", True), ("gray.bmp", True)):
+    for name, lossless in (
+        ("large.png", True), ("turned.jpg", False), ("upside_down.jpg", False), ("clear.png", True), ("gray.bmp", True),
+    ):  # fmt: skip
         kind, image = decoded(picture_url(tmp_path / name, max_side=100))
         expected = open_image(tmp_path / name, max_side=100)
         assert (kind, image.size, image.mode) == (
