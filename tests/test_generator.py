@@ -185,7 +185,7 @@ def test_a_server_of_the_same_model_gets_the_same_tokens_and_gives_the_same_text
     assert sorted(ours) == sorted(rendered), "the prompts differ"
     assert len(set(ours)) == len(offers)
     assert here == there
-    assert served.engine.model == "tiny"
+    assert served.engine.model_name == "tiny"
     assert (served.engine.usage.prompt_tokens, served.engine.usage.completion_tokens) == (
         local.engine.usage.prompt_tokens,
         local.engine.usage.completion_tokens,
@@ -217,7 +217,9 @@ def test_a_trained_prompt_travels_with_the_model(tiny_model, tmp_path):
 
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
-    assert AttributeGenerator.from_pretrained(folder).prompt == GeneratorPrompt()
+    loaded = AttributeGenerator.from_pretrained(folder)
+    assert loaded.prompt == GeneratorPrompt()
+    assert (loaded.model, loaded.processor) == (loaded.engine.model, loaded.engine.processor)
     prompt = GeneratorPrompt(category=True, schema=AttributeSchema.of({"dress": [{"key": "color", "values": ["red"]}]}))
     prompt.save(folder)
     assert AttributeGenerator.from_pretrained(folder).prompt == prompt

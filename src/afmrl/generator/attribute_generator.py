@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from afmrl.answers import parse_answer
 from afmrl.attributes import InvalidCompletion, KeyAttributes
@@ -59,6 +59,16 @@ class AttributeGenerator:
 
         engine = LocalEngine.from_pretrained(path, device=device, dtype=dtype)
         return cls(engine, prompt or GeneratorPrompt.load(path), lenient=lenient)
+
+    @property
+    def model(self) -> Any:
+        """A local engine's model; other engines have none."""
+        return cast(Any, self.engine).model
+
+    @property
+    def processor(self) -> Any:
+        """A local engine's processor; other engines have none."""
+        return cast(Any, self.engine).processor
 
     def requests(self, offers: Sequence[Offer]) -> list[Request]:
         """The offers as every engine gets them."""

@@ -101,7 +101,7 @@ class ServerEngine:
             timeout=httpx2.Timeout(timeout, connect=min(timeout, 30.0)),
             limits=httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
-        self.model = model or self._only_model()
+        self.model_name = model or self._only_model()
 
     def complete(
         self, requests: Sequence[Request], sampling: Sampling, *, batch_size: int, progress: bool
@@ -127,7 +127,7 @@ class ServerEngine:
 
     def _answer(self, request: Request, sampling: Sampling) -> list[Completion]:
         body: dict[str, Any] = {
-            "model": self.model,
+            "model": self.model_name,
             "messages": self._messages(request),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
@@ -268,7 +268,7 @@ class ServerEngine:
             held = "holds no key it takes" if self._key else "is not set"
             raise InputError(f"generator openai:{self.url}: answered {reason}; the variable {self._api_key_env} {held}")
         if status == 404:
-            model = getattr(self, "model", "")
+            model = getattr(self, "model_name", "")
             raise InputError(
                 f"generator openai:{self.url}: answered {reason}; no such address or model {model!r} "
                 "(expected openai:http://host:8000/v1#model)"
