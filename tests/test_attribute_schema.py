@@ -185,8 +185,10 @@ def test_few_values_over_many_offers_become_the_allowed_ones():
     assert (of["color"].closed, set(of["color"].values)) == (True, {"red", "blue"})
     assert not of["size"].closed
     offers, attributes = family("acqua", ["red", "blue"], ["1 l", "1000 ml", "１Ｌ"])
-    schema = learn_schema(offers, [KeyAttributes.of({"c": a.as_dict()["color"], "s": a.as_dict()["size"], "x": str(i)})
-                                   for i, a in enumerate(attributes)], num_siblings=30, min_score=-1, max_values=2)  # fmt: skip
+    attributes = [
+        KeyAttributes.of({"s": of_offer.as_dict()["size"], "x": str(i)}) for i, of_offer in enumerate(attributes)
+    ]
+    schema = learn_schema(offers, attributes, num_siblings=30, min_score=-1, max_values=2)
     of = {key.name: key for key in schema.of_category("dress")}
     assert (of["s"].closed, list(of["s"].values)) == (True, ["1000 ml"]), "spellings of one value are one"
 
