@@ -86,8 +86,9 @@ def copier(train: list[Offer], *, sure: float = 0.0) -> Write:
 
     def found(offer: Offer) -> dict[str, list[tuple[str, ...]]]:
         words = tokenize(offer.title)
-        grams = {tuple(words[i : i + n]) for n in range(1, 12) for i in range(len(words) - n + 1)}
-        return {key: sorted(values & grams, key=len) for key, values in vocabulary[offer.category].items()}
+        # the longest first, of equals the first in the title
+        grams = [tuple(words[i : i + n]) for n in range(12, 0, -1) for i in range(len(words) - n + 1)]
+        return {key: [gram for gram in grams if gram in values] for key, values in vocabulary[offer.category].items()}
 
     if sure:
         held: Counter[tuple[str, str, tuple[str, ...]]] = Counter()
@@ -95,7 +96,7 @@ def copier(train: list[Offer], *, sure: float = 0.0) -> Write:
         for offer in train:
             of_offer = gold(offer).as_dict()
             for key, values in found(offer).items():
-                for words in values:
+                for words in set(values):
                     held[offer.category, key, words] += 1
                     meant[offer.category, key, words] += tuple(tokenize(of_offer.get(key, ""))) == words
         for category, keys in vocabulary.items():
@@ -104,7 +105,7 @@ def copier(train: list[Offer], *, sure: float = 0.0) -> Write:
 
     def write(offers: list[Offer]) -> list[KeyAttributes]:
         return [
-            KeyAttributes.of([(key, spelling[values[-1]]) for key, values in found(offer).items() if values])
+            KeyAttributes.of([(key, spelling[values[0]]) for key, values in found(offer).items() if values])
             for offer in offers
         ]
 
@@ -155,7 +156,7 @@ def score(offers: list[Offer], written: list[KeyAttributes]) -> dict[str, Any]:
         result[scoring] = {
             "micro": _prf(of_titles.sum(axis=0)),
             "micro_f1_interval": np.percentile(resampled, [2.5, 97.5]).round(4).tolist(),
-            "macro_f1": round(float(np.mean(macro)), 4),
+            "macro_f1": round(float(np.mean(macro or [0.0])), 4),
             "macro_keys": len(macro),
             "by_key": dict(sorted(by_key.items(), key=lambda item: -item[1]["gold"])),
         }

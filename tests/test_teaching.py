@@ -151,6 +151,21 @@ def test_the_recipe_says_whose_labels(tmp_path):
     assert load_recipe(path, ["sft.prompt.schema=learn"]).sft.prompt.schema == "learn"
 
 
+def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
+    from afmrl.pipeline import run_recipe
+
+    rows = [{"id": f"{p}{n}", "title": "dress", "product_id": p, "split": split, "attributes": {"color": "red"}}
+            for p, split in (("a", "train"), ("b", "test")) for n in range(2)]  # fmt: skip
+    data = {
+        "catalogue": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))},
+        "base": "no/such-model",
+        "rar": {"max_steps": 0},
+        "sft": {"labels": "both", "teacher": str(jsonl(tmp_path / "t.jsonl", {"id": "x", "completion": "none"}))},
+    }
+    with pytest.raises(InputError, match="labels none of the 2 training offers"):
+        run_recipe(recipe_of(data), tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
 def taught_model(tiny_model, tmp_path_factory):
     """A generator taught with a prompt of its own, and what it was shown."""

@@ -17,12 +17,11 @@ from afmrl.prompts import GeneratorPrompt
 from afmrl.schema_learning import learn_schema
 from afmrl.stages.sft import LEARN, SFTStage
 
+TeachingSet = tuple[Sequence[Offer], Sequence[KeyAttributes], GeneratorPrompt | None]
 ATTRIBUTES_FORMAT = "afmrl-attributes"
 
 
-def teaching_set(
-    config: SFTStage, offers: Sequence[Offer], labels: Sequence[KeyAttributes]
-) -> tuple[list[Offer], list[KeyAttributes], GeneratorPrompt | None]:
+def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[KeyAttributes]) -> TeachingSet:
     """Offers, labels and prompt for `run_sft`, as `config` says.
 
     With `labels: teacher` offers that the teacher has no valid answer for are left out: nothing said is not "none".
