@@ -255,10 +255,11 @@ def table(results: Path) -> str:
                 return f"{100 * np.mean(values):.1f}"
 
             micro = {name: mean([s["micro"][name] for s in scored]) for name in ("precision", "recall", "f1")}
+            macro = mean([s["macro_f1"] for s in scored])
             low, high = np.mean([s["micro_f1_interval"] for s in scored], axis=0) * 100
             lines.append(
                 f"| {name} ({SCORING[name]}) | {system} | {len(of)} | {micro['precision']} | "
-                f"{micro['recall']} | {micro['f1']} [{low:.1f}, {high:.1f}] | {mean([s['macro_f1'] for s in scored])} | "
+                f"{micro['recall']} | {micro['f1']} [{low:.1f}, {high:.1f}] | {macro} | "
                 f"{mean([c['metrics']['by_value']['seen']['recall'] for c in of])} | "
                 f"{mean([c['metrics']['by_value']['new']['recall'] for c in of])} |"
             )
