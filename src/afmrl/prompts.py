@@ -100,7 +100,7 @@ class GeneratorPrompt:
         keys = self.schema.of_category(offer.category) if self.schema else ()
         if keys:
             shown = [f"{key.name} ({' | '.join(key.values)})" if key.closed else key.name for key in keys]
-            lines.append(f"Keys: {', '.join(shown)}")
+            lines.append(f"Keys: {_line(', '.join(shown))}")  # learnt ones are sellers' words too
         title = offer_text(offer, description=self.description)
         # beside other lines it has a name too; and every word a space before it, as in an answer, so that a small
         # model's tokens of the title are those that it has to write
