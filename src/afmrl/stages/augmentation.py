@@ -75,8 +75,8 @@ class LabelAugmentation(Augmentation):
 
     invent_values: float = 0.0
     """Share of the offers whose title and label get invented words and numbers in place of the label's values that
-    the title holds: a generator that has read few offers then learns to copy what stands there, and does not only
-    recall the values it knows. Not for values that pictures show: the picture would contradict them."""
+    the title holds, so that recalling known values does not suffice. Measured on the tiny default: no gain
+    (docs/generator.md). Not for values that pictures show: the picture would contradict them."""
 
 
 def is_active(config: Augmentation) -> bool:
