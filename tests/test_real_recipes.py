@@ -13,7 +13,7 @@ from afmrl.processes import join_processes
 from afmrl.recipe import load_recipe
 from conftest import ROOT
 
-RECIPES = ("qwen2-vl-2b", "qwen3-vl-embedding-2b")
+RECIPES = ("qwen2-vl-2b", "qwen2.5-vl-3b", "qwen3-vl-embedding-2b")
 OVERRIDES = {  # what a machine without GPUs cannot do: models, catalogue, steps, batches, lengths
     "sft.max_steps": 2, "sft.batch_size": 4, "sft.warmup_steps": 1,
     "agcl.max_steps": 3, "agcl.batch_size": 8, "agcl.mini_batch_size": 2, "agcl.warmup_steps": 1,
@@ -59,6 +59,49 @@ def qwen3_vl(texts, folder):
     return folder
 
 
+def qwen2_5_vl(texts, folder):
+    """Qwen2.5-VL: windowed attention in the vision tower, gated layers."""
+    import torch
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from afmrl.demo.tiny import _write_processor
+
+    folder.mkdir(parents=True)
+    ids = _write_processor(texts, folder, 400, 56, 84)
+    text = {"vocab_size": ids["vocab_size"], "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]},
+            "bos_token_id": ids["start"], "eos_token_id": ids["end"], "pad_token_id": ids["pad"],
+            "tie_word_embeddings": True}  # fmt: skip
+    vision = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 2, "patch_size": 14,
+              "spatial_merge_size": 2, "out_hidden_size": 64, "window_size": 56,
+              "fullatt_block_indexes": [1]}  # fmt: skip
+    config = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **{f"{name}_token_id": ids[name] for name in ("image", "video", "vision_start", "vision_end")},
+    )
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = ids["end"], ids["pad"]
+    model.save_pretrained(folder)
+    return folder
+
+
+def write_teachers_labels(catalogue, path):
+    """A teacher's word on all offers but a few; one key of its own, by which products are told apart."""
+    rows = [json.loads(line) for line in catalogue.read_text().splitlines()]
+    products = sorted({row["product_id"] for row in rows})
+    answers = [
+        {"id": row["id"], "key_attributes": {**row["attributes"], "made by": f"t{products.index(row['product_id'])}"}}
+        for number, row in enumerate(rows)
+        if number % 9
+    ]
+    path.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    return path
+
+
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
     """A drawn catalogue; for each recipe, the models to start from."""
@@ -74,10 +117,13 @@ def material(tmp_path_factory):
         texts, folder / "qwen2", vocab_size=400, hidden_size=64, num_layers=2, vision_layers=1, vision_size=64
     )
     qwen3 = qwen3_vl(texts, folder / "qwen3")
+    qwen2_5 = qwen2_5_vl(texts, folder / "qwen2.5")
+    write_teachers_labels(path, folder / "teacher.jsonl")
     Embedder.from_pretrained(qwen3, device="cpu").model.save_pretrained(str(folder / "qwen3-embedding"))
     assert (folder / "qwen3-embedding" / "modules.json").is_file()
     return path, {
         "qwen2-vl-2b": (qwen2, qwen2),
+        "qwen2.5-vl-3b": (qwen2, qwen2_5),
         "qwen3-vl-embedding-2b": (folder / "qwen3-embedding", qwen3),
     }
 
@@ -86,6 +132,8 @@ def overrides(material, name, **more):
     path, models = material
     base, generator = models[name]
     given = {**OVERRIDES, "catalogue.path": path, "base": base, "generator_base": generator}
+    if name == "qwen2.5-vl-3b":
+        given["sft.teacher"] = path.parent.parent / "teacher.jsonl"
     return [f"{key}={value}" for key, value in {**given, **more}.items()]
 
 
@@ -165,6 +213,10 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
     saved = json.loads((tmp_path / "run" / "generator" / "preprocessor_config.json").read_text())
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     micro = recipe.rar.micro_batch_size
+    taught, shown = (
+        seen["sft"].train_dataset[0:1],
+        seen["rar"].train_dataset[0:1]["prompt"][0][-1]["content"][-1]["text"],
+    )
     acted = {
         "name": recipe.name in (tmp_path / "run" / "report.html").read_text(),
         "base": run.base == recipe.base,
@@ -185,6 +237,11 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         "dtype": seen["sft.trained"] == {"torch.float32"}, "bf16": s.bf16,
         "gradient_checkpointing": s.gradient_checkpointing and seen["sft.was_checkpointed"],
         "max_pixels": saved["size"]["longest_edge"] == 3136,
+    }.items()}  # fmt: skip
+    acted |= {f"sft.{key}": value for key, value in {
+        "labels": "made by: t" in taught["completion"][0], "teacher": "made by: t" in taught["completion"][0],
+        "prompt.category": all("Category: " in text for text in (taught["prompt"][0], shown)),
+        "prompt.schema": all("\nKeys: " in text and "made by" in text for text in (taught["prompt"][0], shown)),
     }.items()}  # fmt: skip
     acted |= {f"agcl.{key}": value for key, value in {
         "max_steps": a.max_steps == 3, "batch_size": a.per_device_train_batch_size == 8,

@@ -21,6 +21,7 @@ from afmrl.recipe import CatalogueSection, Recipe, SampleSection
 from afmrl.splits import Split, split_offers
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger, file_hash, fingerprint
+from afmrl.stages.teaching import TeachingSet, teaching_set
 
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
 
@@ -37,6 +38,8 @@ class Run:
     """Makes trainer callbacks (a progress bar) for a stage, its title and its number of steps."""
     catalogue: Catalogue | None = None
     splits: dict[str, Split] = field(default_factory=dict)
+    taught: TeachingSet = ([], [], None)
+    """What the generator's SFT learns from."""
     made_of: dict[str, str] = field(default_factory=dict)
     base: Path | str = ""
     generator_base: Path | str = ""
@@ -113,6 +116,10 @@ def prepare_data(run: Run) -> None:
     skipped_ids = [row.id for row in run.catalogue.skipped if row.id]
     run.splits = split_offers(run.catalogue.offers, _sample_columns(section), skipped_ids=skipped_ids)
     run.made_of["data"] = fingerprint(section, file_hash(path))
+    train = run.splits["train"]
+    run.taught = teaching_set(
+        run.recipe.sft, train.offers, train.labels
+    )  # a wrong file is told before hours of training
     if run.recipe.rar.max_steps and not run.splits["reward"].queries:
         raise InputError(
             "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
@@ -215,16 +222,19 @@ def train_generator(run: Run) -> None:
     from afmrl.stages.sft import run_sft
 
     config = dataclasses.replace(run.recipe.sft, seed=run.recipe.sft.seed + run.recipe.seed)
-    train = run.splits["train"]
-    made_of = fingerprint(config, run.made_of["base"], run.made_of["data"])
+    offers, labels, prompt = run.taught
+    made_of = fingerprint(
+        config, run.made_of["base"], run.made_of["data"], [str(label) for label in labels], prompt and prompt.as_dict()
+    )
 
     def work(folder: Path) -> dict[str, Any]:
         return run_sft(
             config,
             run.generator_base,
-            train.offers,
-            train.labels,
+            offers,
+            labels,
             folder / "model",
+            prompt=prompt,
             callbacks=run.callbacks("sft", "SFT of the generator", config.max_steps),
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 from afmrl.errors import InputError
 from afmrl.stages.agcl import AGCLStage
 from afmrl.stages.rar import RARStage
-from afmrl.stages.sft import SFTStage
+from afmrl.stages.sft import LEARN, SFTStage
 
 ROWS = ("text", "image", "untrained", "agcl", "sft", "rar", "perfect")
 
@@ -168,7 +168,7 @@ class Recipe:
     """The table and the report."""
 
 
-PATHS = ("catalogue.path", "catalogue.positives.pairs")
+PATHS = ("catalogue.path", "catalogue.positives.pairs", "sft.teacher", "sft.prompt.schema")
 """Fields that name files: in a recipe relative to it, on the command line relative to the working folder."""
 
 
@@ -198,6 +198,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         recipe.catalogue.path = _beside(path, recipe.catalogue.path)
     if recipe.catalogue.positives.pairs:
         recipe.catalogue.positives.pairs = _beside(path, recipe.catalogue.positives.pairs)
+    if recipe.sft.teacher:
+        recipe.sft.teacher = _beside(path, recipe.sft.teacher)
+    if recipe.sft.prompt.schema not in (None, LEARN):
+        recipe.sft.prompt.schema = _beside(path, recipe.sft.prompt.schema)
     return recipe
 
 
@@ -239,6 +243,7 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         ("agcl.rules", recipe.agcl.rules, ("agreement", "margin", "closeness", "label")),
         ("agcl.combine", [recipe.agcl.combine], ("any", "all")),
         ("agcl.dtype", [d for d in [recipe.agcl.dtype] if d], ("bfloat16", "float32")),
+        ("sft.labels", [recipe.sft.labels], ("catalogue", "teacher", "both")),
         ("sft.dtype", [d for d in [recipe.sft.dtype] if d], ("bfloat16", "float32")),
         ("rar.reward", [recipe.rar.reward], ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")),
         ("rar.scale_rewards", [recipe.rar.scale_rewards], ("group", "batch", "none")),
@@ -267,6 +272,14 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         for key, value in dataclasses.asdict(changes).items():
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{where}: '{name}.augment.{key}': {value} is no share; between 0 and 1")
+    if (recipe.sft.labels == "catalogue") != (recipe.sft.teacher is None):
+        raise InputError(
+            f"{where}: 'sft.teacher' names labels and 'sft.labels' says to use them (teacher or both); "
+            f"labels={recipe.sft.labels!r}, teacher={recipe.sft.teacher!r}"
+        )
+    plain = SFTStage()
+    if recipe.tiny and (recipe.tiny.pretrain.labels, recipe.tiny.pretrain.prompt) != (plain.labels, plain.prompt):
+        raise InputError(f"{where}: 'tiny.pretrain' has the sample's labels and the default prompt; leave both out")
     if not recipe.evaluation.rows:
         raise InputError(f"{where}: 'evaluation.rows' is empty; name at least one of {', '.join(ROWS)}")
 
@@ -292,7 +305,9 @@ def _override(data: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise InputError(f"override {override!r}: the value is not YAML") from error
     if name in PATHS and isinstance(given, str):
-        given = str(Path(given).resolve())  # typed in a shell: relative to where it was typed, not to the recipe
+        given = (
+            given if name == "sft.prompt.schema" and given == LEARN else str(Path(given).resolve())
+        )  # typed in a shell: relative to where it was typed, not to the recipe
     data[last] = given
 
 

@@ -64,7 +64,7 @@ class System:
         self.embedder, self.floor, self.generator, self.weights = embedder, floor, generator, weights
         self.attributes_on, self.batch_size, self.progress = attributes_on, batch_size, progress
         self._embeddings: dict[tuple[str, str], np.ndarray] = {}
-        self._attributes: dict[tuple[str, str], KeyAttributes] = {}
+        self._attributes: dict[tuple[str, str, str], KeyAttributes] = {}
 
     @classmethod
     def load(
@@ -100,9 +100,9 @@ class System:
         sides = attributes_on or (embedder.settings.get("attributes_on") if generator else None) or "query"
         writer = None
         if generator is not None and sides != "none":
-            from afmrl.generator import AttributeGenerator
+            from afmrl.generator import open_generator
 
-            writer = AttributeGenerator.from_pretrained(generator)
+            writer = open_generator(generator)
         return cls(
             embedder,
             generator=writer,
@@ -128,7 +128,8 @@ class System:
         """The generator's key attributes of each offer, as shown; None without a generator."""
         if self.generator is None:
             return None
-        keys = [(embedder_text(offer), offer.image) for offer in offers]
+        prompt = self.generator.prompt  # what it does not show cannot make a difference; a schema is that of a category
+        keys = [(prompt.text(offer), offer.image, offer.category if prompt.schema else "") for offer in offers]
         missing = {key: offer for key, offer in zip(keys, offers, strict=True) if key not in self._attributes}
         if missing:
             written = self.generator.attributes(

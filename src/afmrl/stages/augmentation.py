@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes import KeyAttributes, normalise
 from afmrl.images import open_image
 from afmrl.lexical import tokenize
 from afmrl.offers import Offer
@@ -19,6 +19,9 @@ from afmrl.offers import Offer
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+INVENTED_OF_ALL = 0.5
+"""Share of an offer's values that are invented, where any are: the known ones beside them say what is what."""
+_WORD_OR_NUMBER = re.compile(r"\d+|[^\W\d_]{3,}")
 MAX_TURN = 25  # degrees
 SYLLABLES = tuple(c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "an", "er", "il", "on"))
 
@@ -66,6 +69,16 @@ class PairAugmentation(Augmentation):
     """`hide_values` of the second side (the gallery's, at retrieval); None: as on the first."""
 
 
+@dataclass
+class LabelAugmentation(Augmentation):
+    """The same for a generator's training."""
+
+    invent_values: float = 0.0
+    """Share of the offers whose title and label get invented words and numbers in place of the label's values that
+    the title holds, so that recalling known values does not suffice. Measured on the tiny default: no gain
+    (docs/generator.md). Not for values that pictures show: the picture would contradict them."""
+
+
 def is_active(config: Augmentation) -> bool:
     """Whether anything is changed at all."""
     return config != type(config)(smallest_crop=config.smallest_crop)
@@ -101,6 +114,41 @@ def augment(
     if config.rename:
         words = [_renamed(word, values, config.rename, batch_seeds) for word in words]
     return dataclasses.replace(offer, title=" ".join(words)), picture
+
+
+def with_invented_values(
+    offer: Offer, label: KeyAttributes, share: float, seeds: tuple[int, ...]
+) -> tuple[Offer, KeyAttributes]:
+    """Offer and label with invented values, for `share` of the offers; as they are for the others.
+
+    Numbers take other digits and words of three letters or more other syllables; what stands in several values is
+    replaced alike, and values that the title does not hold stay.
+    """
+    rng = np.random.default_rng(seeds)
+    if rng.random() >= share:
+        return offer, label
+    title = normalise(offer.title)
+    invented: dict[str, str] = {}
+
+    def other(match: re.Match[str]) -> str:
+        word = match[0]
+        if word not in invented:
+            if word.isdigit():
+                invented[word] = "".join(str(digit) for digit in rng.integers(0, 10, len(word)))
+            else:
+                invented[word] = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 4))))
+        return invented[word]
+
+    for _, value in label:
+        if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", title) and rng.random() < INVENTED_OF_ALL:
+            _WORD_OR_NUMBER.sub(other, value)
+    # the same everywhere, so that title and label go on saying the same
+    title, *values = (
+        _WORD_OR_NUMBER.sub(lambda match: invented.get(match[0], match[0]), text)
+        for text in (title, *(value for _, value in label))
+    )
+    changed = [(key, value) for (key, _), value in zip(label, values, strict=True)]
+    return dataclasses.replace(offer, title=title), KeyAttributes.of(changed)
 
 
 def hue_of(config: PairAugmentation, seeds: tuple[int, ...]) -> float | None:

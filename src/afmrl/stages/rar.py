@@ -15,7 +15,7 @@ from afmrl.generator import AttributeGenerator
 from afmrl.images import open_image
 from afmrl.offers import Offer
 from afmrl.processes import on_first, rank, share
-from afmrl.prompts import generator_messages
+from afmrl.prompts import GeneratorPrompt, generator_messages
 from afmrl.rewards import RetrievalReward, smallest_k
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
 from afmrl.stages.rows import lazy_rows
@@ -133,10 +133,12 @@ def run_rar(
 
     rows, survey, reward.k = on_first(sample)  # sampling differs from GPU to GPU; the rows may not
 
+    prompt = GeneratorPrompt.load(generator_path)
+
     def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         chosen = [queries[row] for row in batch["query_row"]]
         columns: dict[str, list[Any]] = {
-            "prompt": [generator_messages(offer) for offer in chosen],
+            "prompt": [generator_messages(offer, prompt) for offer in chosen],
             "query_row": batch["query_row"],
         }
         if chosen[0].image:

@@ -15,16 +15,41 @@ from afmrl.errors import InputError
 from afmrl.images import bound_pixels, bound_saved_pixels, open_image
 from afmrl.offers import Offer
 from afmrl.processes import on_first, rank, share, world_size
-from afmrl.prompts import generator_messages
-from afmrl.stages.augmentation import Augmentation, augment, is_active
+from afmrl.prompts import PROMPT_FILE, GeneratorPrompt, generator_messages
+from afmrl.stages.augmentation import LabelAugmentation, augment, is_active, with_invented_values
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
 from afmrl.stages.rows import lazy_rows
+
+LEARN = "learn"
+"""As `PromptOptions.schema`: learn it."""
+
+
+@dataclass
+class PromptOptions:
+    """What the generator is shown of an offer beside title and picture; it is saved with the model."""
+
+    description: bool = False
+    """The description."""
+    category: bool = False
+    """The category."""
+    show_sellers_attributes: bool = False
+    """What the seller wrote as attributes, named as the seller's. Not where these are the labels too."""
+    schema: str | None = None
+    """Keys of the offer's category: a schema's file (YAML, JSON), or "learn": those that best tell the training
+    offers apart. Labels are brought to its keys and spelling."""
 
 
 @dataclass
 class SFTStage:
     """How the generator is trained on labels (the paper: all parameters of Qwen2.5-VL-3B)."""
 
+    labels: str = "catalogue"
+    """Whose: "catalogue" (what catalogue.labels names: the sellers'), "teacher", or "both" (the teacher's, completed
+    by what of the catalogue's the title says)."""
+    teacher: str | None = None
+    """A teacher's labels: the folder that `afmrl attributes` wrote, or a JSONL file of `id` and `key_attributes`."""
+    prompt: PromptOptions = field(default_factory=PromptOptions)
+    """What the generator is shown."""
     max_steps: int = 300
     """Optimiser steps."""
     batch_size: int = 64
@@ -52,7 +77,7 @@ class SFTStage:
     """Recompute activations: slower, less memory."""
     seed: int = 0
     """Seed of order and dropout."""
-    augment: Augmentation = field(default_factory=Augmentation)
+    augment: LabelAugmentation = field(default_factory=LabelAugmentation)
     """How pictures and titles are varied, for catalogues of few offers."""
     save_steps: int = 200
     """Steps between checkpoints, from which a killed run goes on."""
@@ -67,11 +92,16 @@ def run_sft(
     labels: Sequence[KeyAttributes],
     out_dir: str | Path,
     *,
+    prompt: GeneratorPrompt | None = None,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train the model in `base` to write `str(labels[i])` for offer i; write an ordinary folder to `out_dir`.
 
     The loss counts the completion's tokens alone. A checkpoint found in `out_dir` is gone on from.
+
+    Args:
+        prompt: what the model is shown and asked; it is saved with the model, and whoever loads that asks the same.
+            None: what `base` was trained with.
 
     Returns:
         {"history": [{"step", "loss", …}], "num_offers"}
@@ -83,6 +113,9 @@ def run_sft(
 
     if len(offers) != len(labels) or not offers:
         raise InputError(f"SFT: {len(offers)} offers and {len(labels)} labels: one label an offer is needed")
+    prompt = prompt or GeneratorPrompt.load(base)
+    if prompt.answer != "pairs":
+        raise InputError(f"SFT: a generator learns to answer in pairs, not in {prompt.answer!r}")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     processor = AutoProcessor.from_pretrained(str(base))
@@ -94,22 +127,25 @@ def run_sft(
     changes = config.augment
     varied = is_active(changes)
 
-    def rendered(row: int, draw: int) -> tuple[Offer, list[Any]]:
-        offer = offers[row]
+    def rendered(row: int, draw: int) -> tuple[Offer, KeyAttributes, list[Any]]:
+        offer, label, seeds = offers[row], labels[row], (config.seed, draw)
         if varied:
-            offer, picture = augment(offer, labels[row], changes, (config.seed, draw), batch_seeds=(config.seed, draw))
-            return offer, [picture] if picture is not None else []
-        return offer, [open_image(offer.image)] if offer.image else []
+            offer, label = with_invented_values(offer, label, changes.invent_values, seeds)
+            offer, picture = augment(offer, label, changes, seeds, batch_seeds=seeds)
+            return offer, label, [picture] if picture is not None else []
+        return offer, label, [open_image(offer.image)] if offer.image else []
 
     def render(rows: dict[str, list[int]]) -> dict[str, list[Any]]:
         chosen = [rendered(row, draw) for row, draw in zip(rows["row"], rows["draw"], strict=True)]
         return {
             "prompt": [
-                processor.apply_chat_template(generator_messages(offer), add_generation_prompt=True, tokenize=False)
-                for offer, _ in chosen
+                processor.apply_chat_template(
+                    generator_messages(offer, prompt), add_generation_prompt=True, tokenize=False
+                )
+                for offer, _, _ in chosen
             ],
-            "completion": [str(labels[row]) + end for row in rows["row"]],
-            "images": [pictures for _, pictures in chosen],
+            "completion": [str(label) + end for _, label, _ in chosen],
+            "images": [pictures for _, _, pictures in chosen],
         }
 
     # each time that an offer comes it is varied anew
@@ -163,6 +199,7 @@ def run_sft(
         trained = trained.merge_and_unload()
     if rank() == 0:
         save_generator(trained, base, out_dir)
+        prompt.save(out_dir)
         if config.max_pixels:
             bound_saved_pixels(out_dir, config.max_pixels)
         write_json(out_dir / "history.json", history)
@@ -179,7 +216,7 @@ def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:
     base = Path(base)
     if base.is_dir():
         for name in ("tokenizer", "special_tokens", "chat_template", "preprocessor", "processor", "video_", "vocab",
-                     "merges", "added_tokens"):  # fmt: skip
+                     "merges", "added_tokens", PROMPT_FILE):  # fmt: skip
             for path in base.glob(f"{name}*"):
                 shutil.copy2(path, out_dir / path.name)
         return

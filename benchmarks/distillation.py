@@ -1,0 +1,294 @@
+"""How well a generator learns a teacher's labels: real titles with gold values, train split to test split.
+
+    python benchmarks/distillation.py run [--sets …] [--systems …] [--seeds …]   # what is missing, one JSON a cell
+    python benchmarks/distillation.py table                                      # Markdown
+
+Sets: oa_mine and ae110k (ExtractGPT's subsets), text alone, every gold value stands in its title. Systems: `copy`, the
+plain baseline: each value of the category's training vocabulary that a title holds, the longest of a key; `copy-sure`:
+the same with the values that were labels in at least half of the training titles that hold them; `rules`:
+the rule-based extractor, its keys mapped to the set's where one means the same; `tiny-…`: the tiny generator, random
+weights, SFT on the training split through `afmrl.stages.sft`. All are told the category.
+
+A value is right if it equals the gold one after `normalise_value`. A value for a key that the title is not labelled
+with is wrong ("strict"), or passed over where the set does not say that the key is absent ("annotated": ae110k labels
+only some of the keys of a title).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afmrl.attribute_schema import normalise_value
+from afmrl.attributes import KeyAttributes
+from afmrl.extractor import AttributeExtractor
+from afmrl.lexical import tokenize
+from afmrl.offers import Offer, read_catalogue
+from afmrl.progress import quiet_libraries
+from afmrl.prompts import GeneratorPrompt
+from afmrl.stages.augmentation import LabelAugmentation
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.sft import SFTStage
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "distillation"
+SETS = ("oa_mine", "ae110k")
+SCORING = {"oa_mine": "strict", "ae110k": "annotated"}
+RULE_KEYS = {  # keys of the extractor by keys of the sets
+    "oa_mine": {"brand": "brand", "color": "color", "pack": "pack size", "model": "model name", "volume": "volume"},
+    "ae110k": {
+        "brand": "brand name", "color": "color", "model": "model number", "weight": "weight", "length": "length",
+        "power": "power", "pack": "quantity",
+    },
+}  # fmt: skip
+PROMPT = GeneratorPrompt(category=True)
+TINY = {
+    "tiny": SFTStage(max_steps=3000, batch_size=16, warmup_steps=100, save_steps=1000),
+    "tiny-invent": SFTStage(
+        max_steps=3000, batch_size=16, warmup_steps=100, save_steps=1000, augment=LabelAugmentation(invent_values=0.7)
+    ),
+}  # fmt: skip
+NUM_RESAMPLES = 2000
+Write = Callable[[list[Offer]], list[KeyAttributes]]
+
+
+def load(data: Path, name: str, dev: bool) -> tuple[list[Offer], list[Offer]]:
+    """Training and test offers; with `dev` both from the training split, every fifth offer to test."""
+    offers = list(read_catalogue(data / name / "products.jsonl"))
+    train, test = ([offer for offer in offers if offer.extra["split"] == split] for split in ("train", "test"))
+    if dev:
+        return [offer for row, offer in enumerate(train) if row % 5], train[::5]
+    return train, test
+
+
+def gold(offer: Offer) -> KeyAttributes:
+    """The labels, normalised."""
+    return KeyAttributes.of(offer.attributes)
+
+
+def copier(train: list[Offer], *, sure: float = 0.0) -> Write:
+    """Values of the training vocabulary that a title holds as whole words, the longest for each key."""
+    vocabulary: dict[str, dict[str, set[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(set))
+    spelling: dict[tuple[str, ...], str] = {}
+    for offer in train:
+        for key, value in gold(offer):
+            words = tuple(tokenize(value))
+            vocabulary[offer.category][key].add(words)
+            spelling[words] = value
+
+    def found(offer: Offer) -> dict[str, list[tuple[str, ...]]]:
+        words = tokenize(offer.title)
+        # the longest first, of equals the first in the title
+        grams = [tuple(words[i : i + n]) for n in range(12, 0, -1) for i in range(len(words) - n + 1)]
+        return {key: [gram for gram in grams if gram in values] for key, values in vocabulary[offer.category].items()}
+
+    if sure:
+        held: Counter[tuple[str, str, tuple[str, ...]]] = Counter()
+        meant: Counter[tuple[str, str, tuple[str, ...]]] = Counter()
+        for offer in train:
+            of_offer = gold(offer).as_dict()
+            for key, values in found(offer).items():
+                for words in set(values):
+                    held[offer.category, key, words] += 1
+                    meant[offer.category, key, words] += tuple(tokenize(of_offer.get(key, ""))) == words
+        for category, keys in vocabulary.items():
+            for key, values in keys.items():
+                keys[key] = {v for v in values if meant[category, key, v] >= sure * held[category, key, v]}
+
+    def write(offers: list[Offer]) -> list[KeyAttributes]:
+        return [
+            KeyAttributes.of([(key, spelling[values[0]]) for key, values in found(offer).items() if values])
+            for offer in offers
+        ]
+
+    return write
+
+
+def ruler(train: list[Offer], name: str) -> Write:
+    """The rule-based extractor, told the brands of the training split as the others are."""
+    keys = RULE_KEYS[name]
+    brands = [value for offer in train for key, value in gold(offer) if key == keys["brand"]]
+    extractor = AttributeExtractor([*AttributeExtractor.learn(train).brands, *brands])
+
+    def write(offers: list[Offer]) -> list[KeyAttributes]:
+        blind = [dataclasses.replace(offer, attributes={}) for offer in offers]  # a seller's brand would be the answer
+        return [
+            KeyAttributes.of([(keys[key], value) for key, value in extractor.extract(offer) if key in keys])
+            for offer in blind
+        ]
+
+    return write
+
+
+def score(offers: list[Offer], written: list[KeyAttributes]) -> dict[str, Any]:
+    """Precision, recall and F1, by key, micro and macro, both ways of scoring; intervals over titles."""
+    counts: dict[str, dict[str, np.ndarray]] = {}
+    keys = sorted({key for offer in offers for key, _ in gold(offer)})
+    for scoring in ("strict", "annotated"):
+        table = {key: np.zeros((len(offers), 3)) for key in keys}  # right, written, gold
+        for row, (offer, attributes) in enumerate(zip(offers, written, strict=True)):
+            truth = {key: normalise_value(value) for key, value in gold(offer)}
+            absent = set(KeyAttributes.of([(key, "x") for key in offer.extra.get("absent_attributes", ())]).as_dict())
+            said = {key: normalise_value(value) for key, value in attributes}
+            for key, value in said.items():
+                if key in truth or key in absent or scoring == "strict":
+                    of_key = table.setdefault(key, np.zeros((len(offers), 3)))
+                    of_key[row] += (truth.get(key) == value, 1, 0)
+            for key in truth:
+                table[key][row, 2] += 1
+        counts[scoring] = table
+    result: dict[str, Any] = {"num_titles": len(offers)}
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(offers), (NUM_RESAMPLES, len(offers)))
+    for scoring, table in counts.items():
+        by_key = {key: _prf(of_key.sum(axis=0)) | {"gold": int(of_key[:, 2].sum())} for key, of_key in table.items()}
+        of_titles = np.sum(list(table.values()), axis=0)
+        resampled = [_prf(of_titles[draw].sum(axis=0))["f1"] for draw in draws]
+        macro = [of["f1"] for of in by_key.values() if of["gold"] >= 10]
+        result[scoring] = {
+            "micro": _prf(of_titles.sum(axis=0)),
+            "micro_f1_interval": np.percentile(resampled, [2.5, 97.5]).round(4).tolist(),
+            "macro_f1": round(float(np.mean(macro or [0.0])), 4),
+            "macro_keys": len(macro),
+            "by_key": dict(sorted(by_key.items(), key=lambda item: -item[1]["gold"])),
+        }
+    return result
+
+
+def _prf(counts: np.ndarray) -> dict[str, float]:
+    right, said, true = (float(number) for number in counts)
+    precision, recall = right / said if said else 0.0, right / true if true else 0.0
+    f1 = 2 * right / (said + true) if said + true else 0.0
+    return {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
+
+
+def seen_and_new(train: list[Offer], offers: list[Offer], written: list[KeyAttributes]) -> dict[str, Any]:
+    """Recall of values that training held for that category and key, and of the others, which can only be copied."""
+    known = {(offer.category, key, normalise_value(value)) for offer in train for key, value in gold(offer)}
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for offer, attributes in zip(offers, written, strict=True):
+        said = {key: normalise_value(value) for key, value in attributes}
+        for key, value in gold(offer):
+            plain = normalise_value(value)
+            right[(offer.category, key, plain) in known].append(said.get(key) == plain)
+    return {
+        name: {"gold": len(of), "recall": round(float(np.mean(of)), 4) if of else 0.0}
+        for name, of in (("seen", right[True]), ("new", right[False]))
+    }
+
+
+def tiny(name: str, system: str, seed: int, train: list[Offer], work: Path) -> tuple[Write, dict[str, Any]]:
+    """The tiny generator, trained."""
+    from afmrl.demo.tiny import build_tiny_model
+    from afmrl.generator import AttributeGenerator
+    from afmrl.stages.sft import run_sft
+
+    folder = work / f"{name}-{system}-seed{seed}"
+    labels = [gold(offer) for offer in train]
+    texts = [*(offer.title for offer in train), *map(str, labels), *(f"Category: {o.category}" for o in train)]
+    build_tiny_model(texts, folder / "random", seed=seed)
+    config = dataclasses.replace(TINY[system], seed=seed)
+    start = time.perf_counter()
+    done = run_sft(config, folder / "random", train, labels, folder / "model", prompt=PROMPT)
+    record = {
+        "seconds": round(time.perf_counter() - start, 1),
+        "config": dataclasses.asdict(config),
+        "last_loss": done["history"][-1]["loss"],
+    }
+    generator = AttributeGenerator.from_pretrained(folder / "model")
+
+    def write(offers: list[Offer]) -> list[KeyAttributes]:
+        found = generator.attributes(offers, max_new_tokens=128, batch_size=64)
+        record["num_invalid"] = generator.num_invalid
+        return found
+
+    return write, record
+
+
+def run_cell(name: str, system: str, seed: int, data: Path, work: Path, results: Path, dev: bool = False) -> None:
+    """One system on one set, unless it is there."""
+    path = results / f"{name}-{system}-seed{seed}.json"
+    if path.is_file():
+        return
+    train, test = load(data, name, dev)
+    record: dict[str, Any] = {}
+    if system.startswith("tiny"):
+        write, record = tiny(name, system, seed, train, work)
+    elif system == "rules":
+        write = ruler(train, name)
+    else:
+        write = copier(train, sure=0.5 if system == "copy-sure" else 0.0)
+    written = write(test)
+    metrics = {**score(test, written), "by_value": seen_and_new(train, test, written)}
+    results.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"set": name, "system": system, "seed": seed, **record, "metrics": metrics})
+    of = metrics[SCORING[name]]
+    print(
+        f"{name} {system} seed {seed}: micro {of['micro']}, macro F1 {of['macro_f1']}, {metrics['by_value']}",
+        flush=True,
+    )
+
+
+def table(results: Path) -> str:
+    """Markdown of the cells that are there; seeds as mean."""
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    lines = [
+        "| set (scoring) | system | seeds | precision | recall | F1 [95 %] | macro F1 | recall, seen | new |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in SETS:
+        for system in dict.fromkeys(["copy", "copy-sure", "rules", *TINY]):
+            of = [cell for cell in cells if (cell["set"], cell["system"]) == (name, system)]
+            if not of:
+                continue
+            scored = [cell["metrics"][SCORING[name]] for cell in of]
+
+            def mean(values: list[float]) -> str:
+                return f"{100 * np.mean(values):.1f}"
+
+            micro = {name: mean([s["micro"][name] for s in scored]) for name in ("precision", "recall", "f1")}
+            macro = mean([s["macro_f1"] for s in scored])
+            low, high = np.mean([s["micro_f1_interval"] for s in scored], axis=0) * 100
+            lines.append(
+                f"| {name} ({SCORING[name]}) | {system} | {len(of)} | {micro['precision']} | "
+                f"{micro['recall']} | {micro['f1']} [{low:.1f}, {high:.1f}] | {macro} | "
+                f"{mean([c['metrics']['by_value']['seen']['recall'] for c in of])} | "
+                f"{mean([c['metrics']['by_value']['new']['recall'] for c in of])} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train and score what is missing")
+    run.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
+    run.add_argument("--work", type=Path, default=Path("runs/distillation"), help="models")
+    run.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    systems = ["copy", "copy-sure", "rules", *TINY]
+    run.add_argument("--systems", nargs="+", choices=systems, default=systems)
+    run.add_argument("--seeds", nargs="+", type=int, default=[0])
+    run.add_argument("--dev", action="store_true", help="train and test on parts of the training split, to tune by")
+    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
+        command.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    if given.command == "run":
+        quiet_libraries()
+        for name in given.sets:
+            for system in given.systems:
+                for seed in given.seeds if system.startswith("tiny") else [0]:
+                    run_cell(name, system, seed, given.data, given.work, given.results, given.dev)
+    print(table(given.results))
+
+
+if __name__ == "__main__":
+    main()

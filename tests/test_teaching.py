@@ -1,0 +1,225 @@
+"""What a generator is taught: catalogue's labels, a teacher's, or both; the prompt that goes with them."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
+from afmrl.generator import AttributeGenerator
+from afmrl.offers import Offer
+from afmrl.prompts import GeneratorPrompt
+from afmrl.recipe import load_recipe, recipe_of
+from afmrl.stages.rar import RARStage
+from afmrl.stages.sft import PromptOptions, SFTStage, run_sft
+from afmrl.stages.teaching import read_teacher_labels, teaching_set
+
+OFFERS = [
+    Offer("1", "Red silk dress, size M", category="Dress"),
+    Offer("2", "Coat", category="Coat"),
+    Offer("3", "Blue coat", category="Coat"),
+]
+OWN = [
+    KeyAttributes.of({"colour": "wine", "size": "m", "fit": "slim"}),
+    KeyAttributes.of({"fit": "wide"}),
+    KeyAttributes(),
+]
+
+
+def jsonl(path, *rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def attributes_folder(path, rows, *, complete=True, **manifest):
+    """As `afmrl attributes` writes it."""
+    path.mkdir()
+    shards = []
+    for number, row in enumerate(rows):
+        kinds = pa.schema([("id", pa.string()), ("key_attributes", pa.map_(pa.string(), pa.string())),
+                           ("valid", pa.bool_()), ("completion", pa.string())])  # fmt: skip
+        pq.write_table(pa.Table.from_pylist([row], kinds), path / f"part-{number:05d}.parquet")
+        shards.append({"file": f"part-{number:05d}.parquet", "rows": 1})
+    pq.write_table(pa.table({"id": ["superseded"]}), path / "part-99999.parquet")  # no manifest names it
+    data = {"format": "afmrl-attributes", "version": 1, "complete": complete, "shards": shards, **manifest}
+    (path / "manifest.json").write_text(json.dumps(data))
+    return path
+
+
+def test_labels_of_a_file(tmp_path):
+    path = jsonl(
+        tmp_path / "t.jsonl",
+        {"id": "1", "key_attributes": {"Colour": "Red", "cut": None, "size": "unknown"}},
+        "",
+        {"id": 2, "attributes": {"fit": "loose"}},
+        {"id": "3", "completion": '```json\n{"colour": "blue"}\n```'},
+        {"id": "4", "completion": "I cannot."},
+        {"id": "1", "key_attributes": {"colour": "other"}},
+    )
+    assert {key: str(label) for key, label in read_teacher_labels(path).items()} == {
+        "1": "colour: red", "2": "fit: loose", "3": "colour: blue",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ["{", '{"key_attributes": {}}', '{"id": "1"}', '{"id": "1", "attributes": "red"}', "[]"]
+)
+def test_a_line_that_is_no_label_is_named(tmp_path, line):
+    path = jsonl(tmp_path / "t.jsonl", {"id": "0", "attributes": {}}, line)
+    with pytest.raises(InputError, match=r"t.jsonl:2: expected"):
+        read_teacher_labels(path)
+
+
+def test_labels_of_a_folder(tmp_path):
+    rows = [
+        {"id": "1", "key_attributes": [("colour", "red"), ("size", "m")], "valid": True, "completion": "x"},
+        {"id": "2", "key_attributes": [("fit", "loose")], "valid": False, "completion": "x"},
+        {"id": "3", "key_attributes": None, "valid": True, "completion": "none"},
+    ]
+    labels = read_teacher_labels(attributes_folder(tmp_path / "a", rows))
+    assert {key: str(label) for key, label in labels.items()} == {"1": "colour: red; size: m", "3": "none"}
+    with pytest.raises(InputError, match="not complete"):
+        read_teacher_labels(attributes_folder(tmp_path / "b", rows, complete=False))
+    with pytest.raises(InputError, match="its format is 'afmrl-embeddings'"):
+        read_teacher_labels(attributes_folder(tmp_path / "c", rows, format="afmrl-embeddings"))
+    (tmp_path / "a" / "part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="part-00000.parquet: cannot be read"):
+        read_teacher_labels(tmp_path / "a")
+    with pytest.raises(InputError, match="no such file or folder"):
+        read_teacher_labels(tmp_path / "no")
+
+
+def test_whose_labels_are_taught(tmp_path):
+    path = jsonl(
+        tmp_path / "t.jsonl",
+        {"id": "1", "key_attributes": {"material": "silk", "colour": "red"}},
+        {"id": "3", "key_attributes": {"colour": "blue"}},
+    )
+
+    def taught(labels):
+        offers, of, prompt = teaching_set(SFTStage(labels=labels, teacher=str(path)), OFFERS, OWN)
+        assert prompt is None
+        return {offer.id: str(label) for offer, label in zip(offers, of, strict=True)}
+
+    assert taught("catalogue") == {"1": "colour: wine; size: m; fit: slim", "2": "fit: wide", "3": "none"}
+    # what the teacher has no answer for teaches nothing, above all not "none"
+    assert taught("teacher") == {"1": "material: silk; colour: red", "3": "colour: blue"}
+    # the teacher's colour counts; the title says m, and nothing of slim
+    assert taught("both") == {"1": "material: silk; colour: red; size: m", "2": "fit: wide", "3": "colour: blue"}
+
+
+def test_what_cannot_be_taught_is_refused(tmp_path):
+    with pytest.raises(InputError, match="needs sft.teacher"):
+        teaching_set(SFTStage(labels="teacher"), OFFERS, OWN)
+    path = jsonl(tmp_path / "t.jsonl", {"id": "x", "key_attributes": {"a": "b"}})
+    with pytest.raises(InputError, match="labels none of the 3 training offers"):
+        teaching_set(SFTStage(labels="both", teacher=str(path)), OFFERS, OWN)
+
+
+def test_a_schema_orders_labels_and_prompt(tmp_path):
+    (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [colour]}]\n")
+    config = SFTStage(prompt=PromptOptions(schema=str(tmp_path / "schema.yaml"), category=True))
+    _, labels, prompt = teaching_set(config, OFFERS, OWN)
+    assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide", "none"]
+    assert (
+        prompt.text(OFFERS[0]) == "Category: Dress\nKeys: size, color\nTitle: Red silk dress, size M\nKey attributes:"
+    )
+    offers = [Offer(str(i), f"Coat {i}", category="Coat") for i in range(6)]
+    own = [KeyAttributes.of({"brand": "acme", "fit": f"f{i}"}) for i in range(6)]
+    _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(schema="learn")), offers, own)
+    assert prompt.schema.keys("coat") == ["fit"]
+    assert str(labels[3]) == "fit: f3"
+
+
+def test_the_recipe_says_whose_labels(tmp_path):
+    base = {"catalogue": {"path": "x.jsonl"}, "base": "m"}
+    with pytest.raises(InputError, match="'sft.labels': 'sellers' is unknown; one of catalogue, teacher, both"):
+        recipe_of({**base, "sft": {"labels": "sellers"}})
+    for sft in ({"labels": "teacher"}, {"teacher": "t.jsonl"}):
+        with pytest.raises(InputError, match=r"'sft.teacher' names labels and 'sft.labels' says to use them"):
+            recipe_of({**base, "sft": sft})
+    with pytest.raises(InputError, match="'tiny.pretrain' has the sample's labels"):
+        recipe_of({"catalogue": {"path": "x"}, "tiny": {"pretrain": {"prompt": {"category": True}}}})
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        json.dumps({**base, "sft": {"labels": "both", "teacher": "t.jsonl", "prompt": {"schema": "s.yaml"}}})
+    )
+    recipe = load_recipe(path)
+    assert (recipe.sft.teacher, recipe.sft.prompt.schema) == (str(tmp_path / "t.jsonl"), str(tmp_path / "s.yaml"))
+    assert load_recipe(path, ["sft.prompt.schema=learn"]).sft.prompt.schema == "learn"
+
+
+def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
+    from afmrl.pipeline import run_recipe
+
+    rows = [{"id": f"{p}{n}", "title": "dress", "product_id": p, "split": split, "attributes": {"color": "red"}}
+            for p, split in (("a", "train"), ("b", "test")) for n in range(2)]  # fmt: skip
+    data = {
+        "catalogue": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))},
+        "base": "no/such-model",
+        "rar": {"max_steps": 0},
+        "sft": {"labels": "both", "teacher": str(jsonl(tmp_path / "t.jsonl", {"id": "x", "completion": "none"}))},
+    }
+    with pytest.raises(InputError, match="labels none of the 2 training offers"):
+        run_recipe(recipe_of(data), tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def taught_model(tiny_model, tmp_path_factory):
+    """A generator taught with a prompt of its own, and what it was shown."""
+    folder = tmp_path_factory.mktemp("taught")
+    offers = [Offer(str(i), f"red silk dress {i}", category="Dress", attributes={"mood": "happy"}) for i in range(8)]
+    prompt = GeneratorPrompt(category=True)
+    config = SFTStage(max_steps=40, batch_size=8, learning_rate=3e-3, warmup_steps=2)
+    run_sft(config, tiny_model, offers, [KeyAttributes.of({"color": "red"})] * 8, folder / "model", prompt=prompt)
+    return folder / "model", offers
+
+
+def test_who_loads_it_asks_what_it_was_taught(taught_model, tmp_path):
+    folder, offers = taught_model
+    generator = AttributeGenerator.from_pretrained(folder)
+    assert generator.prompt == GeneratorPrompt(category=True)
+    assert generator.requests(offers[:1])[0].messages[0]["content"][0]["text"].splitlines()[0] == "Category: Dress"
+    assert str(generator.attributes(offers[:1])[0]) == "color: red"
+    # trained on, it keeps its prompt
+    config = SFTStage(max_steps=1, batch_size=2)
+    run_sft(config, folder, offers, [KeyAttributes.of({"color": "red"})] * 8, tmp_path / "again")
+    assert GeneratorPrompt.load(tmp_path / "again") == GeneratorPrompt(category=True)
+
+
+def test_rar_asks_it_too(taught_model, monkeypatch):
+    """RAR's prompts are those of the policy's own training."""
+    from afmrl.stages import rar
+
+    shown = []
+    real = rar.generator_messages
+    monkeypatch.setattr(rar, "generator_messages", lambda offer, prompt: shown.append(prompt) or real(offer, prompt))
+    monkeypatch.setattr(rar, "_teachable", lambda *_: ([0], {}))
+
+    class Frozen:
+        def encode(self, offers, attributes=None, **_):
+            import numpy as np
+
+            return np.eye(len(offers), 4, dtype=np.float32)
+
+    class Stop(Exception):
+        pass
+
+    def stop(*args, train_dataset, **kwargs):
+        train_dataset[0:1]
+        raise Stop
+
+    monkeypatch.setattr("trl.GRPOTrainer", stop)
+    folder, offers = taught_model
+    with pytest.raises(Stop):
+        rar.run_rar(
+            RARStage(prompts_per_step=1, num_generations=2), folder, Frozen(), offers[:1], offers[:2], [[0]], folder
+        )
+    assert shown == [GeneratorPrompt(category=True)]
+
+
+def test_sft_learns_pairs_alone(tiny_model, tmp_path):
+    with pytest.raises(InputError, match="learns to answer in pairs"):
+        run_sft(SFTStage(), tiny_model, OFFERS, OWN, tmp_path, prompt=GeneratorPrompt.for_teacher())
