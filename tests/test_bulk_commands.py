@@ -68,7 +68,7 @@ class FixedGenerator(AttributeGenerator):
     calls = 0
 
     def __init__(self):
-        pass
+        super().__init__(engine=None)
 
     @classmethod
     def from_pretrained(cls, path, **options):
@@ -92,8 +92,7 @@ class FixedGenerator(AttributeGenerator):
 @pytest.fixture
 def fixed(monkeypatch):
     FixedGenerator.calls = 0
-    monkeypatch.setattr("afmrl.bulk.attributes_work.AttributeGenerator", FixedGenerator)
-    monkeypatch.setattr("afmrl.generator.AttributeGenerator.from_pretrained", FixedGenerator.from_pretrained)
+    monkeypatch.setattr("afmrl.bulk.attribute_writing.open_generator", FixedGenerator.from_pretrained)
     return FixedGenerator
 
 
@@ -214,7 +213,7 @@ def test_only_what_a_new_model_or_prompt_changes_is_done_again(tmp_path, tiny_mo
 
     original = prompts.generator_messages
     monkeypatch.setattr(
-        "afmrl.bulk.fingerprints.generator_messages", lambda offer: original(offer, instruction="Other words:")
+        "afmrl.bulk.fingerprints.generator_messages", lambda offer: original(offer, prompts.GeneratorPrompt(description=True))
     )
     assert again() == (True, False)
 

@@ -21,12 +21,13 @@ from afmrl.matching.defaults import default_model
 from afmrl.matching.features import FALLING, TEXT_FEATURES, Comparer, feature_names
 from afmrl.matching.groups import group_offers
 from afmrl.matching.labels import LabelledRows, learn_from_labels
-from afmrl.matching.match import match_catalogue, match_offers, veto_keys
+from afmrl.matching.match import match_catalogue, match_offers, veto_keys, write_match
 from afmrl.matching.pair_model import PairModel, fit_pair_model
 from afmrl.matching.probability import calibrated, precision_and_recall, reliability, threshold_for_precision, wilson
 from afmrl.matching.scoring import Scorer
 from afmrl.matching.table import OfferTable, offer_table
 from afmrl.offers import Offer, write_catalogue
+from conftest import save_picture
 
 VARIANTS = [
     ("model", "Samsung Galaxy A12 64GB Black", "Samsung Galaxy A12s 64GB Black"),
@@ -422,3 +423,82 @@ def test_command_line(tmp_path: Path) -> None:
     assert wrong.returncode == 2 and "--precision 2" in wrong.stderr and "Traceback" not in wrong.stderr
     missing = run(str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "out"))
     assert missing.returncode == 2 and "no such file" in missing.stderr
+
+
+def test_pairs_follow_the_groups_where_scores_say_otherwise(tmp_path: Path) -> None:
+    table = table_of(*["Drill Makita hr2470 blue"] * 3)
+    matched = match_offers(table)
+    assert matched.groups.tolist() == [0, 0, 0]
+    matched.groups = np.array([0, 0, 2])
+    result = write_match(matched, tmp_path, source={"catalogue": "c"})
+    pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert {(pair["left"], pair["right"]): pair["same"] for pair in pairs} == {
+        ("000", "001"): True, ("000", "002"): False, ("001", "002"): False,
+    }  # fmt: skip
+    assert result.groups == [["000", "001"]] and result.summary["pairs_same"] == 1
+
+
+def test_pairs_without_a_split_beside_test_pairs_do_not_learn_from_these() -> None:
+    offers, pairs = labelled("-")
+    table = offer_table(sorted(offers, key=lambda offer: offer.id))
+    rows = LabelledRows.of(pairs, {offer.id: row for row, offer in enumerate(table.offers)})
+    split = np.where(np.arange(len(pairs)) % 3 == 0, "test", "")
+    scorer = Scorer(table, default_model(feature_names(table), dense=False).model)
+    found = [
+        learn_from_labels(scorer, LabelledRows(rows.left, rows.right, same, split), 0.95)
+        for same in (rows.same, rows.same ^ (split == "test"))
+    ]
+    assert found[0].threshold.logit == found[1].threshold.logit and found[0].measured_on == "test pairs"
+    np.testing.assert_array_equal(found[0].model.coefficients, found[1].model.coefficients)
+
+
+def index_of(folder: Path, offers: list[Offer]) -> None:
+    from afmrl.attributes import KeyAttributes
+    from afmrl.index.backend import Rows, open_index
+
+    rows = np.random.default_rng(0).normal(size=(len(offers), 8)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    settings = {"model": {"path": "m", "fingerprint": "f"}, "dtype": "f16"}
+    ids = [offer.id for offer in offers]
+    with open_index(str(folder), create=True, dimension=8, settings=settings) as index:
+        index.upsert(Rows(ids, rows, offers, [KeyAttributes()] * len(offers), ["f"] * len(offers)))
+
+
+def test_against_an_index_only_pairs_across_are_looked_for(tmp_path: Path) -> None:
+    offers, products = catalogue(seed=7, families=12)
+    old, new = offers[::2], offers[1::2]
+    index_of(tmp_path / "index", old)
+    write_catalogue(tmp_path / "new.jsonl", [*new, old[0]])  # old[0] comes again: its row in the index is left out
+    result = match_catalogue(tmp_path / "new.jsonl", tmp_path / "out", against=str(tmp_path / "index"))
+    pairs = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
+    ours, theirs = {o.id for o in new} | {old[0].id}, {o.id for o in old[1:]}
+    assert pairs and all(pair["left"] in ours and pair["right"] in theirs for pair in pairs)
+    same = {(pair["left"], pair["right"]) for pair in pairs if pair["same"]}
+    true = {(a, b) for a in ours for b in theirs if products[a] == products[b]}
+    assert same <= true and len(same) > 0.9 * len(true)
+    assert all(len({products[identifier] for identifier in group}) == 1 for group in result.groups)
+    whole = match_catalogue(tmp_path / "index", tmp_path / "whole")
+    assert whole.summary["offers"] == len(old)
+    with pytest.raises(InputError, match="go with a catalogue's file"):
+        match_catalogue(tmp_path / "index", tmp_path / "whole", model="m")
+
+
+@pytest.mark.slow
+def test_embeddings_are_kept_and_compared(tmp_path: Path, tiny_model: Path) -> None:
+    from afmrl.bulk.folder import BulkFolder
+
+    offers, _ = catalogue(seed=8, families=3)
+    offers = [
+        Offer(o.id, o.title, image=str(save_picture(tmp_path / f"{number}.png", seed=number % 4)))
+        for number, o in enumerate(offers)
+    ]
+    write_catalogue(tmp_path / "c.jsonl", offers)
+    for _ in range(2):
+        match_catalogue(tmp_path / "c.jsonl", tmp_path / "out", model=str(tiny_model))
+        manifest = (tmp_path / "out" / "embeddings" / "manifest.json").read_text()
+    assert len(BulkFolder.open(tmp_path / "out" / "embeddings")) == len(offers)
+    assert len(BulkFolder.open(tmp_path / "out" / "embeddings-image")) == len(offers)
+    pairs = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
+    assert pairs and all({"text", "image", "embedding"} <= set(pair["reasons"]) for pair in pairs)
+    shards = {shard["file"] for shard in json.loads(manifest)["shards"]}
+    assert shards and all((tmp_path / "out" / "embeddings" / shard).is_file() for shard in shards)

@@ -13,7 +13,7 @@ import numpy as np
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder
 from afmrl.errors import InputError
-from afmrl.generator import AttributeGenerator
+from afmrl.generator import open_generator
 from afmrl.images import verify_image
 from afmrl.index.backend import Hits, IndexBackend, Where
 from afmrl.offers import Offer, read_catalogue
@@ -73,7 +73,7 @@ def search_catalogue(
     embedder = Embedder.from_pretrained(model)
     query_attributes, attributes = None, None
     if generator is not None:
-        writer = AttributeGenerator.from_pretrained(generator)
+        writer = open_generator(generator)
         query_attributes = writer.attributes([query])
         if embedder.settings.get("attributes_on") == "both":
             attributes = writer.attributes(offers, progress=True)

@@ -12,12 +12,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from afmrl.attributes import InvalidCompletion, KeyAttributes
+from afmrl.bulk.fingerprints import fingerprint, model_fingerprint
 from afmrl.bulk.pictures import PictureLoader
 from afmrl.errors import InputError
-from afmrl.generator import AttributeGenerator, Completion
+from afmrl.generator import AttributeGenerator, Completion, open_generator
 from afmrl.offers import ARCHIVE_SEPARATOR, Offer
 
 READERS = 16  # threads that unpack and fetch pictures
+NOT_LOCAL = ("openai:", "recorded:")
+
+
+def bulk_generator(address: str, device: str | None) -> AttributeGenerator:
+    """The generator of a job, by its address (see `afmrl.generator.open_generator`).
+
+    Raises:
+        InputError: it does not load, or a device is asked of one that runs elsewhere.
+    """
+    if not address.startswith(NOT_LOCAL):
+        return open_generator(address, device=device)
+    if device is not None:
+        raise InputError(f"generator {address}: runs elsewhere and takes no --device; leave it out")
+    return open_generator(address)
+
+
+def generator_fingerprint(address: str, generator: AttributeGenerator) -> str:
+    """Of a generator and its prompt; a server is known by its address and the name of its model alone."""
+    made_by = address if address.startswith(NOT_LOCAL) else model_fingerprint(address)
+    return fingerprint(made_by, generator.prompt.as_dict(), generator.lenient)
 
 
 @dataclass(frozen=True)
@@ -30,8 +51,8 @@ class Written:
     key_attributes: dict[int, KeyAttributes] = field(default_factory=dict)
     completions: dict[int, str] = field(default_factory=dict)
     valid: dict[int, bool] = field(default_factory=dict)
-    bad: dict[int, str] = field(default_factory=dict)
-    """Reasons, where a picture cannot be read."""
+    bad: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Field and reason, where a picture cannot be read or the generator gave no answer: tried again in the next run."""
 
 
 class AttributeWriter:
@@ -41,11 +62,11 @@ class AttributeWriter:
         generator: writes the completions.
         pictures: opens references that are no plain files.
         batch_size: offers generated together.
-        max_new_tokens: of a completion.
+        max_new_tokens: of a completion; None: the generator's default.
     """
 
     def __init__(
-        self, generator: AttributeGenerator, *, pictures: PictureLoader, batch_size: int, max_new_tokens: int
+        self, generator: AttributeGenerator, *, pictures: PictureLoader, batch_size: int, max_new_tokens: int | None
     ) -> None:
         self.generator, self.pictures = generator, pictures
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
@@ -64,18 +85,19 @@ class AttributeWriter:
                         try:
                             self.pictures.load(files[place].image)
                         except InputError as error:
-                            written.bad[place] = str(error).removeprefix("picture ")
+                            written.bad[place] = ("image", str(error).removeprefix("picture "))
                 good = [place for place in places if place not in written.bad]
                 if len(good) == len(places):
                     raise
                 places = good
                 completions = self._generate([files[place] for place in places])
         for place, completion in zip(places, completions, strict=True):
+            if completion.failure:
+                written.bad[place] = ("key_attributes", completion.failure)
+                continue
             written.completions[place] = completion.text
             try:
-                if not completion.ended:
-                    raise InvalidCompletion("cut off at the limit of tokens")
-                written.key_attributes[place] = KeyAttributes.parse(completion.text)
+                written.key_attributes[place] = self.generator.read(completion, offers[place])
                 written.valid[place] = True
             except InvalidCompletion:
                 written.key_attributes[place] = KeyAttributes()
@@ -90,7 +112,9 @@ class AttributeWriter:
 
 
 @contextmanager
-def _as_files(offers: Sequence[Offer], pictures: PictureLoader, bad: dict[int, str]) -> Iterator[list[Offer]]:
+def _as_files(
+    offers: Sequence[Offer], pictures: PictureLoader, bad: dict[int, tuple[str, str]]
+) -> Iterator[list[Offer]]:
     """The offers with members of archives and addresses as temporary files, which generators can open."""
     files = list(offers)
     elsewhere = [n for n, offer in enumerate(offers) if "://" in offer.image or ARCHIVE_SEPARATOR in offer.image]
@@ -107,7 +131,7 @@ def _as_files(offers: Sequence[Offer], pictures: PictureLoader, bad: dict[int, s
             with ThreadPoolExecutor(READERS) as readers:
                 for place, read in zip(elsewhere, readers.map(content, elsewhere), strict=True):
                     if isinstance(read, str):
-                        bad[place] = read
+                        bad[place] = ("image", read)
                     else:
                         path = folder / str(place)
                         path.write_bytes(read)

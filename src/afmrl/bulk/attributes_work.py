@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from afmrl.bulk.attribute_writing import AttributeWriter
-from afmrl.bulk.fingerprints import fingerprint, model_fingerprint, rendering_fingerprint
+from afmrl.bulk.attribute_writing import AttributeWriter, bulk_generator, generator_fingerprint
+from afmrl.bulk.fingerprints import fingerprint, rendering_fingerprint
 from afmrl.bulk.folder import ATTRIBUTES, schema
 from afmrl.bulk.work import (
     WINDOW_BATCHES,
@@ -17,7 +17,6 @@ from afmrl.bulk.work import (
     picture_loader,
     record_batch,
 )
-from afmrl.generator import AttributeGenerator
 
 
 class AttributesWork:
@@ -32,14 +31,14 @@ class AttributesWork:
 
     def __init__(self, options: AttributesOptions) -> None:
         self.options = options
-        generator = AttributeGenerator.from_pretrained(options.generator, device=options.device)
+        generator = bulk_generator(options.generator, options.device)
         self.writer = AttributeWriter(
             generator,
             pictures=picture_loader(options.fetch),
             batch_size=options.batch_size,
             max_new_tokens=options.max_new_tokens,
         )
-        made_by = model_fingerprint(options.generator)
+        made_by = generator_fingerprint(options.generator, generator)
         self._description = Description(
             kind=ATTRIBUTES,
             fingerprint=fingerprint(ATTRIBUTES, made_by, rendering_fingerprint(), options.max_new_tokens),
@@ -68,4 +67,4 @@ class AttributesWork:
                     "completion": [written.completions[place] for place in places],
                 },
             )
-            yield Made(task, rows, {place: ("image", reason) for place, reason in written.bad.items()})
+            yield Made(task, rows, written.bad)

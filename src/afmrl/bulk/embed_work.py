@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from afmrl.attributes import KeyAttributes
-from afmrl.bulk.attribute_writing import AttributeWriter
+from afmrl.bulk.attribute_writing import AttributeWriter, bulk_generator, generator_fingerprint
 from afmrl.bulk.encoding import BulkEncoder, EncodedWindow, Window
 from afmrl.bulk.fingerprints import fingerprint, model_fingerprint, rendering_fingerprint
 from afmrl.bulk.folder import EMBEDDINGS, schema
@@ -65,10 +65,8 @@ class EmbedWork:
         )
         self.writer = None
         if options.generator is not None:
-            from afmrl.generator import AttributeGenerator
-
             self.writer = AttributeWriter(
-                AttributeGenerator.from_pretrained(options.generator, device=options.device),
+                bulk_generator(options.generator, options.device),
                 pictures=pictures,
                 batch_size=options.batch_size,
                 max_new_tokens=options.max_new_tokens,
@@ -91,7 +89,9 @@ class EmbedWork:
     def _describe(self, sides: str | None) -> Description:
         options = self.options
         model = model_fingerprint(options.model)
-        generator = model_fingerprint(options.generator) if options.generator is not None else None
+        generator = None
+        if options.generator is not None and self.writer is not None:
+            generator = generator_fingerprint(options.generator, self.writer.generator)
         work = fingerprint(
             EMBEDDINGS,
             model,
@@ -121,7 +121,7 @@ class EmbedWork:
         if self.writer is not None:
             written = self.writer.write(task.offers)
             attributes = [written.key_attributes.get(place, KeyAttributes()) for place in range(len(task.offers))]
-            bad = {place: ("image", reason) for place, reason in written.bad.items()}
+            bad = dict(written.bad)
         places, offers = [], []
         for place, offer in enumerate(task.offers):
             if place in bad:

@@ -78,7 +78,7 @@ class AttributesOptions:
 
     generator: str
     batch_size: int = 64
-    max_new_tokens: int = 96
+    max_new_tokens: int | None = None
     device: str | None = None
     fetch: bool = False
 
@@ -101,7 +101,7 @@ class EmbedOptions:
     """None: what the model was trained for."""
     dtype: Precision = "float16"
     batch_size: int = 64
-    max_new_tokens: int = 96
+    max_new_tokens: int | None = None
     device: str | None = None
     scaled_jpeg: bool = False
     fetch: bool = False
@@ -184,7 +184,7 @@ def picture_loader(fetch: bool) -> Any:
     return PictureLoader(Fetcher())
 
 
-def check_positive(name: str, value: int) -> None:
+def check_positive(name: str, value: int | None) -> None:
     """Refuse a size below 1."""
-    if value < 1:
+    if value is not None and value < 1:
         raise InputError(f"{name}={value}: at least 1")

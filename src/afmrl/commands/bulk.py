@@ -21,7 +21,7 @@ def attributes(
     generator: str,
     out: Path,
     batch_size: int = 64,
-    max_new_tokens: int = 96,
+    max_new_tokens: int | None = None,
     shard_rows: int = 50_000,
     device: str | None = None,
     fetch: bool = False,
@@ -39,13 +39,14 @@ def attributes(
     catalog
         Offers: .jsonl, .csv, .tsv, .parquet, or a data set of the library `datasets` (a folder, or owner/name).
     generator
-        A generator's folder, or its name on the hub.
+        A generator's folder, its name on the hub, `openai:http://host:8000/v1#model` for a server (vLLM, SGLang, …),
+        or `recorded:FILE`.
     out
         Folder of the shards, manifest.json and quarantine.jsonl.
     batch_size
         Offers generated together.
     max_new_tokens
-        Of what is written for an offer; what is cut off counts as invalid.
+        Of what is written for an offer, by default 96, and 512 for JSON; what is cut off counts as invalid.
     shard_rows
         Rows of a shard.
     device
@@ -78,7 +79,7 @@ def embed(
     attributes_on: Literal["query", "both", "none"] | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     batch_size: int = 64,
-    max_new_tokens: int = 96,
+    max_new_tokens: int | None = None,
     shard_rows: int = 50_000,
     device: str | None = None,
     scaled_jpeg: bool = False,
@@ -101,7 +102,7 @@ def embed(
     out
         Folder of the shards, manifest.json and quarantine.jsonl.
     generator
-        A generator's folder: its key attributes are written too.
+        A generator, as in `afmrl attributes`: its key attributes are written too.
     attributes
         Folder that `afmrl attributes` wrote of the same catalogue, instead of a generator.
     attributes_on

@@ -43,9 +43,10 @@ def embed_offers(
     generator: str | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, np.ndarray], list[KeyAttributes] | None]:
-    """Embeddings of `offers`, through folders in OUT/embeddings that a second run takes up again.
+    """Embeddings of `offers`, through the folder OUT/embeddings, which a second run takes up again.
 
-    Where offers have pictures and the model reads them, text alone and picture alone are embedded too.
+    Where offers have pictures and the model reads them, text alone and picture alone are embedded too
+    (OUT/embeddings-text, -image).
 
     Shape:
         returns "fused" (and "text", "image") → (N, D) float16, zeros for an offer that has none; N KeyAttributes that
@@ -63,7 +64,7 @@ def embed_offers(
     generated: list[KeyAttributes] | None = None
     for side in ("fused", "text", "image") if pictures else ("fused",):
         source = CatalogueFile(catalog)
-        folder = out / "embeddings" / side
+        folder = out / ("embeddings" if side == "fused" else f"embeddings-{side}")
         if side != "fused" and generator is not None:
             # the generator writes once, of the whole offer
             work = EmbedWork(EmbedOptions(model=model))
