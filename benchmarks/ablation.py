@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.attribute_accuracy import attribute_accuracy
 from afmrl.demo.sample import write_sample_catalogue
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.retrieval import RetrievalResult
@@ -33,7 +34,7 @@ from afmrl.pipeline import (
     train_embedder,
     train_generator,
 )
-from afmrl.pipeline_evaluation import attribute_accuracy, generated_attributes, score_rows
+from afmrl.pipeline_evaluation import generated_attributes, score_rows
 from afmrl.progress import StageProgress, quiet_libraries
 from afmrl.recipe import Recipe, load_recipe
 from afmrl.stages.agcl import AGCLStage

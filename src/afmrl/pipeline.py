@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
@@ -21,6 +21,10 @@ from afmrl.recipe import CatalogueSection, Recipe, SampleSection
 from afmrl.splits import Split, split_offers
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger, file_hash, fingerprint
+
+if TYPE_CHECKING:
+    from afmrl.embedder import Embedder
+    from afmrl.stages.rar_validation import Validation
 
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
 
@@ -292,11 +296,28 @@ def reinforce_generator(run: Run) -> None:
             out_dir=folder / "model",
             labels=[split.labels[row] for row in split.queries],
             gallery_attributes=attributes,
+            val=_validation(run, embedder),
             callbacks=run.callbacks("rar", "RAR of the generator", config.max_steps),
         )
 
     run.paths["rar"] = run.ledger.run("rar", made_of, work, together=True) / "model"
     run.made_of["rar"] = fingerprint(made_of, run.ledger.weights["rar"])
+
+
+def _validation(run: Run, embedder: Embedder) -> Validation | None:
+    """What RAR is watched on; None where the split 'val' is empty."""
+    from afmrl.stages.rar_validation import Validation
+
+    split, config = run.splits["val"], run.recipe.evaluation
+    if not split.queries:
+        return None
+    return Validation(
+        split,
+        embedder,
+        both_sides=run.recipe.agcl.attributes_on == "both",
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+    )
 
 
 def _publish(model: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from afmrl.attribute_accuracy import attribute_accuracy
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder, Modality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
@@ -77,28 +78,6 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
     folder = run.ledger.run(f"attributes-{which}-{split_name}", made_of, work)
     lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
     return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]
-
-
-def attribute_accuracy(
-    written: Sequence[KeyAttributes], labels: Sequence[KeyAttributes]
-) -> dict[str, dict[str, float]]:
-    """Per key of the labels: precision (written values that are right; one without a label is wrong) and recall."""
-    keys = sorted({key for of_offer in labels for key, _ in of_offer})
-    counts = {key: [0, 0, 0] for key in keys}  # right, written, labelled
-    for ours, theirs in zip(written, labels, strict=True):
-        mine, true = ours.as_dict(), theirs.as_dict()
-        for key in keys:
-            counts[key][0] += key in mine and mine[key] == true.get(key)
-            counts[key][1] += key in mine
-            counts[key][2] += key in true
-    return {
-        key: {
-            "precision": round(right / max(written_, 1), 4),
-            "recall": round(right / max(labelled, 1), 4),
-            "labelled": labelled,
-        }
-        for key, (right, written_, labelled) in counts.items()
-    }
 
 
 def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:

@@ -1,0 +1,139 @@
+"""What RAR wins in retrieval and what it costs the attributes' truth, by setting of its reward.
+
+    python benchmarks/rar_truth.py run --seeds 0 1 2 --settings default paper
+    python benchmarks/rar_truth.py table
+
+SFT and AGCL are the quickstart's, once a seed; every setting reinforces the same generator. Accuracy is of greedy
+attributes of all offers of the test families against what can be seen and read of each. One JSON a cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablation import CATALOGUE_SEED, TRAINING
+from afmrl.demo.sample import write_sample_catalogue
+from afmrl.evaluation.significance import paired_bootstrap_seeds
+from afmrl.pipeline import Run, prepare_base, prepare_data, reinforce_generator, train_embedder, train_generator
+from afmrl.pipeline_evaluation import generated_attributes, score_rows
+from afmrl.progress import StageProgress, quiet_libraries
+from afmrl.recipe import load_recipe
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.ledger import Ledger
+
+RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "all-0.3": {"rewarded_pairs": "all", "faithfulness_weight": 0.3},
+    "all-1.0": {"rewarded_pairs": "all", "faithfulness_weight": 1.0},
+    "paper": {"rewarded_pairs": "all", "faithfulness_weight": 0.0},
+}
+"""Changes of the quickstart's RAR section."""
+
+
+def run_cell(seed: int, name: str, work: Path, results: Path, families: int, changes: dict[str, Any]) -> None:
+    """One setting of one seed."""
+    quiet_libraries()
+    folder = work / f"catalogue-{families}"
+    if not (folder / "catalogue.jsonl").is_file():
+        write_sample_catalogue(folder, families={**TRAINING, "test": families}, seed=CATALOGUE_SEED)
+    with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
+        recipe = load_recipe(path, [f"seed={seed}", "evaluation.num_resamples=200"])
+    recipe.catalogue.sample, recipe.catalogue.path = None, str(folder / "catalogue.jsonl")
+    recipe.catalogue.labels.column = "visible_attributes"
+    home = work / f"seed-{seed}"
+    run = Run(folder=home, recipe=recipe, ledger=Ledger(home), say=print, callbacks=StageProgress())
+    prepare_data(run)
+    prepare_base(run)
+    train_generator(run)
+    train_embedder(run)
+    before = generated_attributes(run, "sft", "test")
+    scores = score_rows(run, "test", ["agcl", "sft"])
+    setting = dataclasses.replace(recipe.rar, **changes)
+    other = dataclasses.replace(
+        run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(home / f"rar-{name}")
+    )
+    reinforce_generator(other)
+    after = generated_attributes(other, "rar", "test")
+    scores |= score_rows(other, "test", ["rar"])
+    split = run.splits["test"]
+    keys = sorted({key for label in split.labels for key, _ in label})
+    stage = other.ledger.results["rar"]
+    write_json(
+        results / f"{name}-seed{seed}.json",
+        {
+            "setting": name,
+            "seed": seed,
+            "changes": changes,
+            "rar": dataclasses.asdict(setting),
+            "seconds": other.ledger.seconds["rar"],
+            "validation": stage.get("validation"),
+            "num_families": len(set(split.families)),
+            "recall@1": {row: round(float((r.ranks == 1).mean()), 6) for row, r in scores.items()},
+            "mrr": {row: round(float((1 / r.ranks).mean()), 6) for row, r in scores.items()},
+            "ranks": {row: " ".join(map(str, scores[row].ranks.tolist())) for row in ("sft:both", "rar:both")},
+            # of every offer that shows the key, in catalogue order: whether SFT's and RAR's value is right
+            "right": {key: _right(key, split.labels, before, after) for key in keys},
+        },
+    )
+
+
+def _right(key: str, labels: list, before: list, after: list) -> dict[str, str]:
+    shown = [row for row, label in enumerate(labels) if key in label.as_dict()]
+    return {
+        name: "".join(str(int(of[row].as_dict().get(key) == labels[row].as_dict()[key])) for row in shown)
+        for name, of in (("sft", before), ("rar", after))
+    }
+
+
+def table(results: Path) -> str:
+    """Markdown: points won and lost by setting, with intervals over seeds and offers."""
+    cells: dict[str, list[dict]] = {}
+    for path in sorted(results.glob("*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        cells.setdefault(cell["setting"], []).append(cell)
+    keys = sorted({key for of in cells.values() for cell in of for key in cell["right"]})
+    lines = ["| setting | seeds | R@1 | " + " | ".join(keys) + " |", "|---|---|---|" + "---|" * len(keys)]
+    for name, of in cells.items():
+        columns = [_change(of, lambda c, w: np.array([int(r) == 1 for r in c["ranks"][f"{w}:both"].split()]))]
+        columns += [_change(of, lambda c, w, key=key: np.array(list(c["right"][key][w])) == "1") for key in keys]
+        lines.append(f"| {name} | {len(of)} | " + " | ".join(columns) + " |")
+    return "\n".join(lines)
+
+
+def _change(cells: list[dict], of: Any) -> str:
+    sft, rar = (np.stack([of(cell, which) for cell in cells]).astype(float) for which in ("sft", "rar"))
+    change = paired_bootstrap_seeds(rar, sft, None, num_resamples=2000).difference
+    mean, low, high = (100 * x for x in (change.mean, change.low, change.high))
+    return f"{100 * sft.mean():.1f} {mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train and score what is missing")
+    run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    run.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    run.add_argument("--families", type=int, default=400, help="test families of 5 products, two offers each")
+    run.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalogue")
+    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
+        command.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    if given.command == "run":
+        given.results.mkdir(parents=True, exist_ok=True)
+        for seed in given.seeds:
+            for name in given.settings:
+                run_cell(seed, name, given.work, given.results, given.families, SETTINGS[name])
+    print(table(given.results))
+
+
+if __name__ == "__main__":
+    main()
