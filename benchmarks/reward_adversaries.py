@@ -4,10 +4,10 @@
     python benchmarks/reward_adversaries.py --run RUN
 
 The embedder and the gallery's texts are those that RAR's reward has in that run; the queries are those of its test
-families, which nothing was trained on. Gold is what can be seen and read of the query. Of every family: its mean reward,
-and how much more than gold it earns, with the 95 % quantile of the bootstrap over queries: where that is not above 0,
-the family does not earn more than gold. No completion counts as cut off, however long: in training a
-limit of tokens would make the long ones invalid.
+families, which nothing was trained on. Gold is what can be seen and read of the query. Of every family: its mean
+reward, and how much more than gold it earns, with the 95 % quantile of the bootstrap over queries: where that is not
+above 0, the family does not earn more than gold. No completion counts as cut off, however long: in training a limit of
+tokens would make the long ones invalid.
 
 A generator is shown its query alone. The families marked "needs the gallery" copy what it cannot know; they are here as
 the worst case.

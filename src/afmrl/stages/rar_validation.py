@@ -152,9 +152,7 @@ def watch_callback(watch: Watch, validation: Validation, processor: Any, every: 
 
         def _measure(self, model: Any, state: Any, control: Any) -> None:
             def work() -> tuple[list[dict[str, Any]], bool]:
-                from accelerate.utils import extract_model_from_parallel
-
-                plain = extract_model_from_parallel(model)
+                plain = getattr(model, "module", model)  # without the wrapper of several processes
                 was_training = plain.training
                 plain.eval()
                 try:
