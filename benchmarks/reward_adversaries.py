@@ -168,6 +168,7 @@ def settings_of(rar: Any, k: int) -> dict[str, dict[str, Any]]:
         "k": k,
         "invalid_reward": rar.invalid_reward,
         "faithfulness_weight": rar.faithfulness_weight,
+        "faithfulness_beta": rar.faithfulness_beta,
         "length_weight": rar.length_weight,
         "rewarded_pairs": rar.rewarded_pairs,
     }

@@ -348,3 +348,64 @@ def test_reward_families_are_not_those_of_training(tmp_path, own_column):
         for one in held:
             for other in held:
                 assert one == other or not held[one] & held[other]
+
+
+# what SFT taught stays
+
+
+def test_the_anchor_adds_sfts_gradient_to_the_step(policy, tiny_model, offers, tmp_path, monkeypatch):
+    """With advantages of 0 and no KL, GRPO's gradient is none: what is left is the anchor's."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from afmrl.images import open_image
+    from afmrl.prompts import generator_messages
+    from afmrl.stages.rar_anchor import Anchor
+
+    found = []
+    step = torch.optim.AdamW.step
+
+    def remembered(self, *rest, **more):
+        found.append(
+            [None if p.grad is None else p.grad.clone() for group in self.param_groups for p in group["params"]]
+        )
+        return step(self, *rest, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", remembered)
+    monkeypatch.setattr(RetrievalReward, "__call__", lambda self, prompts, *rest, **more: [0.0] * len(prompts))
+    texts = [Offer(offer.id, offer.title) for offer in offers]
+    norms = []
+    for micro in (8, 4):
+        config = RARStage(**SMALL, max_steps=1, micro_batch_size=micro, beta=0.0, sft_weight=0.5, sft_batch_size=8)
+        anchor = (texts, LABELS)
+        result = trained(policy, tiny_model, texts, tmp_path / str(micro), config, anchor=anchor)
+        assert result["history"][0]["sft_loss"] > 0
+        norms.append(torch.sqrt(sum((g**2).sum() for g in found.pop() if g is not None)).item())
+    # by hand: the loss of the eight offers, its gradient, clipped to 1 as the trainer does
+    processor = AutoProcessor.from_pretrained(str(policy))
+    model = AutoModelForImageTextToText.from_pretrained(str(policy))
+    rows = Anchor(texts, LABELS, 0.5, 8, 0).rows(0, 0, 1)
+    assert sorted(rows) == list(range(8))
+    collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
+    batch = collate([
+        {"prompt": processor.apply_chat_template(generator_messages(texts[row]), add_generation_prompt=True,
+                                                 tokenize=False),
+         "completion": str(LABELS[row]) + processor.tokenizer.eos_token,
+         "images": [open_image(texts[row].image)] if texts[row].image else []}
+        for row in rows
+    ])  # fmt: skip
+    (0.5 * model(**batch).loss).backward()
+    wanted = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters() if p.grad is not None)).item()
+    assert norms[0] == pytest.approx(min(wanted, 1.0), rel=1e-3)
+    assert norms[1] == pytest.approx(min(wanted, 1.0), rel=0.1)  # halves of unequal length, averaged
+
+
+def test_the_anchors_offers_are_those_of_the_step():
+    from afmrl.stages.rar_anchor import Anchor
+
+    anchor = Anchor([Offer(str(n), "t") for n in range(50)], [KeyAttributes()] * 50, 1.0, 8, seed=3)
+    whole = anchor.rows(4, 0, 1)
+    assert len(set(whole)) == 8 and whole == anchor.rows(4, 0, 1) != anchor.rows(5, 0, 1)
+    assert sorted(anchor.rows(4, 0, 2) + anchor.rows(4, 1, 2)) == sorted(whole)
+    assert len(Anchor([Offer("a", "t")], [KeyAttributes()], 1.0, 4, 0).rows(0, 0, 1)) == 4

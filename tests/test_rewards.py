@@ -13,7 +13,7 @@ from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Offer
 from afmrl.retrieval.frozen import FrozenGallery
-from afmrl.rewards import RetrievalReward, pair_f1, smallest_k
+from afmrl.rewards import RetrievalReward, pair_f_score, smallest_k
 
 Q, N, D = 12, 40, 6
 QUERIES = [Offer(id=f"q{number}", title=f"title {number}") for number in range(Q)]
@@ -150,7 +150,14 @@ def test_faithfulness_is_the_f1_of_pairs():
     scored = reward.score([0] * len(texts), texts)
     np.testing.assert_allclose(scored.faithfulness, [1, 2 / 3, 1 / 2, 0, 1, 0])
     np.testing.assert_allclose(scored.reward, 1 + 0.3 * scored.faithfulness)
-    assert pair_f1(KeyAttributes(), KeyAttributes()) == 1.0
+    assert pair_f_score(KeyAttributes(), KeyAttributes()) == 1.0
+    # F2: one right and one wrong of two labels is worth more than nothing said
+    reward = make("recall@k", k=N, labels=labels, faithfulness_weight=1.0, faithfulness_beta=2.0)
+    recall, precision = 1 / 2, 1 / 2
+    assert reward.score([0], ["color: red; cut: wide"]).faithfulness[0] == pytest.approx(
+        5 * precision * recall / (4 * precision + recall)
+    )
+    assert reward.score([0], ["color: red"]).faithfulness[0] == pytest.approx(5 * 0.5 / (4 + 0.5))
     # labels alone change nothing
     assert make("recall@k", k=N, labels=labels).score([0], ["color: blue"]).reward[0] == 1.0
 

@@ -315,6 +315,7 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
             labels=[split.labels[row] for row in split.queries],
             gallery_attributes=attributes,
             val=_validation(run, embedder),
+            anchor=(run.splits["train"].offers, run.splits["train"].labels),
             callbacks=run.callbacks(name, "RAR of the generator", config.max_steps),
         )
 

@@ -42,9 +42,10 @@ class RetrievalReward:
     - "rank_gain": 1 / rank with the attributes − 1 / rank without;
     - "margin": cosine of the best relevant offer − cosine of the hardest other.
 
-    `F` is the F1 of the completion's pairs against `labels` where given: attributes are read by people too, and
-    retrieval alone lets them drift into a private code between generator and embedder. `rewarded_pairs="true"` closes
-    that way altogether: the embedder is shown only the pairs that `labels` confirm, so that what is false or cannot be
+    `F` is the F score of the completion's pairs against `labels` where given: attributes are read by people too, and
+    retrieval alone lets them drift into a private code between generator and embedder. What maximises F1 leaves out
+    every value that is right less than half as often as F1 is high; `faithfulness_beta` above 1 asks for more of them.
+    `rewarded_pairs="true"` shows the embedder only the pairs that `labels` confirm, so that what is false or cannot be
     seen may retrieve what it likes and earns nothing. (The paper's reward is "all".)
 
     Ranks are counted, not sorted, in blocks (`FrozenGallery`); a step's completions are embedded together whatever
@@ -78,6 +79,7 @@ class RetrievalReward:
         k: int = 50,
         invalid_reward: float = -0.1,
         faithfulness_weight: float = 0.0,
+        faithfulness_beta: float = 1.0,
         length_weight: float = 0.0,
         rewarded_pairs: RewardedPairs | str = "all",
         labels: Sequence[KeyAttributes] | None = None,
@@ -95,7 +97,7 @@ class RetrievalReward:
             raise InputError("reward: rewarded_pairs 'true' needs labels of the reward split's queries")
         self.encode, self.queries, self.relevant = encode, queries, relevant
         self.gallery = FrozenGallery(gallery, block_bytes=score_block_bytes)
-        self.rewarded_pairs = rewarded_pairs
+        self.rewarded_pairs, self.faithfulness_beta = rewarded_pairs, faithfulness_beta
         self.kind, self.k, self.invalid_reward = kind, k, invalid_reward
         self.faithfulness_weight, self.length_weight, self.labels = faithfulness_weight, length_weight, labels
         self._plain_ranks: np.ndarray | None = None
@@ -123,7 +125,10 @@ class RetrievalReward:
         faithfulness = np.zeros(len(attributes))
         if self.labels is not None:
             faithfulness = np.array(
-                [0.0 if a is None else pair_f1(a, self.labels[row]) for row, a in zip(rows, attributes, strict=True)]
+                [
+                    0.0 if a is None else pair_f_score(a, self.labels[row], self.faithfulness_beta)
+                    for row, a in zip(rows, attributes, strict=True)
+                ]
             )
         pairs = np.array([0 if a is None else len(a) for a in attributes])
         reward = retrieval + self.faithfulness_weight * faithfulness - self.length_weight * pairs
@@ -184,16 +189,16 @@ class RetrievalReward:
         return [float(value) for value in scored.reward]
 
 
-def pair_f1(written: KeyAttributes, labels: KeyAttributes) -> float:
-    """F1 of `key: value` pairs; 1 where both are empty.
+def pair_f_score(written: KeyAttributes, labels: KeyAttributes, beta: float = 1.0) -> float:
+    """F score of `key: value` pairs; 1 where both are empty. Recall counts `beta` times as much as precision.
 
-    >>> pair_f1(KeyAttributes.of({"color": "red", "size": "m"}), KeyAttributes.of({"color": "red"}))
+    >>> pair_f_score(KeyAttributes.of({"color": "red", "size": "m"}), KeyAttributes.of({"color": "red"}))
     0.6666666666666666
     """
     if not len(written) and not len(labels):
         return 1.0
     right = len(set(written) & set(labels))
-    return 2 * right / (len(written) + len(labels))
+    return (1 + beta**2) * right / (len(written) + beta**2 * len(labels))
 
 
 def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:

@@ -19,7 +19,7 @@ from afmrl.attributes import InvalidCompletion, KeyAttributes
 from afmrl.generator import AttributeGenerator
 from afmrl.processes import on_first, rank
 from afmrl.retrieval.exact import ranks_of
-from afmrl.rewards import pair_f1
+from afmrl.rewards import pair_f_score
 from afmrl.stages.checkpoints import write_json
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Validation:
             "recall@1": float((ranks == 1).mean()),
             "valid": num_valid / len(rows),
             "length": tokens / len(rows),
-            "faithfulness": float(np.mean([pair_f1(a, label) for a, label in zip(ours, labels, strict=True)])),
+            "faithfulness": float(np.mean([pair_f_score(a, label) for a, label in zip(ours, labels, strict=True)])),
             "accuracy": attribute_accuracy(ours, labels),
         }
 
