@@ -30,12 +30,14 @@ from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
+BEFORE = {"gallery_attributes": "generated", "rewarded_pairs": "all", "sft_weight": 0.0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
+    "generated gallery": {"gallery_attributes": "generated"},
     "true pairs, no SFT loss": {"sft_weight": 0.0},
     "SFT loss, all pairs": {"rewarded_pairs": "all"},
-    "all pairs, F1, no SFT loss": {"rewarded_pairs": "all", "sft_weight": 0.0},
-    "paper": {"rewarded_pairs": "all", "sft_weight": 0.0, "faithfulness_weight": 0.0},
+    "F1 alone": BEFORE,
+    "paper": {**BEFORE, "faithfulness_weight": 0.0},
 }
 """Changes of the quickstart's RAR section."""
 

@@ -28,7 +28,6 @@ import numpy as np
 
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder
-from afmrl.generator import AttributeGenerator
 from afmrl.offers import Offer, read_catalogue
 from afmrl.recipe import recipe_of
 from afmrl.rewards import RetrievalReward
@@ -36,6 +35,7 @@ from afmrl.splits import Split, split_offers
 
 RESULTS = Path(__file__).parent / "results" / "reward_adversaries.json"
 KINDS = ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")
+K = 10  # of recall@k and ndcg@k, in a gallery of 500
 ZERO_WIDTH = "\u200b"
 CYRILLIC = str.maketrans("aceopxy", "асеорху")
 
@@ -184,6 +184,7 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished quickstart")
+    parser.add_argument("--settings", nargs="+", default=["default", "all pairs and F1", "no labels"])
     parser.add_argument("--splits", nargs="+", default=["test"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -192,18 +193,20 @@ def main() -> None:
     recipe.catalogue.labels.column = "visible_attributes"
     splits = split_offers(read_catalogue(given.run / "catalogue" / "catalogue.jsonl").offers, recipe.catalogue)
     embedder = Embedder.from_pretrained(given.run / "stages" / "agcl" / "model")
-    generator = AttributeGenerator.from_pretrained(given.run / "stages" / "sft" / "model")
-    settings = settings_of(recipe.rar, k=int(record.get("k", 10)))
+    chosen = settings_of(recipe.rar, k=K)
+    settings = {name: of for name, of in chosen.items() if name.split(",")[0] in given.settings}
     parts = []
     for name in given.splits:
         split = splits[name]
-        parts.append(duel(embedder, split, generator.attributes(split.gallery_offers()), settings))
+        parts.append(duel(embedder, split, [split.labels[row] for row in split.gallery], settings))
         print(f"{name}: {len(split.queries)} queries", flush=True)
     report: dict[str, Any] = {
         "queries": sum(len(part[next(iter(settings))]["gold"]) for part in parts),
-        "settings": settings,
+        "settings": chosen,
         "rewards": {},
     }
+    if given.out.is_file():  # settings that were measured before stay
+        report["rewards"] = json.loads(given.out.read_text(encoding="utf-8"))["rewards"]
     for setting in settings:
         gold = np.concatenate([part[setting]["gold"] for part in parts])
         rows = {"gold": {"mean": round(float(gold.mean()), 4)}}

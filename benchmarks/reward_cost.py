@@ -4,10 +4,11 @@
 
 Seeded random unit rows × 1,536, float32; every completion lies near the one offer that is relevant to it. Scoring is
 compared with (a) one completion at a time, `gallery @ completion`, sorted by argsort, and (b) the bare product
-`completions @ gallery.T` of the whole step, which ranks nothing and holds all scores. What is compared takes turns, so
-that another program on the machine slows all of it; medians of the rounds. All completions differ: the reward embeds
-and scores equal ones once, which does not show here. `rewards_per_second` is the whole of `RetrievalReward.score` but
-the encoding, parsing included. Peak memory is that of a process that does nothing else, above gallery and completions.
+`completions @ gallery.T` of the whole step, which ranks nothing and holds all scores. Times are processor time of one
+thread, which other programs of the machine slow less than the clock; what is compared takes turns, medians of the
+rounds. All completions differ: the reward embeds and scores equal ones once, which does not show here.
+`rewards_per_second` is the whole of `RetrievalReward.score` but the encoding, parsing included. Memory is what numpy
+allocates during a step, above gallery and completions.
 
 Encoding is that of the tiny default embedder with random weights, picture and text (a trained one costs the same); it
 has another dimension and does not enter the comparison.
@@ -36,6 +37,7 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results" / "reward_cost.json"
 DIMENSION = 1536
 KINDS = ("reciprocal_rank", "margin")
+ALONE = 32  # completions that are scored one by one; the time of a step is so many times theirs
 
 
 def unit_rows(draw: np.random.Generator, number: int) -> np.ndarray:
@@ -69,8 +71,8 @@ def measure(size: int, completions: int, rounds: int, block_bytes: int) -> dict[
     found: dict[str, np.ndarray] = {}
 
     def one_by_one() -> None:
-        ranks = np.empty(completions, dtype=np.int64)
-        for row in range(completions):
+        ranks = np.empty(ALONE, dtype=np.int64)
+        for row in range(ALONE):
             order = np.argsort(-(gallery @ step[row]), kind="stable")
             ranks[row] = 1 + np.flatnonzero(order == relevant[row][0])[0]
         found["ranks"] = ranks
@@ -91,35 +93,30 @@ def measure(size: int, completions: int, rounds: int, block_bytes: int) -> dict[
         **{kind: scored(kind) for kind in KINDS},
         "whole_reward": whole,
         "bare_product": lambda: bare(step, gallery, scores),
+        "one_by_one": one_by_one,
     }
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = time.process_time()
             work()
-            seconds[name].append(time.perf_counter() - start)
-    alone = []
-    for _ in range(min(rounds, 3)):
-        start = time.perf_counter()
-        one_by_one()
-        alone.append(time.perf_counter() - start)
-    assert all((found[kind] == found["ranks"]).all() for kind in (*KINDS, "whole")), "ranks differ"
+            seconds[name].append(time.process_time() - start)
+    assert all((found[kind][:ALONE] == found["ranks"]).all() for kind in (*KINDS, "whole")), "ranks differ"
+    seconds["one_by_one"] = [value * completions / ALONE for value in seconds["one_by_one"]]
     median = {name: statistics.median(of) for name, of in seconds.items()}
+
+    def ratio(name: str, of: str) -> float:
+        """Of the rounds' ratios, so that a slow moment of the machine falls on both."""
+        return statistics.median(one / other for one, other in zip(seconds[name], seconds[of], strict=True))
+
     return {
         "gallery": size,
         "completions": completions,
         "rounds": rounds,
-        "milliseconds": {name: round(1000 * value, 3) for name, value in median.items()}
-        | {"one_by_one": round(1000 * statistics.median(alone), 1)},
+        "milliseconds": {name: round(1000 * value, 3) for name, value in median.items()},
         "rewards_per_second": round(completions / median["whole_reward"]),
-        "times_as_fast_as_one_by_one": round(statistics.median(alone) / median["reciprocal_rank"], 1),
-        "share_of_the_bare_product": {
-            # of the rounds' ratios, so that a slow moment of the machine falls on both
-            kind: round(
-                statistics.median(b / a for a, b in zip(seconds[kind], seconds["bare_product"], strict=True)), 3
-            )
-            for kind in KINDS
-        },
+        "times_as_fast_as_one_by_one": round(ratio("one_by_one", "reciprocal_rank"), 1),
+        "share_of_the_bare_product": {kind: round(ratio("bare_product", kind), 3) for kind in KINDS},
     }
 
 
@@ -165,9 +162,9 @@ def measure_encoding(completions: int, rounds: int) -> dict[str, Any]:
         chosen = [row % len(offers) for row in range(completions)]
         seconds = []
         for _ in range(rounds):
-            start = time.perf_counter()
+            start = time.process_time()
             embedder.encode([offers[row] for row in chosen], [visible[row] for row in chosen])
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     median = statistics.median(seconds)
     return {"completions": completions, "seconds": round(median, 3), "per_second": round(completions / median)}
 
@@ -195,7 +192,7 @@ def main() -> None:
         return
     report: dict[str, Any] = {
         "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "numpy": metadata.version("numpy")},
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "threads": 1,
         "dimension": DIMENSION,
         "scoring": [],
         "memory": [],
@@ -205,7 +202,8 @@ def main() -> None:
     def part(*arguments: object) -> dict[str, Any]:
         command = [sys.executable, __file__, "--part", *map(str, arguments), "--rounds", str(given.rounds)]
         command += ["--score-block-bytes", str(given.score_block_bytes)]
-        found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        one = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
+        found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, env=one).stdout)
         print(found, flush=True)
         return found
 

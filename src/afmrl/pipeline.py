@@ -297,7 +297,9 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         embedder = Embedder.from_pretrained(run.paths[trained])
         gallery = split.gallery_offers()
         attributes: list[KeyAttributes] | None = None
-        if run.recipe.agcl.attributes_on == "both":
+        if run.recipe.agcl.attributes_on == "both" and config.gallery_attributes == "labels":
+            attributes = [split.labels[row] for row in split.gallery]
+        elif run.recipe.agcl.attributes_on == "both":
 
             def write() -> list[KeyAttributes]:
                 generator = AttributeGenerator.from_pretrained(run.paths[start])

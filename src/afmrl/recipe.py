@@ -247,6 +247,7 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         ("rar.reward", [recipe.rar.reward], ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")),
         ("rar.scale_rewards", [recipe.rar.scale_rewards], ("group", "batch", "none")),
         ("rar.rewarded_pairs", [recipe.rar.rewarded_pairs], ("true", "all")),
+        ("rar.gallery_attributes", [recipe.rar.gallery_attributes], ("labels", "generated")),
         ("cit.init", [recipe.cit.init], ("scratch", "continue")),
         ("evaluation.rows", recipe.evaluation.rows, ROWS),
         ("evaluation.floors", recipe.evaluation.floors, ("tfidf", "colour", "tfidf+colour", "bm25")),

@@ -88,6 +88,10 @@ class RARStage:
     rewarded_pairs: str = "true"
     """What of a completion retrieves: "true", the pairs that the labels of the query confirm, so that a false one
     earns nothing whatever it finds; or "all" (the paper's)."""
+    gallery_attributes: str = "labels"
+    """What the text of the reward's gallery carries where AGCL showed attributes on both sides: "labels", what can be
+    seen and read of each offer; "generated", what the SFT generator writes. A value that the generator often misreads
+    stands wrong in half of a generated gallery, and a query that tells the truth is then further from its product."""
     score_block_bytes: int = 64_000_000
     """Memory of the scoring beside the gallery's embeddings, whatever their number."""
     teachable_only: bool = True
