@@ -65,7 +65,7 @@ def anchored(trainer: type, anchor: Anchor, processor: Any) -> type:
             ]
         )
 
-    class AnchoredTrainer(trainer):  # type: ignore[misc]
+    class AnchoredTrainer(trainer):
         """trl's, and SFT's loss beside it."""
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
