@@ -1,11 +1,12 @@
-"""The method's ladder on the sample catalogue: InfoNCE, AGCL, + SFT attributes, + RAR, at equal budget.
+"""The method's ladder on the sample catalogue: InfoNCE, AGCL, + SFT attributes, + RAR, + CIT, at equal budget.
 
     python benchmarks/ablation.py run --seeds 0 1 2     # one JSON a cell (rung, seed); goes on where it was
     python benchmarks/ablation.py table                 # means, steps between rungs, intervals; Markdown
 
 Stages have the settings of `afmrl quickstart`, but RAR 60 steps for its 40. Every seed has its own tiny model,
 pretraining, pairs and sampling; the catalogue is one, so that all seeds answer the same test queries. InfoNCE and AGCL
-start from the same model and see equally many steps and pairs. A cell's JSON holds the rank of every query, so cells of
+start from the same model and see equally many steps and pairs. CIT trains AGCL once more, so its control does so too,
+on the attributes that it had. A cell's JSON holds the rank of every query, so cells of
 many days and machines add up.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.attribute_accuracy import attribute_accuracy
 from afmrl.demo.sample import write_sample_catalogue
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.retrieval import RetrievalResult
@@ -32,8 +34,9 @@ from afmrl.pipeline import (
     reinforce_generator,
     train_embedder,
     train_generator,
+    train_in_cycles,
 )
-from afmrl.pipeline_evaluation import attribute_accuracy, generated_attributes, score_rows
+from afmrl.pipeline_evaluation import generated_attributes, score_attributed, score_rows
 from afmrl.progress import StageProgress, quiet_libraries
 from afmrl.recipe import Recipe, load_recipe
 from afmrl.stages.agcl import AGCLStage
@@ -50,8 +53,10 @@ LADDER = {
     "agcl": "+ AGCL",
     "sft:both": "+ SFT attributes",
     "rar:both": "+ RAR",
+    "cit:both": "+ CIT",
 }
 ASIDE = {
+    "cit_control:both": "RAR, AGCL once more without new attributes (CIT's control)",
     "loss": "AGCL's loss and batches alone: no attributes in the text",
     "published": "the same with the published weights",
     "sft:query": "AGCL + SFT attributes, on the query only",
@@ -104,6 +109,8 @@ def run_seed(seed: int, work: Path, results: Path, families: int) -> None:
         which: attribute_accuracy(generated_attributes(ladder, which, "test"), labels) for which in ("sft", "rar")
     }
     _write_cells({name: result for name, result in found.items() if ":" in name}, ladder, seed, results, accuracy)
+    for rung, share in (("cit", recipe.cit.share), ("cit_control", 0.0)):
+        _write_cells(_again(rung, share, ladder), ladder, seed, results, {})
     for rung, variant in (("loss", loss_alone), ("published", published_weights)):
         _other_embedder(rung, variant(recipe.agcl), ladder, seed, results)
 
@@ -124,6 +131,18 @@ def _other_embedder(rung: str, agcl: AGCLStage, ladder: Run, seed: int, results:
     ):
         return
     _write_cells({rung: score_rows(other, "test", ["agcl"])["agcl"]}, other, seed, results, {})
+
+
+def _again(rung: str, share: float, ladder: Run) -> dict[str, RetrievalResult]:
+    """One round of CIT, scored as it is whether or not it is better on val: the control must not be chosen."""
+    cit = dataclasses.replace(ladder.recipe.cit, rounds=1, share=share)
+    other = dataclasses.replace(
+        ladder, recipe=dataclasses.replace(ladder.recipe, cit=cit), paths=dict(ladder.paths), made_of=ladder.made_of
+    )
+    train_in_cycles(other, name=rung)
+    ladder.made_of[rung] = other.made_of[f"{rung}-1"]
+    found = score_attributed(other, "test", other.paths[f"{rung}-1"], "rar")
+    return {f"{rung}:{side}": result for side, result in found.items()}
 
 
 def _catalogue(work: Path, families: int) -> Path:
@@ -148,22 +167,22 @@ def _write_cells(
     sizes = {len(list(group)) for _, group in itertools.groupby(run.splits["test"].families)}
     if len(sizes) != 1:
         raise SystemExit(f"families of {sorted(sizes)} queries: the table takes them to be of one size, side by side")
-    for rung, result in found.items():
-        stage = rung.partition(":")[0]
+    for name, result in found.items():
+        stage = name.partition(":")[0]
         cell = {
-            "rung": rung,
+            "rung": name,
             "seed": seed,
-            "metrics": {name: round(float(of(result.ranks).mean()), 6) for name, of in METRICS.items()},
+            "metrics": {metric: round(float(of(result.ranks).mean()), 6) for metric, of in METRICS.items()},
             "num_queries": len(result.ranks),
             "num_families": len(set(run.splits["test"].families)),
             "catalogue_sha256": file_hash(path),
             "settings": fingerprint(run.made_of.get(stage, run.made_of["agcl"])),
             "attribute_accuracy": accuracy.get(stage, {}),
             "seconds": run.ledger.seconds,
-            "versions": {name: metadata.version(name) for name in ("torch", "transformers", "trl")},
+            "versions": {library: metadata.version(library) for library in ("torch", "transformers", "trl")},
             "ranks": " ".join(str(rank) for rank in result.ranks.tolist()),
         }
-        write_json(results / f"{rung.replace(':', '-')}-seed{seed}.json", cell)
+        write_json(results / f"{name.replace(':', '-')}-seed{seed}.json", cell)
 
 
 def table(results: Path) -> str:
@@ -195,6 +214,8 @@ def table(results: Path) -> str:
     steps = [(a, b) for a, b in zip(list(LADDER), list(LADDER)[1:], strict=False) if a in stacked and b in stacked]
     if "infonce" in stacked and "rar:both" in stacked:
         steps.append(("infonce", "rar:both"))
+    if "cit:both" in stacked and "cit_control:both" in stacked:
+        steps.append(("cit_control:both", "cit:both"))
     lines += ["", "| step | R@1, points | p (Holm) | MRR, points | p (Holm) |", "|---|---|---|---|---|"]
     tests = {
         metric: [
@@ -206,12 +227,13 @@ def table(results: Path) -> str:
         for metric in ("recall@1", "mrr")
     }
     adjusted = {metric: holm([test.p_value for test in of]) for metric, of in tests.items()}
+    names = {**LADDER, **ASIDE}
     for place, (a, b) in enumerate(steps):
         columns = []
         for metric in ("recall@1", "mrr"):
             change = tests[metric][place].difference
             columns += [_percent(change.mean, change.low, change.high, "+"), f"{adjusted[metric][place]:.3g}"]
-        lines.append(f"| {LADDER[a]} → {LADDER[b]} | " + " | ".join(columns) + " |")
+        lines.append(f"| {names[a]} → {names[b]} | " + " | ".join(columns) + " |")
     return "\n".join(lines)
 
 

@@ -263,7 +263,7 @@ def generated_attributes(data: Data, folder: Path) -> list[KeyAttributes]:
     """
     from afmrl.demo.tiny import build_tiny_model
     from afmrl.generator import AttributeGenerator
-    from afmrl.rewards import pair_f1
+    from afmrl.rewards import pair_f_score
     from afmrl.stages.sft import SFTStage, run_sft
 
     folder = folder / "generator"
@@ -273,7 +273,7 @@ def generated_attributes(data: Data, folder: Path) -> list[KeyAttributes]:
     run_sft(config, base, data.offers, data.attributes, folder / "model")
     generator = AttributeGenerator.from_pretrained(folder / "model")
     written = generator.attributes(data.offers, progress=True)
-    agree = np.mean([pair_f1(ours, theirs) for ours, theirs in zip(written, data.attributes, strict=True)])
+    agree = np.mean([pair_f_score(ours, theirs) for ours, theirs in zip(written, data.attributes, strict=True)])
     shutil.rmtree(folder, ignore_errors=True)
     print(f"generator: {generator.num_invalid} of {len(written)} invalid, F1 against the rules {agree:.3f}", flush=True)
     return written

@@ -1,6 +1,11 @@
 """RAR: the traps of GRPO in trl, on a model small enough to train in seconds."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +158,98 @@ def test_text_alone_and_a_wrong_micro_batch(policy, tiny_model, offers, tmp_path
         trained(policy, tiny_model, words, tmp_path / "b", RARStage(**SMALL, max_steps=1, micro_batch_size=3))
 
 
+def test_groups_without_variance_are_counted_whatever_scales_the_rewards(policy, tiny_model, offers, tmp_path):
+    """trl's own share is the batch's deviation where `scale_rewards` is "batch": never 0 here, so its share is."""
+
+    class Constant(RetrievalReward):
+        def score(self, rows, completions, ended=None):
+            scored = super().score(rows, completions, ended)
+            scored.reward[:] = [row + (row == 1) * (place % 2) for place, row in enumerate(rows)]
+            return scored
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rar, "RetrievalReward", Constant)
+        for scale in ("group", "batch", "none"):
+            config = RARStage(**{**SMALL, "prompts_per_step": 4}, max_steps=1, scale_rewards=scale)
+            result = trained(policy, tiny_model, offers, tmp_path / scale, config)
+            assert result["history"][0]["zero_variance_share"] == 3 / 4
+
+
+# several processes
+
+TWO_PROCESSES = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from afmrl.processes import join_processes, leave_processes, rank
+join_processes()
+import trl
+from test_rar import LABELS, SMALL, trained
+from afmrl.offers import Offer
+from afmrl.rewards import RetrievalReward
+from afmrl.stages.rar import RARStage
+
+policy, model, out = sys.argv[1:]
+seen = {"rank": rank(), "steps": []}
+make = trl.GRPOTrainer._generate_and_score_completions
+
+def generate(self, inputs):
+    output = make(self, inputs)
+    seen["steps"][-1]["advantages"] = output["advantages"].tolist()
+    return output
+
+trl.GRPOTrainer._generate_and_score_completions = generate
+call = RetrievalReward.__call__
+
+def rewarded(self, prompts, completions, query_row, *rest, **more):
+    rewards = call(self, prompts, completions, query_row, *rest, **more)
+    if len(seen["steps"]) < 2:  # the processes earn differently, so that a mean of one is not the group's
+        rewards = [reward + rank() / 2 + place / 8 for place, reward in enumerate(rewards)]
+    seen["gallery"] = [self.gallery.rows.shape[0], float(np.abs(self.gallery.rows).sum())]
+    seen["steps"].append({"rows": list(query_row), "rewards": rewards})
+    return rewards
+
+RetrievalReward.__call__ = rewarded
+colors = ["red", "blue", "green", "white"]
+offers = [Offer(f"o{n}", f"{colors[n % 4]} dress") for n in range(8)]
+config = RARStage(**{**SMALL, "prompts_per_step": 1}, max_steps=3, scale_rewards="none", reward="margin")
+result = trained(policy, model, offers, Path(out) / "model", config)
+seen["zero"] = [entry["zero_variance_share"] for entry in result["history"]]
+(Path(out) / f"{rank()}.json").write_text(json.dumps(seen))
+leave_processes()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_group_and_its_statistics(policy, tiny_model, tmp_path):
+    """One group of four is dealt out to two processes, two completions each (PEERS: rewards of one process alone)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests), str(tests.parent / "src"), os.environ.get("PYTHONPATH", "")])
+    processes = []
+    for number in range(2):
+        place = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2"}
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, **place, **where, "PYTHONPATH": path}
+        command = [sys.executable, "-c", TWO_PROCESSES, str(policy), str(tiny_model), str(tmp_path)]
+        processes.append(subprocess.Popen(command, env=env))
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2))
+    assert first["gallery"] == second["gallery"] and first["gallery"][0] == 4  # the same frozen gallery, whole
+    assert first["zero"] == second["zero"] and len(first["zero"]) == 3
+    differed = 0
+    for ours, theirs, zero in zip(first["steps"], second["steps"], first["zero"], strict=True):
+        assert len(ours["rewards"]) == len(theirs["rewards"]) == 2
+        assert len(set(ours["rows"] + theirs["rows"])) == 1  # one group
+        rewards = np.array(ours["rewards"] + theirs["rewards"])
+        np.testing.assert_allclose(ours["advantages"] + theirs["advantages"], rewards - rewards.mean(), atol=1e-5)
+        differed += abs(np.mean(ours["rewards"]) - rewards.mean()) > 1e-3
+        assert zero == float(np.ptp(rewards) < 1e-6)
+    assert differed  # or the mean of one process would have passed for the group's
+
+
 # which queries can teach
 
 
@@ -226,7 +323,7 @@ def test_only_the_end_token_ends_a_completion():
             seen["ended"] = ended
             return [0.0] * len(ended)
 
-    ended = rar._EndedReward(Reward())
+    ended = rar._EndedReward(Reward(), 2)
     ended.ends = {7}
     ended([None] * 4, ["a"] * 4, [[1, 7], [1, 2], [], [7, 1]], [0, 1, 2, 3])
     assert seen["ended"] == [True, False, False, False]
@@ -251,3 +348,64 @@ def test_reward_families_are_not_those_of_training(tmp_path, own_column):
         for one in held:
             for other in held:
                 assert one == other or not held[one] & held[other]
+
+
+# what SFT taught stays
+
+
+def test_the_anchor_adds_sfts_gradient_to_the_step(policy, tiny_model, offers, tmp_path, monkeypatch):
+    """With advantages of 0 and no KL, GRPO's gradient is none: what is left is the anchor's."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from afmrl.images import open_image
+    from afmrl.prompts import generator_messages
+    from afmrl.stages.rar_anchor import Anchor
+
+    found = []
+    step = torch.optim.AdamW.step
+
+    def remembered(self, *rest, **more):
+        found.append(
+            [None if p.grad is None else p.grad.clone() for group in self.param_groups for p in group["params"]]
+        )
+        return step(self, *rest, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", remembered)
+    monkeypatch.setattr(RetrievalReward, "__call__", lambda self, prompts, *rest, **more: [0.0] * len(prompts))
+    texts = [Offer(offer.id, offer.title) for offer in offers]
+    norms = []
+    for micro in (8, 4):
+        config = RARStage(**SMALL, max_steps=1, micro_batch_size=micro, beta=0.0, sft_weight=0.5, sft_batch_size=8)
+        anchor = (texts, LABELS)
+        result = trained(policy, tiny_model, texts, tmp_path / str(micro), config, anchor=anchor)
+        assert result["history"][0]["sft_loss"] > 0
+        norms.append(torch.sqrt(sum((g**2).sum() for g in found.pop() if g is not None)).item())
+    # by hand: the loss of the eight offers, its gradient, clipped to 1 as the trainer does
+    processor = AutoProcessor.from_pretrained(str(policy))
+    model = AutoModelForImageTextToText.from_pretrained(str(policy))
+    rows = Anchor(texts, LABELS, 0.5, 8, 0).rows(0, 0, 1)
+    assert sorted(rows) == list(range(8))
+    collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
+    batch = collate([
+        {"prompt": processor.apply_chat_template(generator_messages(texts[row]), add_generation_prompt=True,
+                                                 tokenize=False),
+         "completion": str(LABELS[row]) + processor.tokenizer.eos_token,
+         "images": [open_image(texts[row].image)] if texts[row].image else []}
+        for row in rows
+    ])  # fmt: skip
+    (0.5 * model(**batch).loss).backward()
+    wanted = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters() if p.grad is not None)).item()
+    assert norms[0] == pytest.approx(min(wanted, 1.0), rel=1e-3)
+    assert norms[1] == pytest.approx(min(wanted, 1.0), rel=0.1)  # halves of unequal length, averaged
+
+
+def test_the_anchors_offers_are_those_of_the_step():
+    from afmrl.stages.rar_anchor import Anchor
+
+    anchor = Anchor([Offer(str(n), "t") for n in range(50)], [KeyAttributes()] * 50, 1.0, 8, seed=3)
+    whole = anchor.rows(4, 0, 1)
+    assert len(set(whole)) == 8 and whole == anchor.rows(4, 0, 1) != anchor.rows(5, 0, 1)
+    assert sorted(anchor.rows(4, 0, 2) + anchor.rows(4, 1, 2)) == sorted(whole)
+    assert len(Anchor([Offer("a", "t")], [KeyAttributes()], 1.0, 4, 0).rows(0, 0, 1)) == 4

@@ -12,7 +12,8 @@ from ir_measures import RR, R, Success, nDCG
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Offer
-from afmrl.rewards import RetrievalReward, pair_f1, smallest_k
+from afmrl.retrieval.frozen import FrozenGallery
+from afmrl.rewards import RetrievalReward, pair_f_score, smallest_k
 
 Q, N, D = 12, 40, 6
 QUERIES = [Offer(id=f"q{number}", title=f"title {number}") for number in range(Q)]
@@ -149,7 +150,14 @@ def test_faithfulness_is_the_f1_of_pairs():
     scored = reward.score([0] * len(texts), texts)
     np.testing.assert_allclose(scored.faithfulness, [1, 2 / 3, 1 / 2, 0, 1, 0])
     np.testing.assert_allclose(scored.reward, 1 + 0.3 * scored.faithfulness)
-    assert pair_f1(KeyAttributes(), KeyAttributes()) == 1.0
+    assert pair_f_score(KeyAttributes(), KeyAttributes()) == 1.0
+    # F2: one right and one wrong of two labels is worth more than nothing said
+    reward = make("recall@k", k=N, labels=labels, faithfulness_weight=1.0, faithfulness_beta=2.0)
+    recall, precision = 1 / 2, 1 / 2
+    assert reward.score([0], ["color: red; cut: wide"]).faithfulness[0] == pytest.approx(
+        5 * precision * recall / (4 * precision + recall)
+    )
+    assert reward.score([0], ["color: red"]).faithfulness[0] == pytest.approx(5 * 0.5 / (4 + 0.5))
     # labels alone change nothing
     assert make("recall@k", k=N, labels=labels).score([0], ["color: blue"]).reward[0] == 1.0
 
@@ -242,3 +250,122 @@ def test_smallest_k_is_the_smallest(ranks, target):
     k = smallest_k(ranks, target)
     assert (ranks <= k).mean() >= target
     assert k == 1 or (ranks <= k - 1).mean() < target
+
+
+# only what is true retrieves
+
+
+def test_with_true_pairs_the_embedder_is_shown_what_labels_confirm():
+    encoder = Encoder()
+    labels = [KeyAttributes.of({"color": "red", "size": "m"})] * Q
+    reward = make("reciprocal_rank", encoder=encoder, labels=labels, rewarded_pairs="true")
+    texts = ["color: red", "color: red; secret: 7", "size: l; color: red", "color: blue", "none", "size: m; color: red"]
+    scored = reward.score([2] * len(texts), texts)
+    assert encoder.asked == [[("q2", "color: red"), ("q2", "none"), ("q2", "size: m; color: red")]]
+    assert scored.reward[0] == scored.reward[1] == scored.reward[2]
+    assert scored.reward[3] == scored.reward[4] == 1 / reward.plain_ranks()[2]
+    assert scored.valid.all()
+    # what is false still lowers F1
+    reward = make("reciprocal_rank", labels=labels, rewarded_pairs="true", faithfulness_weight=1.0)
+    assert reward.score([2, 2], texts[:2]).reward.tolist() == sorted(reward.score([2, 2], texts[:2]).reward)[::-1]
+
+
+def test_all_pairs_is_the_papers_reward_whatever_the_labels():
+    labels = [KeyAttributes.of({"color": "red"})] * Q
+    rows, completions = all_pairs()
+    with_labels = make("margin", labels=labels).score(rows, completions).reward
+    np.testing.assert_array_equal(with_labels, make("margin").score(rows, completions).reward)
+
+
+def test_mistakes_of_rewarded_pairs_are_named():
+    with pytest.raises(InputError, match="rewarded_pairs 'some' is unknown; 'true' or 'all'"):
+        make(rewarded_pairs="some")
+    with pytest.raises(InputError, match="rewarded_pairs 'true' needs labels"):
+        make(rewarded_pairs="true")
+
+
+# the gallery in blocks
+
+
+def wide_gallery(num_rows=5003, dimension=96, copies=7, seed=0):
+    """Unit rows among which one stands `copies` times, at places that fall into different kernels of BLAS."""
+    draw = np.random.default_rng(seed)
+    rows = draw.normal(size=(num_rows, dimension)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    places = np.sort(draw.choice(num_rows, copies, replace=False))
+    places[-1] = num_rows - 1
+    rows[places] = rows[places[0]]
+    return rows, places
+
+
+@pytest.mark.parametrize("block_bytes", [1, 20_000, 10**6, 64 * 10**6])
+def test_ranks_of_equal_offers_do_not_depend_on_blocks_or_company(block_bytes):
+    rows, places = wide_gallery()
+    frozen = FrozenGallery(rows, block_bytes=block_bytes)
+    draw = np.random.default_rng(1)
+    queries = draw.normal(size=(40, rows.shape[1])).astype(np.float32)
+    queries[::2] += 30 * rows[places[0]]  # near the copies, whose scores are then equal and high
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    relevant = [places[[place % len(places)]] for place in range(len(queries))]
+    found = frozen.place(queries, relevant, hardest=True)
+    scores = (queries.astype(np.float64) @ rows.astype(np.float64).T).astype(np.float32)
+    scores[:, places] = scores[:, places[:1]]
+    for row, ours in enumerate(relevant):
+        score, place = scores[row, ours[0]], ours[0]
+        above = int((scores[row] > score).sum()) + int((scores[row, :place] == score).sum())
+        assert found.ranks[row] == 1 + above
+    # the copies stand in gallery order, and each of a query's answers the same alone as in company
+    for size in (1, 3, 17):
+        for start in range(0, len(queries) - size, 7):
+            part = slice(start, start + size)
+            alone = frozen.place(queries[part], relevant[part], hardest=True)
+            np.testing.assert_array_equal(alone.ranks, found.ranks[part])
+            np.testing.assert_array_equal(alone.best_scores, found.best_scores[part])
+            np.testing.assert_array_equal(alone.hardest_scores, found.hardest_scores[part])
+    equal = frozen.place(np.repeat(rows[places[:1]], len(places), axis=0), [places[[n]] for n in range(len(places))])
+    assert equal.ranks.tolist() == list(range(1, len(places) + 1))
+
+
+def test_hardest_and_all_ranks_by_brute_force():
+    draw = np.random.default_rng(4)
+    rows = draw.normal(size=(300, 12)).astype(np.float32)
+    queries = draw.normal(size=(25, 12)).astype(np.float32)
+    relevant = [np.sort(draw.choice(300, size, replace=False)) for size in draw.integers(0, 5, 25)]
+    found = FrozenGallery(rows, block_bytes=5000).place(queries, relevant, all_ranks=True, hardest=True)
+    for row, own in enumerate(relevant):
+        scores = queries[row].astype(np.float64) @ rows.astype(np.float64).T
+        order = np.argsort(-scores)
+        assert found.relevant_ranks[row].tolist() == [1 + n for n, offer in enumerate(order) if offer in own]
+        assert found.hardest_scores[row] == pytest.approx(np.delete(scores, own).max(), abs=1e-6)
+        if len(own):
+            assert found.best_scores[row] == pytest.approx(scores[own].max(), abs=1e-6)
+        else:
+            assert found.ranks[row] == 301 and np.isnan(found.best_scores[row])
+    everyone = FrozenGallery(rows[:2]).place(queries[:1], [np.array([0, 1])], hardest=True)
+    assert np.isnan(everyone.hardest_scores[0])
+
+
+def test_memory_of_scoring_is_what_the_flag_says():
+    import tracemalloc
+
+    draw = np.random.default_rng(0)
+    queries = draw.normal(size=(96, 8)).astype(np.float32)
+    relevant = [np.array([place]) for place in range(96)]
+    peaks = {}
+    for size in (20_000, 200_000):
+        frozen = FrozenGallery(draw.normal(size=(size, 8)).astype(np.float32), block_bytes=2 * 10**6)
+        tracemalloc.start()
+        frozen.place(queries, relevant, hardest=True)
+        peaks[size] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert max(peaks.values()) < 4 * 10**6 < 96 * 200_000 * 4  # all scores of the larger: 77 MB
+    assert peaks[200_000] < 1.5 * peaks[20_000]
+    with pytest.raises(InputError, match="blocks of 0 bytes hold nothing"):
+        make(score_block_bytes=0)
+
+
+def test_a_gallery_that_cannot_be_compared_is_refused_at_once():
+    broken = GALLERY.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(InputError, match="gallery embedding of row 3 is not finite"):
+        RetrievalReward(Encoder(), QUERIES, broken, [np.array([0])] * Q)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
@@ -22,6 +22,10 @@ from afmrl.splits import Split, split_offers
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger, file_hash, fingerprint
 from afmrl.stages.teaching import TeachingSet, teaching_set
+
+if TYPE_CHECKING:
+    from afmrl.embedder import Embedder
+    from afmrl.stages.rar_validation import Validation
 
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
 
@@ -44,6 +48,10 @@ class Run:
     base: Path | str = ""
     generator_base: Path | str = ""
     paths: dict[str, Path] = field(default_factory=dict)
+    cit: dict[str, Any] = field(default_factory=dict)
+    """Which of CIT's rounds was kept; empty without rounds."""
+    cit_generator: str = "rar"
+    """Stage of the generator that belongs to the kept round."""
 
 
 def run_recipe(
@@ -82,10 +90,12 @@ def run_recipe(
     train_generator(run)
     train_embedder(run)
     reinforce_generator(run)
+    if recipe.cit.rounds:
+        train_in_cycles(run)
 
     def finish() -> None:
-        _publish(run.paths["agcl"], folder / "embedder")
-        _publish(run.paths["rar"], folder / "generator")
+        _publish(run.paths["cit" if run.cit else "agcl"], folder / "embedder")
+        _publish(run.paths[run.cit_generator], folder / "generator")
         result = evaluate_run(run)
         write_json(folder / "run.json", _run_record(run, started, result))
 
@@ -129,6 +139,11 @@ def prepare_data(run: Run) -> None:
         raise InputError(
             "catalogue: neither the split 'test' nor 'val' holds a query with a match in its gallery, so the run could "
             "not be measured; deal some products to 'test' in catalogue.split"
+        )
+    if run.recipe.cit.rounds and not run.splits["val"].queries:
+        raise InputError(
+            "CIT keeps the round that is best on the split 'val', which holds no query with a match in its gallery; "
+            "deal some products to 'val' in catalogue.split, or set cit.rounds=0"
         )
     for name, split in run.splits.items():
         run.say(
@@ -265,36 +280,45 @@ def train_embedder(run: Run) -> None:
     run.made_of["agcl"] = fingerprint(made_of, run.ledger.weights["agcl"])
 
 
-def reinforce_generator(run: Run) -> None:
-    """RAR: GRPO of the generator, rewarded by retrieval of the frozen embedder on the reward split."""
+def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained: str = "agcl") -> None:
+    """RAR: GRPO of the generator, rewarded by retrieval of the frozen embedder on the reward split.
+
+    Args:
+        name: the stage to make.
+        start: the stage whose generator is reinforced.
+        trained: the stage whose embedder is the environment.
+    """
     from afmrl.embedder import Embedder
     from afmrl.generator import AttributeGenerator
     from afmrl.pipeline_evaluation import print_ceiling
     from afmrl.stages.rar import run_rar
 
     config = dataclasses.replace(run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed)
-    made_of = fingerprint(config, run.made_of["sft"], run.made_of["agcl"], run.made_of["data"])
+    made_of = fingerprint(config, run.made_of[start], run.made_of[trained], run.made_of["data"])
     split = run.splits["reward"]
     if config.max_steps == 0:
-        run.paths["rar"], run.made_of["rar"] = run.paths["sft"], run.made_of["sft"]
+        run.paths[name], run.made_of[name] = run.paths[start], run.made_of[start]
         return
 
-    on_first(lambda: print_ceiling(run))
+    if name == "rar":
+        on_first(lambda: print_ceiling(run))
 
     def work(folder: Path) -> dict[str, Any]:
-        embedder = Embedder.from_pretrained(run.paths["agcl"])
+        embedder = Embedder.from_pretrained(run.paths[trained])
         gallery = split.gallery_offers()
         attributes: list[KeyAttributes] | None = None
-        if run.recipe.agcl.attributes_on == "both":
+        if run.recipe.agcl.attributes_on == "both" and config.gallery_attributes == "labels":
+            attributes = [split.labels[row] for row in split.gallery]
+        elif run.recipe.agcl.attributes_on == "both":
 
             def write() -> list[KeyAttributes]:
-                generator = AttributeGenerator.from_pretrained(run.paths["sft"])
+                generator = AttributeGenerator.from_pretrained(run.paths[start])
                 return generator.attributes(gallery, max_new_tokens=run.recipe.evaluation.max_new_tokens)
 
             attributes = on_first(write)
         return run_rar(
             config,
-            run.paths["sft"],
+            run.paths[start],
             embedder,
             split.query_offers(),
             gallery,
@@ -302,11 +326,36 @@ def reinforce_generator(run: Run) -> None:
             out_dir=folder / "model",
             labels=[split.labels[row] for row in split.queries],
             gallery_attributes=attributes,
-            callbacks=run.callbacks("rar", "RAR of the generator", config.max_steps),
+            val=_validation(run, embedder),
+            anchor=(run.splits["train"].offers, run.splits["train"].labels),
+            callbacks=run.callbacks(name, "RAR of the generator", config.max_steps),
         )
 
-    run.paths["rar"] = run.ledger.run("rar", made_of, work, together=True) / "model"
-    run.made_of["rar"] = fingerprint(made_of, run.ledger.weights["rar"])
+    run.paths[name] = run.ledger.run(name, made_of, work, together=True) / "model"
+    run.made_of[name] = fingerprint(made_of, run.ledger.weights[name])
+
+
+def train_in_cycles(run: Run, name: str = "cit") -> None:
+    """CIT: the generator's attributes go back into AGCL; the best round on val is kept."""
+    from afmrl.pipeline_cit import run_rounds
+
+    run_rounds(run, lambda *stages: reinforce_generator(run, *stages), name=name)
+
+
+def _validation(run: Run, embedder: Embedder) -> Validation | None:
+    """What RAR is watched on; None where the split 'val' is empty."""
+    from afmrl.stages.rar_validation import Validation
+
+    split, config = run.splits["val"], run.recipe.evaluation
+    if not split.queries:
+        return None
+    return Validation(
+        split,
+        embedder,
+        both_sides=run.recipe.agcl.attributes_on == "both",
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+    )
 
 
 def _publish(model: Path, target: Path) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from afmrl.attribute_accuracy import attribute_accuracy
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder, Modality
+from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
 from afmrl.evaluation.tables import print_ladder
 from afmrl.generator import AttributeGenerator
@@ -30,9 +32,9 @@ ROW_NAMES = {
     "agcl": "AGCL",
     "sft": "AGCL + SFT attributes",
     "rar": "AGCL + RAR attributes",
+    "cit": "AGCL again on RAR attributes (CIT)",
     "perfect": "AGCL + everything visible (perfect reader)",
 }
-ATTRIBUTED = ("sft", "rar", "perfect")
 
 
 @dataclass(frozen=True)
@@ -79,62 +81,73 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
     return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]
 
 
-def attribute_accuracy(
-    written: Sequence[KeyAttributes], labels: Sequence[KeyAttributes]
-) -> dict[str, dict[str, float]]:
-    """Per key of the labels: precision (written values that are right; one without a label is wrong) and recall."""
-    keys = sorted({key for of_offer in labels for key, _ in of_offer})
-    counts = {key: [0, 0, 0] for key in keys}  # right, written, labelled
-    for ours, theirs in zip(written, labels, strict=True):
-        mine, true = ours.as_dict(), theirs.as_dict()
-        for key in keys:
-            counts[key][0] += key in mine and mine[key] == true.get(key)
-            counts[key][1] += key in mine
-            counts[key][2] += key in true
-    return {
-        key: {
-            "precision": round(right / max(written_, 1), 4),
-            "recall": round(right / max(labelled, 1), 4),
-            "labelled": labelled,
-        }
-        for key, (right, written_, labelled) in counts.items()
-    }
-
-
 def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:
     """The ladder: one result a row; attributed rows twice, `NAME` (the recipe's sides) and `NAME:query`/`NAME:both`."""
-    split, config = run.splits[split_name], run.recipe.evaluation
+    split = run.splits[split_name]
     embedder = Embedder.from_pretrained(run.paths["agcl"])
     results: dict[str, RetrievalResult] = {}
 
-    def score(encoded: Encoded) -> RetrievalResult:
-        return score_retrieval(
-            encoded.queries, encoded.gallery, split.relevant, split.families, num_resamples=config.num_resamples
-        )
+    def encode(model: Embedder, **options: Any) -> Encoded:
+        return encode_split(model, split, batch_size=run.recipe.evaluation.batch_size, **options)
 
-    def encode(**options: Any) -> Encoded:
-        return encode_split(embedder, split, batch_size=config.batch_size, **options)
-
-    plain = encode()
-    default = run.recipe.agcl.attributes_on if run.recipe.agcl.attributes_on != "none" else "query"
+    plain = encode(embedder)
     for row in rows:
         if row == "agcl":
-            results[row] = score(plain)
+            results[row] = _score(run, split, plain)
         elif row in ("text", "image"):
-            results[row] = score(encode(modality=row))
+            results[row] = _score(run, split, encode(embedder, modality=row))
         elif row == "untrained":
-            untrained = Embedder.from_pretrained(run.base)
-            results[row] = score(encode_split(untrained, split, batch_size=config.batch_size))
+            results[row] = _score(run, split, encode(Embedder.from_pretrained(run.base)))
         else:
-            attributes = split.labels if row == "perfect" else generated_attributes(run, row, split_name)
-            both = encode(
-                query_attributes=[attributes[r] for r in split.queries],
-                gallery_attributes=[attributes[r] for r in split.gallery],
-            )
-            results[f"{row}:query"] = score(Encoded(both.queries, plain.gallery))
-            results[f"{row}:both"] = score(both)
-            results[row] = results[f"{row}:{default}"]
+            if row == "cit":
+                found = score_attributed(run, split_name, run.paths["cit"], run.cit_generator)
+            else:
+                found = score_attributed(run, split_name, embedder, row, plain)
+            results |= {f"{row}:{side}": result for side, result in found.items()}
+            results[row] = results[f"{row}:{default_side(run)}"]
     return results
+
+
+def default_side(run: Run) -> str:
+    """The sides whose text carries attributes in this run: "query" or "both"."""
+    return run.recipe.agcl.attributes_on if run.recipe.agcl.attributes_on != "none" else "query"
+
+
+def score_attributed(
+    run: Run, split_name: str, embedder: Embedder | str | Path, which: str, plain: Encoded | None = None
+) -> dict[str, RetrievalResult]:
+    """Retrieval with what the generator of stage `which` ("perfect": the labels) writes, on "query" and on "both".
+
+    Args:
+        plain: embeddings without attributes, where they are at hand.
+    """
+    split = run.splits[split_name]
+    model = embedder if isinstance(embedder, Embedder) else Embedder.from_pretrained(embedder)
+    plain = plain or encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
+    both = _encode_attributed(run, split_name, model, which)
+    return {"query": _score(run, split, Encoded(both.queries, plain.gallery)), "both": _score(run, split, both)}
+
+
+def _encode_attributed(run: Run, split_name: str, model: Embedder, which: str) -> Encoded:
+    split = run.splits[split_name]
+    attributes = split.labels if which == "perfect" else generated_attributes(run, which, split_name)
+    return encode_split(
+        model,
+        split,
+        [attributes[r] for r in split.queries],
+        [attributes[r] for r in split.gallery],
+        batch_size=run.recipe.evaluation.batch_size,
+    )
+
+
+def _score(run: Run, split: Split, encoded: Encoded) -> RetrievalResult:
+    return score_retrieval(
+        encoded.queries,
+        encoded.gallery,
+        split.relevant,
+        split.families,
+        num_resamples=run.recipe.evaluation.num_resamples,
+    )
 
 
 def print_ceiling(run: Run) -> None:
@@ -155,21 +168,50 @@ def print_ceiling(run: Run) -> None:
     print_ladder(f"What attributes can win ({len(split.queries)} {name} queries)", rows)
 
 
+def alignment_tax(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """What same-product training costs elsewhere: coarse retrieval, classification and clustering by category, of
+    AGCL alone and with each generator's attributes. Empty where the split has no two categories."""
+    split = run.splits[split_name]
+    categories = [offer.category for offer in split.offers]
+    if len({category for category in categories if category}) < 2 or not all(categories):
+        return {}
+    found = {}
+    for row in [row for row in ("agcl", "sft", "rar", "cit") if row in rows]:
+        model = Embedder.from_pretrained(run.paths["cit" if row == "cit" else "agcl"])
+        if row == "agcl":
+            encoded = encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
+        else:
+            encoded = _encode_attributed(run, split_name, model, run.cit_generator if row == "cit" else row)
+        metrics = general_quality(
+            encoded.queries,
+            encoded.gallery,
+            [categories[row] for row in split.queries],
+            [categories[row] for row in split.gallery],
+            split.families,
+            seed=run.recipe.seed,
+            num_resamples=min(run.recipe.evaluation.num_resamples, 500),
+        )
+        found[row] = {name: [round(i.mean, 6), round(i.low, 6), round(i.high, 6)] for name, i in metrics.items()}
+    return found
+
+
 def evaluate_run(run: Run) -> dict[str, Any]:
     """Score the test split, print the table, write metrics.json and report.html; returns what run.json keeps."""
     split_name = "test" if run.splits["test"].queries else "val"
     split, config = run.splits[split_name], run.recipe.evaluation
     if run.recipe.evaluation.fuse:
         _learn_fusion(run)
-    results = score_rows(run, split_name, config.rows)
-    titles = [(ROW_NAMES[row], _intervals(results[row])) for row in config.rows]
+    rows = shown_rows(run)
+    results = score_rows(run, split_name, rows)
+    titles = [(ROW_NAMES[row], _intervals(results[row])) for row in rows]
     titles += [(f"floor: {kind}", _intervals(_floor(run, split, kind))) for kind in config.floors]
     print_ladder(f"{run.recipe.name}: {len(split.queries)} {split_name} queries", titles)
     accuracy: dict[str, dict[str, dict[str, float]]] = {
         which: attribute_accuracy(generated_attributes(run, which, split_name), split.labels)
         for which in ("sft", "rar")
-        if which in config.rows
+        if which in rows
     }
+    tax = alignment_tax(run, split_name, rows)
     metrics = {
         "split": split_name,
         "num_queries": len(split.queries),
@@ -179,19 +221,31 @@ def evaluate_run(run: Run) -> dict[str, Any]:
         "rows": {row: _intervals(result) for row, result in results.items()},
         "floors": {name.removeprefix("floor: "): row for name, row in titles if name.startswith("floor: ")},
         "attribute_accuracy": accuracy,
+        "alignment_tax": tax,
+        "rar": {k: v for k, v in run.ledger.results.get("rar", {}).items() if k != "history"},
+        **({"cit": run.cit} if run.cit else {}),
     }
     write_json(run.folder / "metrics.json", metrics)
-    final = next((row for row in ("rar", "sft") if row in config.rows), None)
+    final = next((row for row in ("rar", "sft") if row in rows), None)
     write_run_report(
         run,
         split_name,
         results,
         titles,
         accuracy,
+        tax,
         generated_attributes(run, final, split_name) if final else None,
         next_steps(run, split),
     )
-    return {"metrics": {row: metrics["rows"][row]["recall@1"][0] for row in config.rows}}  # type: ignore[index]
+    return {"metrics": {row: metrics["rows"][row]["recall@1"][0] for row in rows}}  # type: ignore[index]
+
+
+def shown_rows(run: Run) -> list[str]:
+    """The recipe's rows, and CIT's before the perfect reader's where there were rounds."""
+    rows = list(run.recipe.evaluation.rows)
+    if run.cit and "cit" not in rows:
+        rows.insert(rows.index("perfect") if "perfect" in rows else len(rows), "cit")
+    return rows
 
 
 def _intervals(result: RetrievalResult) -> dict[str, list[float]]:

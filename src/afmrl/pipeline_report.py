@@ -38,6 +38,7 @@ def write_run_report(
     results: Mapping[str, RetrievalResult],
     titles: Sequence[tuple[str, Mapping[str, Sequence[float]]]],
     accuracy: Mapping[str, Mapping[str, Mapping[str, float]]],
+    tax: Mapping[str, Mapping[str, Sequence[float]]],
     attributes: Sequence[KeyAttributes] | None,
     steps: Sequence[str | tuple[str, str]],
 ) -> None:
@@ -45,6 +46,7 @@ def write_run_report(
 
     Args:
         results, titles: the ladder, by row and by title.
+        tax: coarse retrieval, classification and clustering by row.
         attributes: what the final generator wrote for each offer of the split.
     """
     split, config = run.splits[split_name], run.recipe.evaluation
@@ -67,7 +69,8 @@ def write_run_report(
         [attributes[row] for row in split.queries] if attributes else None,
         family_columns=[run.recipe.catalogue.family_column] if run.recipe.catalogue.family_column else FAMILY_COLUMNS,
     )
-    by_row = dict(zip(config.rows, ladder, strict=False))
+    shown = [row for row in results if ":" not in row]
+    by_row = dict(zip(shown, ladder, strict=False))
     ceiling = run.ledger.results.get("ceiling", {})
     write_report(
         ReportData(
@@ -85,7 +88,7 @@ def write_run_report(
             curves=_curves(run.ledger.results),
             recall_curves=[
                 recall_curve(
-                    {title: results[row].ranks for row, (title, _) in zip(config.rows, titles, strict=False)},
+                    {title: results[row].ranks for row, (title, _) in zip(shown, titles, strict=False)},
                     min(100, len(split.gallery)),
                 )
             ],
@@ -103,7 +106,7 @@ def write_run_report(
             families=families_of(result.ranks, split.families, split.relevant, lambda row: view(split.gallery[row])),
             skipped=run.catalogue.skipped if run.catalogue else (),
             facts=_facts(run),
-            notes=_notes(run),
+            notes=[*_notes(run), *_tax_notes(tax)],
             next_steps=steps,
         ),
         run.folder / "report.html",
@@ -120,6 +123,8 @@ def _curves(results: Mapping[str, Mapping[str, Any]]) -> list[Curve]:
         Curve("SFT of the generator", "step", "loss", series("sft", "loss")),
         Curve("AGCL of the embedder", "step", "loss", series("agcl", "loss")),
         Curve("RAR: reward", "step", "mean a completion", series("rar", "reward", "retrieval", "faithfulness")),
+        Curve("RAR: validation split", "step", "", series("rar", "val_mrr", "val_recall@1", "val_faithfulness")),
+        Curve("RAR: validity, entropy", "step", "", series("rar", "valid", "entropy")),
         Curve("RAR: length", "step", "tokens", series("rar", "length")),
         Curve("RAR: groups without variance, KL", "step", "", series("rar", "zero_variance_share", "kl")),
     ]
@@ -146,9 +151,31 @@ def _notes(run: Run) -> list[str]:
             f"RAR trained on {rar['num_teachable']} of {rar['num_queries']} reward queries; for the others every "
             "sampled completion earned the same."
         )
+        if watched := rar.get("validation"):
+            before, after = watched["before"], watched["after"]
+            stopped = f"; stopped early at step {watched['stopped_at']}" if watched["stopped_at"] else ""
+            notes.append(
+                f"RAR's step {watched['step']} was kept, the best on the validation split: MRR {before['mrr']:.3f} → "
+                f"{after['mrr']:.3f}, F1 of attributes {before['faithfulness']:.3f} → {after['faithfulness']:.3f}"
+                f"{stopped}."
+            )
+    if run.cit:
+        notes.append(f"CIT kept round {run.cit['kept_round']}; MRR on val by round: {run.cit['val_mrr']}.")
     if run.recipe.catalogue.sample:
         notes.append("The sample catalogue is drawn, not photographed: its numbers say nothing about real shops.")
     return notes
+
+
+def _tax_notes(tax: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    """One line a metric: what finer retrieval and the attributes cost elsewhere."""
+    names = {"agcl": "AGCL", "sft": "with SFT attributes", "rar": "with RAR attributes", "cit": "CIT"}
+    metrics = list(next(iter(tax.values()), {}))
+    lines = []
+    for metric in metrics:
+        intervals = {names[row]: of[metric] for row, of in tax.items()}
+        values = [f"{name} {mean:.3f} [{low:.3f}, {high:.3f}]" for name, (mean, low, high) in intervals.items()]
+        lines.append(f"By category, {metric}: {', '.join(values)}.")
+    return lines
 
 
 def next_steps(run: Run, split: Split) -> list[tuple[str, str]]:

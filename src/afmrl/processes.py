@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -111,6 +111,21 @@ def on_first(work: Callable[[], Any]) -> Any:
     if sent[1] is not None:
         raise FailedElsewhere(sent[1])
     return sent[0]
+
+
+def gathered(values: Sequence[float]) -> list[float]:
+    """The values of all processes, in the processes' order; every process must ask at the same time.
+
+    >>> gathered([0.5, 1.0])
+    [0.5, 1.0]
+    """
+    if _alone or world_size() == 1:
+        return list(values)
+    import torch.distributed as dist
+
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, list(values))
+    return [value for part in parts for value in part]
 
 
 def share(total: int, name: str) -> int:

@@ -13,10 +13,12 @@ from typing import Any
 
 from afmrl.errors import InputError
 from afmrl.stages.agcl import AGCLStage
+from afmrl.stages.cit import CITStage
 from afmrl.stages.rar import RARStage
 from afmrl.stages.sft import LEARN, SFTStage
 
 ROWS = ("text", "image", "untrained", "agcl", "sft", "rar", "perfect")
+"""Rows of the table; "cit" joins them where there are rounds."""
 
 
 @dataclass
@@ -142,7 +144,7 @@ class EvaluationSection:
 
 @dataclass
 class Recipe:
-    """One run: catalogue → SFT → AGCL → RAR → evaluation."""
+    """One run: catalogue → SFT → AGCL → RAR → CIT, if asked → evaluation."""
 
     name: str = "run"
     """Title of the report."""
@@ -164,6 +166,8 @@ class Recipe:
     """Embedder, contrastive."""
     rar: RARStage = field(default_factory=RARStage)
     """Generator, rewarded by retrieval."""
+    cit: CITStage = field(default_factory=CITStage)
+    """Embedder again, on attributes that the rewarded generator wrote."""
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     """The table and the report."""
 
@@ -247,6 +251,9 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         ("sft.dtype", [d for d in [recipe.sft.dtype] if d], ("bfloat16", "float32")),
         ("rar.reward", [recipe.rar.reward], ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")),
         ("rar.scale_rewards", [recipe.rar.scale_rewards], ("group", "batch", "none")),
+        ("rar.rewarded_pairs", [recipe.rar.rewarded_pairs], ("true", "all")),
+        ("rar.gallery_attributes", [recipe.rar.gallery_attributes], ("labels", "generated")),
+        ("cit.init", [recipe.cit.init], ("scratch", "continue")),
         ("evaluation.rows", recipe.evaluation.rows, ROWS),
         ("evaluation.floors", recipe.evaluation.floors, ("tfidf", "colour", "tfidf+colour", "bm25")),
     ):
@@ -262,6 +269,10 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         ("rar.max_steps", recipe.rar.max_steps, 0),
         ("rar.num_generations", recipe.rar.num_generations, 2),
         ("rar.prompts_per_step", recipe.rar.prompts_per_step, 1),
+        ("rar.eval_steps", recipe.rar.eval_steps, 0),
+        ("rar.patience", recipe.rar.patience, 0),
+        ("rar.score_block_bytes", recipe.rar.score_block_bytes, 1),
+        ("cit.rounds", recipe.cit.rounds, 0),
         ("evaluation.batch_size", recipe.evaluation.batch_size, 1),
         ("evaluation.num_resamples", recipe.evaluation.num_resamples, 1),
     ]
@@ -280,6 +291,10 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
     plain = SFTStage()
     if recipe.tiny and (recipe.tiny.pretrain.labels, recipe.tiny.pretrain.prompt) != (plain.labels, plain.prompt):
         raise InputError(f"{where}: 'tiny.pretrain' has the sample's labels and the default prompt; leave both out")
+    if not 0 <= recipe.cit.share <= 1:
+        raise InputError(f"{where}: 'cit.share': {recipe.cit.share} is no share; between 0 (the control) and 1")
+    if recipe.cit.rounds and recipe.rar.max_steps == 0:
+        raise InputError(f"{where}: 'cit.rounds' needs a generator that RAR trained; set 'rar.max_steps' above 0")
     if not recipe.evaluation.rows:
         raise InputError(f"{where}: 'evaluation.rows' is empty; name at least one of {', '.join(ROWS)}")
 

@@ -11,9 +11,11 @@ import numpy as np
 from afmrl.attributes import InvalidCompletion, KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Offer
-from afmrl.retrieval.exact import ranks_of_scores
+from afmrl.retrieval.exact import BLOCK_BYTES
+from afmrl.retrieval.frozen import FrozenGallery
 
 RewardKind = Literal["recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin"]
+RewardedPairs = Literal["true", "all"]
 Encode = Callable[[Sequence[Offer], Sequence[KeyAttributes]], np.ndarray]
 """Offers and their attributes to (N, D) unit rows: `Embedder.encode`."""
 
@@ -40,10 +42,15 @@ class RetrievalReward:
     - "rank_gain": 1 / rank with the attributes − 1 / rank without;
     - "margin": cosine of the best relevant offer − cosine of the hardest other.
 
-    `F` is the F1 of the completion's pairs against `labels` where given: attributes are read by people too, and
-    retrieval alone lets them drift into a private code between generator and embedder.
+    `F` is the F score of the completion's pairs against `labels` where given: attributes are read by people too, and
+    retrieval alone lets them drift into a private code between generator and embedder. What maximises F1 leaves out
+    every value that is right less than half as often as F1 is high; `faithfulness_beta` above 1 asks for more of them.
+    `rewarded_pairs="true"` shows the embedder only the pairs that `labels` confirm, so that what is false or cannot be
+    seen may retrieve what it likes and earns nothing. (The paper's reward is "all".)
 
-    Ranks are counted, not sorted; a step's completions are embedded together, equal ones once.
+    Ranks are counted, not sorted, in blocks (`FrozenGallery`); a step's completions are embedded together whatever
+    their group, equal ones once. A completion's reward depends on its query and its attributes alone, not on the
+    others of its step.
 
     Args:
         encode: the frozen embedder.
@@ -51,7 +58,9 @@ class RetrievalReward:
         gallery: (N, D) embeddings, unit rows, made once.
         relevant: for each query, gallery rows of the same product.
         k: of recall@k and ndcg@k.
-        labels: what can be seen and read of each query, for F.
+        rewarded_pairs: what of a completion retrieves: "all" of it, or the "true" pairs, for which labels are needed.
+        labels: what can be seen and read of each query, for F and for the true pairs.
+        score_block_bytes: memory of the scoring, whatever the gallery.
 
     Raises:
         InputError: an unknown kind, or numbers of queries that disagree.
@@ -70,8 +79,11 @@ class RetrievalReward:
         k: int = 50,
         invalid_reward: float = -0.1,
         faithfulness_weight: float = 0.0,
+        faithfulness_beta: float = 1.0,
         length_weight: float = 0.0,
+        rewarded_pairs: RewardedPairs | str = "all",
         labels: Sequence[KeyAttributes] | None = None,
+        score_block_bytes: int = BLOCK_BYTES,
     ) -> None:
         if kind not in get_args(RewardKind):
             raise InputError(f"reward {kind!r} is unknown; one of {', '.join(get_args(RewardKind))}")
@@ -79,7 +91,13 @@ class RetrievalReward:
             raise InputError("reward: queries, relevant rows and labels must be as many")
         if faithfulness_weight and labels is None:
             raise InputError("reward: faithfulness_weight needs labels of the reward split's queries")
-        self.encode, self.queries, self.gallery, self.relevant = encode, queries, gallery, relevant
+        if rewarded_pairs not in get_args(RewardedPairs):
+            raise InputError(f"reward: rewarded_pairs {rewarded_pairs!r} is unknown; 'true' or 'all'")
+        if rewarded_pairs == "true" and labels is None:
+            raise InputError("reward: rewarded_pairs 'true' needs labels of the reward split's queries")
+        self.encode, self.queries, self.relevant = encode, queries, relevant
+        self.gallery = FrozenGallery(gallery, block_bytes=score_block_bytes)
+        self.rewarded_pairs, self.faithfulness_beta = rewarded_pairs, faithfulness_beta
         self.kind, self.k, self.invalid_reward = kind, k, invalid_reward
         self.faithfulness_weight, self.length_weight, self.labels = faithfulness_weight, length_weight, labels
         self._plain_ranks: np.ndarray | None = None
@@ -107,37 +125,49 @@ class RetrievalReward:
         faithfulness = np.zeros(len(attributes))
         if self.labels is not None:
             faithfulness = np.array(
-                [0.0 if a is None else pair_f1(a, self.labels[row]) for row, a in zip(rows, attributes, strict=True)]
+                [
+                    0.0 if a is None else pair_f_score(a, self.labels[row], self.faithfulness_beta)
+                    for row, a in zip(rows, attributes, strict=True)
+                ]
             )
         pairs = np.array([0 if a is None else len(a) for a in attributes])
         reward = retrieval + self.faithfulness_weight * faithfulness - self.length_weight * pairs
         return Scored(np.where(valid, reward, self.invalid_reward), retrieval, valid, faithfulness, ranks)
 
     def _retrieve(self, pairs: list[tuple[int, KeyAttributes]]) -> tuple[np.ndarray, np.ndarray]:
+        if self.rewarded_pairs == "true" and self.labels is not None:
+            pairs = [(row, confirmed(written, self.labels[row])) for row, written in pairs]
         unique = list(dict.fromkeys(pairs))
         place = {pair: number for number, pair in enumerate(unique)}
         embeddings = self.encode([self.queries[row] for row, _ in unique], [a for _, a in unique])
-        scores = embeddings @ self.gallery.T  # (U, N)
-        relevant = [self.relevant[row] for row, _ in unique]
-        ranks = ranks_of_scores(scores, relevant)
-        if self.kind == "recall@k":
-            values = (ranks <= self.k).astype(np.float64)
-        elif self.kind == "reciprocal_rank":
-            values = 1.0 / ranks
-        elif self.kind == "ndcg@k":
-            values = np.array([_ndcg(row, columns, self.k) for row, columns in zip(scores, relevant, strict=True)])
-        elif self.kind == "rank_gain":
-            values = 1.0 / ranks - 1.0 / self.plain_ranks()[[row for row, _ in unique]]
-        else:
-            values = np.array([_margin(row, columns) for row, columns in zip(scores, relevant, strict=True)])
+        values, ranks = self._values(embeddings, [row for row, _ in unique])
         back = [place[pair] for pair in pairs]
         return values[back], ranks[back]
+
+    def _values(self, embeddings: np.ndarray, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The retrieval term of each embedded query, and its rank."""
+        relevant = [self.relevant[row] for row in rows]
+        placed = self.gallery.place(
+            embeddings, relevant, all_ranks=self.kind == "ndcg@k", hardest=self.kind == "margin"
+        )
+        if self.kind == "recall@k":
+            values = (placed.ranks <= self.k).astype(np.float64)
+        elif self.kind == "reciprocal_rank":
+            values = 1.0 / placed.ranks
+        elif self.kind == "ndcg@k":
+            values = np.array([ndcg_of_ranks(ranks, self.k) for ranks in placed.relevant_ranks])
+        elif self.kind == "rank_gain":
+            values = 1.0 / placed.ranks - 1.0 / self.plain_ranks()[rows]
+        else:
+            values = placed.best_scores.astype(np.float64) - placed.hardest_scores
+            values[np.isnan(values)] = 0.0  # nothing to find, or nothing to take for it
+        return values, placed.ranks
 
     def plain_ranks(self) -> np.ndarray:
         """(Q,) ranks without any attributes, computed once."""
         if self._plain_ranks is None:
             embeddings = self.encode(self.queries, [KeyAttributes()] * len(self.queries))
-            self._plain_ranks = ranks_of_scores(embeddings @ self.gallery.T, self.relevant)
+            self._plain_ranks = self.gallery.place(embeddings, self.relevant).ranks
         return self._plain_ranks
 
     def __call__(
@@ -159,16 +189,16 @@ class RetrievalReward:
         return [float(value) for value in scored.reward]
 
 
-def pair_f1(written: KeyAttributes, labels: KeyAttributes) -> float:
-    """F1 of `key: value` pairs; 1 where both are empty.
+def pair_f_score(written: KeyAttributes, labels: KeyAttributes, beta: float = 1.0) -> float:
+    """F score of `key: value` pairs; 1 where both are empty. Recall counts `beta` times as much as precision.
 
-    >>> pair_f1(KeyAttributes.of({"color": "red", "size": "m"}), KeyAttributes.of({"color": "red"}))
+    >>> pair_f_score(KeyAttributes.of({"color": "red", "size": "m"}), KeyAttributes.of({"color": "red"}))
     0.6666666666666666
     """
     if not len(written) and not len(labels):
         return 1.0
     right = len(set(written) & set(labels))
-    return 2 * right / (len(written) + len(labels))
+    return (1 + beta**2) * right / (len(written) + beta**2 * len(labels))
 
 
 def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:
@@ -180,18 +210,23 @@ def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:
     return int(np.sort(ranks)[max(int(np.ceil(target * len(ranks))) - 1, 0)])
 
 
-def _ndcg(scores: np.ndarray, relevant: np.ndarray, k: int) -> float:
-    if not len(relevant):
+def confirmed(written: KeyAttributes, labels: KeyAttributes) -> KeyAttributes:
+    """The pairs that the labels hold too, in the order written.
+
+    >>> str(confirmed(KeyAttributes.of({"size": "m", "color": "red"}), KeyAttributes.of({"color": "red"})))
+    'color: red'
+    """
+    known = set(labels)
+    return KeyAttributes(tuple(pair for pair in written if pair in known))
+
+
+def ndcg_of_ranks(ranks: np.ndarray, k: int) -> float:
+    """NDCG of the top k, from the rank of every relevant offer; 0 where there is none.
+
+    >>> ndcg_of_ranks(np.array([2]), 10)
+    0.6309297535714575
+    """
+    if not len(ranks):
         return 0.0
-    # each relevant offer's rank; equal scores in gallery order
-    ranks = np.array([1 + (scores > scores[at]).sum() + (scores[:at] == scores[at]).sum() for at in relevant])
-    ideal = (1.0 / np.log2(np.arange(2, min(len(relevant), k) + 2))).sum()
+    ideal = (1.0 / np.log2(np.arange(2, min(len(ranks), k) + 2))).sum()
     return float((1.0 / np.log2(ranks[ranks <= k] + 1)).sum() / ideal)
-
-
-def _margin(scores: np.ndarray, relevant: np.ndarray) -> float:
-    others = np.ones(len(scores), dtype=bool)
-    others[relevant] = False
-    if not len(relevant) or not others.any():
-        return 0.0
-    return float(scores[relevant].max() - scores[others].max())

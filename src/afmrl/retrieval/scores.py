@@ -47,12 +47,17 @@ class Embeddings:
     """(Q,) float32; 0 where every score is 0 exactly."""
 
     @classmethod
-    def checked(cls, queries: np.ndarray, gallery: np.ndarray) -> Embeddings:
-        """Raises InputError on shapes that do not fit and on numbers that cannot be compared."""
+    def checked(cls, queries: np.ndarray, gallery: np.ndarray, *, longest: float | None = None) -> Embeddings:
+        """Raises InputError on shapes that do not fit and on numbers that cannot be compared.
+
+        Args:
+            longest: what `lengths(gallery).max()` is, where a gallery that does not change was checked before.
+        """
         queries, gallery = np.asarray(queries), np.asarray(gallery)
         if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
             raise InputError(f"search: queries {queries.shape} and gallery {gallery.shape} must be (Q, D) and (N, D)")
-        products = lengths(queries, "query") * lengths(gallery, "gallery").max(initial=0.0)
+        longest = lengths(gallery, "gallery").max(initial=0.0) if longest is None else longest
+        products = lengths(queries, "query") * longest
         if products.max(initial=0.0) > 1e38:
             raise InputError("search: embeddings are too long for float32 products; normalise them")
         # |fl(q·g) − q·g| ≤ γ_D ‖q‖‖g‖ in whatever order it is summed (Higham, Accuracy and Stability of Numerical

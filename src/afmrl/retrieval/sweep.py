@@ -232,7 +232,9 @@ def sweep(
         return scores, rows
     with workers(embeddings) as (num_workers, run):
         at_once, columns = block_shape(embeddings, k, block_bytes // num_workers)
-        first = min(columns, max(MIN_FIRST_COLUMNS, WIDTH * k))
+        at_once = min(at_once, -(-num_queries // num_workers))  # few queries: a part for each worker
+        # the first block only finds the k-th best to start from
+        first = min(columns, max(MIN_FIRST_COLUMNS, WIDTH * k)) if k else columns
         edges = [0, *range(first, num_gallery, columns), num_gallery]
 
         def search_block(start: int) -> None:

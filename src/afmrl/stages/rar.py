@@ -14,15 +14,26 @@ from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator
 from afmrl.images import open_image
 from afmrl.offers import Offer
-from afmrl.processes import on_first, rank, share
+from afmrl.processes import gathered, on_first, rank, share
 from afmrl.prompts import GeneratorPrompt, generator_messages
 from afmrl.rewards import RetrievalReward, smallest_k
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
+from afmrl.stages.rar_anchor import Anchor, anchored
+from afmrl.stages.rar_validation import (
+    BEST,
+    Validation,
+    Watch,
+    load_weights,
+    remove_watch,
+    watch_callback,
+)
 from afmrl.stages.rows import lazy_rows
 from afmrl.stages.sft import save_generator
 
 if TYPE_CHECKING:
     from afmrl.embedder import Embedder
+
+SAME = 1e-6  # rewards nearer than this are one: embeddings of equal texts differ by less from batch to batch
 
 
 @dataclass
@@ -62,9 +73,27 @@ class RARStage:
     invalid_reward: float = -0.1
     """Reward of a completion that is no list of key attributes."""
     faithfulness_weight: float = 0.3
-    """Weight of the F1 against what can be seen and read, which holds attributes true; 0: retrieval alone (paper)."""
+    """Weight of the F score against what can be seen and read, which holds attributes true; 0: retrieval alone
+    (the paper)."""
+    faithfulness_beta: float = 1.0
+    """How much more recall counts in it than precision. With 1 (F1) it pays to leave out a key that is right in fewer
+    than about four of ten offers; with 2, in fewer than about one of six."""
+    sft_weight: float = 1.0
+    """Weight of SFT's loss on labelled training offers, learnt beside the reward so that attributes stay true; 0: the
+    reward alone (the paper)."""
+    sft_batch_size: int = 32
+    """Labelled offers a step, of all processes together."""
     length_weight: float = 0.0
     """Taken off for each pair written."""
+    rewarded_pairs: str = "true"
+    """What of a completion retrieves: "true", the pairs that the labels of the query confirm, so that a false one
+    earns nothing whatever it finds; or "all" (the paper's)."""
+    gallery_attributes: str = "labels"
+    """What the text of the reward's gallery carries where AGCL showed attributes on both sides: "labels", what can be
+    seen and read of each offer; "generated", what the SFT generator writes. A value that the generator often misreads
+    stands wrong in half of a generated gallery, and a query that tells the truth is then further from its product."""
+    score_block_bytes: int = 64_000_000
+    """Memory of the scoring beside the gallery's embeddings, whatever their number."""
     teachable_only: bool = True
     """Train on queries whose sampled completions earn different rewards; the others give no gradient."""
     lora_r: int | None = None
@@ -73,6 +102,11 @@ class RARStage:
     """Train in bfloat16 autocast."""
     gradient_checkpointing: bool = False
     """Recompute activations: slower, less memory."""
+    eval_steps: int = 10
+    """Steps between measures of retrieval and attributes on the validation split, where there is one; the best step is
+    kept. 0: never, and the last step is kept."""
+    patience: int = 3
+    """Measures in a row below the best, while the reward rises, after which training stops; 0: never."""
     seed: int = 0
     """Seed of sampling and order."""
     save_steps: int = 50
@@ -90,6 +124,8 @@ def run_rar(
     *,
     labels: Sequence[KeyAttributes] | None = None,
     gallery_attributes: Sequence[KeyAttributes] | None = None,
+    val: Validation | None = None,
+    anchor: tuple[Sequence[Offer], Sequence[KeyAttributes]] | None = None,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train the generator in `generator_path`; write an ordinary folder to `out_dir`.
@@ -101,15 +137,18 @@ def run_rar(
         relevant: for each query, positions in `gallery` of the same product.
         labels: what can be seen and read of each query (for the faithfulness term).
         gallery_attributes: what the gallery's text carries; None: nothing.
+        anchor: labelled offers for `sft_weight`, those of SFT; None: the reward alone.
+        val: what the generator is measured on beside its reward; the best step on it is kept.
 
     Returns:
-        {"history", "k", "num_queries", "num_teachable", "baseline"} (`baseline`: mean reward of the SFT samples)
+        {"history", "k", "num_queries", "num_teachable", "baseline"} (`baseline`: mean reward of the SFT samples) and,
+        with `val`, "validation": {"before", "after" (measures of `Validation`), "step", "stopped_at"}
 
     Raises:
         InputError: no query can teach, or an option trl refuses.
     """
     import torch
-    from transformers import PrinterCallback
+    from transformers import AutoProcessor, PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
     out_dir = Path(out_dir)
@@ -124,8 +163,11 @@ def run_rar(
         k=config.k or 1,
         invalid_reward=config.invalid_reward,
         faithfulness_weight=config.faithfulness_weight if labels is not None else 0.0,
+        faithfulness_beta=config.faithfulness_beta,
         length_weight=config.length_weight,
+        rewarded_pairs=config.rewarded_pairs if labels is not None else "all",
         labels=labels,
+        score_block_bytes=config.score_block_bytes,
     )
 
     def sample() -> tuple[list[int], dict[str, Any], int]:
@@ -184,12 +226,20 @@ def run_rar(
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
-    trainer = GRPOTrainer(
+    watch = Watch(out_dir, config.patience)
+    watching = []
+    if val is not None and config.eval_steps:
+        watching = [watch_callback(watch, val, AutoProcessor.from_pretrained(str(generator_path)), config.eval_steps)]
+    kind = GRPOTrainer
+    if anchor is not None and config.sft_weight:
+        held = Anchor(*anchor, config.sft_weight, config.sft_batch_size, config.seed, prompt)
+        kind = anchored(GRPOTrainer, held, AutoProcessor.from_pretrained(str(generator_path)))
+    trainer = kind(
         model=str(generator_path),
-        reward_funcs=_EndedReward(reward),
+        reward_funcs=_EndedReward(reward, config.num_generations),
         args=arguments,
         train_dataset=dataset,
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, *watching],
         peft_config=peft_config,
     )
     ends = trainer.model.generation_config.eos_token_id
@@ -198,29 +248,56 @@ def run_rar(
     trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
     history = [_entry(entry) for entry in trainer.state.log_history if "reward" in entry]
     trained: Any = trainer.model
+    validation = {}
+    if watching:
+        best = watch.best_of(watch.measured)
+        if rank() == 0 and best["step"] != trainer.state.global_step:
+            load_weights(trained, out_dir / BEST)
+        validation = {"before": watch.measured[0], "after": best, "step": best["step"], "stopped_at": watch.stopped_at}
+        history = with_validation(history, watch.measured)
     if config.lora_r:
         trained = trained.merge_and_unload()
     if rank() == 0:
         save_generator(trained, generator_path, out_dir)
         write_json(out_dir / "history.json", history)
         remove_checkpoints(out_dir)
-    return {"history": history, "k": reward.k, **survey}
+        remove_watch(out_dir)
+    return {"history": history, "k": reward.k, **survey, **({"validation": validation} if validation else {})}
 
 
 class _EndedReward:
-    """The reward, told which completions ended by themselves: trl hands over their token ids."""
+    """The reward, told which completions ended by themselves: trl hands over their token ids.
+
+    It counts the groups without variance itself: trl's own share is of the batch's deviation where `scale_rewards` is
+    "batch", and so always 0 there.
+    """
 
     __name__ = RetrievalReward.__name__
 
-    def __init__(self, reward: RetrievalReward) -> None:
-        self.reward = reward
+    def __init__(self, reward: RetrievalReward, num_generations: int) -> None:
+        self.reward, self.num_generations = reward, num_generations
         self.ends: set[int] = set()
 
     def __call__(
         self, prompts: Any, completions: Any, completion_ids: Any, query_row: Any, **kwargs: Any
     ) -> list[float]:
         ended = [bool(ids) and ids[-1] in self.ends for ids in completion_ids]
-        return self.reward(prompts, completions, query_row, ended, kwargs.get("log_metric"))
+        log = kwargs.get("log_metric")
+        rewards = self.reward(prompts, completions, query_row, ended, log)
+        if log is not None:
+            # a group may be dealt out to several processes: it is whole only when all are gathered, in their order
+            log("zero_variance", zero_variance_share(gathered(rewards), self.num_generations))
+        return rewards
+
+
+def zero_variance_share(rewards: Sequence[float], num_generations: int) -> float:
+    """Share of the groups whose completions all earned the same: they give no gradient.
+
+    >>> zero_variance_share([1.0, 1.0, 0.0, 1.0], 2)
+    0.5
+    """
+    groups = np.asarray(rewards, dtype=np.float64).reshape(-1, num_generations)
+    return float((np.ptp(groups, axis=1) < SAME).mean())
 
 
 def _teachable(
@@ -243,7 +320,7 @@ def _teachable(
         reward.k = smallest_k(scored.ranks)
         scored = reward.score(rows.tolist(), texts, ended)
     by_query = scored.reward.reshape(len(reward.queries), config.num_generations)
-    varied = np.flatnonzero(by_query.std(axis=1) > 1e-6).tolist()
+    varied = np.flatnonzero(np.ptp(by_query, axis=1) >= SAME).tolist()
     zero_variance_share = 1 - len(varied) / max(len(reward.queries), 1)
     everyone = list(range(len(reward.queries)))
     if any(offer.image for offer in reward.queries):
@@ -276,7 +353,7 @@ def _entry(entry: dict[str, Any]) -> dict[str, float]:
         "step": "step",
         "reward": "reward",
         "reward_std": "reward_std",
-        "frac_reward_zero_std": "zero_variance_share",
+        "zero_variance": "zero_variance_share",
         "kl": "kl",
         "entropy": "entropy",
         "completions/mean_length": "length",
@@ -284,6 +361,20 @@ def _entry(entry: dict[str, Any]) -> dict[str, float]:
         "valid": "valid",
         "retrieval": "retrieval",
         "faithfulness": "faithfulness",
+        "sft_loss": "sft_loss",
         "loss": "loss",
     }
     return {ours: float(entry[theirs]) for theirs, ours in names.items() if theirs in entry}
+
+
+def with_validation(history: Sequence[dict[str, float]], measured: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """The curve of training with what was measured at some of its steps, step 0 (the SFT policy) first.
+
+    >>> with_validation([{"step": 1, "reward": 0.5}], [{"step": 0, "mrr": 0.1}, {"step": 1, "mrr": 0.2}])
+    [{'step': 0, 'val_mrr': 0.1}, {'step': 1, 'reward': 0.5, 'val_mrr': 0.2}]
+    """
+    entries: dict[int, dict[str, float]] = {int(entry["step"]): dict(entry) for entry in history}
+    for entry in measured:
+        numbers = {f"val_{name}": value for name, value in entry.items() if name not in ("step", "accuracy")}
+        entries.setdefault(entry["step"], {"step": entry["step"]}).update(numbers)
+    return [entries[step] for step in sorted(entries)]

@@ -1,0 +1,174 @@
+"""What RAR wins in retrieval and what it costs the attributes' truth, by setting of its reward.
+
+    python benchmarks/rar_truth.py run --seeds 0 1 2 --settings default paper
+    python benchmarks/rar_truth.py table
+
+SFT and AGCL are the quickstart's, once a seed; every setting reinforces the same generator. Accuracy is of greedy
+attributes of the test families' offers against what can be seen and read of each. One JSON a cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablation import CATALOGUE_SEED, TRAINING
+from afmrl.demo.sample import write_sample_catalogue
+from afmrl.evaluation.significance import paired_bootstrap_seeds
+from afmrl.pipeline import Run, prepare_base, prepare_data, reinforce_generator, train_embedder, train_generator
+from afmrl.pipeline_evaluation import generated_attributes, score_attributed
+from afmrl.progress import StageProgress, quiet_libraries
+from afmrl.recipe import load_recipe
+from afmrl.splits import Split
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.ledger import Ledger
+
+RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
+BEFORE = {"gallery_attributes": "generated", "rewarded_pairs": "all", "sft_weight": 0.0}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "generated gallery": {"gallery_attributes": "generated"},
+    "true pairs, no SFT loss": {"sft_weight": 0.0},
+    "SFT loss, all pairs": {"rewarded_pairs": "all"},
+    "F1 alone": BEFORE,
+    "paper": {**BEFORE, "faithfulness_weight": 0.0},
+}
+"""Changes of the quickstart's RAR section."""
+
+
+def run_cell(seed: int, name: str, work: Path, results: Path, families: int, scored: int) -> None:
+    """One setting of one seed."""
+    quiet_libraries()
+    folder = work / f"catalogue-{families}"
+    if not (folder / "catalogue.jsonl").is_file():
+        write_sample_catalogue(folder, families={**TRAINING, "test": families}, seed=CATALOGUE_SEED)
+    with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
+        recipe = load_recipe(path, [f"seed={seed}", "evaluation.num_resamples=200"])
+    recipe.catalogue.sample, recipe.catalogue.path = None, str(folder / "catalogue.jsonl")
+    recipe.catalogue.labels.column = "visible_attributes"
+    home = work / f"seed-{seed}"
+    run = Run(folder=home, recipe=recipe, ledger=Ledger(home), say=print, callbacks=StageProgress())
+    prepare_data(run)
+    prepare_base(run)
+    train_generator(run)
+    train_embedder(run)
+    run.splits["scored"] = first_families(run.splits["test"], scored)
+    before = generated_attributes(run, "sft", "scored")
+    changes = SETTINGS[name]
+    setting = dataclasses.replace(recipe.rar, **changes)
+    other = dataclasses.replace(
+        run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(home / f"rar-{_file_name(name)}")
+    )
+    reinforce_generator(other)
+    after = generated_attributes(other, "rar", "scored")
+    split = run.splits["scored"]
+    both = run.paths["agcl"]
+    scores = {
+        f"{which}:{side}": result
+        for which, of in (("sft", run), ("rar", other))
+        for side, result in score_attributed(of, "scored", both, which).items()
+    }
+    keys = sorted({key for label in split.labels for key, _ in label})
+    stage = other.ledger.results["rar"]
+    write_json(
+        results / f"{_file_name(name)}-seed{seed}.json",
+        {
+            "setting": name,
+            "seed": seed,
+            "changes": changes,
+            "rar": dataclasses.asdict(setting),
+            "seconds": other.ledger.seconds["rar"],
+            "validation": stage.get("validation"),
+            "num_offers": len(split.offers),
+            "num_families": len(set(split.families)),
+            "recall@1": {row: round(float((r.ranks == 1).mean()), 6) for row, r in scores.items()},
+            "mrr": {row: round(float((1 / r.ranks).mean()), 6) for row, r in scores.items()},
+            "ranks": {row: " ".join(map(str, scores[row].ranks.tolist())) for row in ("sft:both", "rar:both")},
+            # of every offer that shows the key, in catalogue order: whether SFT's and RAR's value is right
+            "right": {key: _right(key, split.labels, before, after) for key in keys},
+        },
+    )
+
+
+def first_families(split: Split, number: int) -> Split:
+    """The queries and gallery offers of a split's first families: reading the others would only take time."""
+    families = [offer.extra["family_id"] for offer in split.offers]
+    kept = set(list(dict.fromkeys(families))[:number])
+    rows = [row for row, family in enumerate(families) if family in kept]
+    new = {row: place for place, row in enumerate(rows)}
+    gallery = [row for row in split.gallery if row in new]
+    position = {row: place for place, row in enumerate(gallery)}
+    chosen = [place for place, row in enumerate(split.queries) if row in new]
+    return Split(
+        [split.offers[row] for row in rows],
+        [split.labels[row] for row in rows],
+        [new[split.queries[place]] for place in chosen],
+        [new[row] for row in gallery],
+        [np.array([position[split.gallery[at]] for at in split.relevant[place]]) for place in chosen],
+        [split.families[place] for place in chosen],
+    )
+
+
+def _right(key: str, labels: list, before: list, after: list) -> dict[str, str]:
+    shown = [row for row, label in enumerate(labels) if key in label.as_dict()]
+    return {
+        name: "".join(str(int(of[row].as_dict().get(key) == labels[row].as_dict()[key])) for row in shown)
+        for name, of in (("sft", before), ("rar", after))
+    }
+
+
+def _file_name(setting: str) -> str:
+    return setting.replace(",", "").replace(" ", "_")
+
+
+def table(results: Path) -> str:
+    """Markdown: points won and lost by setting, with intervals over seeds and offers."""
+    cells: dict[str, list[dict]] = {}
+    for path in sorted(results.glob("*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        cells.setdefault(cell["setting"], []).append(cell)
+    keys = sorted({key for of in cells.values() for cell in of for key in cell["right"]})
+    lines = ["| setting | seeds | R@1 | " + " | ".join(keys) + " |", "|---|---|---|" + "---|" * len(keys)]
+    for name, of in cells.items():
+        columns = [_change(of, lambda c, w: np.array([int(r) == 1 for r in c["ranks"][f"{w}:both"].split()]))]
+        columns += [_change(of, lambda c, w, key=key: np.array(list(c["right"][key][w])) == "1") for key in keys]
+        lines.append(f"| {name} | {len(of)} | " + " | ".join(columns) + " |")
+    return "\n".join(lines)
+
+
+def _change(cells: list[dict], of: Any) -> str:
+    sft, rar = (np.stack([of(cell, which) for cell in cells]).astype(float) for which in ("sft", "rar"))
+    change = paired_bootstrap_seeds(rar, sft, None, num_resamples=2000).difference
+    mean, low, high = (100 * x for x in (change.mean, change.low, change.high))
+    return f"{100 * sft.mean():.1f} {mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train and score what is missing")
+    run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    run.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    run.add_argument("--families", type=int, default=400, help="test families of 5 products, two offers each")
+    run.add_argument("--scored", type=int, default=150, help="of them, those that are measured")
+    run.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalogue")
+    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
+        command.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    if given.command == "run":
+        given.results.mkdir(parents=True, exist_ok=True)
+        for seed in given.seeds:
+            for name in given.settings:
+                run_cell(seed, name, given.work, given.results, given.families, given.scored)
+    print(table(given.results))
+
+
+if __name__ == "__main__":
+    main()

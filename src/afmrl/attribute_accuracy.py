@@ -1,0 +1,33 @@
+"""How true written key attributes are, key by key, against labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from afmrl.attributes import KeyAttributes
+
+
+def attribute_accuracy(
+    written: Sequence[KeyAttributes], labels: Sequence[KeyAttributes]
+) -> dict[str, dict[str, float]]:
+    """Per key of the labels: precision (written values that are right; one without a label is wrong) and recall.
+
+    >>> attribute_accuracy([KeyAttributes.of({"color": "red"})], [KeyAttributes.of({"color": "red"})])
+    {'color': {'precision': 1.0, 'recall': 1.0, 'labelled': 1}}
+    """
+    keys = sorted({key for of_offer in labels for key, _ in of_offer})
+    counts = {key: [0, 0, 0] for key in keys}  # right, written, labelled
+    for ours, theirs in zip(written, labels, strict=True):
+        mine, true = ours.as_dict(), theirs.as_dict()
+        for key in keys:
+            counts[key][0] += key in mine and mine[key] == true.get(key)
+            counts[key][1] += key in mine
+            counts[key][2] += key in true
+    return {
+        key: {
+            "precision": round(right / max(written_, 1), 4),
+            "recall": round(right / max(labelled, 1), 4),
+            "labelled": labelled,
+        }
+        for key, (right, written_, labelled) in counts.items()
+    }

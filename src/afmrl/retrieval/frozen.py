@@ -1,0 +1,92 @@
+"""A gallery that stays as it is while many batches of queries are ranked in it, as RAR's reward does at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from afmrl.errors import InputError
+from afmrl.retrieval.exact import BLOCK_BYTES
+from afmrl.retrieval.scores import Embeddings, lengths
+from afmrl.retrieval.sweep import Targets, sweep
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a batch's relevant offers stand."""
+
+    ranks: np.ndarray
+    """(Q,) int64 rank of the best relevant offer, from 1; N + 1 where there is none."""
+    relevant_ranks: list[np.ndarray]
+    """Of each query, the rank of every relevant offer, best first; the best's alone unless all were asked for."""
+    best_scores: np.ndarray
+    """(Q,) float32 score of the best relevant offer; NaN where there is none."""
+    hardest_scores: np.ndarray
+    """(Q,) float32 score of the best other offer; NaN where there is none, or where it was not asked for."""
+
+
+class FrozenGallery:
+    """Ranks of queries in one gallery, counted and not sorted, in memory that the gallery's size does not change.
+
+    Scores and ties are those of `afmrl.retrieval.exact.search`: a score depends on its two rows alone, whatever the
+    batch, its blocks and threads, and equal scores stand in gallery order. `queries @ gallery.T` does not promise
+    that: where a batch of another size runs through another kernel of BLAS, two equal gallery rows may get scores that
+    differ in the last bit, and a reward would change with the company that a completion is in.
+
+    Args:
+        rows: (N, D) embeddings; they are checked once, here, and not copied.
+        block_bytes: held at a time beside them and the queries: scores, masks, candidates.
+
+    Raises:
+        InputError: a row that is not finite, or block_bytes below one.
+
+    >>> gallery = FrozenGallery(np.eye(3, dtype=np.float32))
+    >>> gallery.place(np.eye(3)[:2], [np.array([0]), np.array([2])]).ranks.tolist()
+    [1, 3]
+    """
+
+    def __init__(self, rows: np.ndarray, *, block_bytes: int = BLOCK_BYTES) -> None:
+        if block_bytes < 1:
+            raise InputError(f"gallery: blocks of {block_bytes} bytes hold nothing; give more")
+        self.rows, self.block_bytes = rows, block_bytes
+        self._longest = float(lengths(rows, "gallery").max(initial=0.0))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def place(
+        self, queries: np.ndarray, relevant: Sequence[np.ndarray], *, all_ranks: bool = False, hardest: bool = False
+    ) -> Placed:
+        """Where each query's relevant offers stand.
+
+        Args:
+            all_ranks: count for all relevant offers; else for the best of each query, which is cheaper.
+            hardest: look for the best of the others, too, in the same pass.
+
+        Shape:
+            queries (Q, D), relevant: Q arrays of gallery rows.
+
+        Raises:
+            InputError: shapes that do not fit, relevant rows outside the gallery, queries that are not finite.
+        """
+        embeddings = Embeddings.checked(queries, self.rows, longest=self._longest)
+        targets, _ = Targets.of(embeddings, relevant)
+        if not all_ranks:
+            targets = targets.best()
+        # so many that one of them is another's, if there is one
+        k = min(1 + max((len(rows) for rows in relevant), default=0), len(self.rows)) if hardest else 0
+        top_scores, top_rows = sweep(embeddings, k, targets, self.block_bytes)
+        others = np.full(len(queries), np.nan, dtype=np.float32)
+        for place, own in enumerate(relevant if hardest else ()):
+            strangers = np.flatnonzero(~np.isin(top_rows[place], own))
+            if len(strangers):
+                others[place] = top_scores[place, strangers[0]]
+        first = targets.slot == 0
+        ranks = np.full(len(queries), len(self.rows) + 1, dtype=np.int64)
+        ranks[targets.query[first]] = 1 + targets.before[first]
+        best = np.full(len(queries), np.nan, dtype=np.float32)
+        best[targets.query[first]] = targets.score[first]
+        edges = np.searchsorted(targets.query, np.arange(1, len(queries)))
+        return Placed(ranks, np.split(1 + targets.before, edges), best, others)

@@ -1,0 +1,98 @@
+"""CIT, cyclic iterative training: the reinforced generator writes new attributes, from which AGCL learns again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from afmrl.attributes import InvalidCompletion, KeyAttributes
+from afmrl.errors import InputError
+from afmrl.generator import AttributeGenerator
+from afmrl.offers import Offer
+
+
+@dataclass
+class CITStage:
+    """How often and how much is written anew (AFMRL: one round of 30 % took accuracy from 88.00 to 89.13)."""
+
+    rounds: int = 0
+    """Rounds; 0 leaves the stage out. From the second on the generator is reinforced again first, in the embedder of
+    the round before."""
+    share: float = 0.3
+    """Of the training offers, those whose attributes are written anew; 0 is the control: AGCL trains as long again, on
+    the attributes that it had."""
+    init: str = "scratch"
+    """Where AGCL starts: "scratch", from the base as in the first round, or "continue", from the embedder of the round
+    before."""
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """Attributes of all training offers, some of them new."""
+
+    attributes: list[KeyAttributes]
+    num_written: int
+    num_changed: int
+    num_invalid: int
+    """Completions that were no list of key attributes; those offers keep what they had."""
+
+
+def rows_to_relabel(offers: Sequence[Offer], share: float, seed: int) -> list[int]:
+    """A share of the offers, in order; those of one product together, since they are compared with each other.
+
+    Raises:
+        InputError: the share is none.
+
+    >>> rows_to_relabel([Offer("a", product_id="1"), Offer("b", product_id="1"), Offer("c")], 1.0, seed=0)
+    [0, 1, 2]
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"cit.share: {share} is no share; give 0 (none, the control) to 1 (all)")
+    of_product: dict[str, list[int]] = {}
+    for row, offer in enumerate(offers):
+        of_product.setdefault(offer.product_id or f"\0{offer.id}", []).append(row)
+    products = list(of_product.values())
+    wanted = round(share * len(offers))
+    rows: list[int] = []
+    for place in np.random.default_rng(seed).permutation(len(products)):
+        if len(rows) >= wanted:
+            break
+        rows += products[place]
+    return sorted(rows)
+
+
+def relabel(
+    generator: AttributeGenerator,
+    offers: Sequence[Offer],
+    attributes: Sequence[KeyAttributes],
+    rows: Sequence[int],
+    *,
+    max_new_tokens: int = 64,
+    batch_size: int = 64,
+) -> Relabelled:
+    """The attributes with those of `rows` written by the generator, greedily.
+
+    Raises:
+        InputError: not one of the completions is valid.
+    """
+    written = list(attributes)
+    num_changed = num_invalid = 0
+    completions = generator.generate(
+        [offers[row] for row in rows], max_new_tokens=max_new_tokens, batch_size=batch_size
+    )
+    for row, (completion,) in zip(rows, completions, strict=True):
+        try:
+            if not completion.ended:
+                raise InvalidCompletion("cut off at the limit of tokens")
+            written[row] = KeyAttributes.parse(completion.text)
+        except InvalidCompletion:
+            num_invalid += 1
+        num_changed += written[row] != attributes[row]
+    if rows and num_invalid == len(rows):
+        raise InputError(
+            f"CIT: none of the generator's {len(rows)} completions is a list of key attributes, so there is nothing to "
+            "learn from; look at the generator, or set cit.rounds=0"
+        )
+    return Relabelled(written, len(rows), num_changed, num_invalid)

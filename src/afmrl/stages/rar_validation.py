@@ -1,0 +1,204 @@
+"""RAR watched from outside its reward: retrieval and true attributes on the validation split, every few steps.
+
+A reward can rise without what it stands for. What the generator writes for families that neither embedder nor reward
+has seen is what a shop will get; so it chooses the step that is kept, and ends a run that only its reward still likes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afmrl.attribute_accuracy import attribute_accuracy
+from afmrl.attributes import InvalidCompletion, KeyAttributes
+from afmrl.generator import AttributeGenerator
+from afmrl.processes import on_first, rank
+from afmrl.retrieval.exact import ranks_of
+from afmrl.rewards import pair_f_score
+from afmrl.stages.checkpoints import write_json
+
+if TYPE_CHECKING:
+    from afmrl.embedder import Embedder
+    from afmrl.splits import Split
+
+BEST, RECORD = "best.safetensors", "validation.json"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Offers that nothing was trained on, and the frozen embedder that finds them.
+
+    Args:
+        both_sides: whether the gallery's text carries what the generator writes, as the query's does.
+    """
+
+    split: Split
+    embedder: Embedder
+    both_sides: bool
+    max_new_tokens: int = 64
+    batch_size: int = 64
+
+    def measure(self, generator: AttributeGenerator) -> dict[str, Any]:
+        """Greedy attributes of the split's offers, how well they retrieve, and how true they are.
+
+        Returns:
+            {"mrr", "recall@1", "valid", "length" (tokens), "faithfulness" (mean F1 of pairs), "accuracy" (by key)}
+        """
+        split = self.split
+        rows = list(range(len(split.offers))) if self.both_sides else list(split.queries)
+        written: dict[int, KeyAttributes] = {}
+        tokens, num_valid = 0, 0
+        offers = [split.offers[row] for row in rows]
+        completions = generator.generate(offers, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
+        for row, (completion,) in zip(rows, completions, strict=True):
+            tokens += completion.num_tokens
+            written[row] = KeyAttributes()
+            if completion.ended:
+                try:
+                    written[row] = KeyAttributes.parse(completion.text)
+                    num_valid += 1
+                except InvalidCompletion:
+                    pass
+        queries = self.embedder.encode(split.query_offers(), [written[row] for row in split.queries])
+        on_gallery = [written[row] for row in split.gallery] if self.both_sides else None
+        ranks = ranks_of(queries, self.embedder.encode(split.gallery_offers(), on_gallery), split.relevant)
+        ours, labels = [written[row] for row in rows], [split.labels[row] for row in rows]
+        return {
+            "mrr": float((1.0 / ranks).mean()),
+            "recall@1": float((ranks == 1).mean()),
+            "valid": num_valid / len(rows),
+            "length": tokens / len(rows),
+            "faithfulness": float(np.mean([pair_f_score(a, label) for a, label in zip(ours, labels, strict=True)])),
+            "accuracy": attribute_accuracy(ours, labels),
+        }
+
+
+@dataclass
+class Watch:
+    """What was measured so far, the best step of it, and whether to go on. It survives a kill: see `restore`."""
+
+    folder: Path
+    patience: int
+    measured: list[dict[str, Any]] = field(default_factory=list)
+    """Entries of `Validation.measure` with their "step"."""
+    stopped_at: int | None = None
+
+    def restore(self, step: int) -> None:
+        """Take over what an earlier process measured up to the checkpoint's step; later measures are made again.
+
+        The best weights of all stay the best, even if they were reached after that step: the policy is one that this
+        training came by.
+        """
+        try:
+            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        best = self.best_of(record)
+        self.measured = [entry for entry in record if entry["step"] <= step or entry is best]
+
+    @staticmethod
+    def best_of(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The entry of the highest MRR; of equal ones the earliest, which is nearer to the SFT policy."""
+        return max(measured, key=lambda entry: (entry["mrr"], -entry["step"]))
+
+    def add(self, entry: dict[str, Any]) -> bool:
+        """Keep one more measure; whether it is the best so far."""
+        self.measured = [known for known in self.measured if known["step"] != entry["step"]] + [entry]
+        return self.best_of(self.measured) is entry
+
+    def keep(self) -> None:
+        """Write what was measured; after the weights it speaks of, so that a kill between them loses nothing."""
+        write_json(self.folder / RECORD, self.measured)
+
+    def should_stop(self, rewards: Sequence[tuple[int, float]]) -> bool:
+        """Whether validation fell `patience` times in a row below its best while the reward rose.
+
+        Args:
+            rewards: (step, mean reward), in order.
+        """
+        if not self.patience or not self.measured:
+            return False
+        best = self.best_of(self.measured)
+        since = [entry for entry in self.measured if entry["step"] > best["step"]]
+        before = [reward for step, reward in rewards if step <= max(best["step"], 1)]
+        after = [reward for step, reward in rewards if step > max(best["step"], 1)]
+        if len(since) < self.patience or not before or not after:
+            return False
+        fell = all(entry["mrr"] < best["mrr"] for entry in since[-self.patience :])
+        window = max(1, len(after) // 2)  # the latest of them, against as many before the best
+        return fell and float(np.mean(after[-window:])) > float(np.mean(before[-window:]))
+
+
+def watch_callback(watch: Watch, validation: Validation, processor: Any, every: int) -> Any:
+    """A trainer callback that measures before the first step, every few steps, and after the last."""
+    from transformers import TrainerCallback
+
+    class WatchCallback(TrainerCallback):
+        """Measures in the first process; the others wait and stop with it."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            watch.restore(state.global_step)
+            if not watch.measured:
+                self._measure(model, state, control)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            if state.global_step % every == 0 or state.global_step == state.max_steps:
+                self._measure(model, state, control)
+
+        def _measure(self, model: Any, state: Any, control: Any) -> None:
+            def work() -> tuple[list[dict[str, Any]], bool]:
+                plain = getattr(model, "module", model)  # without the wrapper of several processes
+                was_training = plain.training
+                plain.eval()
+                try:
+                    entry = {"step": state.global_step, **validation.measure(AttributeGenerator(plain, processor))}
+                finally:
+                    plain.train(was_training)
+                if watch.add(entry):
+                    save_weights(plain, watch.folder / BEST)
+                watch.keep()
+                rewards = [(e["step"], e["reward"]) for e in state.log_history if "reward" in e]
+                return watch.measured, watch.should_stop(rewards)
+
+            watch.measured, stop = on_first(work)
+            if stop and state.global_step < state.max_steps:
+                watch.stopped_at = state.global_step
+                control.should_training_stop = True
+
+    return WatchCallback()
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """The trained parameters as one file, whole or not at all."""
+    import os
+
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(path.name + ".tmp")
+    trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    save_file(trained, str(temporary))
+    os.replace(temporary, path)
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Put back what `save_weights` wrote."""
+    import torch
+    from safetensors.torch import load_file
+
+    saved = load_file(str(path))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in saved:
+                parameter.copy_(saved[name])
+
+
+def remove_watch(folder: Path) -> None:
+    """Delete what only a run that was killed would need."""
+    if rank() == 0:
+        for name in (BEST, RECORD):
+            (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,94 @@
+"""Cheap ways to a high reward, smaller than benchmarks/reward_adversaries.py and on a hardly trained embedder."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+from afmrl.attributes import InvalidCompletion, KeyAttributes
+from afmrl.embedder import Embedder
+from afmrl.offers import Offer, read_catalogue
+from afmrl.recipe import CatalogueSection
+from afmrl.rewards import confirmed
+from afmrl.splits import split_offers
+from afmrl.stages.rar import RARStage
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("reward_adversaries", ROOT / "benchmarks" / "reward_adversaries.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclass looks itself up there
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture
+def case(benchmark):
+    gold = KeyAttributes.of({"color": "red", "cut": "wide"})
+    other = KeyAttributes.of({"color": "blue", "cut": "wide"})
+    query = Offer("q1", "red dress", category="dress", product_id="p1")
+    answer = Offer("g7", "dress, wine red", category="dress", product_id="p1")
+    values = {"color": ["blue", "red"], "cut": ["wide"]}
+    return benchmark.Case(query, gold, answer, KeyAttributes.of({"color": "wine red"}), other, values)
+
+
+def read(text):
+    try:
+        return KeyAttributes.parse(text)
+    except InvalidCompletion:
+        return None
+
+
+def test_the_families_are_what_they_say(benchmark, case):
+    written = {name: write(case) for name, write in benchmark.ADVERSARIES.items()}
+    assert len(written) >= 20 and len(set(written.values())) == len(written)
+    assert "g7" in written["needs the gallery: answer's id"]
+    assert "wine red" in written["needs the gallery: answer's title"]
+    assert written["one key a hundred times"].count("color") == 100
+    assert len(written["thousands of words"].split()) > 5000
+    assert "<|im_end|>" in written["control tokens"]
+    for name in ("one key a hundred times", "thousands of words"):
+        assert read(written[name]) is None
+    # most are valid lists: they are not turned away at the door
+    assert sum(read(text) is not None for text in written.values()) >= len(written) - 3
+
+
+def test_of_what_they_write_only_gold_is_shown_to_the_embedder(benchmark, case):
+    for name, write in benchmark.ADVERSARIES.items():
+        attributes = read(write(case))
+        if attributes is not None:
+            assert set(confirmed(attributes, case.gold)) <= set(case.gold), name
+    tricks = "color: r\u200bed; с\u043elor: red; color again: red; ｃut: ｗide"
+    assert str(confirmed(KeyAttributes.parse(tricks), case.gold)) == "cut: wide"  # full width is the same letter
+
+
+@pytest.mark.slow
+def test_none_earns_more_than_gold_at_the_default_settings(benchmark, quickstart):
+    path = quickstart / "catalogue" / "catalogue.jsonl"
+    section = CatalogueSection(path=str(path))
+    section.labels.column = "visible_attributes"
+    splits = split_offers(read_catalogue(path).offers, section)
+    embedder = Embedder.from_pretrained(quickstart / "stages" / "agcl" / "model")
+    defaults = {name: of for name, of in benchmark.settings_of(RARStage(), k=5).items() if name.startswith("default")}
+    assert len(defaults) == 5
+    parts = [
+        benchmark.duel(embedder, split, [split.labels[row] for row in split.gallery], defaults)
+        for split in (splits["reward"], splits["test"])
+    ]
+    for setting in defaults:
+        gold = np.concatenate([part[setting]["gold"] for part in parts])
+        assert len(gold) == 80
+        for family in benchmark.ADVERSARIES:
+            earned = np.concatenate([part[setting][family] for part in parts])
+            assert benchmark.upper_bound(earned - gold) <= 0, (setting, family)
+
+
+def test_the_bound_is_one_sided(benchmark):
+    draw = np.random.default_rng(0)
+    difference = draw.normal(-1, 1, 400)
+    bound = benchmark.upper_bound(difference)
+    assert bound == pytest.approx(difference.mean() + 1.645 * difference.std() / 20, abs=0.01)
