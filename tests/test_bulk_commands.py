@@ -213,7 +213,8 @@ def test_only_what_a_new_model_or_prompt_changes_is_done_again(tmp_path, tiny_mo
 
     original = prompts.generator_messages
     monkeypatch.setattr(
-        "afmrl.bulk.fingerprints.generator_messages", lambda offer: original(offer, prompts.GeneratorPrompt(description=True))
+        "afmrl.bulk.fingerprints.generator_messages",
+        lambda offer: original(offer, prompts.GeneratorPrompt(description=True)),
     )
     assert again() == (True, False)
 

@@ -120,6 +120,15 @@ def test_bad_pictures_cost_their_own_rows(embedder, offers, tmp_path):
     np.testing.assert_allclose(found[good], embedder.encode(offers[:20]), atol=1e-4)
 
 
+def test_a_batch_that_the_processor_refuses_whole_does_not_end_the_run(embedder, tmp_path):
+    thin = str(save_picture(tmp_path / "thin.png", size=(2000, 3)))
+    fine = str(save_picture(tmp_path / "fine.png"))
+    some = [Offer(id=str(n), title="red " * 9, image=fine) for n in range(2)]
+    some += [Offer(id=f"thin {n}", title="red", image=thin) for n in range(2)]
+    _, bad = encode(BulkEncoder(embedder, batch_size=2, pictures=PictureLoader()), windows(some, 4))
+    assert list(bad) == [2, 3]
+
+
 def test_windows_of_bad_rows_alone_and_of_nothing_come_back(embedder):
     none = [Offer(id=str(n), title="a", image="/no.png") for n in range(5)]
     encoder = BulkEncoder(embedder, batch_size=2, pictures=PictureLoader())

@@ -102,8 +102,8 @@ class BulkEncoder:
         be embedded (no such picture, a damaged one) is in `EncodedWindow.bad` and costs no other row anything.
 
         Raises:
-            InputError: a window with another number of key attributes than offers, a model that takes none of the
-                offers of a batch.
+            InputError: a window with another number of key attributes than offers, a processor that takes
+                none of the offers of the first batch.
         """
         import torch
 
@@ -179,6 +179,7 @@ class _Run:
         self.inbox: queue.SimpleQueue[list[_Row] | None] = queue.SimpleQueue()
         self._outbox: queue.Queue[_Batch | BaseException] = queue.Queue(AHEAD)
         self._stopped = threading.Event()
+        self._took_any = False
         self._reader = ReadAhead(
             encoder.pictures,
             workers=encoder.workers,
@@ -315,9 +316,10 @@ class _Run:
                     good.append(row)
                 except Exception as reason:
                     bad.append((row, f"image, title: the model's processor refuses them ({reason})"))
-            if not good and len(rows) > 1:
+            if not good and len(rows) > 1 and not self._took_any:  # no fault of the pictures
                 raise InputError(f"the model's processor takes none of {len(rows)} offers ({error})") from error
             batch = _Batch(good, self._features(good) if good else {}, bad)
+        self._took_any = self._took_any or bool(batch.rows)
         for row in rows:
             self._let_go(row)
         return batch

@@ -229,7 +229,8 @@ def run_rar(
     watch = Watch(out_dir, config.patience)
     watching = []
     if val is not None and config.eval_steps:
-        watching = [watch_callback(watch, val, AutoProcessor.from_pretrained(str(generator_path)), config.eval_steps)]
+        processor = AutoProcessor.from_pretrained(str(generator_path))
+        watching = [watch_callback(watch, val, processor, config.eval_steps, prompt)]
     kind = GRPOTrainer
     if anchor is not None and config.sft_weight:
         held = Anchor(*anchor, config.sft_weight, config.sft_batch_size, config.seed, prompt)

@@ -18,6 +18,7 @@ from afmrl.attribute_accuracy import attribute_accuracy
 from afmrl.attributes import InvalidCompletion, KeyAttributes
 from afmrl.generator import AttributeGenerator
 from afmrl.processes import on_first, rank
+from afmrl.prompts import GeneratorPrompt
 from afmrl.retrieval.exact import ranks_of
 from afmrl.rewards import pair_f_score
 from afmrl.stages.checkpoints import write_json
@@ -134,9 +135,13 @@ class Watch:
         return fell and float(np.mean(after[-window:])) > float(np.mean(before[-window:]))
 
 
-def watch_callback(watch: Watch, validation: Validation, processor: Any, every: int) -> Any:
+def watch_callback(
+    watch: Watch, validation: Validation, processor: Any, every: int, prompt: GeneratorPrompt | None = None
+) -> Any:
     """A trainer callback that measures before the first step, every few steps, and after the last."""
     from transformers import TrainerCallback
+
+    from afmrl.generator.local_engine import LocalEngine
 
     class WatchCallback(TrainerCallback):
         """Measures in the first process; the others wait and stop with it."""
@@ -156,7 +161,8 @@ def watch_callback(watch: Watch, validation: Validation, processor: Any, every: 
                 was_training = plain.training
                 plain.eval()
                 try:
-                    entry = {"step": state.global_step, **validation.measure(AttributeGenerator(plain, processor))}
+                    writer = AttributeGenerator(LocalEngine(plain, processor), prompt)
+                    entry = {"step": state.global_step, **validation.measure(writer)}
                 finally:
                     plain.train(was_training)
                 if watch.add(entry):
