@@ -366,6 +366,20 @@ def test_labels_choose_the_threshold_and_respect_their_splits(split: str) -> Non
         assert again.threshold.logit == result.threshold.logit and again.precision.mean < result.precision.mean
 
 
+def test_wrong_labels_do_not_put_every_pair_out_of_reach() -> None:
+    offers, pairs = labelled()
+    table = offer_table(sorted(offers, key=lambda offer: offer.id))
+    rows = LabelledRows.of(pairs, {offer.id: row for row, offer in enumerate(table.offers)})
+    scorer = Scorer(table, default_model(feature_names(table), dense=False).model)
+    assert "precision 0.99 on" in learn_from_labels(scorer, rows, None).threshold.origin
+    wrong = rows.same & (rows.split == "validation") & (np.random.default_rng(0).random(len(rows.same)) < 0.06)
+    noisy = LabelledRows(rows.left, rows.right, rows.same & ~wrong, rows.split)
+    asked, given = learn_from_labels(scorer, noisy, 0.99), learn_from_labels(scorer, noisy, None)
+    assert asked.threshold.recall is not None and asked.threshold.recall.mean < 0.25
+    assert given.threshold.logit < asked.threshold.logit and "asks for it" in given.threshold.origin
+    assert given.threshold.recall is not None and given.threshold.recall.mean > 0.25
+
+
 def test_labels_of_one_kind_are_refused(tmp_path: Path) -> None:
     offers, pairs = labelled()
     write_catalogue(tmp_path / "c.jsonl", offers)

@@ -16,6 +16,8 @@ from afmrl.offers import Offer
 from afmrl.quantities import UNITS, quantities
 
 Source = Literal["seller", "generated", "extracted"]
+# between two numbers: the unit of a zoom is an x too
+_SEVERAL = re.compile(r" x (?=\d)")
 SELLERS_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("color", "colour", "farbe", "couleur", "kleur", "colore", "colour name", "color name"), "color"),
     **dict.fromkeys(("gtin", "gtin8", "gtin12", "gtin13", "gtin14", "ean", "ean13", "upc", "barcode", "isbn"), "gtin"),
@@ -58,7 +60,7 @@ def facts(offer: Offer, generated: KeyAttributes | None, extractor: AttributeExt
     text = title(offer)
     for key, value in extractor.extract(Offer(id=offer.id, title=text, attributes=offer.attributes)):
         if key in _FROM_RULES and key != "gtin":
-            for part in re.split(r" x | / ", value):
+            for part in re.split(r" x (?=\d)| / ", value):
                 yield Fact(key, _rounded(key, part.removesuffix(".0")), "extracted")
     for colour in colours(text):
         yield Fact("color", colour, "extracted")
@@ -107,7 +109,7 @@ def _stated(key: str, value: str, source: Source) -> Iterator[Fact]:
     measured, _ = quantities(value)
     if measured:
         for kind, values in measured.items():
-            yield from (Fact(kind, _rounded(kind, one), source) for one in values.split(" x "))
+            yield from (Fact(kind, _rounded(kind, one), source) for one in _SEVERAL.split(values))
         return
     yield Fact(key, value, source)
 

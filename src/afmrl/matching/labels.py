@@ -28,6 +28,11 @@ FEWEST = 10
 """Pairs of either kind below which labels only choose the threshold."""
 
 
+AIMS = (0.99, 0.97, 0.95, 0.9)
+"""Target precisions where none is asked for: a few wrong labels can put the highest out of reach."""
+MIN_RECALL = 0.25
+
+
 @dataclass(frozen=True)
 class LabelledResult:
     """What labels gave."""
@@ -71,7 +76,7 @@ class LabelledRows:
         )
 
 
-def learn_from_labels(scorer: Scorer, labels: LabelledRows, precision: float) -> LabelledResult:
+def learn_from_labels(scorer: Scorer, labels: LabelledRows, precision: float | None) -> LabelledResult:
     """Fit on the train pairs around the scorer's coefficients, calibrate and choose the threshold on validation pairs.
 
     Pairs without a split, and sets without train or validation pairs, are dealt into folds by their left offer: the
@@ -79,7 +84,8 @@ def learn_from_labels(scorer: Scorer, labels: LabelledRows, precision: float) ->
     pairs are only measured on.
 
     Args:
-        precision: the target.
+        precision: the target; None: the first of AIMS at which MIN_RECALL of the true pairs are still called the same,
+            else the last.
 
     Raises:
         InputError: pairs of one kind alone, where both are needed.
@@ -102,14 +108,19 @@ def learn_from_labels(scorer: Scorer, labels: LabelledRows, precision: float) ->
         logits[~learns] = model.logits(features.values[~learns])
         judged, num_train = learns, int(learns.sum())
     model = calibrated(model, logits[judged], labels.same[judged])
-    logit, reached = threshold_for_precision(logits[judged], labels.same[judged], vetoed[judged], precision)
-    called = (logits >= logit) & ~vetoed
-    of_judged = precision_and_recall(called[judged], labels.same[judged])
-    how = f"labels: precision {precision:g} on {int(judged.sum()):,} " + (
+    for aim in AIMS if precision is None else (precision,):
+        logit, reached = threshold_for_precision(logits[judged], labels.same[judged], vetoed[judged], aim)
+        called = (logits >= logit) & ~vetoed
+        of_judged = precision_and_recall(called[judged], labels.same[judged])
+        if reached and of_judged[1].mean >= MIN_RECALL:
+            break
+    how = f"labels: precision {aim:g} on {int(judged.sum()):,} " + (
         "validation pairs" if judged is held else f"pairs in {FOLDS} folds"
     )
     if not reached:
         how += f" is not reached; the highest, {of_judged[0].mean:.3f}, was taken"
+    if precision is None and aim != AIMS[0]:
+        how += f"; at {AIMS[0]:g} too few of the true pairs are found, --precision {AIMS[0]:g} asks for it"
     test = labels.split == "test"
     measured = test if _both(labels.same[test]) else judged
     found = precision_and_recall(called[measured], labels.same[measured])

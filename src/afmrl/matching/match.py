@@ -91,7 +91,7 @@ def match_offers(
     *,
     vetoes: Collection[str] = IDENTIFYING,
     labels: LabelledRows | None = None,
-    precision: float = 0.99,
+    precision: float | None = None,
     side: np.ndarray | None = None,
     model: PairModel | None = None,
     threshold: float | None = None,
@@ -102,7 +102,7 @@ def match_offers(
     Args:
         vetoes: keys whose conflict keeps two offers apart.
         labels: None: the shipped default model and threshold are used.
-        precision: what the threshold aims at on the labels.
+        precision: what the threshold aims at on the labels; None: see `learn_from_labels`.
         side: (N,) of 0 and 1: only pairs of unlike sides are compared; None: all.
         model: in place of the default one.
         threshold: a logit to use whatever labels or the default say.
@@ -247,7 +247,7 @@ def match_catalogue(
     model: str | None = None,
     generator: str | None = None,
     labels: str | Path | None = None,
-    precision: float = 0.99,
+    precision: float | None = None,
     veto: Collection[str] = (),
     no_veto: Collection[str] = (),
     max_bad: float = 0.01,
@@ -259,13 +259,14 @@ def match_catalogue(
         catalog: a catalogue's file, or an index.
         against: an index: only pairs of the catalogue's offers with the index's.
         labels: labelled pairs; None: pairs.jsonl beside the catalogue, if it is there.
-        precision: which share of the pairs called the same shall be so, on the labels.
+        precision: which share of the pairs called the same shall be so, on the labels; None: 0.99, or less where that
+            finds next to nothing.
         veto, no_veto: keys that veto beside the default ones, or not.
 
     Raises:
         InputError: what `read_catalogue`, `read_pairs` and `veto_keys` refuse; a precision that is no share.
     """
-    if not 0 < precision <= 1:
+    if precision is not None and not 0 < precision <= 1:
         raise InputError(f"--precision {precision:g}: a share above 0, up to 1")
     if generator is not None and model is None:
         raise InputError("--generator goes with --model: its key attributes are read by the embedder too")
