@@ -30,14 +30,14 @@ from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
-BEFORE = {"gallery_attributes": "generated", "rewarded_pairs": "all", "sft_weight": 0.0}
+HELD = {"gallery_attributes": "labels", "rewarded_pairs": "true", "sft_weight": 1.0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    "generated gallery": {"gallery_attributes": "generated"},
-    "true pairs, no SFT loss": {"sft_weight": 0.0},
-    "SFT loss, all pairs": {"rewarded_pairs": "all"},
-    "F1 alone": BEFORE,
-    "paper": {**BEFORE, "faithfulness_weight": 0.0},
+    "held": HELD,
+    "held, generated gallery": {**HELD, "gallery_attributes": "generated"},
+    "held, no SFT loss": {**HELD, "sft_weight": 0.0},
+    "held, all pairs": {**HELD, "rewarded_pairs": "all"},
+    "paper": {"faithfulness_weight": 0.0},
 }
 """Changes of the quickstart's RAR section."""
 

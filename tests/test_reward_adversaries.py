@@ -75,7 +75,9 @@ def test_none_that_a_generator_can_write_earns_more_than_gold(benchmark, quickst
     section.labels.column = "visible_attributes"
     splits = split_offers(read_catalogue(path).offers, section)
     embedder = Embedder.from_pretrained(quickstart / "stages" / "agcl" / "model")
-    defaults = {name: of for name, of in benchmark.settings_of(RARStage(), k=5).items() if name.startswith("default")}
+    defaults = {
+        name: of for name, of in benchmark.settings_of(RARStage(), k=5).items() if name.startswith("confirmed pairs")
+    }
     assert len(defaults) == 5
     parts = [
         benchmark.duel(embedder, split, [split.labels[row] for row in split.gallery], defaults)

@@ -78,17 +78,17 @@ class RARStage:
     faithfulness_beta: float = 1.0
     """How much more recall counts in it than precision. With 1 (F1) it pays to leave out a key that is right in fewer
     than about four of ten offers; with 2, in fewer than about one of six."""
-    sft_weight: float = 1.0
+    sft_weight: float = 0.0
     """Weight of SFT's loss on labelled training offers, learnt beside the reward so that attributes stay true; 0: the
     reward alone (the paper)."""
     sft_batch_size: int = 32
     """Labelled offers a step, of all processes together."""
     length_weight: float = 0.0
     """Taken off for each pair written."""
-    rewarded_pairs: str = "true"
+    rewarded_pairs: str = "all"
     """What of a completion retrieves: "true", the pairs that the labels of the query confirm, so that a false one
     earns nothing whatever it finds; or "all" (the paper's)."""
-    gallery_attributes: str = "labels"
+    gallery_attributes: str = "generated"
     """What the text of the reward's gallery carries where AGCL showed attributes on both sides: "labels", what can be
     seen and read of each offer; "generated", what the SFT generator writes. A value that the generator often misreads
     stands wrong in half of a generated gallery, and a query that tells the truth is then further from its product."""
@@ -102,7 +102,7 @@ class RARStage:
     """Train in bfloat16 autocast."""
     gradient_checkpointing: bool = False
     """Recompute activations: slower, less memory."""
-    eval_steps: int = 10
+    eval_steps: int = 0
     """Steps between measures of retrieval and attributes on the validation split, where there is one; the best step is
     kept. 0: never, and the last step is kept."""
     patience: int = 3
