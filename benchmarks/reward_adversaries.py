@@ -163,7 +163,7 @@ def upper_bound(difference: np.ndarray, *, num_resamples: int = 4000, seed: int 
 
 
 def settings_of(rar: Any, k: int) -> dict[str, dict[str, Any]]:
-    """Every kind with the pairs that labels confirm, with all pairs and F1 (the default), then the paper's reward, which has no labels."""
+    """Every kind with confirmed pairs alone, with all pairs and F1 (the default), and without labels (the paper's)."""
     base = {
         "k": k,
         "invalid_reward": rar.invalid_reward,
