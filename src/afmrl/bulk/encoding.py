@@ -56,7 +56,7 @@ class EncodedWindow:
 
 
 class BulkEncoder:
-    """Embeds windows of offers as `Embedder.encode` does, several times as fast where there are pictures.
+    """Embeds windows of offers as `Embedder.encode` does, reading ahead of the model.
 
     Threads read, decode and resize the pictures; one more sorts offers by their number of tokens, makes batches and
     preprocesses the next ones; the model runs in the caller's thread.
@@ -67,7 +67,7 @@ class BulkEncoder:
         workers: threads that read pictures; None: one a core, and more where pictures are fetched.
         pictures: opens them.
         scaled_jpeg: decode JPEG at 1/2, 1/4 or 1/8 of its size as far as the model's own resizing allows: faster, and
-            the embeddings differ a little (cosine with the unscaled one above 0.999 in docs/bulk.md's measurement).
+            the embeddings differ a little.
         memory_bytes: bound of the pictures in memory.
 
     Raises:
