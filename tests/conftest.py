@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -90,3 +91,24 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "stdout.txt").write_text(done.stdout, encoding="utf-8")
     (folder / "stderr.txt").write_text(done.stderr, encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """`afmrl …` in this process: exit code, stdout, stderr."""
+    warnings.filterwarnings("ignore", message="Cyclopts application invoked without tokens")
+
+    from afmrl import cli
+
+    def run(*arguments, columns=160):
+        monkeypatch.setattr(sys, "argv", ["afmrl", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", str(columns))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return code or 0, out, err
+
+    return run

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 
 import pytest
 import yaml
@@ -14,25 +13,6 @@ from afmrl import cli
 from conftest import ROOT, afmrl, png_claiming, save_picture
 
 COMMANDS = ("quickstart", "run", "evaluate", "compare", "dataset", "index", "search")
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """`afmrl …` in this process: exit code, stdout, stderr."""
-    warnings.filterwarnings("ignore", message="Cyclopts application invoked without tokens")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["afmrl", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "160")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -20,24 +20,6 @@ KINDS = ("dress", "shoe", "mug", "lamp", "bag", "coat", "phone")
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """`afmrl …` in this process: exit code, stdout, stderr."""
-
-    def run(*arguments, columns=160):
-        monkeypatch.setattr(sys, "argv", ["afmrl", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", str(columns))
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code or 0, out, err
-
-    return run
-
-
-@pytest.fixture
 def mistake(call):
     """`afmrl …` that must be answered as a mistake of the user's; its message."""
 
