@@ -17,7 +17,7 @@ from afmrl.quantities import UNITS, quantities
 
 Source = Literal["seller", "generated", "extracted"]
 # between two numbers: the unit of a zoom is an x too
-_SEVERAL = re.compile(r" x (?=\d)")
+_SEVERAL = re.compile(r" x (?=\d)| / ")
 SELLERS_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("color", "colour", "farbe", "couleur", "kleur", "colore", "colour name", "color name"), "color"),
     **dict.fromkeys(("gtin", "gtin8", "gtin12", "gtin13", "gtin14", "ean", "ean13", "upc", "barcode", "isbn"), "gtin"),
@@ -56,11 +56,14 @@ def facts(offer: Offer, generated: KeyAttributes | None, extractor: AttributeExt
     >>> offer = Offer("1", "Samsung Galaxy A12s 64GB, blue", attributes={"Colour": "Blue"})
     >>> [f"{fact.key}={fact.value}" for fact in facts(offer, None, AttributeExtractor(["samsung"]))]
     ['brand=samsung', 'memory=64 gb', 'color=blue', 'series a=12s', 'variant a 12s=plain', 'color=blue']
+    >>> lens = facts(Offer("2", "Lens 12x 4x"), None, AttributeExtractor())
+    >>> [f"{fact.key}={fact.value}" for fact in lens]
+    ['zoom=12 x', 'zoom=4 x']
     """
     text = title(offer)
     for key, value in extractor.extract(Offer(id=offer.id, title=text, attributes=offer.attributes)):
         if key in _FROM_RULES and key != "gtin":
-            for part in re.split(r" x (?=\d)| / ", value):
+            for part in _SEVERAL.split(value):
                 yield Fact(key, _rounded(key, part.removesuffix(".0")), "extracted")
     for colour in colours(text):
         yield Fact("color", colour, "extracted")
