@@ -105,7 +105,10 @@ class Ours:
         self.filters = {share: (None if c is None else {c[0]: c[1]}) for share, c in SHARES.items()}
 
     def search(self, queries: np.ndarray, width: int, share: str, passing: np.ndarray | None) -> list[list[int]]:
-        self.graph.width = width
+        if passing is None:
+            self.graph.width = width
+        else:  # by the width that the index measures for this filter, if it searches its graph at all
+            self.graph.width = self.facts["own_width"]
         hits = self.index.search(queries, K, where=self.filters[share])
         return [[int(identifier[6:]) for identifier in ids] for ids in hits.ids]
 

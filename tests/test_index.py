@@ -18,6 +18,7 @@ import pytest
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
+from afmrl.index import dense as dense_module
 from afmrl.index.backend import Rows, Touched, open_index
 from afmrl.index.codes import decode, encode
 from afmrl.index.hybrid import hybrid_search
@@ -254,12 +255,36 @@ def test_a_filter_that_only_far_rows_pass_finds_k_all_the_same(tmp_path):
     rows = dataclasses.replace(rows, embeddings=embeddings.astype(np.float32))
     index = made(tmp_path / "i", exact_below=100)
     index.upsert(rows)
-    index._now().snapshot.graph.width = 16
-    assert index._now().dense._plan({"seller": frozenset("a")}).width > 0  # by the graph, not by comparing all
-    queries = rows.embeddings[1:40:2]
-    hits = index.search(queries, 10, where={"seller": ["a"]})
-    assert overlap(hits, nearest_ids(rows, queries, 10, np.flatnonzero(~near))) > 0.95
-    assert all(len(set(ids)) == 10 for ids in hits.ids)
+    dense, where = index._now().dense, {"seller": frozenset("a")}
+    plan = dense._plan(where)
+    assert plan.width == 0  # measured: the graph does not find them
+    queries, passing = rows.embeddings[1:40:2], np.flatnonzero(~near)
+    for width in (0, 16):  # 16: as if the rows that were tried had been found
+        dense._plans[frozenset(where.items())] = dataclasses.replace(
+            plan, width=width, allowed=np.packbits(~near, bitorder="little")
+        )
+        hits = index.search(queries, 10, where={"seller": ["a"]})
+        assert overlap(hits, nearest_ids(rows, queries, 10, passing)) > 0.95
+        assert all(len(set(ids)) == 10 for ids in hits.ids)
+
+
+def test_the_width_of_a_filtered_search_is_measured(tmp_path, monkeypatch):
+    """A tenth of the rows pass, in a graph that none of them was chosen for: they need a wider search than all rows."""
+    monkeypatch.setattr(dense_module, "EXACT_ROWS", (1, 1))
+    rows = drawn(range(6000))
+    few = np.arange(6000) % 10 == 0
+    offers = [
+        dataclasses.replace(offer, extra={"seller": "few" if chosen else "many"})
+        for offer, chosen in zip(rows.offers, few, strict=True)
+    ]
+    rows = dataclasses.replace(rows, offers=offers)
+    index = made(tmp_path / "i", exact_below=100)
+    index.upsert(rows)
+    dense, graph = index._now().dense, index._now().snapshot.graph
+    assert dense._plan({"seller": frozenset(["few"])}).width > graph.width
+    queries = drawn(range(200), generation=1).embeddings
+    hits = index.search(queries, 10, where={"seller": ["few"]})
+    assert overlap(hits, nearest_ids(rows, queries, 10, np.flatnonzero(few))) > 0.97
 
 
 def test_scores_that_only_rounding_tells_apart_are_equal(tmp_path):

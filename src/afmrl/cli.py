@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from afmrl.commands.bulk import attributes, embed
 from afmrl.commands.index import index, search
 from afmrl.commands.match import match
+from afmrl.commands.schema import schema
 from afmrl.errors import InputError
 
 app = App(name="afmrl", help="Are two offers the same product? Key attributes, embeddings, retrieval, matching.")
@@ -317,6 +318,7 @@ def dataset_check(
     check_dataset(file, column=column, by=by, shared=shared, near=near)
 
 
+app.command(schema)
 app.command(attributes)
 app.command(embed)
 app.command(match)

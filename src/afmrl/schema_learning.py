@@ -120,9 +120,7 @@ def learn_schema(
                 _schema_key(one, values[category][one.key], max_values) for one in chosen[:max_keys]
             )
     if not categories:
-        raise InputError(
-            f"schema: no key splits siblings of {min_offers} offers or more; lower min_offers, or write one by hand"
-        )
+        raise InputError(f"schema: no key splits siblings of {min_offers} offers or more; write one by hand")
     if "*" not in categories:
         categories["*"] = tuple(SchemaKey(key) for key, _ in overall.most_common(max_keys))
     return AttributeSchema(dict(sorted(categories.items())))

@@ -11,28 +11,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from afmrl.attribute_schema import AttributeSchema
 from afmrl.attributes import InvalidCompletion, KeyAttributes
 from afmrl.bulk.fingerprints import fingerprint, model_fingerprint
 from afmrl.bulk.pictures import PictureLoader
 from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator, Completion, open_generator
 from afmrl.offers import ARCHIVE_SEPARATOR, Offer
+from afmrl.prompts import GeneratorPrompt
 
 READERS = 16  # threads that unpack and fetch pictures
 NOT_LOCAL = ("openai:", "recorded:")
 
 
-def bulk_generator(address: str, device: str | None) -> AttributeGenerator:
+def bulk_generator(address: str, device: str | None, schema: str | None = None) -> AttributeGenerator:
     """The generator of a job, by its address (see `afmrl.generator.open_generator`).
 
+    Args:
+        schema: file of the keys that it is asked for; None: its own prompt.
+
     Raises:
-        InputError: it does not load, or a device is asked of one that runs elsewhere.
+        InputError: it does not load, a device is asked of one that runs elsewhere, a schema of one that was trained
+            with a prompt of its own.
     """
+    prompt = None
+    if schema is not None:
+        if (Path(address) / "history.json").exists():  # of SFT or RAR
+            raise InputError(f"generator {address}: was trained with a prompt of its own; leave out --schema")
+        prompt = GeneratorPrompt.for_teacher(AttributeSchema.load(schema))
     if not address.startswith(NOT_LOCAL):
-        return open_generator(address, device=device)
+        return open_generator(address, prompt=prompt, device=device)
     if device is not None:
         raise InputError(f"generator {address}: runs elsewhere and takes no --device; leave it out")
-    return open_generator(address)
+    return open_generator(address, prompt=prompt)
 
 
 def generator_fingerprint(address: str, generator: AttributeGenerator) -> str:

@@ -31,7 +31,7 @@ class AttributesWork:
 
     def __init__(self, options: AttributesOptions) -> None:
         self.options = options
-        generator = bulk_generator(options.generator, options.device)
+        generator = bulk_generator(options.generator, options.device, options.schema)
         self.writer = AttributeWriter(
             generator,
             pictures=picture_loader(options.fetch),

@@ -77,6 +77,8 @@ class AttributesOptions:
     """How key attributes are written; `load` gives the work."""
 
     generator: str
+    schema: str | None = None
+    """File of the keys that a general model is asked for."""
     batch_size: int = 64
     max_new_tokens: int | None = None
     device: str | None = None

@@ -20,6 +20,7 @@ def attributes(
     *,
     generator: str,
     out: Path,
+    schema: Path | None = None,
     batch_size: int = 64,
     max_new_tokens: int | None = None,
     shard_rows: int = 50_000,
@@ -43,6 +44,9 @@ def attributes(
         or `recorded:FILE`.
     out
         Folder of the shards, manifest.json and quarantine.jsonl.
+    schema
+        Keys of each category that a general model is asked for (YAML or JSON; see `afmrl schema`). A generator that was
+        trained here has its own.
     batch_size
         Offers generated together.
     max_new_tokens
@@ -65,7 +69,9 @@ def attributes(
 
     check_positive("max_new_tokens", max_new_tokens)
     quiet_libraries()
-    options = AttributesOptions(generator, batch_size, max_new_tokens, device, fetch)
+    options = AttributesOptions(
+        generator, str(schema.resolve()) if schema else None, batch_size, max_new_tokens, device, fetch
+    )
     _run(catalog, options, out, None, shard_rows, max_bad, engine, ray_workers)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from afmrl.retrieval.scores import pair_scores
 
 LINKS = 16  # of a row in each layer but the lowest, which has twice as many
 BUILD_WIDTH = 100
-WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 RECALL = 0.99
 """Of the 10 nearest, on the rows' own embeddings: the width is the least that reaches it."""
 SAMPLE = 256  # rows that are searched for to choose the width
+FILTERED_SAMPLE = 64  # the same for a filter, whose first search waits for it
+COMPARED = 65_536  # rows that are compared with the sample at a time
 TRAINED = 65_536  # rows whose range each dimension's byte covers
 ADDED = 16_384  # rows put in between two moves of the bar
 CHUNK = 32  # queries that a thread searches at a time
@@ -73,17 +75,41 @@ class Graph:
 
     def _choose_width(self, segment: Segment) -> None:
         rows = np.unique(np.linspace(0, segment.num_rows - 1, SAMPLE).astype(np.int64))
+        self.width, self.recall = self._least_width(segment, rows, None, WIDTHS)
+
+    def filtered_width(self, segment: Segment, allowed: np.ndarray, widest: float) -> int:
+        """The width that a search needs among the rows that pass a filter, which may lie apart from each other.
+
+        Args:
+            allowed: (n,) bool: which rows pass.
+            widest: widths above it are not tried.
+
+        Returns:
+            the least width found that reaches `RECALL`; 0: none does.
+        """
+        widths = [width for width in WIDTHS if self.width <= width <= widest]
+        if not widths:
+            return 0
+        rows = np.unique(np.linspace(0, segment.num_rows - 1, FILTERED_SAMPLE).astype(np.int64))
+        width, recall = self._least_width(segment, rows, allowed, widths)
+        return width if recall >= RECALL else 0
+
+    def _least_width(
+        self, segment: Segment, rows: np.ndarray, allowed: np.ndarray | None, widths: Sequence[int]
+    ) -> tuple[int, float]:
+        """The first width by which enough of the 10 rows nearest to each of some rows are found, and their share."""
         queries = segment.embeddings(rows)
-        k = min(11, segment.num_rows)  # a row finds itself
-        gallery = segment.codes if segment.scales is None else segment.embeddings(slice(None))
-        _, nearest = top_k(queries, gallery, k)
-        for width in WIDTHS:
-            _, found = self.search(queries, k, segment, width=width)
-            hits = (found[:, :, None] == nearest[:, None, :]) & (found[:, :, None] != rows[:, None, None])
-            wanted = (nearest != rows[:, None]).sum()
-            self.width, self.recall = width, float(hits.sum() / max(wanted, 1))
-            if self.recall >= RECALL:
-                return
+        nearest = _nearest(segment, queries, 11, allowed)  # a row finds itself
+        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
+        others = nearest != rows[:, None]
+        width, recall = 0, 0.0
+        for width in widths:
+            _, found = self.search(queries, nearest.shape[1], segment, allowed=bits, width=width)
+            hits = (found[:, None, :] == nearest[:, :, None]).any(axis=2) & others
+            recall = float(hits.sum() / max(others.sum(), 1))
+            if recall >= RECALL:
+                break
+        return width, recall
 
     @classmethod
     def open(cls, path: Path, entry: dict[str, Any]) -> Graph:
@@ -174,6 +200,20 @@ def import_faiss() -> Any:
             "--exact-below"
         ) from error
     return faiss
+
+
+def _nearest(segment: Segment, queries: np.ndarray, k: int, allowed: np.ndarray | None) -> np.ndarray:
+    """(Q, k) the rows of highest score among those allowed, by comparing them all."""
+    passing = np.arange(segment.num_rows) if allowed is None else np.flatnonzero(allowed)
+    best = np.empty((len(queries), 0), np.int64)
+    values = np.empty((len(queries), 0), np.float32)
+    for start in range(0, len(passing), COMPARED):
+        rows = passing[start : start + COMPARED]
+        scores, places = top_k(queries, segment.embeddings(rows), k)
+        values, best = np.concatenate([values, scores], axis=1), np.concatenate([best, rows[places]], axis=1)
+        kept = np.argsort(-values, axis=1, kind="stable")[:, :k]
+        values, best = np.take_along_axis(values, kept, 1), np.take_along_axis(best, kept, 1)
+    return best
 
 
 def _tracked(starts: range, progress: bool) -> Iterable[int]:

@@ -162,6 +162,8 @@ def write_match(
 
     stages = stages or Stages(False)
     out.mkdir(parents=True, exist_ok=True)
+    # of a run that is stopped while it writes, files of this and of an earlier match lie side by side
+    (out / "summary.json").unlink(missing_ok=True)
     table, scorer = matched.scorer.table, matched.scorer
     offers = table.offers
     lists = group_lists(matched.groups)

@@ -97,7 +97,8 @@ class Ledger:
         folder = self.folder / name
         done = _read(folder / COMPLETE)
         if done and done.get("made_of") == made_of and "weights" in done:
-            self.say(f"{name}: complete, not run again")
+            if name not in self.seconds:  # said once, however often it is asked for
+                self.say(f"{name}: complete, not run again")
             self.seconds[name], self.results[name] = done["seconds"], done["result"]
             self.weights[name] = done["weights"]
             return None
