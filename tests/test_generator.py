@@ -408,6 +408,16 @@ def test_it_gives_up_with_a_reason(no_wait, monkeypatch):
         ask("http://127.0.0.1:9", max_retries=1)
 
 
+def test_it_says_once_that_a_server_is_waited_for(no_wait, caplog):
+    """Refused twice at the start and twice later: two lines, not four."""
+    outage = {0, 1, 5, 6}
+    with serve(lambda body, n: (503, {}, {}) if n in outage else (200, {}, said(TEACHER_ANSWER))) as (url, seen):
+        ask(url, concurrency=1, offers=[Offer(str(number), "red dress") for number in range(5)])
+    assert len(seen) == 9
+    told = [record.message for record in caplog.records if record.name.startswith("afmrl")]
+    assert told == [f"generator openai:{url}: 503: {{}}; it is tried 6 times more"] * 2
+
+
 def test_an_answer_that_does_not_come_in_time_is_asked_for_again(no_wait):
     def answer(body, number):
         time.sleep(1.5 if number == 0 else 0)

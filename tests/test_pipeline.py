@@ -253,6 +253,41 @@ def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstar
             assert low <= ours[row]["mrr"][0] <= high
 
 
+IN_THE_WATCH_AFTER_ITS_FIRST_MEASURE = """
+import os
+import afmrl.stages.rar_validation as watch
+replace, saved = os.replace, []
+def last(source, target):
+    if str(target).endswith(watch.BEST):
+        saved.append(target)
+        if len(saved) == 2:
+            die()
+    replace(source, target)
+os.replace = last
+# every measure is a new best one
+best_of = watch.Watch.best_of
+watch.Watch.best_of = staticmethod(lambda measured: measured[-1])
+"""
+WATCHED = ("--rar.eval_steps", "1", "--rar.save_steps", "1")
+
+
+@pytest.mark.parametrize("patch", [IN_THE_WATCH_AFTER_ITS_FIRST_MEASURE, IN_RAR_AFTER_ITS_FIRST_CHECKPOINT])
+def test_killed_while_rar_is_watched_every_step_is_measured_once_and_the_best_is_kept(copy, patch):
+    shutil.rmtree(copy / "stages" / "rar")
+    killed(copy, patch, *WATCHED)
+    model = copy / "stages" / "rar" / "model"
+    before = json.loads((model / "validation.json").read_text())
+    assert before[0]["step"] == 0
+    assert "rar: was interrupted, goes on from what is there" in again(copy, *WATCHED)
+    result = json.loads((copy / "stages" / "rar" / "complete.json").read_text())["result"]["validation"]
+    history = [e for e in json.loads((model / "history.json").read_text()) if "val_mrr" in e]
+    assert [entry["step"] for entry in history] == [0, 1, 2, 3]
+    assert history[0]["val_mrr"] == pytest.approx(before[0]["mrr"], abs=1e-3)  # taken over
+    best = max(history, key=lambda entry: (entry["val_mrr"], -entry["step"]))
+    assert result["step"] == best["step"]
+    assert not list(model.glob("best.safetensors*")) and not list(model.glob("checkpoint-*"))
+
+
 # one's own catalogue
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -16,6 +17,7 @@ from afmrl.errors import InputError
 from afmrl.generator.engine import Completion, Request, Sampling, Usage
 from afmrl.generator.picture_url import picture_url
 
+log = logging.getLogger(__name__)
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 REFUSED = frozenset({400, 413, 422})
 """What a server answers to one request that it does not like, where others may still go well."""
@@ -96,6 +98,7 @@ class ServerEngine:
         self._lock = Lock()
         self._stopped = Event()
         self._guide = 0
+        self._waiting = False
         self._client = httpx2.Client(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx2.Timeout(timeout, connect=min(timeout, 30.0)),
@@ -244,6 +247,7 @@ class ServerEngine:
                     with suppress(ValueError):
                         answer = response.json()
                         if isinstance(answer, dict):
+                            self._waiting = False
                             return answer
                     raise InputError(f"generator openai:{self.url}: answers with something that is no JSON object")
                 reason = f"{response.status_code}: {self._said(response)}"
@@ -251,6 +255,7 @@ class ServerEngine:
                     self._refuse(response.status_code, reason)
                 retry_after = _seconds(response.headers.get("retry-after"))
             if attempt < self.max_retries:
+                self._say_once(reason)
                 # spread, or all requests that were refused together come back together
                 seconds = retry_after if retry_after is not None else wait * random.uniform(0.5, 1.5)
                 if self._stopped.wait(min(seconds, LONGEST_WAIT)):
@@ -260,6 +265,13 @@ class ServerEngine:
             f"generator openai:{self.url}: no answer in {attempt + 1} tries, the last: {reason}; "
             "is the server there, and not overloaded (concurrency)?"
         )
+
+    def _say_once(self, reason: str) -> None:
+        """Say that the server is waited for; once, until it answers again."""
+        with self._lock:
+            first, self._waiting = not self._waiting, True
+        if first:
+            log.warning("generator openai:%s: %s; it is tried %d times more", self.url, reason, self.max_retries)
 
     def _refuse(self, status: int, reason: str) -> None:
         if status in REFUSED:
