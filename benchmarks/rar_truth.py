@@ -37,6 +37,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "held, generated gallery": {**HELD, "gallery_attributes": "generated"},
     "held, no SFT loss": {**HELD, "sft_weight": 0.0},
     "held, all pairs": {**HELD, "rewarded_pairs": "all"},
+    "SFT loss": {"sft_weight": 1.0},
+    "SFT loss, F 1": {"sft_weight": 1.0, "faithfulness_weight": 1.0},
     "paper": {"faithfulness_weight": 0.0},
 }
 """Changes of the quickstart's RAR section."""

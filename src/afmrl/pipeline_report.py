@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes import KeyAttributes
@@ -178,6 +179,12 @@ def _tax_notes(tax: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
     return lines
 
 
+def _as_typed(folder: Path, path: str) -> Path:
+    """A file below a run's folder, with the folder as the user named it."""
+    within = Path(path)
+    return folder / within.relative_to(folder.resolve()) if within.is_relative_to(folder.resolve()) else within
+
+
 def next_steps(run: Run, split: Split) -> list[tuple[str, str]]:
     """(What it does, command) that make sense after this run: a search, and the same run on one's own offers."""
     folder = run.folder
@@ -189,7 +196,7 @@ def next_steps(run: Run, split: Split) -> list[tuple[str, str]]:
                 "search the sample by picture and text",
                 f"afmrl search {folder / 'catalogue' / 'catalogue.jsonl'} --split test --model {folder / 'embedder'} "
                 f"--generator {folder / 'generator'} --text {shlex.quote(query.title)} "
-                f"--image {shlex.quote(query.image)}",
+                f"--image {shlex.quote(str(_as_typed(folder, query.image)))}",
             )
         )
     steps.append(
