@@ -11,7 +11,7 @@ from afmrl.retrieval.sweep import sweep
 
 Found = tuple[np.ndarray, np.ndarray]
 """One query's rows (n,) int64, best first, and their scores (n,) float32."""
-AT_HAND_BYTES = 64_000_000  # up to so many, rows are kept as float32, which BLAS multiplies as they are
+AT_HAND_BYTES = 128_000_000  # up to so many, rows are kept as float32, which BLAS multiplies as they are
 FEW_QUERIES = 8  # up to so many, a product each; a sweep in blocks takes milliseconds to prepare
 
 
