@@ -267,7 +267,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 reached = recall(library.search(queries[some], width, share, passing), nearest[some])
                 if reached >= arguments.recall or time.perf_counter() - started > 60:
                     break
-            found[library.name] = {"width": width, "recall": round(reached, 4), "batch": [], "single": []}
+            own = passing is not None and isinstance(library, Ours)
+            found[library.name] = {
+                "width": "own" if own else width,
+                "recall": round(reached, 4),
+                "batch": [],
+                "single": [],
+            }
             if reached >= arguments.recall:
                 chosen.append((library, width))
         rng = np.random.default_rng(2)
