@@ -347,7 +347,7 @@ def test_scaled_jpeg_changes_large_jpegs_a_little_and_nothing_else(embedder, tmp
     for number in range(12):
         coarse = Image.fromarray(rng.integers(0, 256, (9, 7, 3)).astype(np.uint8))
         path = tmp_path / f"{number}.{('jpg', 'png')[number % 3 == 2]}"
-        coarse.resize((500 + 70 * number, 900), Image.Resampling.BICUBIC).save(path, quality=90)
+        coarse.resize((1000 + 70 * number, 1400), Image.Resampling.BICUBIC).save(path, quality=90)
         some.append(Offer(id=str(number), title="red dress", image=str(path)))
     exact, _ = encode(BulkEncoder(embedder, pictures=PictureLoader()), [Window(some)])
     scaled, _ = encode(BulkEncoder(embedder, pictures=PictureLoader(), scaled_jpeg=True), [Window(some)])
