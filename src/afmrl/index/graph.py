@@ -177,11 +177,12 @@ class Graph:
     ) -> tuple[np.ndarray, np.ndarray]:
         _, rows = self.index.search(queries, wanted, params=parameters)
         flat = np.maximum(rows, 0).ravel()
-        codes = segment.codes[flat]
-        # what is stored as floats is widened once, by `pair_scores`
-        embeddings = codes if segment.scales is None else decode(codes, segment.scales[flat])
         query_rows = np.repeat(np.arange(len(rows)), wanted)
-        scores = pair_scores(queries, embeddings, query_rows, np.arange(len(flat))).reshape(rows.shape)
+        if segment.scales is None:
+            scores = pair_scores(queries, segment.codes, query_rows, flat).reshape(rows.shape)
+        else:
+            embeddings = decode(segment.codes[flat], segment.scales[flat])
+            scores = pair_scores(queries, embeddings, query_rows, np.arange(len(flat))).reshape(rows.shape)
         scores[rows < 0] = -np.inf
         return scores, rows
 
