@@ -40,8 +40,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SFT loss": {"sft_weight": 1.0},
     "SFT loss, F 1": {"sft_weight": 1.0, "faithfulness_weight": 1.0},
     "paper": {"faithfulness_weight": 0.0},
+    "dapo": {"loss_type": "dapo"},
+    **{f"recall@{k}": {"reward": "recall@k", "k": k} for k in (1, 5, 10, 50)},
 }
 """Changes of the quickstart's RAR section."""
+WINDOW = 10  # steps whose mean length is one number of the table
 
 
 def run_cell(seed: int, name: str, work: Path, results: Path, families: int, scored: int) -> None:
@@ -87,6 +90,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
             "rar": dataclasses.asdict(setting),
             "seconds": other.ledger.seconds["rar"],
             "validation": stage.get("validation"),
+            "length": [round(entry["length"], 2) for entry in stage["history"] if "length" in entry],
             "num_offers": len(split.offers),
             "num_families": len(set(split.families)),
             "recall@1": {row: round(float((r.ranks == 1).mean()), 6) for row, r in scores.items()},
@@ -141,7 +145,23 @@ def table(results: Path) -> str:
         columns = [_change(of, lambda c, w: np.array([int(r) == 1 for r in c["ranks"][f"{w}:both"].split()]))]
         columns += [_change(of, lambda c, w, key=key: np.array(list(c["right"][key][w])) == "1") for key in keys]
         lines.append(f"| {name} | {len(of)} | " + " | ".join(columns) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_lengths(cells)])
+
+
+def _lengths(cells: dict[str, list[dict]]) -> list[str]:
+    """Tokens of a completion, by steps of training: mean over seeds."""
+    told = {name: [cell["length"] for cell in of if cell.get("length")] for name, of in cells.items()}
+    told = {name: lengths for name, lengths in told.items() if lengths}
+    if not told:
+        return []
+    steps = min(len(length) for lengths in told.values() for length in lengths)
+    starts = range(0, steps, WINDOW)
+    lines = ["| tokens by step | " + " | ".join(f"{at + 1}–{min(at + WINDOW, steps)}" for at in starts) + " |"]
+    lines.append("|---|" + "---|" * len(starts))
+    for name, lengths in told.items():
+        means = [np.mean([length[at : min(at + WINDOW, steps)] for length in lengths]) for at in starts]
+        lines.append(f"| {name} | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
+    return lines
 
 
 def _change(cells: list[dict], of: Any) -> str:
