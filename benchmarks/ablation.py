@@ -3,7 +3,8 @@
     python benchmarks/ablation.py run --seeds 0 1 2     # one JSON a cell (rung, seed); goes on where it was
     python benchmarks/ablation.py table                 # means, steps between rungs, intervals; Markdown
 
-Stages have the settings of `afmrl quickstart`, but RAR 60 steps for its 40. Every seed has its own tiny model,
+Stages have the settings of `afmrl quickstart`, but RAR 60 steps for its 40, and the paper's reward: all pairs, no
+loss of SFT beside it (benchmarks/rar_truth.py compares them). Every seed has its own tiny model,
 pretraining, pairs and sampling; the catalogue is one, so that all seeds answer the same test queries. InfoNCE and AGCL
 start from the same model and see equally many steps and pairs. CIT trains AGCL once more, so its control does so too,
 on the attributes that it had. A cell's JSON holds the rank of every query, so cells of
@@ -46,7 +47,8 @@ from afmrl.stages.ledger import Ledger, file_hash, fingerprint
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "ablation"
 TRAINING = {"train": 600, "reward": 80, "val": 30}
-SETTINGS = ["rar.max_steps=60", "evaluation.num_resamples=200"]  # beside those of the quickstart
+PAPERS_REWARD = ["rar.rewarded_pairs=all", "rar.sft_weight=0"]
+SETTINGS = ["rar.max_steps=60", *PAPERS_REWARD, "evaluation.num_resamples=200"]  # beside those of the quickstart
 CATALOGUE_SEED = 20260420
 LADDER = {
     "infonce": "InfoNCE",

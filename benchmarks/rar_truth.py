@@ -30,16 +30,15 @@ from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
-HELD = {"gallery_attributes": "labels", "rewarded_pairs": "true", "sft_weight": 1.0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    "held": HELD,
-    "held, generated gallery": {**HELD, "gallery_attributes": "generated"},
-    "held, no SFT loss": {**HELD, "sft_weight": 0.0},
-    "held, all pairs": {**HELD, "rewarded_pairs": "all"},
-    "SFT loss": {"sft_weight": 1.0},
-    "SFT loss, F 1": {"sft_weight": 1.0, "faithfulness_weight": 1.0},
-    "paper": {"faithfulness_weight": 0.0},
+    "no SFT loss": {"sft_weight": 0.0},
+    "all pairs": {"rewarded_pairs": "all"},
+    "all pairs, no SFT loss": {"rewarded_pairs": "all", "sft_weight": 0.0},
+    "all pairs, SFT loss 1": {"rewarded_pairs": "all", "sft_weight": 1.0},
+    "all pairs, SFT loss 1, F 1": {"rewarded_pairs": "all", "sft_weight": 1.0, "faithfulness_weight": 1.0},
+    "paper": {"rewarded_pairs": "all", "sft_weight": 0.0, "faithfulness_weight": 0.0},
+    "gallery of labels": {"gallery_attributes": "labels"},
     "dapo": {"loss_type": "dapo"},
     **{f"recall@{k}": {"reward": "recall@k", "k": k} for k in (1, 5, 10, 50)},
 }

@@ -265,6 +265,7 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         "micro_batch_size": r.per_device_train_batch_size == 2, "learning_rate": r.learning_rate == 1e-6,
         "beta": r.beta == 0.04, "epsilon": r.epsilon == 0.2, "reward": reward.kind == "recall@k", "k": reward.k == 50,
         "invalid_reward": reward.invalid_reward == -0.1, "faithfulness_weight": reward.faithfulness_weight == 0.0,
+        "rewarded_pairs": reward.rewarded_pairs == "all", "sft_weight": "sft_loss" not in seen["rar"]._metrics["train"],
         "bf16": r.bf16, "gradient_checkpointing": r.gradient_checkpointing and seen["rar.was_checkpointed"],
     }.items()}  # fmt: skip
     named = dict(leaves(yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text())))

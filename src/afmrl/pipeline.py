@@ -316,6 +316,12 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
                 return generator.attributes(gallery, max_new_tokens=run.recipe.evaluation.max_new_tokens)
 
             attributes = on_first(write)
+        labels = [split.labels[row] for row in split.queries]
+        if not any(labels):
+            run.say(
+                f"{name}: no query of the split 'reward' has attributes to hold it to; the reward is retrieval alone"
+            )
+        taught_offers, taught, _ = run.taught
         return run_rar(
             config,
             run.paths[start],
@@ -324,10 +330,10 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
             gallery,
             split.relevant,
             out_dir=folder / "model",
-            labels=[split.labels[row] for row in split.queries],
+            labels=labels if any(labels) else None,
             gallery_attributes=attributes,
             val=_validation(run, embedder),
-            anchor=(run.splits["train"].offers, run.splits["train"].labels),
+            anchor=(taught_offers, taught),
             callbacks=run.callbacks(name, "RAR of the generator", config.max_steps),
         )
 

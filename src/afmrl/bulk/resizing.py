@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 PROBES = ((37, 61), (640, 480), (90, 700))  # width, height
 ENOUGH = 6
-"""A scaled JPEG is decoded at no less than this many times the size that it is then brought to. With 3 the embeddings of
-grainy pictures fell to a cosine of 0.9925 with the unscaled ones, with 5 to 0.9986, with 6 to 0.9996
+"""A scaled JPEG is decoded at no less than this many times the size that it is then brought to. With 3 the embeddings
+of grainy pictures fell to a cosine of 0.9925 with the unscaled ones, with 5 to 0.9986, with 6 to 0.9996
 (benchmarks/embed_cost.py, 800 drawn pictures)."""
 
 
