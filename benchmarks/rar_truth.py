@@ -33,12 +33,13 @@ RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "no SFT loss": {"sft_weight": 0.0},
+    "SFT loss 0.2": {"sft_weight": 0.2},
+    "gallery of labels, SFT loss 0.2": {"gallery_attributes": "labels", "sft_weight": 0.2},
     "all pairs": {"rewarded_pairs": "all"},
     "all pairs, no SFT loss": {"rewarded_pairs": "all", "sft_weight": 0.0},
-    "all pairs, SFT loss 1": {"rewarded_pairs": "all", "sft_weight": 1.0},
-    "all pairs, SFT loss 1, F 1": {"rewarded_pairs": "all", "sft_weight": 1.0, "faithfulness_weight": 1.0},
+    "all pairs, SFT loss 0.2": {"rewarded_pairs": "all", "sft_weight": 0.2},
+    "all pairs, F 1": {"rewarded_pairs": "all", "faithfulness_weight": 1.0},
     "paper": {"rewarded_pairs": "all", "sft_weight": 0.0, "faithfulness_weight": 0.0},
-    "gallery of labels": {"gallery_attributes": "labels"},
     "dapo": {"loss_type": "dapo"},
     **{f"recall@{k}": {"reward": "recall@k", "k": k} for k in (1, 5, 10, 50)},
 }

@@ -89,7 +89,7 @@ def test_defaults_are_the_papers_and_not_trls(asked, policy):
     assert arguments.epsilon == 0.2
     assert arguments.num_iterations == 1
     # and ours that are not: without them attributes drift from the truth
-    assert (RARStage().rewarded_pairs, RARStage().sft_weight) == ("true", 0.2)
+    assert (RARStage().rewarded_pairs, RARStage().sft_weight) == ("true", 1.0)
     # by its path: trl loads the KL reference anew from there
     assert call["model"] == str(policy)
     assert (policy / "model.safetensors").is_file()

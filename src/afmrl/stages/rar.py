@@ -78,7 +78,7 @@ class RARStage:
     faithfulness_beta: float = 1.0
     """How much more recall counts in it than precision. With 1 (F1) it pays to leave out a key that is right in fewer
     than about four of ten offers; with 2, in fewer than about one of six."""
-    sft_weight: float = 0.2
+    sft_weight: float = 1.0
     """Weight of SFT's loss on the offers that SFT learnt from, beside the reward, so that attributes stay true; 0: the
     reward alone (the paper). Measured by benchmarks/rar_truth.py."""
     sft_batch_size: int = 32
