@@ -199,7 +199,7 @@ import transformers
 save = transformers.Trainer._save_checkpoint
 def last(self, *rest):
     save(self, *rest)
-    if type(self).__name__ == "GRPOTrainer":
+    if any(kind.__name__ == "GRPOTrainer" for kind in type(self).__mro__):
         die()
 transformers.Trainer._save_checkpoint = last
 """

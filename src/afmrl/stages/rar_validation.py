@@ -208,3 +208,4 @@ def remove_watch(folder: Path) -> None:
     if rank() == 0:
         for name in (BEST, RECORD):
             (folder / name).unlink(missing_ok=True)
+            (folder / f"{name}.tmp").unlink(missing_ok=True)  # of a process that was killed while it wrote
