@@ -127,6 +127,7 @@ def _curves(results: Mapping[str, Mapping[str, Any]]) -> list[Curve]:
         Curve("RAR: validation split", "step", "", series("rar", "val_mrr", "val_recall@1", "val_faithfulness")),
         Curve("RAR: validity, entropy", "step", "", series("rar", "valid", "entropy")),
         Curve("RAR: length", "step", "tokens", series("rar", "length")),
+        Curve("RAR: SFT's loss beside it", "step", "loss", series("rar", "sft_loss")),
         Curve("RAR: groups without variance, KL", "step", "", series("rar", "zero_variance_share", "kl")),
     ]
     return [curve for curve in curves if curve.series]
