@@ -15,6 +15,15 @@ def test_a_complete_stage_is_not_run_again(tmp_path):
     assert ledger.results["a"] == {"value": 1}
 
 
+def test_that_a_stage_is_complete_is_said_once(tmp_path):
+    Ledger(tmp_path, say=lambda line: None).run("a", "same", lambda folder: {})
+    said = []
+    ledger = Ledger(tmp_path, say=said.append)
+    for _ in range(3):
+        ledger.run("a", "same", lambda folder: {})
+    assert said == ["a: complete, not run again"]
+
+
 def test_a_stage_made_of_something_else_runs_again_from_nothing(tmp_path):
     ledger = Ledger(tmp_path, say=lambda line: None)
     ledger.run("a", "one", lambda folder: (folder / "left").write_text("x") and {})

@@ -48,7 +48,7 @@ def policy(tiny_model, offers, tmp_path_factory):
 def trained(policy, tiny_model, offers, out, config, **options):
     return run_rar(
         config, policy, Embedder.from_pretrained(tiny_model), offers[:4], offers[4:],
-        [np.array([n]) for n in range(4)], out, labels=LABELS[:4], **options,
+        [np.array([n]) for n in range(4)], out, **{"labels": LABELS[:4], **options},
     )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ class Stop(Exception):
 def asked(monkeypatch, policy, tiny_model, offers, tmp_path):
     """What GRPOTrainer is called with, for a config."""
 
-    def of(config):
+    def of(config, **options):
         caught = {}
 
         def trainer(**arguments):
@@ -74,7 +74,7 @@ def asked(monkeypatch, policy, tiny_model, offers, tmp_path):
 
         monkeypatch.setattr(trl, "GRPOTrainer", trainer)
         with pytest.raises(Stop):
-            trained(policy, tiny_model, offers, tmp_path, config)
+            trained(policy, tiny_model, offers, tmp_path, config, **options)
         return caught
 
     return of
@@ -93,6 +93,11 @@ def test_defaults_are_the_papers_and_not_trls(asked, policy):
     # by its path: trl loads the KL reference anew from there
     assert call["model"] == str(policy)
     assert (policy / "model.safetensors").is_file()
+
+
+def test_only_confirmed_pairs_are_rewarded_where_there_are_labels(asked):
+    rewards = [asked(RARStage(**SMALL), **options)["reward_funcs"].reward for options in ({}, {"labels": None})]
+    assert [(of.rewarded_pairs, of.faithfulness_weight) for of in rewards] == [("true", SMALL["faithfulness_weight"]), ("all", 0.0)]
 
 
 def test_every_option_reaches_trl(asked):

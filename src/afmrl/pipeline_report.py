@@ -181,7 +181,11 @@ def _tax_notes(tax: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
 
 
 def _as_typed(folder: Path, path: str) -> Path:
-    """A file below a run's folder, with the folder as the user named it."""
+    """A file below a run's folder, with the folder as the user named it.
+
+    >>> str(_as_typed(Path("run"), str(Path("run/a.jpg").resolve()))), str(_as_typed(Path("run"), "/shop/a.jpg"))
+    ('run/a.jpg', '/shop/a.jpg')
+    """
     within = Path(path)
     return folder / within.relative_to(folder.resolve()) if within.is_relative_to(folder.resolve()) else within
 

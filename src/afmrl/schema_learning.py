@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,7 @@ def learn_schema(
     min_score: float = 0.0,
     max_values: int = 0,
     num_siblings: int = 5,
+    discrimination: Mapping[str, Sequence[KeyDiscrimination]] | None = None,
 ) -> AttributeSchema:
     """The schema of a catalogue: in each category the keys that best tell its products apart, in that order.
 
@@ -92,6 +93,7 @@ def learn_schema(
         max_values: a key with at most as many values over at least four times as many offers gets these as its only
             allowed ones; 0: no key does.
         num_siblings: see `key_discrimination`.
+        discrimination: what `key_discrimination` gave for these, where it is known; None: it is computed.
 
     Raises:
         InputError: no offer has any attribute, or a number below its least.
@@ -111,7 +113,9 @@ def learn_schema(
             values[normalise(offer.category)][key][normalise_value(value)] += 1
     categories: dict[str, tuple[SchemaKey, ...]] = {}
     overall: Counter[str] = Counter()
-    for category, keys in key_discrimination(offers, attributes, num_siblings=num_siblings).items():
+    if discrimination is None:
+        discrimination = key_discrimination(offers, attributes, num_siblings=num_siblings)
+    for category, keys in discrimination.items():
         chosen = [one for one in keys if one.score > min_score and one.offers >= min_offers]
         for one in chosen:
             overall[one.key] += one.split

@@ -63,9 +63,9 @@ def schema(
             )
     else:
         written = _written(attributes, offers)
-    learnt = learn_schema(offers, written, max_keys=max_keys, max_values=max_values)
-    learnt.save(out)
     found = key_discrimination(offers, written)
+    learnt = learn_schema(offers, written, max_keys=max_keys, max_values=max_values, discrimination=found)
+    learnt.save(out)
     _print({name: found.get("" if name == "*" else name, []) for name in learnt.categories}, learnt.as_dict())
     print(f"Schema: {out}")
 
