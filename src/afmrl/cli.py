@@ -62,11 +62,9 @@ def run(
     quiet_libraries()
     keep_freed_memory()
     run_recipe(loaded, out, callbacks=StageProgress())
-    first = rank() == 0
+    if rank() == 0:
+        print(f"\nReport: {out / 'report.html'}   numbers: {out / 'metrics.json'}")
     leave_processes()
-    if not first:
-        return
-    print(f"\nReport: {out / 'report.html'}   numbers: {out / 'metrics.json'}")
 
 
 @app.command
@@ -348,12 +346,12 @@ def _wait_for_first(error: InputError) -> None:
     import os
     import time
 
-    from afmrl.processes import FailedElsewhere
+    from afmrl.processes import FailedElsewhere, leave_processes
 
     if os.environ.get("RANK", "0") != "0":
         time.sleep(10)
         if isinstance(error, FailedElsewhere):
-            raise SystemExit(2)
+            leave_processes(2)
 
 
 def main() -> None:

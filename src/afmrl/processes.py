@@ -57,12 +57,26 @@ def join_processes() -> int:
     return found
 
 
-def leave_processes() -> None:
-    """Take leave of the other processes after a run that succeeded."""
-    if world_size() > 1:
-        import torch.distributed as dist
+def leave_processes(code: int = 0) -> None:
+    """Take leave of the other processes and end this one with an exit code; returns if it is alone.
 
+    The interpreter's own end is left out: gloo's threads let go of their last tensors when they please, need the
+    interpreter for it and abort the process if it is on its way out, so that a run that had written everything
+    ended as a failed one.
+    """
+    if world_size() == 1:
+        return
+    import atexit
+    import sys
+
+    import torch.distributed as dist
+
+    if code == 0:  # after a failure the others may be waiting in a collective: torchrun ends them
         dist.destroy_process_group()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def world_size() -> int:
