@@ -43,7 +43,7 @@ from afmrl.prompts import embedder_text
 from afmrl.retrieval.exact import ranks_of_scores
 from afmrl.retrieval.fusion import FusionWeights, bm25_scores, learn_fusion_weights, lexical_scores, scaled
 from afmrl.stages.checkpoints import write_json
-from afmrl.stages.ledger import file_hash, fingerprint
+from afmrl.stages.ledger import Ledger, file_hash, fingerprint
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "agcl_text"
@@ -200,7 +200,7 @@ def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> 
     from transformers import PrinterCallback
 
     _, options, similar = ARMS[arm]
-    attributes = generated_attributes(data, folder) if arm in GENERATED else data.attributes
+    attributes = generated_attributes(data, folder.parent) if arm in GENERATED else data.attributes
     torch.manual_seed(seed)
     embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length)
     card = embedder.model.model_card_data
@@ -256,26 +256,32 @@ def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> 
     return embedder, [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
-def generated_attributes(data: Data, folder: Path) -> list[KeyAttributes]:
+def generated_attributes(data: Data, work: Path) -> list[KeyAttributes]:
     """What the tiny default generator writes of each training offer, taught what the rules read (its teacher).
 
-    It has no other teacher: the sets' own attributes are prices and a few brands.
+    It has no other teacher: the sets' own attributes are prices and a few brands. All seeds share one generator.
     """
     from afmrl.demo.tiny import build_tiny_model
     from afmrl.generator import AttributeGenerator
     from afmrl.rewards import pair_f_score
     from afmrl.stages.sft import SFTStage, run_sft
 
-    folder = folder / "generator"
-    texts = [embedder_text(offer) for offer in data.offers] + [str(of_offer) for of_offer in data.attributes]
-    base = build_tiny_model(texts, folder / "random", vocab_size=4096)
     config = SFTStage(max_steps=GENERATOR_STEPS, batch_size=32, learning_rate=2e-3)
-    run_sft(config, base, data.offers, data.attributes, folder / "model")
-    generator = AttributeGenerator.from_pretrained(folder / "model")
-    written = generator.attributes(data.offers, progress=True)
+
+    def write(folder: Path) -> dict[str, Any]:
+        texts = [embedder_text(offer) for offer in data.offers] + [str(of_offer) for of_offer in data.attributes]
+        base = build_tiny_model(texts, folder / "random", vocab_size=4096)
+        run_sft(config, base, data.offers, data.attributes, folder / "model")
+        generator = AttributeGenerator.from_pretrained(folder / "model")
+        written = generator.attributes(data.offers, progress=True)
+        (folder / "attributes.jsonl").write_text("".join(json.dumps(of.as_dict()) + "\n" for of in written))
+        return {"invalid": generator.num_invalid}
+
+    stage = Ledger(work).run("generator", fingerprint(config, data.hashes), write)
+    lines = (stage / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
+    written = [KeyAttributes.of(json.loads(line)) for line in lines]
     agree = np.mean([pair_f_score(ours, theirs) for ours, theirs in zip(written, data.attributes, strict=True)])
-    shutil.rmtree(folder, ignore_errors=True)
-    print(f"generator: {generator.num_invalid} of {len(written)} invalid, F1 against the rules {agree:.3f}", flush=True)
+    print(f"generator: {len(written)} offers, F1 against the rules {agree:.3f}", flush=True)
     return written
 
 
