@@ -1,6 +1,7 @@
 """The method's ladder on the sample catalogue: InfoNCE, AGCL, + SFT attributes, + RAR, + CIT, at equal budget.
 
     python benchmarks/ablation.py run --seeds 0 1 2     # one JSON a cell (rung, seed); goes on where it was
+    python benchmarks/ablation.py run --seeds 0 1 2 --parts safe cit loss     # beside the ladder
     python benchmarks/ablation.py table                 # means, steps between rungs, intervals; Markdown
 
 Stages have the settings of `afmrl quickstart`, but RAR 60 steps for its 40, and the paper's reward: all pairs, no
@@ -17,6 +18,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+from collections.abc import Callable, Sequence
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -59,13 +61,26 @@ LADDER = {
 }
 ASIDE = {
     "cit_control:both": "RAR, AGCL once more without new attributes (CIT's control)",
-    "loss": "AGCL's loss and batches alone: no attributes in the text",
-    "published": "the same with the published weights",
+    "safe:both": "AGCL + RAR attributes, with the default reward",
+    "loss": "AGCL's weights, mask and batches, no attributes in the text",
+    "weights": "the same without the mask",
+    "mask": "the same without the weights",
+    "batches": "the same without either: InfoNCE, similar offers in a batch",
+    "published": "the same as published: raw BM25, gain 1, the positive weighted too, mask by margin",
     "sft:query": "AGCL + SFT attributes, on the query only",
     "rar:query": "AGCL + RAR attributes, on the query only",
     "perfect:query": "AGCL + everything visible, on the query only",
     "perfect:both": "AGCL + everything visible (perfect reader)",
 }
+STEPS = [
+    *itertools.pairwise(LADDER),
+    ("infonce", "rar:both"),
+    ("infonce", "cit:both"),
+    ("cit_control:both", "cit:both"),
+    ("sft:both", "safe:both"),
+    ("infonce", "batches"),
+    *(("batches", rung) for rung in ("weights", "mask", "loss", "published")),
+]
 METRICS = {
     "recall@1": lambda ranks: recall_at_k(ranks, 1),
     "recall@5": lambda ranks: recall_at_k(ranks, 5),
@@ -85,11 +100,22 @@ def loss_alone(agcl: AGCLStage) -> AGCLStage:
 
 
 def published_weights(agcl: AGCLStage) -> AGCLStage:
-    """The same with the weights of the paper: raw BM25, gain 1, the positive weighted too."""
-    return dataclasses.replace(loss_alone(agcl), scaling="raw", gain=1.0, weight_positive=True)
+    """The same with the weights and the mask of the paper: raw BM25, gain 1, the positive weighted too, a margin."""
+    published = {"scaling": "raw", "gain": 1.0, "weight_positive": True, "rules": ("margin",)}
+    return dataclasses.replace(loss_alone(agcl), **published)
 
 
-def run_seed(seed: int, work: Path, results: Path, families: int) -> None:
+LOSSES: dict[str, Callable[[AGCLStage], AGCLStage]] = {
+    "loss": loss_alone,
+    "weights": lambda agcl: dataclasses.replace(loss_alone(agcl), rules=()),
+    "mask": lambda agcl: dataclasses.replace(loss_alone(agcl), weighting="none"),
+    "batches": lambda agcl: dataclasses.replace(loss_alone(agcl), weighting="none", rules=()),
+    "published": published_weights,
+}
+PARTS = ("ladder", "safe", "cit", "loss")
+
+
+def run_seed(seed: int, work: Path, results: Path, families: int, parts: Sequence[str]) -> None:
     """Train what is missing of one seed and write its cells."""
     quiet_libraries()
     catalogue = _catalogue(work, families)
@@ -100,21 +126,61 @@ def run_seed(seed: int, work: Path, results: Path, families: int) -> None:
     ladder = _run(recipe, work / f"seed-{seed}")
     prepare_data(ladder)
     prepare_base(ladder)
-    _other_embedder("infonce", plain_infonce(recipe.agcl), ladder, seed, results)
     train_generator(ladder)
     train_embedder(ladder)
-    _write_cells({"agcl": score_rows(ladder, "test", ["agcl"])["agcl"]}, ladder, seed, results, {})
-    reinforce_generator(ladder)
-    found = score_rows(ladder, "test", ["sft", "rar", "perfect"])
-    labels = ladder.splits["test"].labels
-    accuracy = {
-        which: attribute_accuracy(generated_attributes(ladder, which, "test"), labels) for which in ("sft", "rar")
-    }
-    _write_cells({name: result for name, result in found.items() if ":" in name}, ladder, seed, results, accuracy)
-    for rung, share in (("cit", recipe.cit.share), ("cit_control", 0.0)):
-        _write_cells(_again(rung, share, ladder), ladder, seed, results, {})
-    for rung, variant in (("loss", loss_alone), ("published", published_weights)):
-        _other_embedder(rung, variant(recipe.agcl), ladder, seed, results)
+    if "ladder" in parts:
+        _other_embedder("infonce", plain_infonce(recipe.agcl), ladder, seed, results)
+        if not _complete("agcl", ladder, seed, results):
+            _write_cells({"agcl": score_rows(ladder, "test", ["agcl"])["agcl"]}, ladder, seed, results, {})
+    if {"ladder", "cit"} & set(parts):
+        reinforce_generator(ladder)
+    if "ladder" in parts and not all(_complete(rung, ladder, seed, results) for rung in ("sft:both", "rar:both")):
+        found = score_rows(ladder, "test", ["sft", "rar", "perfect"])
+        accuracy = {which: _accuracy(ladder, which) for which in ("sft", "rar")}
+        _write_cells({name: result for name, result in found.items() if ":" in name}, ladder, seed, results, accuracy)
+    if "safe" in parts:
+        _safe_reward(ladder, seed, results)
+    if "cit" in parts:
+        for rung, share in (("cit", recipe.cit.share), ("cit_control", 0.0)):
+            _write_cells(_again(rung, share, ladder), ladder, seed, results, {})
+    if "loss" in parts:
+        for rung, variant in LOSSES.items():
+            _other_embedder(rung, variant(recipe.agcl), ladder, seed, results)
+
+
+def _complete(rung: str, run: Run, seed: int, results: Path) -> bool:
+    """Whether the cell is there and made of what the run has now."""
+    path = _cell_path(rung, seed, results)
+    stage = rung.partition(":")[0]
+    made_of = fingerprint(run.made_of.get(stage, run.made_of["agcl"]))
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["settings"] == made_of
+
+
+def _cell_path(rung: str, seed: int, results: Path) -> Path:
+    return results / f"{rung.replace(':', '-')}-seed{seed}.json"
+
+
+def _accuracy(run: Run, which: str) -> dict[str, Any]:
+    return attribute_accuracy(generated_attributes(run, which, "test"), run.splits["test"].labels)
+
+
+def _safe_reward(ladder: Run, seed: int, results: Path) -> None:
+    """RAR once more with the quickstart's own reward, as many steps, in the same embedder."""
+    with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
+        rar = load_recipe(path, [f"rar.max_steps={ladder.recipe.rar.max_steps}"]).rar
+    other = dataclasses.replace(
+        ladder,
+        recipe=dataclasses.replace(ladder.recipe, rar=rar),
+        ledger=Ledger(ladder.folder / "safe"),
+        paths=dict(ladder.paths),
+        made_of=dict(ladder.made_of),
+    )
+    reinforce_generator(other)
+    other.made_of["safe"] = other.made_of["rar"]
+    if _complete("safe:both", other, seed, results):
+        return
+    found = score_attributed(other, "test", other.paths["agcl"], "rar")
+    _write_cells({"safe:both": found["both"]}, other, seed, results, {"safe": _accuracy(other, "rar")})
 
 
 def _other_embedder(rung: str, agcl: AGCLStage, ladder: Run, seed: int, results: Path) -> None:
@@ -127,10 +193,7 @@ def _other_embedder(rung: str, agcl: AGCLStage, ladder: Run, seed: int, results:
         made_of=dict(ladder.made_of),
     )
     train_embedder(other)
-    cell = results / f"{rung}-seed{seed}.json"
-    if cell.is_file() and json.loads(cell.read_text(encoding="utf-8"))["settings"] == fingerprint(
-        other.made_of["agcl"]
-    ):
+    if _complete(rung, other, seed, results):
         return
     _write_cells({rung: score_rows(other, "test", ["agcl"])["agcl"]}, other, seed, results, {})
 
@@ -184,7 +247,7 @@ def _write_cells(
             "versions": {library: metadata.version(library) for library in ("torch", "transformers", "trl")},
             "ranks": " ".join(str(rank) for rank in result.ranks.tolist()),
         }
-        write_json(results / f"{name.replace(':', '-')}-seed{seed}.json", cell)
+        write_json(_cell_path(name, seed, results), cell)
 
 
 def table(results: Path) -> str:
@@ -198,45 +261,46 @@ def table(results: Path) -> str:
     ranks: dict[str, dict[int, np.ndarray]] = {}
     for cell in cells:
         ranks.setdefault(cell["rung"], {})[cell["seed"]] = np.array(cell["ranks"].split(), dtype=np.int64)
-    seeds = sorted(set.intersection(*(set(ranks[rung]) for rung in LADDER if rung in ranks)))
     queries, families = cells[0]["num_queries"], cells[0]["num_families"]
     clusters = [str(place * families // queries) for place in range(queries)]  # equal families, in catalogue order
     lines = [
-        f"{queries:,} test queries in {families:,} families, {len(seeds)} seeds; mean [95 % interval], bootstrap over "
-        "seeds and families.",
+        f"{queries:,} test queries in {families:,} families; mean [95 % interval], bootstrap over seeds and families; "
+        "a step is of the seeds that both rungs have.",
         "",
-        "| rung | R@1 | R@5 | R@10 | MRR |",
-        "|---|---|---|---|---|",
+        "| rung | seeds | R@1 | R@5 | R@10 | MRR |",
+        "|---|---|---|---|---|---|",
     ]
-    stacked = {rung: np.stack([of[seed] for seed in seeds]) for rung, of in ranks.items() if set(seeds) <= set(of)}
-    for rung, name in {**LADDER, **ASIDE}.items():
-        if rung in stacked:
-            row = [bootstrap_seeds(of(stacked[rung]), clusters) for of in METRICS.values()]
-            lines.append(f"| {name} | " + " | ".join(_percent(i.mean, i.low, i.high) for i in row) + " |")
-    steps = [(a, b) for a, b in zip(list(LADDER), list(LADDER)[1:], strict=False) if a in stacked and b in stacked]
-    if "infonce" in stacked and "rar:both" in stacked:
-        steps.append(("infonce", "rar:both"))
-    if "cit:both" in stacked and "cit_control:both" in stacked:
-        steps.append(("cit_control:both", "cit:both"))
-    lines += ["", "| step | R@1, points | p (Holm) | MRR, points | p (Holm) |", "|---|---|---|---|---|"]
+    names = {**LADDER, **ASIDE}
+    for rung, name in names.items():
+        if rung in ranks:
+            of_rung = _stacked(ranks, rung, rung)[0]
+            row = [bootstrap_seeds(of(of_rung), clusters) for of in METRICS.values()]
+            shown = " | ".join(_percent(i.mean, i.low, i.high) for i in row)
+            lines.append(f"| {name} | {len(of_rung)} | {shown} |")
+    steps = [(a, b) for a, b in STEPS if set(ranks.get(a, ())) & set(ranks.get(b, ()))]
+    lines += ["", "| step | seeds | R@1, points | p (Holm) | MRR, points | p (Holm) |", "|---|---|---|---|---|---|"]
+    pairs = [_stacked(ranks, a, b) for a, b in steps]
     tests = {
         metric: [
-            paired_bootstrap_seeds(
-                METRICS[metric](stacked[b]), METRICS[metric](stacked[a]), clusters, num_resamples=4000
-            )
-            for a, b in steps
+            paired_bootstrap_seeds(METRICS[metric](after), METRICS[metric](before), clusters, num_resamples=4000)
+            for before, after in pairs
         ]
         for metric in ("recall@1", "mrr")
     }
     adjusted = {metric: holm([test.p_value for test in of]) for metric, of in tests.items()}
-    names = {**LADDER, **ASIDE}
     for place, (a, b) in enumerate(steps):
-        columns = []
+        columns = [str(len(pairs[place][0]))]
         for metric in ("recall@1", "mrr"):
             change = tests[metric][place].difference
             columns += [_percent(change.mean, change.low, change.high, "+"), f"{adjusted[metric][place]:.3g}"]
         lines.append(f"| {names[a]} → {names[b]} | " + " | ".join(columns) + " |")
     return "\n".join(lines)
+
+
+def _stacked(ranks: dict[str, dict[int, np.ndarray]], before: str, after: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of two rungs over the seeds that both have, (S, Q) each."""
+    seeds = sorted(set(ranks[before]) & set(ranks[after]))
+    return np.stack([ranks[before][seed] for seed in seeds]), np.stack([ranks[after][seed] for seed in seeds])
 
 
 def _percent(mean: float, low: float, high: float, sign: str = "") -> str:
@@ -249,14 +313,15 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train and score what is missing")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    run.add_argument("--families", type=int, default=800, help="test families of 5 products, one query each")
+    run.add_argument("--parts", nargs="+", choices=PARTS, default=["ladder"], help="what to train and score")
+    run.add_argument("--families", type=int, default=1600, help="test families of 5 products, one query each")
     run.add_argument("--work", type=Path, default=Path("runs/ablation"), help="models and catalogue")
     for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
         command.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.command == "run":
         for seed in given.seeds:
-            run_seed(seed, given.work, given.results, given.families)
+            run_seed(seed, given.work, given.results, given.families, given.parts)
     print(table(given.results))
 
 
