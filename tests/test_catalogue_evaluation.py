@@ -274,6 +274,35 @@ def test_robustness_measures_the_queries_that_a_perturbation_changed(catalogue, 
     assert "robustness" not in run(catalogue, tmp_path, tasks=["fine"]).metrics["tasks"]["fine"]
 
 
+def test_robustness_is_said_on_the_terminal(catalogue, tmp_path, call):
+    options = ("--catalog", catalogue, "--model", "tfidf", "--task", "fine", "--out", tmp_path)
+    code, out, err = call(*options, "--robustness")
+    assert code == 0, err
+    of_words = json.loads((tmp_path / "metrics.json").read_text())["tasks"]["fine"]["robustness"]["words-dropped"]
+    (line,) = [line for line in out.splitlines() if line.strip().startswith("words-dropped")]
+    before, after = (f"{100 * of_words[side]['recall@1'][0]:.1f}" for side in ("plain", "metrics"))
+    assert line.split()[1:4] == [before, "to", after] and line.endswith("40 queries")
+    assert "made worse" not in call(*options)[1]
+
+
+def test_a_role_that_is_none_is_said(catalogue, tmp_path, call):
+    rows = lines(catalogue)
+    changed = [row for row in rows if row["split"] == "test"][:3]
+    for row in changed:
+        row["role"] = "Querry"
+    changed[0]["role"] = None
+    other = tmp_path / "roles.jsonl"
+    other.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("images", "pictures"):
+        if (catalogue.parent / name).is_dir():
+            (tmp_path / name).symlink_to(catalogue.parent / name)
+    options = ("--catalog", other, "--model", "tfidf", "--task", "fine", "--out", tmp_path / "out")
+    code, out, err = call(*options)
+    assert code == 0, err
+    note = "ole 'querry' of 2 offer(s) is none of query, gallery, both and counts as no role"
+    assert f"r{note}" in out and f"R{note}." in (tmp_path / "out" / "report.html").read_text().replace("&#x27;", "'")
+
+
 def test_m5product_counts_every_query(catalogue, tmp_path):
     metrics = run(catalogue, tmp_path, tasks=["fine"], protocol="m5product").metrics["tasks"]["fine"]
     assert (metrics["num_queries"], metrics["queries_without_match"]) == (41, 1)

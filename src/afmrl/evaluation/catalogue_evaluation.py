@@ -28,6 +28,7 @@ from afmrl.evaluation.task_report import write_evaluation_report
 from afmrl.evaluation.task_run import TaskRun, run_task, write_evaluation
 from afmrl.evaluation.tasks import (
     EVERYTHING,
+    ROLES,
     TASKS,
     Impossible,
     RetrievalTask,
@@ -36,6 +37,7 @@ from afmrl.evaluation.tasks import (
     build_task,
     choose_split,
     cluster_of,
+    other_roles,
     split_of,
 )
 from afmrl.offers import Catalogue, Offer, read_catalogue
@@ -57,6 +59,14 @@ class CatalogueResult:
     impossible: list[Impossible] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     """What metrics.json holds."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader should know of the catalogue before believing the numbers; sentences without a full stop."""
+        return [
+            f"role {role!r} of {count:,} offer(s) is none of {', '.join(ROLES)} and counts as no role"
+            for role, count in self.metrics["other_roles"].items()
+        ]
 
 
 def evaluate_catalogue(
@@ -318,6 +328,7 @@ def _metrics(
         "split": result.split,
         "num_offers": len(split.offers),
         "skipped": len(catalogue.skipped),
+        "other_roles": other_roles(split.gallery_offers),
         "tasks": tasks,
         "not_possible": {task.name: task.reason for task in result.impossible},
     }
@@ -379,6 +390,9 @@ def _write_report(out: Path, result: CatalogueResult, catalogue: Catalogue, spli
         tables=tables_of(result),
         pairs=result.pairs,
         facts=facts,
-        notes=[f"{task.name} was not possible: {task.reason}." for task in result.impossible],
+        notes=[
+            *(f"{note[0].upper()}{note[1:]}." for note in result.notes),
+            *(f"{task.name} was not possible: {task.reason}." for task in result.impossible),
+        ],
         skipped=catalogue.skipped,
     )

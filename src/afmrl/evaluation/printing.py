@@ -8,7 +8,7 @@ from typing import Any
 
 from afmrl.evaluation.catalogue_evaluation import CatalogueResult, tables_of
 from afmrl.evaluation.protocols import SHOWN_METRICS
-from afmrl.evaluation.tables import Metrics, metric_label, ordered_metrics, render_table
+from afmrl.evaluation.tables import Metrics, metric_label, ordered_metrics, percent, points, render_table
 from afmrl.evaluation.task_report import shown_intervals
 from afmrl.evaluation.tasks import EVERYTHING
 
@@ -27,6 +27,7 @@ def print_qrels_result(model: str, metrics: Mapping[str, Any], out: Path) -> Non
         counted = "counted as missed" if metrics["protocol"] == "m5product" else "not counted"
         print(f"{metrics['queries_without_match']} queries have no match in the gallery and are {counted}")
     _print_ties(metrics["ties"])
+    _print_robustness(metrics)
     print(f"{out / 'metrics.json'}   {out / 'hits.jsonl'}   {out / 'queries.jsonl'}   {out / 'report.html'}")
 
 
@@ -42,9 +43,12 @@ def print_catalogue_result(result: CatalogueResult, out: Path) -> None:
                 + (f", {run.unseen} of the queries without a match and counted as missed" if run.unseen else "")
             )
             _print_ties(run.result.ties)
+            _print_robustness(result.metrics["tasks"][run.task.name])
     for table in tables_of(result):
         _print_table(table.title, [(row.name, row.metrics) for row in table.rows])
         print(table.about)
+    for note in result.notes:
+        print(note)
     for task in result.impossible:
         print(f"not possible: {task.name}: {task.reason}")
     if result.metrics["skipped"]:
@@ -70,3 +74,19 @@ def _print_table(title: str, rows: Sequence[tuple[str, Metrics]], metrics: Seque
 def _print_ties(ties: Mapping[str, int]) -> None:
     if ties["queries"]:
         print(f"{ties['queries']} queries have equal scores whose order, by id, changes a metric")
+
+
+def _print_robustness(metrics: Mapping[str, Any]) -> None:
+    """Each perturbation of the queries in one line: the first metric before and after, and the paired difference."""
+    scores = metrics.get("robustness", {})
+    if not scores:
+        return
+    first = ordered_metrics([score["difference"] for score in scores.values()])[0]
+    print(f"queries made worse, {metric_label(first)} in percent before and after, of the queries that changed:")
+    width = max(map(len, scores))
+    for name, score in scores.items():
+        if first not in score["difference"]:
+            continue
+        before, after = (percent(score[side][first][0]) for side in ("plain", "metrics"))
+        mean, low, high = (points(value) for value in score["difference"][first])
+        print(f"  {name:{width}}  {before:>5} to {after:>5}  {mean} [{low}, {high}]  {score['num_changed']:,} queries")

@@ -107,10 +107,27 @@ def split_of(offer: Offer) -> str:
     return "" if value is None or value != value else str(value)  # NaN: an empty cell of a table
 
 
+ROLES = ("query", "gallery", "both")
+
+
 def role_of(offer: Offer) -> str:
     """ "query", "gallery" or "both" as the column `role` says, else ""."""
-    value = str(offer.extra.get("role") or "").strip().lower()
-    return value if value in ("query", "gallery", "both") else ""
+    value = _named_role(offer)
+    return value if value in ROLES else ""
+
+
+def other_roles(offers: Sequence[Offer]) -> dict[str, int]:
+    """Values of the column `role` that count as none, a misspelt "querry" say, and how many offers have each.
+
+    >>> other_roles([Offer("1", "a", extra={"role": "querry"}), Offer("2", "b", extra={"role": "Gallery"})])
+    {'querry': 1}
+    """
+    return dict(Counter(role for role in map(_named_role, offers) if role and role not in ROLES))
+
+
+def _named_role(offer: Offer) -> str:
+    value = offer.extra.get("role")
+    return "" if value is None or value != value else str(value).strip().lower()  # NaN: an empty cell of a table
 
 
 def cluster_of(offer: Offer) -> str:
