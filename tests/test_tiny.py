@@ -10,6 +10,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from afmrl.demo.tiny import SPECIAL_TOKENS, build_tiny_model
 from afmrl.embedder import Embedder
+from afmrl.errors import InputError
+from afmrl.generator import AttributeGenerator
 from afmrl.offers import Offer
 from afmrl.prompts import generator_messages
 
@@ -90,3 +92,14 @@ def test_the_embedder_reads_its_last_token_whatever_the_padding(tiny_model):
     np.testing.assert_allclose(together[0], embedder.encode([short])[0], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     assert np.abs(together[0] - together[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("load", "kind"), [(Embedder.from_pretrained, "embedder"), (AttributeGenerator.from_pretrained, "generator")]
+)
+def test_a_name_that_no_folder_has_is_said_beside_the_hubs_answer(load, kind, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match=f"{kind} nosuch does not load .and there is no folder of that name"):
+        load("nosuch")
+    with pytest.raises(InputError, match=f"{kind} ./nosuch: no such folder; give a model's folder"):
+        load("./nosuch")

@@ -88,7 +88,8 @@ class Embedder:
             settings = json.loads(settings_path.read_text(encoding="utf-8")) if settings_path.is_file() else {}
         except Exception as error:  # the libraries below answer a torn or foreign folder with whatever comes first
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            raise InputError(f"embedder {path} does not load: {reason[0]}") from error
+            where = "" if folder.is_dir() else " (and there is no folder of that name here)"
+            raise InputError(f"embedder {path} does not load{where}: {reason[0]}") from error
         if max_seq_length:
             model.max_seq_length = max_seq_length
         return cls(model, settings)

@@ -36,7 +36,8 @@ class LocalEngine:
             model = AutoModelForImageTextToText.from_pretrained(str(path), dtype=dtype or "auto")
         except Exception as error:  # the libraries below answer a torn or foreign folder with whatever comes first
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            raise InputError(f"generator {path} does not load: {reason[0]}") from error
+            where = "" if Path(path).is_dir() else " (and there is no folder of that name here)"
+            raise InputError(f"generator {path} does not load{where}: {reason[0]}") from error
         return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), processor)
 
     def complete(
