@@ -27,6 +27,7 @@ import numpy as np
 
 from afmrl.attribute_accuracy import attribute_accuracy
 from afmrl.demo.sample import write_sample_catalogue
+from afmrl.embedder import Embedder
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
@@ -39,7 +40,14 @@ from afmrl.pipeline import (
     train_generator,
     train_in_cycles,
 )
-from afmrl.pipeline_evaluation import generated_attributes, score_attributed, score_rows
+from afmrl.pipeline_evaluation import (
+    Encoded,
+    encode_attributed,
+    encode_split,
+    general_quality_of,
+    generated_attributes,
+    score_encoded,
+)
 from afmrl.progress import StageProgress, quiet_libraries
 from afmrl.recipe import Recipe, load_recipe
 from afmrl.stages.agcl import AGCLStage
@@ -112,6 +120,8 @@ LOSSES: dict[str, Callable[[AGCLStage], AGCLStage]] = {
     "batches": lambda agcl: dataclasses.replace(loss_alone(agcl), weighting="none", rules=()),
     "published": published_weights,
 }
+Scored = tuple[RetrievalResult, dict[str, float]]
+"""Retrieval, and the means of `general_quality`."""
 PARTS = ("ladder", "safe", "cit", "loss")
 
 
@@ -131,18 +141,17 @@ def run_seed(seed: int, work: Path, results: Path, families: int, parts: Sequenc
     if "ladder" in parts:
         _other_embedder("infonce", plain_infonce(recipe.agcl), ladder, seed, results)
         if not _complete("agcl", ladder, seed, results):
-            _write_cells({"agcl": score_rows(ladder, "test", ["agcl"])["agcl"]}, ladder, seed, results, {})
+            _write_cells(_scored(ladder, "agcl", {"": "agcl"}), ladder, seed, results, {})
     if {"ladder", "cit"} & set(parts):
         reinforce_generator(ladder)
     if "ladder" in parts and not all(_complete(rung, ladder, seed, results) for rung in ("sft:both", "rar:both")):
-        found = score_rows(ladder, "test", ["sft", "rar", "perfect"])
-        accuracy = {which: _accuracy(ladder, which) for which in ("sft", "rar")}
-        _write_cells({name: result for name, result in found.items() if ":" in name}, ladder, seed, results, accuracy)
+        found = _scored(ladder, "agcl", {which: which for which in ("sft", "rar", "perfect")})
+        _write_cells(found, ladder, seed, results, {which: _accuracy(ladder, which) for which in ("sft", "rar")})
     if "safe" in parts:
         _safe_reward(ladder, seed, results)
     if "cit" in parts:
         for rung, share in (("cit", recipe.cit.share), ("cit_control", 0.0)):
-            _write_cells(_again(rung, share, ladder), ladder, seed, results, {})
+            _again(rung, share, ladder, seed, results)
     if "loss" in parts:
         for rung, variant in LOSSES.items():
             _other_embedder(rung, variant(recipe.agcl), ladder, seed, results)
@@ -179,8 +188,7 @@ def _safe_reward(ladder: Run, seed: int, results: Path) -> None:
     other.made_of["safe"] = other.made_of["rar"]
     if _complete("safe:both", other, seed, results):
         return
-    found = score_attributed(other, "test", other.paths["agcl"], "rar")
-    _write_cells({"safe:both": found["both"]}, other, seed, results, {"safe": _accuracy(other, "rar")})
+    _write_cells(_scored(other, "agcl", {"rar": "safe"}), other, seed, results, {"safe": _accuracy(other, "rar")})
 
 
 def _other_embedder(rung: str, agcl: AGCLStage, ladder: Run, seed: int, results: Path) -> None:
@@ -195,19 +203,41 @@ def _other_embedder(rung: str, agcl: AGCLStage, ladder: Run, seed: int, results:
     train_embedder(other)
     if _complete(rung, other, seed, results):
         return
-    _write_cells({rung: score_rows(other, "test", ["agcl"])["agcl"]}, other, seed, results, {})
+    _write_cells(_scored(other, "agcl", {"": rung}), other, seed, results, {})
 
 
-def _again(rung: str, share: float, ladder: Run) -> dict[str, RetrievalResult]:
+def _again(rung: str, share: float, ladder: Run, seed: int, results: Path) -> None:
     """One round of CIT, scored as it is whether or not it is better on val: the control must not be chosen."""
     cit = dataclasses.replace(ladder.recipe.cit, rounds=1, share=share)
     other = dataclasses.replace(
-        ladder, recipe=dataclasses.replace(ladder.recipe, cit=cit), paths=dict(ladder.paths), made_of=ladder.made_of
+        ladder,
+        recipe=dataclasses.replace(ladder.recipe, cit=cit),
+        paths=dict(ladder.paths),
+        made_of=dict(ladder.made_of),
     )
     train_in_cycles(other, name=rung)
-    ladder.made_of[rung] = other.made_of[f"{rung}-1"]
-    found = score_attributed(other, "test", other.paths[f"{rung}-1"], "rar")
-    return {f"{rung}:{side}": result for side, result in found.items()}
+    other.made_of[rung] = other.made_of[f"{rung}-1"]
+    if not _complete(f"{rung}:both", other, seed, results):
+        _write_cells(_scored(other, f"{rung}-1", {"rar": rung}), other, seed, results, {})
+
+
+def _scored(run: Run, embedder: str, rungs: dict[str, str]) -> dict[str, Scored]:
+    """Of one stage's embedder, by rung: retrieval of the test split, and what the embeddings are good for elsewhere.
+
+    Args:
+        rungs: whose attributes ("" for none, "perfect" for the labels) → the rung's name.
+    """
+    split, model = run.splits["test"], Embedder.from_pretrained(run.paths[embedder])
+    plain = encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
+    found: dict[str, Scored] = {}
+    for which, rung in rungs.items():
+        encoded = encode_attributed(run, "test", model, which) if which else plain
+        general = {name: round(i.mean, 6) for name, i in general_quality_of(run, split, encoded).items()}
+        found[f"{rung}:both" if which else rung] = (score_encoded(run, split, encoded), general)
+        if which:
+            on_query = Encoded(encoded.queries, plain.gallery)
+            found[f"{rung}:query"] = (score_encoded(run, split, on_query), {})
+    return found
 
 
 def _catalogue(work: Path, families: int) -> Path:
@@ -223,16 +253,14 @@ def _run(recipe: Recipe, folder: Path) -> Run:
     return Run(folder=folder, recipe=recipe, ledger=Ledger(folder), say=print, callbacks=StageProgress())
 
 
-def _write_cells(
-    found: dict[str, RetrievalResult], run: Run, seed: int, results: Path, accuracy: dict[str, Any]
-) -> None:
+def _write_cells(found: dict[str, Scored], run: Run, seed: int, results: Path, accuracy: dict[str, Any]) -> None:
     results.mkdir(parents=True, exist_ok=True)
     path = run.recipe.catalogue.path
     assert path is not None
     sizes = {len(list(group)) for _, group in itertools.groupby(run.splits["test"].families)}
     if len(sizes) != 1:
         raise SystemExit(f"families of {sorted(sizes)} queries: the table takes them to be of one size, side by side")
-    for name, result in found.items():
+    for name, (result, general) in found.items():
         stage = name.partition(":")[0]
         cell = {
             "rung": name,
@@ -242,6 +270,7 @@ def _write_cells(
             "num_families": len(set(run.splits["test"].families)),
             "catalogue_sha256": file_hash(path),
             "settings": fingerprint(run.made_of.get(stage, run.made_of["agcl"])),
+            "general": general,
             "attribute_accuracy": accuracy.get(stage, {}),
             "seconds": run.ledger.seconds,
             "versions": {library: metadata.version(library) for library in ("torch", "transformers", "trl")},
@@ -294,7 +323,29 @@ def table(results: Path) -> str:
             change = tests[metric][place].difference
             columns += [_percent(change.mean, change.low, change.high, "+"), f"{adjusted[metric][place]:.3g}"]
         lines.append(f"| {names[a]} → {names[b]} | " + " | ".join(columns) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_general_table(cells)])
+
+
+def _general_table(cells: list[dict[str, Any]]) -> list[str]:
+    """Coarse retrieval, classification and clustering by category: mean over seeds, and the seeds' range."""
+    of_rung: dict[str, list[dict[str, float]]] = {}
+    for cell in cells:
+        if cell.get("general"):
+            of_rung.setdefault(cell["rung"], []).append(cell["general"])
+    if not of_rung:
+        return []
+    columns = list(next(iter(of_rung.values()))[0])
+    lines = [
+        "",
+        f"| by category, mean (range of seeds) | seeds | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for rung, name in {**LADDER, **ASIDE}.items():
+        if rung in of_rung:
+            values = [[100 * found[column] for found in of_rung[rung]] for column in columns]
+            shown = " | ".join(f"{np.mean(of):.1f} ({min(of):.1f}–{max(of):.1f})" for of in values)
+            lines.append(f"| {name} | {len(of_rung[rung])} | {shown} |")
+    return lines
 
 
 def _stacked(ranks: dict[str, dict[int, np.ndarray]], before: str, after: str) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder, Modality
 from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
+from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.tables import print_ladder
 from afmrl.generator import AttributeGenerator
 from afmrl.pipeline_report import CEILING_NAMES, next_steps, write_run_report
@@ -93,11 +94,11 @@ def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, Retr
     plain = encode(embedder)
     for row in rows:
         if row == "agcl":
-            results[row] = _score(run, split, plain)
+            results[row] = score_encoded(run, split, plain)
         elif row in ("text", "image"):
-            results[row] = _score(run, split, encode(embedder, modality=row))
+            results[row] = score_encoded(run, split, encode(embedder, modality=row))
         elif row == "untrained":
-            results[row] = _score(run, split, encode(Embedder.from_pretrained(run.base)))
+            results[row] = score_encoded(run, split, encode(Embedder.from_pretrained(run.base)))
         else:
             if row == "cit":
                 found = score_attributed(run, split_name, run.paths["cit"], run.cit_generator)
@@ -124,11 +125,15 @@ def score_attributed(
     split = run.splits[split_name]
     model = embedder if isinstance(embedder, Embedder) else Embedder.from_pretrained(embedder)
     plain = plain or encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
-    both = _encode_attributed(run, split_name, model, which)
-    return {"query": _score(run, split, Encoded(both.queries, plain.gallery)), "both": _score(run, split, both)}
+    both = encode_attributed(run, split_name, model, which)
+    return {
+        "query": score_encoded(run, split, Encoded(both.queries, plain.gallery)),
+        "both": score_encoded(run, split, both),
+    }
 
 
-def _encode_attributed(run: Run, split_name: str, model: Embedder, which: str) -> Encoded:
+def encode_attributed(run: Run, split_name: str, model: Embedder, which: str) -> Encoded:
+    """Queries and gallery with what the generator of stage `which` ("perfect": the labels) writes of each."""
     split = run.splits[split_name]
     attributes = split.labels if which == "perfect" else generated_attributes(run, which, split_name)
     return encode_split(
@@ -140,7 +145,8 @@ def _encode_attributed(run: Run, split_name: str, model: Embedder, which: str) -
     )
 
 
-def _score(run: Run, split: Split, encoded: Encoded) -> RetrievalResult:
+def score_encoded(run: Run, split: Split, encoded: Encoded) -> RetrievalResult:
+    """Same-product retrieval with the recipe's number of resamples."""
     return score_retrieval(
         encoded.queries,
         encoded.gallery,
@@ -168,29 +174,36 @@ def print_ceiling(run: Run) -> None:
     print_ladder(f"What attributes can win ({len(split.queries)} {name} queries)", rows)
 
 
-def alignment_tax(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """What same-product training costs elsewhere: coarse retrieval, classification and clustering by category, of
-    AGCL alone and with each generator's attributes. Empty where the split has no two categories."""
-    split = run.splits[split_name]
+def general_quality_of(run: Run, split: Split, encoded: Encoded) -> dict[str, Interval]:
+    """Coarse retrieval, classification and clustering by category; empty where the split has no two categories."""
     categories = [offer.category for offer in split.offers]
     if len({category for category in categories if category}) < 2 or not all(categories):
         return {}
+    return general_quality(
+        encoded.queries,
+        encoded.gallery,
+        [categories[row] for row in split.queries],
+        [categories[row] for row in split.gallery],
+        split.families,
+        seed=run.recipe.seed,
+        num_resamples=min(run.recipe.evaluation.num_resamples, 500),
+    )
+
+
+def alignment_tax(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """What same-product training costs elsewhere, of AGCL alone and with each generator's attributes. Empty where the
+    split has no two categories."""
+    split = run.splits[split_name]
     found = {}
     for row in [row for row in ("agcl", "sft", "rar", "cit") if row in rows]:
         model = Embedder.from_pretrained(run.paths["cit" if row == "cit" else "agcl"])
         if row == "agcl":
             encoded = encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
         else:
-            encoded = _encode_attributed(run, split_name, model, run.cit_generator if row == "cit" else row)
-        metrics = general_quality(
-            encoded.queries,
-            encoded.gallery,
-            [categories[row] for row in split.queries],
-            [categories[row] for row in split.gallery],
-            split.families,
-            seed=run.recipe.seed,
-            num_resamples=min(run.recipe.evaluation.num_resamples, 500),
-        )
+            encoded = encode_attributed(run, split_name, model, run.cit_generator if row == "cit" else row)
+        metrics = general_quality_of(run, split, encoded)
+        if not metrics:
+            return {}
         found[row] = {name: [round(i.mean, 6), round(i.low, 6), round(i.high, 6)] for name, i in metrics.items()}
     return found
 
