@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from afmrl.bulk.attribute_writing import AttributeWriter, bulk_generator, generator_fingerprint
 from afmrl.bulk.pictures import PictureLoader
+from afmrl.commands.bulk import attributes
 from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator, Completion
 from afmrl.offers import Offer
 from afmrl.prompts import GeneratorPrompt
+from test_generator import said, serve
 
 
 class Scripted:
@@ -51,3 +55,44 @@ def test_a_server_takes_no_device_and_its_model_and_prompt_are_its_fingerprint()
     assert ours != generator_fingerprint("openai:http://127.0.0.1:9/v1#n", generator)
     other = AttributeGenerator(Scripted({}), GeneratorPrompt(category=True))
     assert ours != generator_fingerprint("openai:http://127.0.0.1:9/v1#m", other)
+
+
+def job(catalog, url, out, **options):
+    attributes(str(catalog), generator=f"openai:{url}", out=out, max_bad=0.1, **options)
+    return json.loads((out / "manifest.json").read_text())
+
+
+def test_a_job_with_an_offer_that_is_always_refused_goes_through_again_and_again(tmp_path):
+    def answer(body, number):
+        refused = "bad" in body["messages"][0]["content"][0]["text"]
+        return (400, {}, {"error": "policy"}) if refused else (200, {}, said('{"color": "red"}'))
+
+    catalog = tmp_path / "offers.jsonl"
+    rows = [{"id": str(row), "title": "bad dress" if row == 3 else f"dress {row}"} for row in range(30)]
+    catalog.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with serve(answer) as (url, seen):
+        for run in range(3):
+            manifest = job(catalog, f"{url}#teacher", tmp_path / "out")
+            assert manifest["complete"] and sum(shard["rows"] for shard in manifest["shards"]) == 29
+            assert "policy" in (tmp_path / "out" / "quarantine.jsonl").read_text()
+            if run:
+                assert all("bad" in str(one["body"]) for one in seen)
+            seen.clear()
+
+
+def test_another_model_behind_the_same_address_writes_anew(tmp_path):
+    catalog = tmp_path / "offers.jsonl"
+    catalog.write_text('{"id": "1", "title": "dress"}\n')
+    names = ["small"]
+    with serve(lambda body, number: (200, {}, said(f'{{"model": "{body["model"]}"}}')), models=names) as (url, seen):
+        job(catalog, url, tmp_path / "out", concurrency=2)
+        job(catalog, url, tmp_path / "out")
+        assert [one["body"]["model"] for one in seen] == ["small"]
+        names[0] = "large"
+        job(catalog, url, tmp_path / "out")
+        assert [one["body"]["model"] for one in seen] == ["small", "large"]
+
+
+def test_only_a_server_takes_a_concurrency(tmp_path):
+    with pytest.raises(InputError, match="takes no --concurrency"):
+        bulk_generator(str(tmp_path), None, None, 4)

@@ -455,6 +455,79 @@ def test_what_no_second_try_mends_is_said_at_once(status, data, reason, monkeypa
     assert KEY not in str(error.value)
 
 
+POISON = {
+    "500 every time": (500, {}, b"boom"),
+    "524": (524, {}, {"error": "took too long"}),
+    "an error with status 200": (200, {}, {"error": {"message": "provider failed"}}),
+    "no message": (200, {}, {"choices": [{"message": None, "finish_reason": "content_filter"}]}),
+    "no text": (200, {}, {"choices": [{"message": {"content": {"red": 1}}}]}),
+    "torn": (200, {}, b'{"choices": [{"mess'),
+    "no encoding": (200, {"Content-Encoding": "gzip"}, b"no gzip"),
+    "451": (451, {}, {}),
+}
+
+
+@pytest.mark.parametrize("kind", POISON)
+def test_one_offer_that_is_never_answered_loses_itself_alone(kind, no_wait):
+    def answer(body, number):
+        poisoned = "poison" in body["messages"][0]["content"][0]["text"]
+        return POISON[kind] if poisoned and number else (200, {}, said(TEACHER_ANSWER))
+
+    offers = [Offer(str(row), "poison" if row == 7 else "red dress") for row in range(20)]
+    with serve(answer) as (url, seen):
+        generator, completions = ask(url, offers=offers, max_retries=2, concurrency=1)
+    assert [bool(one.failure) for (one,) in completions] == [row == 7 for row in range(20)]
+    assert len(seen) <= 19 + 3
+
+
+def test_a_server_that_goes_away_keeps_what_it_answered(no_wait, caplog):
+    def answer(body, number):
+        return (200, {}, said(TEACHER_ANSWER)) if number < 10 else (503, {}, {"error": "going down"})
+
+    offers = [Offer(str(row), "red dress") for row in range(40)]
+    with serve(answer) as (url, seen):
+        generator, completions = ask(url, offers=offers, max_retries=1, concurrency=2)
+        answered = [not one.failure for (one,) in completions]
+        assert sum(answered) == 10 and len(seen) <= 10 + 2 * 6  # four in a row, and those under way beside them
+        assert any("going down; is the server there" in record.message for record in caplog.records)
+        with pytest.raises(InputError, match="no answer in 2 tries, the last: 503: going down; is the server there"):
+            generator.generate(offers)
+
+
+def test_retry_after_nothing_waits_all_the_same(no_wait):
+    with serve(lambda b, n: (429, {"Retry-After": "0"}, {}) if n < 3 else (200, {}, said(TEACHER_ANSWER))) as (url, _):
+        ask(url)
+    assert all(wait >= 0.5 for wait in no_wait) and len(no_wait) == 3
+
+
+def test_an_answer_in_parts_is_joined_and_thoughts_are_passed_over():
+    parts = [{"type": "thinking", "text": "color: blue"}, {"type": "text", "text": '{"color": '},
+             {"type": "output_text", "text": '"red"}'}]  # fmt: skip
+    with serve(always(parts)) as (url, _):
+        _, [[completion]] = ask(url)
+    assert completion.text == '{"color": "red"}'
+
+
+def test_half_a_surrogate_pair_in_an_answer_can_be_written_down(tmp_path):
+    with serve(always('{"color": "\ud83d red"}')) as (url, _):
+        generator, [[completion]] = ask(url)
+    assert str(generator.read(completion, Offer("1", "x"))) == "color: ? red"
+    (tmp_path / "a.txt").write_text(completion.text, encoding="utf-8")
+
+
+def test_a_key_that_no_header_takes_is_named(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "“sk-1”")
+    with pytest.raises(InputError, match="OPENAI_API_KEY holds a key that is not ASCII"):
+        ask("http://127.0.0.1:9")
+
+
+def test_a_count_of_tokens_that_is_none_counts_as_none():
+    answer = {**said(TEACHER_ANSWER), "usage": {"prompt_tokens": "many", "completion_tokens": 5}}
+    with serve(lambda body, number: (200, {}, answer)) as (url, _):
+        generator, [[completion]] = ask(url)
+    assert completion.ended and (generator.engine.usage.prompt_tokens, completion.num_tokens) == (0, 5)
+
+
 def test_no_more_requests_than_asked_are_under_way():
     under_way, most, lock = [0], [0], threading.Lock()
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from afmrl.attribute_schema import AttributeSchema
 from afmrl.attributes import InvalidCompletion, KeyAttributes
@@ -17,6 +18,7 @@ from afmrl.bulk.fingerprints import fingerprint, model_fingerprint
 from afmrl.bulk.pictures import PictureLoader
 from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator, Completion, open_generator
+from afmrl.generator.server_engine import ServerEngine
 from afmrl.offers import ARCHIVE_SEPARATOR, Offer
 from afmrl.prompts import GeneratorPrompt
 
@@ -24,14 +26,18 @@ READERS = 16  # threads that unpack and fetch pictures
 NOT_LOCAL = ("openai:", "recorded:")
 
 
-def bulk_generator(address: str, device: str | None, schema: str | None = None) -> AttributeGenerator:
+def bulk_generator(
+    address: str, device: str | None, schema: str | None = None, concurrency: int | None = None
+) -> AttributeGenerator:
     """The generator of a job, by its address (see `afmrl.generator.open_generator`).
 
     Args:
         schema: file of the keys that it is asked for; None: its own prompt.
+        concurrency: requests under way at a time, of a server; None: its default.
 
     Raises:
-        InputError: it does not load, a device is asked of one that runs elsewhere, a schema of one that was trained
+        InputError: it does not load, a device is asked of one that runs elsewhere, a concurrency of one that runs here
+            or is recorded, a schema of one that was trained
             with a prompt of its own.
     """
     prompt = None
@@ -39,16 +45,22 @@ def bulk_generator(address: str, device: str | None, schema: str | None = None) 
         if (Path(address) / "history.json").exists():  # of SFT or RAR
             raise InputError(f"generator {address}: was trained with a prompt of its own; leave out --schema")
         prompt = GeneratorPrompt.for_teacher(AttributeSchema.load(schema))
+    server = address.startswith("openai:") or (address.startswith("recorded:") and "@openai:" in address)
+    if concurrency is not None and not server:
+        raise InputError(f"generator {address}: is no server and takes no --concurrency; leave it out")
     if not address.startswith(NOT_LOCAL):
         return open_generator(address, prompt=prompt, device=device)
     if device is not None:
         raise InputError(f"generator {address}: runs elsewhere and takes no --device; leave it out")
-    return open_generator(address, prompt=prompt)
+    options: dict[str, Any] = {} if concurrency is None else {"concurrency": concurrency}
+    return open_generator(address, prompt=prompt, **options)
 
 
 def generator_fingerprint(address: str, generator: AttributeGenerator) -> str:
     """Of a generator and its prompt; a server is known by its address and the name of its model alone."""
     made_by = address if address.startswith(NOT_LOCAL) else model_fingerprint(address)
+    if isinstance(generator.engine, ServerEngine) and "#" not in address:  # the only model there, today
+        made_by = f"{address}#{generator.engine.model_name}"
     return fingerprint(made_by, generator.prompt.as_dict(), generator.lenient)
 
 
@@ -118,7 +130,9 @@ class AttributeWriter:
     def _generate(self, offers: list[Offer]) -> list[Completion]:
         if not offers:
             return []
-        completions = self.generator.generate(offers, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens)
+        completions = self.generator.generate(
+            offers, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens, failures=True
+        )
         return [first for (first,) in completions]
 
 

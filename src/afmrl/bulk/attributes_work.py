@@ -31,7 +31,7 @@ class AttributesWork:
 
     def __init__(self, options: AttributesOptions) -> None:
         self.options = options
-        generator = bulk_generator(options.generator, options.device, options.schema)
+        generator = bulk_generator(options.generator, options.device, options.schema, options.concurrency)
         self.writer = AttributeWriter(
             generator,
             pictures=picture_loader(options.fetch),

@@ -83,6 +83,8 @@ class AttributesOptions:
     max_new_tokens: int | None = None
     device: str | None = None
     fetch: bool = False
+    concurrency: int | None = None
+    """Requests under way at a time, of a server; None: its default."""
 
     def load(self) -> Work:
         """Load the generator."""

@@ -26,6 +26,7 @@ def attributes(
     shard_rows: int = 50_000,
     device: str | None = None,
     fetch: bool = False,
+    concurrency: int | None = None,
     max_bad: float = 0.01,
     engine: Engine = "local",
     ray_workers: int | None = None,
@@ -57,6 +58,8 @@ def attributes(
         Of the model: cpu, cuda, cuda:1, …
     fetch
         Fetch pictures whose `image` is an http(s) address.
+    concurrency
+        Requests under way at a time, where the generator is a server; 8 by default.
     max_bad
         Share of rows that may go to quarantine.
     engine
@@ -68,9 +71,10 @@ def attributes(
     from afmrl.progress import quiet_libraries
 
     check_positive("max_new_tokens", max_new_tokens)
+    check_positive("concurrency", concurrency)
     quiet_libraries()
     options = AttributesOptions(
-        generator, str(schema.resolve()) if schema else None, batch_size, max_new_tokens, device, fetch
+        generator, str(schema.resolve()) if schema else None, batch_size, max_new_tokens, device, fetch, concurrency
     )
     _run(catalog, options, out, None, shard_rows, max_bad, engine, ray_workers)
 

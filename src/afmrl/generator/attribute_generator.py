@@ -87,6 +87,7 @@ class AttributeGenerator:
         batch_size: int = 64,
         seed: int | None = None,
         progress: bool = False,
+        failures: bool = False,
     ) -> list[list[Completion]]:
         """`num_completions` completions of each offer, in the offers' order.
 
@@ -96,9 +97,11 @@ class AttributeGenerator:
             batch_size: sequences that a local model takes together, of similar prompt length; servers batch by
                 themselves.
             seed: of the sampling.
+            failures: requests that a server refused are given back even where it refused every one.
 
         Raises:
-            InputError: several greedy completions, which would be one; numbers below their least.
+            InputError: several greedy completions, which would be one; numbers below their least; not one request was
+                answered.
         """
         if max_new_tokens is None:
             max_new_tokens = 512 if self.prompt.answer == "json" else 96
@@ -117,7 +120,11 @@ class AttributeGenerator:
         if not offers:
             return []
         sampling = Sampling(num_completions, temperature, max_new_tokens, seed)
-        return self.engine.complete(self.requests(offers), sampling, batch_size=batch_size, progress=progress)
+        found = self.engine.complete(self.requests(offers), sampling, batch_size=batch_size, progress=progress)
+        if not failures and all(completion.failure for completions in found for completion in completions):
+            where = getattr(self.engine, "url", "")
+            raise InputError(f"generator {where}: every request was refused, the first: {found[0][0].failure}")
+        return found
 
     def read(self, completion: Completion, offer: Offer) -> KeyAttributes:
         """The key attributes in a completion, in the schema's keys and spelling where the prompt has one.
