@@ -177,3 +177,9 @@ def test_memory_does_not_grow_with_the_batch(tiny, offers):
     small, large, at_once = peak(64, True), peak(768, True), peak(768, False)
     assert large < 1.05 * small
     assert at_once > large + 40  # MiB: what the pictures' tensors alone take
+
+
+def test_in_a_loaders_process_it_says_where_it_belongs(monkeypatch):
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: object())
+    with pytest.raises(InputError, match="set dataloader_num_workers=0"):
+        DeferredPreprocessing(lambda inputs: {})(["a"])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from torch import nn
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
-from afmrl.lexical import AttributeBM25
+from afmrl.lexical import AttributeBM25, product_codes
 from afmrl.losses import MISSING, AttributeGuidedContrastiveLoss, LogLossStatistics
 from reference_agcl import Options, agcl
 
@@ -547,9 +548,23 @@ def test_half_precision_embeddings_are_compared_in_single():
         ({"num_positives": 0}, "num_positives=0 must be at least 1"),
         ({"reference": np.ones((3, 4))}, r"reference of shape \(3, 4\).* each of the 2 rows"),
         (
-            {"candidate_attributes": [KeyAttributes()], "reference": np.ones((2, 4))},
+            {
+                "candidate_attributes": [KeyAttributes()],
+                "reference": np.ones((2, 4)),
+                "candidate_reference": np.ones((2, 4)),
+            },
             r"candidate_reference of shape \(2, 4\).* each of the 1 rows",
         ),
+        (
+            {"candidate_attributes": [KeyAttributes()] * 2, "reference": [[1.0], [1.0]]},
+            "reference needs candidate_reference",
+        ),
+        (
+            {"candidate_attributes": [KeyAttributes()] * 2, "product_ids": ["a", "b"]},
+            "candidate_product_ids with a table of candidates, one for each row: 2 for 4 rows",
+        ),
+        ({"candidate_reference": np.ones((2, 4))}, "go with candidate_attributes"),
+        ({"product_ids": [["a"], ["b"]]}, r"product_ids: row 0 holds \['a'\]"),
         ({"rules": ["label"]}, "'label' needs product_ids.*0 for 2 rows"),
         ({"rules": ["label"], "product_ids": ["a"]}, "1 for 2 rows"),
         ({"lexical": AttributeBM25([KeyAttributes()])}, "made of 1 offers, the table has 2"),
@@ -558,6 +573,41 @@ def test_half_precision_embeddings_are_compared_in_single():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
         AttributeGuidedContrastiveLoss(NO_MODEL, [KeyAttributes(), KeyAttributes()], **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"weighting": "none"}])
+def test_plain_dicts_are_no_attributes(options):
+    with pytest.raises(InputError, match="attributes: row 1 is of the type dict; make it with .*KeyAttributes.of"):
+        AttributeGuidedContrastiveLoss(NO_MODEL, [KeyAttributes(), {"cm": "10"}], **options)
+
+
+def test_ids_may_come_from_a_table_with_empty_cells():
+    column = np.array([1.0, float("nan"), float("nan"), 1.0, 2.0])
+    loss = AttributeGuidedContrastiveLoss(
+        NO_MODEL, [KeyAttributes()] * 5, rules=(rule for rule in ["label", "agreement"]), product_ids=column
+    )
+    same = loss._table.products.against([0, 1, 2, 3, 4])([0, 1, 2])
+    assert same.tolist() == [[True, False, False, True, False], [False] * 5, [False] * 5]
+    assert loss.rules == ("label", "agreement") and loss._table.agreement is not None
+    assert product_codes([0, 1, 0, None, "", "0"]).tolist() == [0, 1, 0, -1, -1, 2]
+
+
+@pytest.mark.parametrize("mini_batch_size", [None, 2])
+def test_under_matryoshka_a_batch_counts_once_and_warms_all_dimensions_alike(text_model, mini_batch_size):
+    def under_matryoshka(**options):
+        loss = AttributeGuidedContrastiveLoss(text_model, TEXT_TABLE, mini_batch_size=mini_batch_size, **options)
+        return loss, st_losses.MatryoshkaLoss(text_model, loss, [32, 16, 8])
+
+    loss, wrapped = under_matryoshka(rules=("closeness",), margin=2.0, warmup_steps=2)
+    values = [parameter_gradients(text_model, wrapped)[0] for _ in range(3)]
+    cold = parameter_gradients(text_model, under_matryoshka(rules=())[1])[0]
+    warm = parameter_gradients(text_model, under_matryoshka(rules=("closeness",), margin=2.0)[1])[0]
+    assert values == pytest.approx([cold, cold, warm], rel=1e-5) and warm < cold / 2
+    assert loss.num_batches == 3
+    log = LogLossStatistics(wrapped)
+    state = SimpleNamespace(log_history=[{"loss": 1.0}])
+    log.on_log(None, state, None, logs={"loss": 1.0})
+    assert "masked_share" in state.log_history[0]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from afmrl.errors import InputError
+from afmrl.lexical import product_codes
 
 
 class SimilarBatchSampler(DefaultBatchSampler):
@@ -19,14 +20,16 @@ class SimilarBatchSampler(DefaultBatchSampler):
 
     Args:
         dataset: anything with a length.
-        batch_size: rows a batch; the last ones of an epoch may be smaller, or are left out with `drop_last`.
+        batch_size: rows a batch; the last ones of an epoch may be smaller, or are left out with `drop_last`. A product
+            of more rows than N / `batch_size` makes more and smaller ones: as many as it has rows, at least.
         neighbours: (N, K) for each row of `dataset` the similar ones, -1 for none: `HardNegatives.rows`.
-        product_ids: by row, "" for unknown; None: nothing is known.
+        product_ids: by row, "" or None for unknown; None: nothing is known.
         similar_group: rows that enter a batch together; 1: at random.
         seed: of the order.
 
     Raises:
-        InputError: tables of unequal length, or `similar_group` below 1.
+        InputError: tables of unequal length, `similar_group` below 1, or `drop_last` with fewer products than
+            `batch_size`: no batch would be full.
 
     Example:
         ::
@@ -59,12 +62,23 @@ class SimilarBatchSampler(DefaultBatchSampler):
                     "the rows of the data set (their anchors), not over the catalogue"
                 )
         self.neighbours, self.similar_group = neighbours, similar_group
-        numbers: dict[str, int] = {}
         self._products = np.arange(-1, -1 - len(dataset), -1)  # an unknown product is a row's own
         if product_ids is not None:
-            for row, product in enumerate(product_ids):
-                if product:
-                    self._products[row] = numbers.setdefault(product, len(numbers))
+            codes = product_codes(product_ids)
+            self._products = np.where(codes >= 0, codes, self._products)
+        num_products = len(np.unique(self._products))
+        if drop_last and num_products < batch_size:
+            raise InputError(
+                f"batches: {num_products} products do not fill a batch of {batch_size}, and drop_last leaves out what "
+                "is not full; take a smaller batch, or dataloader_drop_last=False"
+            )
+        self._counted: tuple[int, int] | None = None  # an epoch, and how many batches it has
+
+    def __len__(self) -> int:
+        """Batches of this epoch. Epochs can differ by a few, where products have many rows."""
+        if self._counted is None or self._counted[0] != self.epoch:
+            self._counted = self.epoch, sum(1 for _ in self)
+        return self._counted[1]
 
     def __iter__(self) -> Iterator[list[int]]:
         draw = np.random.default_rng((self.seed or 0, self.epoch))
@@ -110,20 +124,47 @@ class SimilarBatchSampler(DefaultBatchSampler):
                     break
 
 
-def similar_batches(
-    neighbours: np.ndarray, product_ids: Sequence[str] | None = None, *, similar_group: int = 8
-) -> Callable[..., SimilarBatchSampler]:
-    """A `batch_sampler` for SentenceTransformerTrainingArguments, see SimilarBatchSampler."""
+class similar_batches:  # named like the function that it is to its users; as a class it can be pickled
+    """A `batch_sampler` for SentenceTransformerTrainingArguments, see SimilarBatchSampler.
 
-    def make(dataset: Any, batch_size: int, drop_last: bool, seed: int = 0, **_: Any) -> SimilarBatchSampler:
-        return SimilarBatchSampler(
+    A data set of another length than the table (an evaluation's, another one of several) gets random batches, once one
+    of the table's length has been seen.
+    """
+
+    def __init__(
+        self, neighbours: np.ndarray, product_ids: Sequence[str] | None = None, *, similar_group: int = 8
+    ) -> None:
+        self.neighbours, self.product_ids, self.similar_group = neighbours, product_ids, similar_group
+        self._used = False
+
+    def __call__(self, dataset: Any, batch_size: int, drop_last: bool, seed: int = 0, **_: Any) -> SimilarBatchSampler:
+        """The sampler of one data set."""
+        others = self._used and len(dataset) != len(self.neighbours)
+        sampler = SimilarBatchSampler(
             dataset,
             batch_size,
             drop_last,
-            neighbours=neighbours,
-            product_ids=product_ids,
-            similar_group=similar_group,
+            neighbours=np.full((len(dataset), 1), -1) if others else self.neighbours,
+            product_ids=None if others else self.product_ids,
+            similar_group=1 if others else self.similar_group,
             seed=seed,
         )
+        self._used = True
+        return sampler
 
-    return make
+    def __deepcopy__(self, memo: dict[int, Any]) -> similar_batches:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # the trainer pickles its arguments into every checkpoint and never reads them: the table stays out
+        return _what_is_kept, ()
+
+
+def _what_is_kept() -> Callable[..., SimilarBatchSampler]:
+    return _not_kept
+
+
+def _not_kept(*_: Any, **__: Any) -> SimilarBatchSampler:
+    raise InputError(
+        "batches: the table of neighbours is not kept in training_args.bin; give similar_batches(...) anew"
+    )

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
+import torch.utils.data
 
 from afmrl.errors import InputError
 
@@ -33,7 +34,7 @@ class DeferredPreprocessing:
             they would take the model's own cores: 0.
 
     Raises:
-        InputError: an option below 0.
+        InputError: an option below 0; or, when called, in a loader's process (`dataloader_num_workers` above 0).
 
     Example:
         ::
@@ -54,7 +55,12 @@ class DeferredPreprocessing:
 
     def __call__(self, inputs: Sequence[Any], **options: Any) -> dict[str, Any]:
         """A column's features: the inputs that wait, and `places`, by which the batch knows its size."""
-        if self.num_workers and self._threads is None:  # made late: a loader's process copies this object before
+        if torch.utils.data.get_worker_info() is not None:
+            raise InputError(
+                "deferred preprocessing: happens where the model computes, not in a loader's process; set "
+                "dataloader_num_workers=0, and DeferredPreprocessing(num_workers=...) for threads"
+            )
+        if self.num_workers and self._threads is None:
             self._threads = ThreadPoolExecutor(self.num_workers, thread_name_prefix="preprocess")
 
         def preprocess(chosen: list[Any]) -> dict[str, Any]:

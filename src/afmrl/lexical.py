@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from itertools import chain
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -90,7 +92,9 @@ class AttributeBM25:
         self.num_offers = len(corpus)
         vocabulary: dict[str, int] = {}
         tokens = cache(tokenize)  # values repeat
-        documents = [_numbers(_document(attributes, fields, tokens), vocabulary) for attributes in corpus]
+        documents = [
+            _numbers(_document(attributes, fields, tokens), vocabulary) for attributes in checked_attributes(corpus)
+        ]
         self._counts = _incidence(documents, len(vocabulary))  # (N + 1, V) tf(t, q)
         self._weights = self._bm25s_weights(documents, vocabulary)  # (N + 1, V) the rest of the sum
         own = np.asarray(self._counts.multiply(self._weights).sum(axis=1)).ravel()
@@ -153,7 +157,7 @@ class AttributeAgreement:
         keys: dict[str, int] = {}
         pairs: dict[tuple[str, str], int] = {}
         self.num_offers = len(corpus)
-        key_numbers = [_numbers((key for key, _ in attributes), keys) for attributes in corpus]
+        key_numbers = [_numbers((key for key, _ in attributes), keys) for attributes in checked_attributes(corpus)]
         pair_numbers = [_numbers(attributes, pairs) for attributes in corpus]
         self._keys = _incidence(key_numbers, len(keys))  # (N + 1, K)
         self._pairs = _incidence(pair_numbers, len(pairs))  # (N + 1, P)
@@ -184,6 +188,31 @@ class AttributeAgreement:
         return agree
 
 
+def product_codes(product_ids: Sequence[Any]) -> np.ndarray:
+    """(N,) int64: equal for equal ids; -1 for what is unknown: "", None, or the NaN of an empty cell in a table.
+
+    Raises:
+        InputError: an id that is neither text nor a number.
+
+    >>> product_codes(["p1", "", "p2", "p1", None, float("nan")]).tolist()
+    [0, -1, 1, 0, -1, -1]
+    """
+    numbers: dict[Any, int] = {}
+    codes = np.full(len(product_ids), -1, dtype=np.int64)
+    for row, product in enumerate(product_ids):
+        if isinstance(product, str):
+            known = bool(product)
+        elif isinstance(product, Real):
+            known = math.isfinite(product)
+        elif product is None or type(product).__name__ == "NAType":  # pandas.NA
+            known = False
+        else:
+            raise InputError(f"product_ids: row {row} holds {product!r}; give text or a number, '' where it is unknown")
+        if known:
+            codes[row] = numbers.setdefault(product, len(numbers))
+    return codes
+
+
 class ProductLabels:
     """Whether two offers are known to be one product: both ids known ("" is not) and equal.
 
@@ -192,11 +221,9 @@ class ProductLabels:
     """
 
     def __init__(self, product_ids: Sequence[str]) -> None:
-        numbers: dict[str, int] = {}
         self.num_offers = len(product_ids)
         # the last, of an unknown product, is what NO_ATTRIBUTES indexes
-        codes = [numbers.setdefault(product, len(numbers)) if product else -1 for product in [*product_ids, ""]]
-        self._codes = np.array(codes, dtype=np.int64)
+        self._codes = np.append(product_codes(product_ids), -1)
 
     def against(self, candidate_rows: Sequence[int] | np.ndarray) -> BlockScores:
         """A function from (B,) query rows to (B, C) bool."""
@@ -238,6 +265,21 @@ def checked_rows(rows: Sequence[int] | np.ndarray, num_rows: int, what: str) -> 
             f"give a number from 0 to {num_rows - 1}, or {NO_ATTRIBUTES} for an offer without key attributes"
         )
     return numbers
+
+
+def checked_attributes(corpus: Sequence[KeyAttributes]) -> Sequence[KeyAttributes]:
+    """The corpus, of KeyAttributes throughout.
+
+    Raises:
+        InputError: a plain dict or list stands among them.
+    """
+    for row, attributes in enumerate(corpus):
+        if not isinstance(attributes, KeyAttributes):
+            raise InputError(
+                f"attributes: row {row} is of the type {type(attributes).__name__}; make it with "
+                "afmrl.attributes.KeyAttributes.of({'color': 'red'})"
+            )
+    return corpus
 
 
 def _document(attributes: KeyAttributes, fields: str, tokens: Callable[[str], list[str]]) -> Iterable[str]:

@@ -118,8 +118,9 @@ class LogLossStatistics(TrainerCallback):
     """Adds the loss's `last_statistics` to each entry of the training log (`trainer.state.log_history`).
 
     Args:
-        loss: an AttributeGuidedContrastiveLoss; or, where every data set has its own, a dict of them by the data sets'
-            names. Its statistics are then those of its last batch, as `NAME_masked_share` and so on.
+        loss: an AttributeGuidedContrastiveLoss, or a loss around it (MatryoshkaLoss); or, where every data set has its
+            own, a dict of them by the data sets' names. Its statistics are then those of its last batch, as
+            `NAME_masked_share` and so on.
 
     Example:
         ::
@@ -136,5 +137,7 @@ class LogLossStatistics(TrainerCallback):
         """The entry of a training step holds "loss"; others (evaluation, the run's end) are left alone."""
         if logs is not None and "loss" in logs and state.log_history:
             for prefix, loss in self.losses.items():
+                while not hasattr(loss, "last_statistics") and hasattr(loss, "loss"):
+                    loss = loss.loss  # of MatryoshkaLoss, say
                 found = getattr(loss, "last_statistics", {})  # another loss may stand beside it
                 state.log_history[-1].update({f"{prefix}{name}": value for name, value in found.items()})

@@ -84,14 +84,14 @@ class LossTable:
         self.agreement, self.agreement_min_shared = AttributeAgreement(self.attributes), min_shared
 
     def add_products(self, product_ids: Sequence[str] | None, candidate_product_ids: Sequence[str] | None) -> None:
-        """Product ids of either table; those of the candidates default to the anchors'.
+        """Product ids of either table.
 
         Raises:
             InputError: not one for each row.
         """
-        ids = list(product_ids or ())
-        if self._two_tables:
-            ids += candidate_product_ids if candidate_product_ids is not None else ids
+        ids = [] if product_ids is None else list(product_ids)
+        if self._two_tables and candidate_product_ids is not None:
+            ids += list(candidate_product_ids)
         if len(ids) != len(self):
             raise InputError(
                 "AGCL: the rule 'label' needs product_ids, and candidate_product_ids with a table of candidates, "
@@ -103,9 +103,14 @@ class LossTable:
         """A frozen model's embedding of each row, of either table; they may be memory-mapped.
 
         Raises:
-            InputError: not one for each row, or of unequal lengths.
+            InputError: not one for each row, of unequal lengths, or of one of two tables alone.
         """
-        theirs = reference if candidate_reference is None else candidate_reference
+        reference = np.asanyarray(reference)
+        theirs = reference if candidate_reference is None else np.asanyarray(candidate_reference)
+        if self._two_tables and candidate_reference is None:
+            raise InputError(
+                "AGCL: reference needs candidate_reference beside it, for the rows of candidate_attributes"
+            )
         tables = [("reference", reference, self._num_anchors)]
         if self._two_tables:
             tables.append(("candidate_reference", theirs, len(self) - self._num_anchors))

@@ -49,7 +49,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
 
     The loss is the mean of :math:`L_i`; `g` is `gain`; weights and masks carry no gradient. The constant cancels: a
     negative's logit moves by :math:`g (\tanh B_{ij} − \tanh B_{ii})` against the positive's. As published that
-    discounts easy negatives by at most a factor e, lifts none above the positive, and saturates at B of about 2.
+    discounts easy negatives by at most a factor e, lifts none above a positive with the anchor's own attributes, and
+    saturates at B of about 2.
 
     :math:`N_i` is every other candidate of the batch that the `rules` do not call a false negative:
 
@@ -99,8 +100,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         agreement_min_shared: of "agreement".
         warmup_steps: training batches before "margin" and "closeness", which trust the model's own similarities, call
             anything a false negative. A run that resumes sets `num_batches` first.
-        product_ids, candidate_product_ids: product ids by row number of either table, "" for unknown: for "label", and
-            for precision and recall of the rules in `last_statistics`.
+        product_ids, candidate_product_ids: product ids by row number of either table, "" or None for unknown: for
+            "label", and for precision and recall of the rules in `last_statistics`.
         num_positives: columns after the anchor that are positives; those behind them are curated negatives.
         top_k_hardest: of the candidates left, keep for each query the k of highest weighted logit (UniME), and any
             equal to the k-th; None keeps all.
@@ -114,8 +115,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
 
     Requirements:
         1. a `label` column of row numbers, -1 for an offer without known attributes, -2 (`MISSING`) for a column that
-           the row leaves empty: a second positive, a curated negative. Not needed where none of `weighting="bm25"`,
-           "agreement", `product_ids` and `reference` is asked for, and no column is empty;
+           the row leaves empty (it holds ""): a second positive, a curated negative. Not needed where none of
+           `weighting="bm25"`, "agreement", `product_ids` and `reference` is asked for, and no column is empty;
         2. the same batch size in every process, when negatives are gathered.
 
     Inputs:
@@ -188,16 +189,19 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         self.uses_gradient_cache = mini_batch_size is not None
         self.mini_batch_size = 0 if mini_batch_size is None else mini_batch_size
         self._check_options()
+        if candidate_attributes is None and (candidate_product_ids is not None or candidate_reference is not None):
+            raise InputError("AGCL: candidate_product_ids and candidate_reference go with candidate_attributes")
 
         self._table = LossTable(attributes, candidate_attributes, num_positives=num_positives)
         if weighting == "bm25":
             self._table.add_lexical(lexical)
-        if "agreement" in rules:
+        if "agreement" in self.rules:
             self._table.add_agreement(agreement_min_shared)
-        if "label" in rules or product_ids is not None:
+        if "label" in self.rules or product_ids is not None:
             self._table.add_products(product_ids, candidate_product_ids)
         if reference is not None:
             self._table.add_reference(reference, candidate_reference)
+        self._another_dimension = False
         self.num_batches = 0
         """Training batches seen; only `warmup_steps` looks at it."""
         self._statistics = LossStatistics()
@@ -231,13 +235,16 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         features = list(sentence_features)
         if len(features) < 2:
             raise InputError(f"AGCL: {len(features)} input columns, at least (anchor, positive) are needed")
+        # MatryoshkaLoss calls once a dimension, over embeddings that it has kept
+        first, now = (getattr(getattr(self.model, "forward", None), name, None) for name in ("cache_dim", "dim"))
+        self._another_dimension = torch.is_grad_enabled() and first is not None and first != now
         if self.uses_gradient_cache:
             cached: Any = self.forward_cached  # typed as a Tensor: nn.Module hides it
             loss = cached(features, labels)
         else:
             whole = [self._tensors(column) for column in features]
             loss = self.calculate_loss([[self.model(column)["sentence_embedding"]] for column in whole], labels)
-        self.num_batches += torch.is_grad_enabled()
+        self.num_batches += torch.is_grad_enabled() and not self._another_dimension
         return loss
 
     def embed_minibatch(
@@ -378,7 +385,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
     def _calls(self, evidence: _Evidence, target: Tensor) -> dict[str, Tensor]:
         """By rule (b, C) what it calls a false negative; until it is warm a rule calls nothing so."""
         similarity = evidence.similarity
-        is_warm = self._table.reference is not None or self.num_batches >= self.warmup_steps
+        seen = self.num_batches - self._another_dimension
+        is_warm = self._table.reference is not None or seen >= self.warmup_steps
         calls: dict[str, Tensor] = {}
         for rule in self.rules:
             if rule in evidence.records:
