@@ -103,7 +103,8 @@ def test_whose_labels_are_taught(tmp_path):
         assert prompt is None
         return {offer.id: str(label) for offer, label in zip(offers, of, strict=True)}
 
-    assert taught("catalogue") == {"1": "colour: wine; size: m; fit: slim", "2": "fit: wide", "3": "none"}
+    # what nobody said anything of teaches nothing, above all not "none"
+    assert taught("catalogue") == {"1": "colour: wine; size: m; fit: slim", "2": "fit: wide"}
     # what the teacher has no answer for teaches nothing, above all not "none"
     assert taught("teacher") == {"1": "material: silk; colour: red", "3": "colour: blue"}
     # the teacher's colour counts; the title says m, and nothing of slim
@@ -122,7 +123,7 @@ def test_a_schema_orders_labels_and_prompt(tmp_path):
     (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [colour]}]\n")
     config = SFTStage(prompt=PromptOptions(schema=str(tmp_path / "schema.yaml"), category=True))
     _, labels, prompt = teaching_set(config, OFFERS, OWN)
-    assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide", "none"]
+    assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide"]
     assert (
         prompt.text(OFFERS[0]) == "Category: Dress\nKeys: size, color\nTitle: Red silk dress, size M\nKey attributes:"
     )
@@ -131,6 +132,67 @@ def test_a_schema_orders_labels_and_prompt(tmp_path):
     _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(schema="learn")), offers, own)
     assert prompt.schema.keys("coat") == ["fit"]
     assert str(labels[3]) == "fit: f3"
+
+
+def test_a_teachers_none_is_taught_and_what_the_schema_empties_is_not(tmp_path):
+    teacher = jsonl(
+        tmp_path / "t.jsonl",
+        {"id": "1", "completion": "none"},
+        {"id": "2", "key_attributes": {"颜色": "red"}},
+        {"id": "3", "key_attributes": {"fit": "wide"}},
+    )
+    (tmp_path / "schema.yaml").write_text('"*": [fit]\n')
+    options = PromptOptions(schema=str(tmp_path / "schema.yaml"))
+    offers, labels, _ = teaching_set(SFTStage(labels="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    assert {o.id: str(label) for o, label in zip(offers, labels, strict=True)} == {"1": "none", "3": "fit: wide"}
+    (tmp_path / "schema.yaml").write_text('"*": [weight]\n')
+    with pytest.raises(InputError, match="has none of the labels' keys, which are colour, size, fit"):
+        teaching_set(SFTStage(prompt=options), OFFERS, OWN)
+
+
+def prepared(tmp_path, rows, sft, **more):
+    from afmrl.pipeline import Run, prepare_data
+    from afmrl.stages.ledger import Ledger
+
+    said = []
+    recipe = recipe_of(
+        {"catalogue": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))}, "base": "m", "sft": sft, **more}
+    )
+    run = Run(tmp_path, recipe, Ledger(tmp_path), said.append, lambda *_: [])
+    prepare_data(run)
+    return run
+
+
+def three_splits(**attributes):
+    return [
+        {"id": f"{split}{number}", "title": "Dress", "product_id": split, "split": split, **attributes}
+        for split in ("train", "reward", "test") for number in range(2)
+    ]  # fmt: skip
+
+
+def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
+    (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [colour]}, volume]\n')
+    rows = three_splits(attributes={"Colour": "Red", "Volume": "1.5 L", "Article": "A14"})
+    run = prepared(tmp_path, rows, {"prompt": {"schema": str(tmp_path / "s.yaml")}})
+    told = {str(label) for split in run.splits.values() for label in split.labels}
+    assert told == {str(label) for label in run.taught[1]} == {"color: red; volume: 1500 ml"}
+    without = prepared(tmp_path, rows, {})
+    assert without.made_of["data"] != run.made_of["data"]
+
+
+def test_a_catalogue_without_attributes_learns_from_its_teacher(tmp_path):
+    rows = three_splits()
+    with pytest.raises(InputError, match="no offer has key attributes in the column 'attributes'"):
+        prepared(tmp_path, rows, {})
+    answers = [{"id": row["id"], "key_attributes": {"color": row["split"]}} for row in rows if row["id"] != "test1"]
+    teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
+    run = prepared(tmp_path, rows, {"labels": "teacher", "teacher": teacher})
+    assert [str(label) for label in run.splits["reward"].labels] == ["color: reward"] * 2
+    assert [str(label) for label in run.splits["test"].labels] == ["color: test", "none"]
+    first = run.made_of["data"]
+    answers[0]["key_attributes"] = {"color": "other"}
+    teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
+    assert prepared(tmp_path, rows, {"labels": "teacher", "teacher": teacher}).made_of["data"] != first
 
 
 def test_the_recipe_says_whose_labels(tmp_path):

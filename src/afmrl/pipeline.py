@@ -21,7 +21,7 @@ from afmrl.recipe import CatalogueSection, Recipe, SampleSection
 from afmrl.splits import Split, split_offers
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger, file_hash, fingerprint
-from afmrl.stages.teaching import TeachingSet, teaching_set
+from afmrl.stages.teaching import TeachingSet, said_labels, teacher_labels, teaching_set
 
 if TYPE_CHECKING:
     from afmrl.embedder import Embedder
@@ -124,12 +124,14 @@ def prepare_data(run: Run) -> None:
         skipped = [dataclasses.asdict(row) for row in run.catalogue.skipped]
         on_first(lambda: write_json(run.folder / "skipped.json", skipped))
     skipped_ids = [row.id for row in run.catalogue.skipped if row.id]
-    run.splits = split_offers(run.catalogue.offers, _sample_columns(section), skipped_ids=skipped_ids)
+    run.splits = split_offers(
+        run.catalogue.offers,
+        _sample_columns(section),
+        skipped_ids=skipped_ids,
+        labels_optional=run.recipe.sft.labels != "catalogue",
+    )
     run.made_of["data"] = fingerprint(section, file_hash(path))
-    train = run.splits["train"]
-    run.taught = teaching_set(
-        run.recipe.sft, train.offers, train.labels
-    )  # a wrong file is told before hours of training
+    _take_labels(run)  # a wrong file is told before hours of training
     if run.recipe.rar.max_steps and not run.splits["reward"].queries:
         raise InputError(
             "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
@@ -149,6 +151,24 @@ def prepare_data(run: Run) -> None:
         run.say(
             f"{name}: {len(split.offers)} offers, {len(split.queries)} queries, {len(set(split.families))} families"
         )
+
+
+def _take_labels(run: Run) -> None:
+    """What the generator is taught, and the same labels for all that is held to them: AGCL, reward, accuracy, CIT."""
+    sft, train = run.recipe.sft, run.splits["train"]
+    run.taught = teaching_set(sft, train.offers, train.labels)
+    prompt = run.taught[2]
+    schema = prompt.schema if prompt else None
+    teacher = teacher_labels(sft)
+    if teacher is None and schema is None:
+        return
+    for name, split in run.splits.items():
+        labels = [label or KeyAttributes() for label in said_labels(sft, split.offers, split.labels, teacher)]
+        if schema is not None:
+            labels = [schema.apply(label, offer.category) for offer, label in zip(split.offers, labels, strict=True)]
+        run.splits[name] = dataclasses.replace(split, labels=labels)
+    of_train = [str(label) for label in run.splits["train"].labels]
+    run.made_of["data"] = fingerprint(run.made_of["data"], of_train, schema and schema.as_dict())
 
 
 def _sample_columns(section: CatalogueSection) -> CatalogueSection:
@@ -316,21 +336,27 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
                 return generator.attributes(gallery, max_new_tokens=run.recipe.evaluation.max_new_tokens)
 
             attributes = on_first(write)
-        labels = [split.labels[row] for row in split.queries]
-        if not any(labels):
+        every = range(len(split.queries))
+        labelled = [place for place in every if len(split.labels[split.queries[place]])]
+        if not labelled:
             run.say(
                 f"{name}: no query of the split 'reward' has attributes to hold it to; the reward is retrieval alone"
             )
+        queries = list(every)
+        if labelled and (config.rewarded_pairs == "true" or config.faithfulness_weight > 0):
+            queries = labelled  # of a query without labels silence would earn most
+        if left := len(every) - len(queries):
+            run.say(f"{name}: {left} of {len(every)} queries have no attributes to hold them to and are left out")
         taught_offers, taught, _ = run.taught
         return run_rar(
             config,
             run.paths[start],
             embedder,
-            split.query_offers(),
+            [split.offers[split.queries[place]] for place in queries],
             gallery,
-            split.relevant,
+            [split.relevant[place] for place in queries],
             out_dir=folder / "model",
-            labels=labels if any(labels) else None,
+            labels=[split.labels[split.queries[place]] for place in queries] if labelled else None,
             gallery_attributes=attributes,
             val=_validation(run, embedder),
             anchor=(taught_offers, taught),

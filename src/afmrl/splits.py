@@ -41,18 +41,23 @@ class Split:
 
 
 def split_offers(
-    offers: Sequence[Offer], section: CatalogueSection, *, skipped_ids: Collection[str] = ()
+    offers: Sequence[Offer],
+    section: CatalogueSection,
+    *,
+    skipped_ids: Collection[str] = (),
+    labels_optional: bool = False,
 ) -> dict[str, Split]:
     """Deal the offers out. Products never stand in two splits, but where `split.shared` names a gallery of all.
 
     Args:
         skipped_ids: ids of catalogue rows that were skipped as unreadable: pairs that name them are passed over.
+        labels_optional: the catalogue need not have key attributes; somebody else labels its offers.
 
     Raises:
         InputError: a split is empty, a product stands in two splits, no positives are known, no labels are there.
     """
     offers = with_positives(offers, section, skipped_ids=skipped_ids)
-    labels = read_labels(offers, section.labels)
+    labels = read_labels(offers, section.labels, optional=labels_optional)
     names = _split_names(offers, section.split)
     _refuse_leaks(offers, names, section)
     splits = {}
@@ -123,8 +128,12 @@ def _from_pairs(offers: Sequence[Offer], path: str, skipped: set[str]) -> list[O
     return [dataclasses.replace(o, product_id=str(same[o.id]) if o.id in same else o.id) for o in offers]
 
 
-def read_labels(offers: Sequence[Offer], section: LabelSection) -> list[KeyAttributes]:
-    """Key attributes of each offer from the label column, restricted to `keys`, `shared` ones taken over."""
+def read_labels(offers: Sequence[Offer], section: LabelSection, *, optional: bool = False) -> list[KeyAttributes]:
+    """Key attributes of each offer from the label column, restricted to `keys`, `shared` ones taken over.
+
+    Args:
+        optional: not one offer needs to have any; somebody else labels them.
+    """
     found: list[dict[str, str]] = []
     for offer in offers:
         value: Any = offer.attributes if section.column == "attributes" else offer.extra.get(section.column)
@@ -149,7 +158,7 @@ def read_labels(offers: Sequence[Offer], section: LabelSection) -> list[KeyAttri
         for offer, values in zip(offers, found, strict=True):
             if key not in values and offer.product_id in of_product:
                 values[key] = of_product[offer.product_id]
-    if not any(found):
+    if not any(found) and not optional:
         raise InputError(
             f"catalogue: no offer has key attributes in the column {section.column!r}; name it in "
             "catalogue.labels.column"

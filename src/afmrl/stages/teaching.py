@@ -24,9 +24,9 @@ ATTRIBUTES_FORMAT = "afmrl-attributes"
 def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[KeyAttributes]) -> TeachingSet:
     """Offers, labels and prompt for `run_sft`, as `config` says.
 
-    With `labels: teacher` offers that the teacher has no valid answer for are left out: nothing said is not "none".
-    With `both` they keep the catalogue's label; the others get the teacher's pairs, then those pairs of the
-    catalogue's label whose key the teacher left out and whose value the title says.
+    Offers that nothing is known of are left out, for nothing said is not "none": of the catalogue those without
+    attributes, of a teacher those that it has no valid answer for ("none" is one), and those of which the schema leaves
+    nothing.
 
     Args:
         labels: the catalogue's own.
@@ -35,26 +35,17 @@ def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[Key
         The prompt is None where nothing of `config.prompt` is set: then the base's own stays.
 
     Raises:
-        InputError: the teacher's labels cannot be read or name none of the offers, or there is no such schema.
+        InputError: the teacher's labels cannot be read or name none of the offers, there is no such schema, or it
+            leaves nothing of any label.
     """
-    kept, taught = list(offers), list(labels)
-    if config.labels != "catalogue":
-        if config.teacher is None:
-            raise InputError(f"sft.labels={config.labels!r} needs sft.teacher, the file or folder of its labels")
-        teacher = read_teacher_labels(config.teacher)
-        known = [offer.id in teacher for offer in kept]
-        if not any(known):
-            raise InputError(
-                f"sft.teacher {config.teacher}: labels none of the {len(kept)} training offers; are the ids the same?"
-            )
-        if config.labels == "teacher":
-            kept = [offer for offer, has in zip(kept, known, strict=True) if has]
-            taught = [teacher[offer.id] for offer in kept]
-        else:
-            taught = [
-                _both(teacher[offer.id], label, offer) if offer.id in teacher else label
-                for offer, label in zip(kept, taught, strict=True)
-            ]
+    teacher = teacher_labels(config)
+    if teacher is not None and not any(offer.id in teacher for offer in offers):
+        raise InputError(
+            f"sft.teacher {config.teacher}: labels none of the {len(offers)} training offers; are the ids the same?"
+        )
+    said = said_labels(config, offers, labels, teacher)
+    kept = [offer for offer, label in zip(offers, said, strict=True) if label is not None]
+    taught = [label for label in said if label is not None]
     shown = config.prompt
     schema = None
     if shown.schema == LEARN:
@@ -62,7 +53,12 @@ def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[Key
     elif shown.schema is not None:
         schema = AttributeSchema.load(shown.schema)
     if schema is not None:
-        taught = [schema.apply(label, offer.category) for offer, label in zip(kept, taught, strict=True)]
+        applied = [schema.apply(label, offer.category) for offer, label in zip(kept, taught, strict=True)]
+        rows = [row for row, label in enumerate(applied) if len(label) or not len(taught[row])]
+        if not any(applied):
+            keys = ", ".join(list(dict.fromkeys(key for label in taught for key, _ in label))[:8])
+            raise InputError(f"sft.prompt.schema {shown.schema}: has none of the labels' keys, which are {keys}")
+        kept, taught = [kept[row] for row in rows], [applied[row] for row in rows]
     prompt = GeneratorPrompt(
         description=shown.description,
         category=shown.category,
@@ -70,6 +66,45 @@ def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[Key
         schema=schema,
     )
     return kept, taught, None if prompt == GeneratorPrompt() else prompt
+
+
+def teacher_labels(config: SFTStage) -> dict[str, KeyAttributes] | None:
+    """The teacher's valid labels by offer id; None where the catalogue's own are learnt from.
+
+    Raises:
+        InputError: no teacher is named, or its labels cannot be read.
+    """
+    if config.labels == "catalogue":
+        return None
+    if config.teacher is None:
+        raise InputError(f"sft.labels={config.labels!r} needs sft.teacher, the file or folder of its labels")
+    return read_teacher_labels(config.teacher)
+
+
+def said_labels(
+    config: SFTStage,
+    offers: Sequence[Offer],
+    labels: Sequence[KeyAttributes],
+    teacher: Mapping[str, KeyAttributes] | None,
+) -> list[KeyAttributes | None]:
+    """What is known of each offer, None where nothing is.
+
+    With `labels: both` an offer has the teacher's pairs, then those pairs of the catalogue's label whose key the
+    teacher left out and whose value the title says; without a valid answer of the teacher the catalogue's label.
+
+    Args:
+        labels: the catalogue's own; an empty one is none.
+        teacher: of `teacher_labels`.
+    """
+    own = [label if len(label) else None for label in labels]
+    if teacher is None:
+        return own
+    if config.labels == "teacher":
+        return [teacher.get(offer.id) for offer in offers]
+    return [
+        _both(teacher[offer.id], label or KeyAttributes(), offer) if offer.id in teacher else label
+        for offer, label in zip(offers, own, strict=True)
+    ]
 
 
 def _both(teacher: KeyAttributes, own: KeyAttributes, offer: Offer) -> KeyAttributes:
