@@ -35,6 +35,17 @@ RED = (("color", "deep red"), ("size", "m"))
         'The answer would be {} but better is {"color": "deep red", "size": "m"}.',
         "Here you go:\ncolor: deep red; size: m",
         '{"color": "deep red", "color": "blue", "size": "m"}',
+        "(Color: Deep Red, Size: M)",
+        "color: deep red, size: m",
+        "Color：Deep Red；Size：M",
+        "Color：Deep Red，Size：M",
+        "Color：Deep Red; Size：M",
+        "{'color': 'Deep Red', 'size': 'M'}",
+        "{'color': 'Deep Red', 'size': 'M', 'brand': None}",
+        '{"color": "deep red", "size": "m",}',
+        'The picture shows a blue one. color: blue</think>\n{"color": "deep red", "size": "m"}',
+        '{"color": "deep red", "size": "m", "cut": "Not specified", "fit": "unknown (not visible)", "brand": "未知"}',
+        '{"color": ["deep red", "unknown"], "size": "m", "cut": ["unknown", "unknown"], "made": "null"}',
     ],
 )
 def test_forms_that_teachers_write(answer):
@@ -46,6 +57,12 @@ def test_forms_that_teachers_write(answer):
     [
         ('{"colors": ["Red", "Blue"], "weight": 3, "vegan": true}',
          (("colors", "red / blue"), ("weight", "3"), ("vegan", "yes"))),
+        ('{"color": "red", "dimensions": {"width": "3 cm", "height": "4 cm"},}',
+         (("color", "red"), ("width", "3 cm"), ("height", "4 cm"))),
+        ("颜色：深红色；尺寸：M；品牌：耐克", (("颜色", "深红色"), ("尺寸", "m"), ("品牌", "耐克"))),
+        ("颜色：深红色，尺寸：M，产地：不详", (("颜色", "深红色"), ("尺寸", "m"))),
+        ("(series: Cabernet Sauvignon, color: deep red)", (("series", "cabernet sauvignon"), ("color", "deep red"))),
+        ("ratio: 16:9\ncolor: red, white", (("ratio", "16:9"), ("color", "red, white"))),
         ("none", ()),
         ("None.", ()),
         ("{}", ()),
@@ -65,6 +82,8 @@ def test_values_that_are_no_plain_text(answer, pairs):
         ("  \n", "empty answer"),
         ("<think>I wonder", "thoughts alone"),
         ("I cannot help with that.", "neither JSON nor"),
+        ("I'm sorry, but I can't help with that: the image is blank.", "neither JSON nor"),
+        ("<think>hm</think> more thoughts </think>", "thoughts alone"),
         ('{"color": "re', "neither JSON nor"),
         ("[1, 2, 3]", "neither JSON nor"),
         ("{" + ", ".join(f'"k{i}": "v"' for i in range(40)) + "}", "40 pairs, at most 32"),
@@ -100,3 +119,9 @@ def test_hostile_answers_cost_no_time(text):
     with suppress(InvalidCompletion):
         parse_answer(text)
     assert time.perf_counter() - start < 2
+
+
+def test_a_label_that_sft_teaches_can_be_read_back():
+    long = KeyAttributes.of({"text": "x" * 300, **{f"k{number}": "v" for number in range(40)}})
+    kept = long.within_limits()
+    assert len(kept) == 32 and "text" not in kept.as_dict() and KeyAttributes.parse(str(kept)) == kept

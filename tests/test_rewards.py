@@ -135,6 +135,15 @@ def test_what_did_not_end_by_itself_is_invalid():
     assert scored.valid.tolist() == [True, False]
 
 
+def test_a_k_beyond_the_gallery_does_not_find_what_is_not_there():
+    reward = make("recall@k", k=N + 45)
+    reward.relevant = [np.array([], dtype=np.int64), *reward.relevant[1:]]
+    assert reward.score([0, 1], ["color: red"] * 2).reward.tolist() == [0.0, 1.0]
+    for kind in ("recall@k", "ndcg@k"):
+        with pytest.raises(InputError, match="k=0 must be at least 1"):
+            make(kind, k=0)
+
+
 def test_nothing_to_say_is_valid_and_retrieves_with_the_offer_alone():
     reward = make("reciprocal_rank")
     scored = reward.score(range(Q), ["none"] * Q)

@@ -11,7 +11,10 @@ PAIR_SEPARATOR = "; "
 KEY_SEPARATOR = ": "
 NOTHING = "none"
 """What an offer without any readable attribute is labelled with, and what such a completion says."""
-UNKNOWN_VALUES = frozenset({"", "unknown", "n/a", "not visible", "none"})
+UNKNOWN_VALUES = frozenset({
+    "", "unknown", "n/a", "n.a.", "not visible", "not specified", "unspecified", "not available", "not applicable",
+    "not mentioned", "not provided", "none", "null", "-", "--", "?", "未知", "不详", "不明", "未提供", "未注明",
+})  # fmt: skip
 MAX_PAIRS = 32
 MAX_VALUE_CHARACTERS = 200
 
@@ -98,6 +101,11 @@ class KeyAttributes:
                 raise InvalidCompletion(f"a key or value of over {MAX_VALUE_CHARACTERS} characters ({part[:40]!r}…)")
             pairs[key] = value
         return cls(tuple((key, value) for key, value in pairs.items() if value not in UNKNOWN_VALUES))
+
+    def within_limits(self) -> KeyAttributes:
+        """What `parse` would read back: without over-long keys and values, and no more pairs than it takes."""
+        short = [pair for pair in self.pairs if max(map(len, pair)) <= MAX_VALUE_CHARACTERS]
+        return KeyAttributes(tuple(short[:MAX_PAIRS]))
 
     def __str__(self) -> str:
         return PAIR_SEPARATOR.join(f"{key}{KEY_SEPARATOR}{value}" for key, value in self.pairs) or NOTHING

@@ -250,6 +250,7 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         ("sft.labels", [recipe.sft.labels], ("catalogue", "teacher", "both")),
         ("sft.dtype", [d for d in [recipe.sft.dtype] if d], ("bfloat16", "float32")),
         ("rar.reward", [recipe.rar.reward], ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")),
+        ("rar.loss_type", [recipe.rar.loss_type], ("grpo", "dapo", "bnpo", "dr_grpo", "cispo")),
         ("rar.scale_rewards", [recipe.rar.scale_rewards], ("group", "batch", "none")),
         ("rar.rewarded_pairs", [recipe.rar.rewarded_pairs], ("true", "all")),
         ("rar.gallery_attributes", [recipe.rar.gallery_attributes], ("labels", "generated")),
@@ -264,11 +265,16 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
     stages: list[tuple[str, SFTStage | AGCLStage | RARStage]] = [("sft", recipe.sft), ("agcl", recipe.agcl), *pretrain]
     least = [(f"{name}.max_steps", stage.max_steps, 1) for name, stage in stages]
     least += [(f"{name}.batch_size", stage.batch_size, 1) for name, stage in stages if not isinstance(stage, RARStage)]
+    least += [(f"{name}.log_steps", stage.log_steps, 1) for name, stage in stages if not isinstance(stage, RARStage)]
     least += [
         ("seed", recipe.seed, 0),
         ("rar.max_steps", recipe.rar.max_steps, 0),
         ("rar.num_generations", recipe.rar.num_generations, 2),
         ("rar.prompts_per_step", recipe.rar.prompts_per_step, 1),
+        ("rar.num_iterations", recipe.rar.num_iterations, 1),
+        ("rar.sft_batch_size", recipe.rar.sft_batch_size, 1),
+        ("rar.max_completion_length", recipe.rar.max_completion_length, 1),
+        ("rar.k", 1 if recipe.rar.k is None else recipe.rar.k, 1),
         ("rar.eval_steps", recipe.rar.eval_steps, 0),
         ("rar.patience", recipe.rar.patience, 0),
         ("rar.score_block_bytes", recipe.rar.score_block_bytes, 1),
@@ -279,6 +285,15 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
     for name, number, minimum in least:
         if number < minimum:
             raise InputError(f"{where}: '{name}': {number} is too few; at least {minimum}")
+    for name, stage in (*stages, ("rar", recipe.rar)):
+        for key in ("temperature", "learning_rate"):
+            if not getattr(stage, key, 1.0) > 0:
+                raise InputError(f"{where}: '{name}.{key}': {getattr(stage, key)} must be above 0")
+    completions = recipe.rar.prompts_per_step * recipe.rar.num_generations
+    if (micro := recipe.rar.micro_batch_size) is not None and (micro < 1 or completions % micro):
+        raise InputError(
+            f"{where}: 'rar.micro_batch_size': {micro} must divide prompts_per_step × num_generations = {completions}"
+        )
     for name, changes in (("sft", recipe.sft.augment), ("agcl", recipe.agcl.augment)):
         for key, value in dataclasses.asdict(changes).items():
             if value is not None and not 0 <= value <= 1:

@@ -87,6 +87,8 @@ class RetrievalReward:
     ) -> None:
         if kind not in get_args(RewardKind):
             raise InputError(f"reward {kind!r} is unknown; one of {', '.join(get_args(RewardKind))}")
+        if k < 1:
+            raise InputError(f"reward: k={k} must be at least 1")
         if len(queries) != len(relevant) or (labels is not None and len(labels) != len(queries)):
             raise InputError("reward: queries, relevant rows and labels must be as many")
         if faithfulness_weight and labels is None:
@@ -151,7 +153,8 @@ class RetrievalReward:
             embeddings, relevant, all_ranks=self.kind == "ndcg@k", hardest=self.kind == "margin"
         )
         if self.kind == "recall@k":
-            values = (placed.ranks <= self.k).astype(np.float64)
+            # what is nowhere in the gallery has the rank behind its last
+            values = (placed.ranks <= min(self.k, len(self.gallery))).astype(np.float64)
         elif self.kind == "reciprocal_rank":
             values = 1.0 / placed.ranks
         elif self.kind == "ndcg@k":

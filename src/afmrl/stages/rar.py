@@ -318,7 +318,12 @@ def _teachable(
     ended = [completion.ended for of_query in sampled for completion in of_query]
     scored = reward.score(rows.tolist(), texts, ended)
     if reward.kind in ("recall@k", "ndcg@k") and config.k is None:
-        reward.k = smallest_k(scored.ranks)
+        if not scored.valid.any():
+            raise InputError(
+                f"rar: none of the {len(texts)} completions that the SFT generator was asked for is a list of key "
+                "attributes, so k cannot be chosen; train SFT longer, or raise rar.max_completion_length"
+            )
+        reward.k = smallest_k(scored.ranks[scored.valid])
         scored = reward.score(rows.tolist(), texts, ended)
     by_query = scored.reward.reshape(len(reward.queries), config.num_generations)
     varied = np.flatnonzero(np.ptp(by_query, axis=1) >= SAME).tolist()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afmrl.answers import parse_answer
+from afmrl.answers import attributes_of, parse_answer
 from afmrl.attribute_schema import AttributeSchema
 from afmrl.attributes import InvalidCompletion, KeyAttributes
 from afmrl.errors import InputError
@@ -45,7 +45,7 @@ def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[Key
         )
     said = said_labels(config, offers, labels, teacher)
     kept = [offer for offer, label in zip(offers, said, strict=True) if label is not None]
-    taught = [label for label in said if label is not None]
+    taught = [label.within_limits() for label in said if label is not None]  # what is longer would be read as invalid
     shown = config.prompt
     schema = None
     if shown.schema == LEARN:
@@ -146,7 +146,7 @@ def _line_label(line: str, place: str) -> tuple[str, KeyAttributes] | None:
         if said is not None:
             if not isinstance(said, Mapping):
                 raise TypeError("the attributes are no object of key: value")
-            return identifier, KeyAttributes.of({key: value for key, value in said.items() if value is not None})
+            return identifier, attributes_of(said)
         return identifier, parse_answer(str(row["completion"]))
     except InvalidCompletion:
         return None
