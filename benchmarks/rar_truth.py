@@ -40,6 +40,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "all pairs, SFT loss 0.2": {"rewarded_pairs": "all", "sft_weight": 0.2},
     "all pairs, F 1": {"rewarded_pairs": "all", "faithfulness_weight": 1.0},
     "paper": {"rewarded_pairs": "all", "sft_weight": 0.0, "faithfulness_weight": 0.0},
+    "rate 5e-4": {"learning_rate": 5e-4},
+    "rate 1e-3": {"learning_rate": 1e-3},
     "dapo": {"loss_type": "dapo"},
     **{f"recall@{k}": {"reward": "recall@k", "k": k} for k in (1, 5, 10, 50)},
 }
