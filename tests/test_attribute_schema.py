@@ -208,3 +208,11 @@ def test_real_titles_give_sensible_keys():
     assert set(schema.keys("shoes")) == {"brand", "model name", "color", "size"}
     assert {"flavor", "brand", "net content"} <= set(schema.keys("coffee"))
     assert all(len(keys) <= 4 for keys in schema.categories.values())
+
+
+@pytest.mark.parametrize("values", ["[[a]]", "[yes, no]", "{a: [b], on: []}", "[null]"])
+def test_values_that_yaml_does_not_read_as_text_are_named(values, tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(f'"*": [{{key: vegan, values: {values}}}]\n')
+    with pytest.raises(InputError, match="key 'vegan': .* is no text; put it in quotes"):
+        AttributeSchema.load(path)

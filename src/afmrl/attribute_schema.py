@@ -188,6 +188,9 @@ def _schema_key(data: Any, place: str) -> SchemaKey:
     place = f"{place}: key {data['key']!r}"
     synonyms, values = data.get("synonyms") or [], data.get("values") or []
     closed = isinstance(values, list)
+    for value in [*values, *synonyms] if isinstance(synonyms, list) and isinstance(values, (list, Mapping)) else ():
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise InputError(f"{place}: {value!r} is no text; put it in quotes (YAML takes yes and no for booleans)")
     if closed:
         values = {value: [] for value in values}
     if not isinstance(synonyms, list) or not isinstance(values, Mapping):
