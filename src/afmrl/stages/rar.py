@@ -318,12 +318,8 @@ def _teachable(
     ended = [completion.ended for of_query in sampled for completion in of_query]
     scored = reward.score(rows.tolist(), texts, ended)
     if reward.kind in ("recall@k", "ndcg@k") and config.k is None:
-        if not scored.valid.any():
-            raise InputError(
-                f"rar: none of the {len(texts)} completions that the SFT generator was asked for is a list of key "
-                "attributes, so k cannot be chosen; train SFT longer, or raise rar.max_completion_length"
-            )
-        reward.k = smallest_k(scored.ranks[scored.valid])
+        # invalid completions stand nowhere; where all are, the queries alone have to say how far down an answer is
+        reward.k = smallest_k(scored.ranks[scored.valid] if scored.valid.any() else reward.plain_ranks())
         scored = reward.score(rows.tolist(), texts, ended)
     by_query = scored.reward.reshape(len(reward.queries), config.num_generations)
     varied = np.flatnonzero(np.ptp(by_query, axis=1) >= SAME).tolist()
