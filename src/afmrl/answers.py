@@ -90,7 +90,7 @@ def attributes_of(value: Any) -> KeyAttributes:
 def _is_unknown(value: str) -> bool:
     value = normalise(value)
     plain = _EXPLAINED.sub("", value)
-    return value in UNKNOWN_VALUES or plain in UNKNOWN_VALUES or bool(plain[:-1]) and plain[:-1] in UNKNOWN_VALUES
+    return value in UNKNOWN_VALUES or (plain[:1].isalpha() and plain.removesuffix(".") in UNKNOWN_VALUES)
 
 
 def _json_values(text: str) -> Iterator[Any]:
