@@ -1,10 +1,11 @@
 """Answers of general models: what is read out of them, and what is said of those that hold nothing."""
 
+import json
 import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from afmrl.answers import parse_answer
@@ -99,9 +100,9 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), m
 
 @given(st.dictionaries(WORDS, WORDS, min_size=1, max_size=6))
 def test_every_object_of_texts_is_read_whole(pairs):
-    import json
-
-    assert parse_answer(json.dumps(pairs)) == KeyAttributes.of(pairs)
+    answer = json.dumps(pairs)
+    assume("think>" not in answer)  # thoughts are passed over
+    assert parse_answer(answer) == KeyAttributes.of(pairs)
 
 
 @given(st.text(max_size=300))
