@@ -195,6 +195,42 @@ def test_a_catalogue_without_attributes_learns_from_its_teacher(tmp_path):
     assert prepared(tmp_path, rows, {"labels": "teacher", "teacher": teacher}).made_of["data"] != first
 
 
+@pytest.mark.parametrize(
+    ("rar", "labelled", "asked"),
+    [({}, ["p0"], ["p00"]), ({"rewarded_pairs": "all", "faithfulness_weight": 0.0}, ["p0"], ["p00", "p10"]),
+     ({}, [], ["p00", "p10"])],
+)  # fmt: skip
+def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, monkeypatch, rar, labelled, asked):
+    from afmrl.pipeline import reinforce_generator
+
+    rows = three_splits(attributes={"color": "red"})
+    rows = [row for row in rows if row["split"] != "reward"] + [
+        {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
+         "attributes": {"color": "red"} if f"p{product}" in labelled else {}}
+        for product in range(2) for number in range(2)
+    ]  # fmt: skip
+    run = prepared(tmp_path, rows, {}, rar=rar, agcl={"attributes_on": "none"})
+    seen = {}
+
+    def run_rar(config, path, embedder, queries, gallery, relevant, *, out_dir, labels, **_):
+        seen.update(queries=[offer.id for offer in queries], labels=labels, relevant=[r.tolist() for r in relevant])
+
+    monkeypatch.setattr("afmrl.stages.rar.run_rar", run_rar)
+    monkeypatch.setattr("afmrl.embedder.Embedder.from_pretrained", lambda path: None)
+    monkeypatch.setattr("afmrl.pipeline_evaluation.print_ceiling", lambda run: None)
+    run.paths.update(sft=tmp_path, agcl=tmp_path)
+    run.made_of.update(sft="", agcl="")
+    said = []
+    run.say = said.append
+    reinforce_generator(run)
+    assert seen["queries"] == asked and len(seen["relevant"]) == len(asked)
+    assert (seen["labels"] is None) == (not labelled)
+    assert len(said) == (len(asked) == 1 or not labelled)
+    if said:
+        expected = "1 of 2 queries have no attributes to hold them to" if labelled else "the reward is retrieval alone"
+        assert expected in said[0]
+
+
 def test_the_recipe_says_whose_labels(tmp_path):
     base = {"catalogue": {"path": "x.jsonl"}, "base": "m"}
     with pytest.raises(InputError, match="'sft.labels': 'sellers' is unknown; one of catalogue, teacher, both"):
