@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,54 @@ def test_many_products_are_drawn_without_comparing_all(monkeypatch, similar_grou
         for left, right in zip(plan.anchors[:-1:similar_group], plan.anchors[1::similar_group], strict=False)
     ]
     assert (np.mean(shared) > 2.4) == (similar_group > 1)
+
+
+def drawn_products(plan):
+    return plan.anchors // 2
+
+
+@pytest.mark.parametrize("crowd", ["family", "equal attributes", "hub", "none"])
+def test_no_product_starves_however_large_its_family_and_however_many_are_its_equals(crowd):
+    """130 products in batches of 32: after every whole round each has been drawn equally often."""
+    offers, attributes = catalogue(130)
+    config = AGCLStage(max_steps=65, batch_size=32, similar_group=8)
+    if crowd == "family":  # one of 100, ten of 2, ten alone
+        values = [*["large"] * 200, *(f"small {place // 4}" for place in range(40)), *[""] * 20]
+        offers = [replace(offer, extra={"style": value}) for offer, value in zip(offers, values, strict=True)]
+        config = replace(config, group_column="style")
+    elif crowd == "equal attributes":
+        attributes = [attributes[0]] * 120 + [KeyAttributes.of([])] * 140
+    elif crowd == "hub":  # two that are like all others
+        every = KeyAttributes.of([(f"key {place}", f"value {place}") for place in range(60)])
+        attributes = [every] * 4 + [KeyAttributes.of([(f"key {i % 60}", f"value {i % 60}")]) for i in range(256)]
+    else:
+        config = replace(config, similar_group=1)
+    plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    drawn = drawn_products(plan)
+    counts = np.bincount(drawn, minlength=130)
+    assert counts.sum() == 65 * 32 == 16 * 130
+    assert set(counts) == {16}, "sixteen rounds of 130 products"
+    assert set(np.bincount(drawn[: 4 * 130], minlength=130)) <= {3, 4, 5}
+    for step in range(65):
+        assert len(set(drawn[32 * step : 32 * step + 32])) == 32
+
+
+def test_those_who_stand_together_change_in_a_large_family():
+    offers, attributes = catalogue(100)
+    offers = [replace(offer, extra={"style": "one" if place < 120 else ""}) for place, offer in enumerate(offers)]
+    config = AGCLStage(max_steps=200, batch_size=20, similar_group=4, group_column="style")
+    drawn = drawn_products(make_plan(offers, attributes, config, AttributeBM25(attributes))).reshape(-1, 20)
+    first = [set(batch) - {0} for batch in drawn.tolist() if 0 in batch]
+    assert len(set().union(*first) & set(range(60))) > 50, "every other member stands beside it in time"
+    # members of the family stand side by side, those without a family do not
+    side_by_side = np.mean((drawn[:, :-1] < 60) & (drawn[:, 1:] < 60))
+    assert side_by_side > 0.45, "0.36 by chance"
+
+
+def test_a_catalogue_of_one_batch_is_drawn_whole_every_time():
+    offers, attributes = catalogue(12)
+    plan = make_plan(offers, attributes, AGCLStage(max_steps=5, batch_size=64), AttributeBM25(attributes))
+    assert [sorted(batch) for batch in drawn_products(plan).reshape(5, 12).tolist()] == [list(range(12))] * 5
 
 
 def test_every_data_set_has_its_own_loss(text_base, tmp_path):

@@ -31,6 +31,12 @@ def read(title, brands=(), **attributes):
         ("Windows upgrade", "upg win"),
         ("Photoshop 10.0", "photoshop v10"),
         ("sony dvpfx820/w", "SONY DVP-FX820"),
+        ('bit 1/4"', "bit 0.25 inch"),
+        ('bit ¼"', "bit 6.35 mm"),
+        ('pipe 1-1/2"', "pipe 1 1/2 inch"),
+        ("pipe 1½ in.", "pipe 1.5 inch"),
+        ("wine 0,750 l", "wine 750 ml"),
+        ("wine 3/4 l", "wine 75 cl"),
     ],
 )
 def test_one_value_for_spellings_of_one_thing(left, right):
@@ -53,6 +59,19 @@ def test_one_value_for_spellings_of_one_thing(left, right):
         ("iPad 64GB 9.7 inch", {"memory": "64 gb", "length": "246.38 mm"}),
         ("mac or windows", {"platform": "mac / windows"}),
         ("", {}),
+        ("switch 10/100 mbps", {"rate": "12.5 mb/s"}),
+        ("ring 5/8 mm", {"length": "8 mm"}),  # two sizes, and no part of one
+        ("ram 16/8 gb", {"memory": "8 gb"}),
+        ("pipe 24/7 ft", {"length": "2133.6 mm"}),
+        ("Galaxy A54 5G 128GB", {"memory": "128 gb"}),
+        ("5G smartphone", {}),
+        ("saffron 5g", {"weight": "5 g"}),
+        ("hdmi cable 3m", {"length": "3000 mm"}),
+        ("Ryzen 5 2600X", {"model": "2600x"}),
+        ("camcorder 2000x digital zoom", {"zoom": "2000 x"}),
+        ("lens 30x", {"zoom": "30 x"}),
+        ("1,500 g", {"weight": "1500 g"}),
+        ("0/0 inch", {"length": "0 mm"}),
         ("\u3000\uff11\uff12\uff18\uff27\uff22", {"memory": "128 gb"}),  # full-width forms
     ],
 )
@@ -74,6 +93,8 @@ def test_brands_are_learnt_from_sellers_and_from_titles():
     assert read("Western Digital disk", ["digital", "western digital"])["brand"] == "western digital"
     assert read("visio", manufacturer="Microsoft Corporation")["brand"] == "microsoft"
     assert read("sony tape", ["sony"], brand="Dymo")["brand"] == "dymo"  # the seller knows
+    assert read("3M Scotch tape 10 m", ["3m"]) == {"brand": "3m", "length": "10000 mm"}
+    assert read("tape", brand="3M") == {"brand": "3m"}
     with pytest.raises(InputError, match="min_offers=0 must be at least 1"):
         AttributeExtractor.learn(offers, min_offers=0)
 
@@ -89,7 +110,10 @@ def test_saved_and_loaded(tmp_path):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.text(max_size=80), st.lists(st.sampled_from(["9mm", "x", "7 m", "1,5", "S-072", "黑色", "v2.", "f/", '"', "/b"]))
+    st.text(max_size=80),
+    st.lists(
+        st.sampled_from(["9mm", "x", "7 m", "1,5", "½", "1/", "1-1/2", "5g", "S-072", "黑色", "v2.", "f/", '"', "/b"])
+    ),
 )
 def test_any_title_is_read_the_same_twice_and_parses_back(text, parts):
     extractor = AttributeExtractor(["acme"])

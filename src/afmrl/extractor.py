@@ -33,7 +33,7 @@ _COLOR_SUFFIX = re.compile(r"/[a-z]{1,2}$")
 # standards and products' own words that look like codes
 _NO_CODES = re.compile(
     r"(?:mp[34]|ddr\d|usb\d+|h26[45]|ps[1-5]|xbox360|360|3d|2d|4k|8k|[345]g|wifi\d|80211\w*|cat\d\w?|rj45|"
-    r"\d+(?:st|nd|rd|th)|\d+x\d+|\d+in\d+|win\d+|office\d+|cs\d|core\d|co2|dvd\d+|sata\d+|pcie\d+|\d+s|\d+p|\d+x)$"
+    r"\d+(?:st|nd|rd|th)|\d+x\d+|\d+in\d+|win\d+|office\d+|cs\d|core\d|co2|dvd\d+|sata\d+|pcie\d+|\d+s|\d+p|\d{1,3}x)$"
 )
 _ENGLISH = (
     "black white red blue green yellow orange purple pink brown gray silver gold beige navy turquoise teal violet "
@@ -164,6 +164,8 @@ class AttributeExtractor:
         brand = _sellers_brand(offer) or self._brand(text)
         if brand:
             pairs.append(("brand", brand))
+        if brand.isalnum() and not brand.isalpha():  # 3m is no length where it is the brand
+            text = re.sub(rf"(?<!\w){brand}(?!\w)", " ", text)
         measured, rest = quantities(text)
         apertures = [f"f/{match[1]}" for match in _APERTURE.finditer(rest)]
         rest, years, versions = _dates(_APERTURE.sub(" ", rest))

@@ -38,13 +38,23 @@ UNITS: Mapping[str, tuple[str, dict[str, float]]] = {
 }
 _OF = {spelling: (key, unit, size) for key, (unit, sizes) in UNITS.items() for spelling, size in sizes.items()}
 _SPELLINGS = "|".join(re.escape(spelling) for spelling in sorted(_OF, key=len, reverse=True))
-_NUMBER = r"\d{1,9}(?:[.,]\d{1,4})?"
+# 1/4, 1-1/2, and ½ as it stands after NFKC: 1⁄2, behind a whole number (1½) without a gap: 11⁄2
+_FRACTION = r"(?:\d{1,3}[ -])?\d{1,3}/\d{1,3}(?![\d/.,])|\d{1,4}⁄\d{1,2}"
+_NUMBER = rf"(?:{_FRACTION}|\d{{1,9}}(?:[.,]\d{{1,4}})?)"
 # a number starts no earlier than after something that is neither letter, digit nor a dot: s0720 and v1.5 hold none
-_QUANTITY = re.compile(rf"(?<![\w.,-])({_NUMBER})[ -]?({_SPELLINGS})s?(?![\w/])")
+_QUANTITY = re.compile(rf"(?<![\w.,-])({_NUMBER})([ -]?)({_SPELLINGS})s?(?![\w/])")
 _TIMES = re.compile(
     rf"(?<![\w.])({_NUMBER}) ?[x×*] ?"
     rf"(?={_NUMBER}(?: ?[x×*] ?{_NUMBER})?[ -]?(mm|cm|m|inch|inches|in\.|\"|ft)(?!\w))"
 )
+_PARTED = ("length", "weight", "volume", "cups", "duration")  # that are told in halves and quarters
+_WHOLE = ("mm", "cm", "mg")  # but not in these units: 5/8 mm are two sizes
+_GENERATION = re.compile(r"[2-6]g")
+_MOBILE = re.compile(
+    r"\d ?[gt]b\b|\b(?:(?:smart)?phones?|iphone|ipad|galaxy|tablet|lte|mobile|cellular|unlocked|sim|wifi|wi-fi|router|"
+    r"modem|hotspot)\b|手机"
+)
+_ZOOM = re.compile(r" (?:optical |digital )?zoom")
 _PACK_OF = re.compile(r"\b(?:pack|set|box|lot|case) of (\d{1,5})\b")
 
 
@@ -68,9 +78,18 @@ def quantities(text: str) -> tuple[dict[str, str], str]:
         return " "
 
     def take(match: re.Match[str]) -> str:
-        key, unit, size = _OF[match[2]]
-        return note(key, unit, _number(match[1]) * size)
+        number, gap, spelling = match[1], match[2], match[3]
+        key, unit, size = _OF[spelling]
+        if not gap and _GENERATION.fullmatch(number + spelling) and _MOBILE.search(whole):
+            return match[0]  # a network's generation, not grams
+        if key == "zoom" and len(number) > 3 and number.isdigit() and not _ZOOM.match(match.string, match.end()):
+            return match[0]  # ryzen 5 2600x
+        before, slash, last = number.rpartition("/")
+        if slash and (key not in _PARTED or spelling in _WHOLE or int(before.split("-")[-1].split()[-1]) >= int(last)):
+            return f"{before}/" + note(key, unit, float(last) * size)  # 10/100 mbps: two values, the last has the unit
+        return note(key, unit, _number(number) * size)
 
+    whole = text
     text = _PACK_OF.sub(lambda match: note("pack", "pieces", float(match[1])), text)
     # 100 x 200 mm: the unit belongs to both
     text = _TIMES.sub(lambda match: f"{match[1]} {match[2]} x ", text)
@@ -79,8 +98,15 @@ def quantities(text: str) -> tuple[dict[str, str], str]:
 
 
 def _number(text: str) -> float:
-    # 1,000 is a thousand, 2,5 two and a half
-    whole, comma, rest = text.partition(",")
+    """1,000 is a thousand, 2,5 two and a half, 0,750 three quarters like 3/4 and ¾."""
+    if "⁄" in text:
+        over, _, under = text.partition("⁄")
+        return float(over[:-1] or 0) + int(over[-1]) / max(int(under), 1)
+    if "/" in text:
+        *whole, part = text.replace("-", " ").split()
+        over, _, under = part.partition("/")
+        return float(whole[0] if whole else 0) + int(over) / int(under)
+    units, comma, rest = text.partition(",")
     if comma:
-        return float(whole + rest) if len(rest) == 3 else float(f"{whole}.{rest}")
+        return float(units + rest) if len(rest) == 3 and units.strip("0") else float(f"{units}.{rest}")
     return float(text)

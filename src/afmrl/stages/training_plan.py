@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from afmrl.offers import FIELDS, Offer
 if TYPE_CHECKING:
     from afmrl.stages.agcl import AGCLStage
 
-NEIGHBOURS = 32  # attribute-similar products looked up for one product when batches are made
+NEIGHBOURS = 32  # similar products looked up for one product when batches are made
 EXACT_PRODUCTS = 20_000  # of more products the similar ones are mined, since comparing all would cost their square
 
 
@@ -64,6 +65,9 @@ def make_plan(
 ) -> TrainingPlan:
     """Draw the pairs of every step. No product stands twice in a batch; similar products stand together.
 
+    Every product is drawn once before any is drawn again, however large its family and however many are its equals:
+    what is similar decides who stands beside whom, not how often.
+
     Args:
         queries: rows of the offers that are queries, for `across_roles`; the others are the gallery.
     """
@@ -71,20 +75,24 @@ def make_plan(
     groups = positives_by_product(offers, least=1 if config.self_pairs else 2)
     batch_size = min(config.batch_size, len(groups))
     firsts = np.array([group[0] for group in groups])
-    neighbours: Sequence[np.ndarray] | np.ndarray | None = None
     if config.group_column is not None:
-        neighbours = _family_products([offers[row] for row in firsts], config.group_column)
+        families = _families([offers[row] for row in firsts], config.group_column)
+        neighbours = partial(_family_products, families, generator)
     elif config.similar_group > 1 and len(firsts) > 2:
         if len(firsts) > EXACT_PRODUCTS:
             mined = [attributes[row] for row in firsts]
-            neighbours = mine_by_attributes(mined, NEIGHBOURS, min_shared=config.agreement_min_shared).rows
+            similar = mine_by_attributes(mined, NEIGHBOURS, min_shared=config.agreement_min_shared).rows
         else:
-            neighbours = _similar_products(firsts, lexical)
+            similar = _similar_products(firsts, lexical, generator)
+        neighbours = partial(np.asarray, similar)
+    else:
+        neighbours = partial(np.full, (len(groups), 0), -1)
     asked = set(queries)
     sides = [([row for row in group if row in asked], [row for row in group if row not in asked]) for group in groups]
     anchors, candidates = [], []
-    for _ in range(config.max_steps):
-        for product in _draw_products(len(groups), batch_size, neighbours, config.similar_group, generator):
+    batches = _draw_batches(len(groups), batch_size, neighbours, config.similar_group, generator)
+    for batch in islice(batches, config.max_steps):
+        for product in batch:
             group, (ours, theirs) = groups[product], sides[product]
             if config.across_roles and ours and theirs and generator.random() < config.across_roles:
                 first, second = generator.choice(ours), generator.choice(theirs)
@@ -106,12 +114,16 @@ def make_plan(
     return TrainingPlan(np.array(anchors), np.array(candidates), shown)
 
 
-def _similar_products(firsts: np.ndarray, lexical: AttributeBM25) -> np.ndarray:
-    """(P, K) product numbers by falling BM25 of the attributes of each product's first offer (rows `firsts`)."""
+def _similar_products(firsts: np.ndarray, lexical: AttributeBM25, generator: np.random.Generator) -> np.ndarray:
+    """(P, K) product numbers by falling BM25 of the attributes of each product's first offer (rows `firsts`).
+
+    Of equal scores it is chance who is among the K: else all products of equal attributes had the same ones.
+    """
     width = min(NEIGHBOURS, len(firsts) - 1)
     found = np.empty((len(firsts), width), dtype=np.int64)
     for start in range(0, len(firsts), 1024):
-        scores = np.array(lexical.scores(firsts[start : start + 1024], firsts))  # (C, P)
+        scores = np.array(lexical.scores(firsts[start : start + 1024], firsts), dtype=np.float64)  # (C, P)
+        scores = scores * 1e6 + generator.random(scores.shape)  # below what float32 tells apart
         own = np.arange(len(scores))
         scores[own, start + own] = -1.0
         top = np.argpartition(-scores, width - 1, axis=1)[:, :width]
@@ -120,45 +132,64 @@ def _similar_products(firsts: np.ndarray, lexical: AttributeBM25) -> np.ndarray:
     return found
 
 
-def _family_products(firsts: Sequence[Offer], column: str) -> list[np.ndarray]:
-    """For each product, by its first offer, the numbers of all of equal value in `column`."""
-    members: dict[str, list[int]] = defaultdict(list)
+def _families(firsts: Sequence[Offer], column: str) -> np.ndarray:
+    """(P,) numbers, equal where the products' first offers have an equal value in `column`; without one its own."""
     values = [str(getattr(offer, column) if column in FIELDS else offer.extra.get(column) or "") for offer in firsts]
-    for product, value in enumerate(values):
-        members[value].append(product)
     if not any(values):
         raise InputError(f"agcl.group_column: no offer has a value in the column {column!r}")
-    families = {value: np.array(products if value else [], dtype=np.int64) for value, products in members.items()}
-    return [families[value] for value in values]
+    return np.unique([value or f"\0{place}" for place, value in enumerate(values)], return_inverse=True)[1]
 
 
-def _draw_products(
+def _family_products(families: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(P, NEIGHBOURS) other products of each one's family, drawn at random where it is larger; -1: no more."""
+    order = np.lexsort((generator.random(len(families)), families))  # family by family, within one by chance
+    starts, sizes = np.unique(families[order], return_index=True, return_counts=True)[1:]
+    of = families[order]
+    place = np.arange(len(order)) - starts[of]
+    # a family stands in a ring, and its members' neighbours are the next ones there
+    step = np.arange(1, min(NEIGHBOURS, max(int(sizes.max()) - 1, 1)) + 1)
+    ring = order[starts[of][:, None] + (place[:, None] + step) % sizes[of][:, None]]
+    found = np.empty_like(ring)
+    found[order] = np.where(step < sizes[of][:, None], ring, -1)
+    return found
+
+
+def _draw_batches(
     num_products: int,
     batch_size: int,
-    neighbours: Sequence[np.ndarray] | np.ndarray | None,
+    neighbours: Callable[[], np.ndarray],
     group: int,
     generator: np.random.Generator,
-) -> list[int]:
-    """`batch_size` different products: at random, or in groups of one and its attribute-similar neighbours."""
-    taken: dict[int, None] = {}  # a set that keeps its order
-    for product in _random_order(num_products, generator):
-        if len(taken) >= batch_size:
-            break
-        if product in taken:
-            continue
-        taken[product] = None
-        others = iter(()) if neighbours is None else (int(other) for other in neighbours[product])
-        near = (other for other in others if other >= 0 and other not in taken)
-        taken.update(dict.fromkeys(islice(near, min(group - 1, batch_size - len(taken)))))
-    return list(taken)
+) -> Iterator[list[int]]:
+    """Without end, `batch_size` different products: at random, or in groups of one and its neighbours.
 
-
-def _random_order(num_products: int, generator: np.random.Generator) -> Iterator[int]:
-    """A permutation; of many products draws without end, since a batch is few of them."""
-    if num_products <= EXACT_PRODUCTS:
-        yield from generator.permutation(num_products).tolist()
-    while num_products > EXACT_PRODUCTS:
-        yield from generator.integers(num_products, size=1024).tolist()
+    A round draws every product once; a batch may hold the end of one round and the beginning of the next. `neighbours`
+    is asked for its table (P, K), -1: none, at the beginning of a round.
+    """
+    table = np.empty((num_products, 0), dtype=np.int64)
+    due = np.zeros(num_products, dtype=bool)  # not yet drawn in this round
+    order: Iterator[int] = iter(())
+    while True:
+        batch: dict[int, None] = {}  # a set that keeps its order
+        met: list[int] = []  # due again, but in this batch by the round before
+        while len(batch) < batch_size:
+            product = next(order, -1)
+            if product < 0:
+                due[:] = True
+                order = iter(generator.permutation(num_products).tolist())
+                table = neighbours()
+            elif product in batch and due[product]:
+                met.append(product)
+            elif due[product]:
+                batch[product] = None
+                due[product] = False
+                near = (other for other in table[product].tolist() if other >= 0 and due[other] and other not in batch)
+                for other in list(islice(near, min(group - 1, batch_size - len(batch)))):
+                    batch[other] = None
+                    due[other] = False
+        if met:  # at the turn of a round alone
+            order = chain(met, order)
+        yield list(batch)
 
 
 def plan_batches(dataset: Any, batch_size: int, **_: Any) -> Any:
