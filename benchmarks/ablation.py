@@ -34,12 +34,12 @@ from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstra
 from afmrl.pipeline import (
     Run,
     prepare_base,
-    prepare_data,
     reinforce_generator,
     train_embedder,
     train_generator,
     train_in_cycles,
 )
+from afmrl.pipeline_data import prepare_data
 from afmrl.pipeline_evaluation import (
     Encoded,
     encode_attributed,

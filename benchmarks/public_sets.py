@@ -22,7 +22,8 @@ from typing import Any
 from afmrl.evaluation.catalogue_evaluation import evaluate_catalogue
 from afmrl.extractor import AttributeExtractor
 from afmrl.offers import read_catalogue, write_catalogue
-from afmrl.pipeline import Run, prepare_base, prepare_data, train_embedder, train_generator
+from afmrl.pipeline import Run, prepare_base, train_embedder, train_generator
+from afmrl.pipeline_data import prepare_data
 from afmrl.progress import StageProgress, quiet_libraries
 from afmrl.recipe import Recipe, load_recipe, recipe_of
 from afmrl.stages.checkpoints import write_json

@@ -21,7 +21,8 @@ import numpy as np
 from ablation import CATALOGUE_SEED, TRAINING
 from afmrl.demo.sample import write_sample_catalogue
 from afmrl.evaluation.significance import paired_bootstrap_seeds
-from afmrl.pipeline import Run, prepare_base, prepare_data, reinforce_generator, train_embedder, train_generator
+from afmrl.pipeline import Run, prepare_base, reinforce_generator, train_embedder, train_generator
+from afmrl.pipeline_data import prepare_data
 from afmrl.pipeline_evaluation import generated_attributes, score_attributed
 from afmrl.progress import StageProgress, quiet_libraries
 from afmrl.recipe import load_recipe

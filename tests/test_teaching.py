@@ -151,7 +151,8 @@ def test_a_teachers_none_is_taught_and_what_the_schema_empties_is_not(tmp_path):
 
 
 def prepared(tmp_path, rows, sft, **more):
-    from afmrl.pipeline import Run, prepare_data
+    from afmrl.pipeline import Run
+    from afmrl.pipeline_data import prepare_data
     from afmrl.stages.ledger import Ledger
 
     said = []

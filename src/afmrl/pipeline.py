@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Catalogue, read_catalogue
+from afmrl.pipeline_data import draw_sample, prepare_data, sample_columns
 from afmrl.processes import join_processes, on_first, rank, world_size
-from afmrl.recipe import CatalogueSection, Recipe, SampleSection
+from afmrl.recipe import CatalogueSection, Recipe
 from afmrl.splits import Split, split_offers
 from afmrl.stages.checkpoints import write_json
-from afmrl.stages.ledger import Ledger, file_hash, fingerprint
-from afmrl.stages.teaching import TeachingSet, said_labels, teacher_labels, teaching_set
+from afmrl.stages.ledger import Ledger, fingerprint
+from afmrl.stages.teaching import TeachingSet
 
 if TYPE_CHECKING:
     from afmrl.embedder import Embedder
@@ -111,95 +112,6 @@ def _no_callbacks(stage: str, title: str, steps: int) -> list[Any]:
     return []
 
 
-def prepare_data(run: Run) -> None:
-    """Read (or draw) the catalogue and deal its offers out."""
-    section = run.recipe.catalogue
-    path = section.path
-    if section.sample is not None:
-        path = str(_draw_sample(run, "catalogue", section.sample, run.folder / "catalogue"))
-    assert path is not None
-    run.catalogue = read_catalogue(path, max_bad=section.max_bad)
-    if run.catalogue.skipped:
-        run.say(f"{len(run.catalogue.skipped)} of the catalogue's rows were skipped (skipped.json lists them)")
-        skipped = [dataclasses.asdict(row) for row in run.catalogue.skipped]
-        on_first(lambda: write_json(run.folder / "skipped.json", skipped))
-    skipped_ids = [row.id for row in run.catalogue.skipped if row.id]
-    run.splits = split_offers(
-        run.catalogue.offers,
-        _sample_columns(section),
-        skipped_ids=skipped_ids,
-        labels_optional=run.recipe.sft.labels != "catalogue",
-    )
-    run.made_of["data"] = fingerprint(section, file_hash(path))
-    _take_labels(run)  # a wrong file is told before hours of training
-    if run.recipe.rar.max_steps and not run.splits["reward"].queries:
-        raise InputError(
-            "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
-            "some to it in catalogue.split, or set rar.max_steps=0"
-        )
-    if not run.splits["test"].queries and not run.splits["val"].queries:
-        raise InputError(
-            "catalogue: neither the split 'test' nor 'val' holds a query with a match in its gallery, so the run could "
-            "not be measured; deal some products to 'test' in catalogue.split"
-        )
-    if run.recipe.cit.rounds and not run.splits["val"].queries:
-        raise InputError(
-            "CIT keeps the round that is best on the split 'val', which holds no query with a match in its gallery; "
-            "deal some products to 'val' in catalogue.split, or set cit.rounds=0"
-        )
-    for name, split in run.splits.items():
-        run.say(
-            f"{name}: {len(split.offers)} offers, {len(split.queries)} queries, {len(set(split.families))} families"
-        )
-
-
-def _take_labels(run: Run) -> None:
-    """What the generator is taught, and the same labels for all that is held to them: AGCL, reward, accuracy, CIT."""
-    sft, train = run.recipe.sft, run.splits["train"]
-    run.taught = teaching_set(sft, train.offers, train.labels)
-    prompt = run.taught[2]
-    schema = prompt.schema if prompt else None
-    teacher = teacher_labels(sft)
-    if teacher is None and schema is None:
-        return
-    for name, split in run.splits.items():
-        labels = [label or KeyAttributes() for label in said_labels(sft, split.offers, split.labels, teacher)]
-        if schema is not None:
-            labels = [schema.apply(label, offer.category) for offer, label in zip(split.offers, labels, strict=True)]
-        run.splits[name] = dataclasses.replace(split, labels=labels)
-    of_train = [str(label) for label in run.splits["train"].labels]
-    run.made_of["data"] = fingerprint(run.made_of["data"], of_train, schema and schema.as_dict())
-
-
-def _sample_columns(section: CatalogueSection) -> CatalogueSection:
-    # the sample says in a column of its own what can be seen or read of an offer
-    if section.sample is None or section.labels.column != "attributes":
-        return section
-    return dataclasses.replace(section, labels=dataclasses.replace(section.labels, column="visible_attributes"))
-
-
-def _draw_sample(run: Run, name: str, sample: SampleSection, folder: Path) -> Path:
-    from afmrl.demo.sample import write_sample_catalogue
-
-    def work(_: Path) -> dict[str, Any]:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_sample_catalogue(
-            folder,
-            families=sample.families,
-            seed=sample.seed + run.recipe.seed,
-            image_size=sample.image_size,
-            num_siblings=sample.num_siblings,
-            progress=True,
-        )
-        return {}
-
-    path = folder / "catalogue.jsonl"
-    if rank() == 0 and not path.is_file():  # it lies beside the stages: somebody tidied up
-        shutil.rmtree(run.ledger.folder / name, ignore_errors=True)
-    run.ledger.run(name, fingerprint(sample, run.recipe.seed), work)
-    return path
-
-
 def prepare_base(run: Run) -> None:
     """The model(s) to start from: named in the recipe, or the tiny default, built and pretrained."""
     recipe = run.recipe
@@ -211,9 +123,9 @@ def prepare_base(run: Run) -> None:
     tiny = recipe.tiny
     offers, labels = run.splits["train"].offers, run.splits["train"].labels
     if tiny.sample is not None:
-        path = _draw_sample(run, "pretraining-catalogue", tiny.sample, run.folder / "stages" / "pretraining-sample")
+        path = draw_sample(run, "pretraining-catalogue", tiny.sample, run.folder / "stages" / "pretraining-sample")
         section = CatalogueSection(sample=tiny.sample)
-        split = split_offers(read_catalogue(path).offers, _sample_columns(section))["train"]
+        split = split_offers(read_catalogue(path).offers, sample_columns(section))["train"]
         offers, labels = split.offers, split.labels
     alone = tiny.sample is not None and not tiny.own_words
     made_of = fingerprint(tiny, recipe.seed, "" if alone else run.made_of["data"])
