@@ -1,0 +1,213 @@
+"""The method's rungs on one run: trained and scored on its test split, one JSON a cell.
+
+What `ablation.py` (the drawn sample) and `magento_ladder.py` (a shop's photographs) share. A rung is named by its stage
+and the sides that read attributes: `rar:both`, `rar:query`. A cell holds the rank of every query, so that cells of many
+days and machines add up; `ladder_table.py` adds them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from afmrl.attribute_accuracy import attribute_accuracy
+from afmrl.embedder import Embedder
+from afmrl.evaluation.retrieval import RetrievalResult
+from afmrl.pipeline import Run, prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
+from afmrl.pipeline_data import prepare_data
+from afmrl.pipeline_evaluation import (
+    Encoded,
+    encode_attributed,
+    encode_split,
+    general_quality_of,
+    generated_attributes,
+    score_encoded,
+)
+from afmrl.progress import StageProgress
+from afmrl.recipe import Recipe
+from afmrl.stages.agcl import AGCLStage
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.ledger import Ledger, file_hash, fingerprint
+from afmrl.stages.rar import RARStage
+from ladder_table import METRICS
+
+PARTS = ("ladder", "safe", "cit", "loss")
+Scored = tuple[RetrievalResult, dict[str, float]]
+"""Retrieval, and the means of `general_quality`."""
+
+
+def plain_infonce(agcl: AGCLStage) -> AGCLStage:
+    """The baseline at the same budget: no weights, no mask, random batches, no attributes in the text."""
+    return dataclasses.replace(agcl, weighting="none", rules=(), attributes_on="none", similar_group=1)
+
+
+def loss_alone(agcl: AGCLStage) -> AGCLStage:
+    """AGCL's weights, mask and batches on InfoNCE's inputs: every pair is shown without attributes."""
+    return dataclasses.replace(agcl, attributes_on="none")
+
+
+def published_weights(agcl: AGCLStage) -> AGCLStage:
+    """The same with the weights and the mask of the paper: raw BM25, gain 1, the positive weighted too, a margin."""
+    published = {"scaling": "raw", "gain": 1.0, "weight_positive": True, "rules": ("margin",)}
+    return dataclasses.replace(loss_alone(agcl), **published)
+
+
+LOSSES: dict[str, Callable[[AGCLStage], AGCLStage]] = {
+    "loss": loss_alone,
+    "weights": lambda agcl: dataclasses.replace(loss_alone(agcl), rules=()),
+    "mask": lambda agcl: dataclasses.replace(loss_alone(agcl), weighting="none"),
+    "batches": lambda agcl: dataclasses.replace(loss_alone(agcl), weighting="none", rules=()),
+    "published": published_weights,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder:
+    """One run's rungs, and where their cells are written."""
+
+    run: Run
+    results: Path
+    label: dict[str, int]
+    """What tells its cells from those of other runs: {"seed": 3}, {"seed": 0, "fold": 2}."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, folder: Path, results: Path, label: dict[str, int]) -> Ladder:
+        """Of a run in `folder`, whose data is read."""
+        folder.mkdir(parents=True, exist_ok=True)
+        run = Run(folder=folder, recipe=recipe, ledger=Ledger(folder), say=print, callbacks=StageProgress())
+        prepare_data(run)
+        return cls(run, results, label)
+
+    def climb(self, parts: Sequence[str], safe: RARStage | None = None) -> None:
+        """Train what is missing and write its cells.
+
+        Args:
+            safe: the reward of the part "safe".
+        """
+        run, recipe = self.run, self.run.recipe
+        prepare_base(run)
+        train_generator(run)
+        train_embedder(run)
+        if "ladder" in parts:
+            self._other_embedder("infonce", plain_infonce(recipe.agcl))
+            if not self._complete("agcl", run):
+                self._write(self._scored(run, "agcl", {"": "agcl"}), run, {})
+        if {"ladder", "cit"} & set(parts):
+            reinforce_generator(run)
+        if "ladder" in parts and not all(self._complete(f"{rung}:both", run) for rung in ("sft", "rar")):
+            found = self._scored(run, "agcl", {which: which for which in ("sft", "rar", "perfect")})
+            self._write(found, run, {which: _accuracy(run, which) for which in ("sft", "rar")})
+        if "safe" in parts and safe is not None:
+            self._other_reward("safe", safe)
+        if "cit" in parts:
+            for rung, share in (("cit", recipe.cit.share), ("cit_control", 0.0)):
+                self._again(rung, share)
+        if "loss" in parts:
+            for rung, variant in LOSSES.items():
+                self._other_embedder(rung, variant(recipe.agcl))
+
+    def _other_embedder(self, rung: str, agcl: AGCLStage) -> None:
+        """One more embedder from the same base, scored without attributes."""
+        other = dataclasses.replace(
+            self.run,
+            recipe=dataclasses.replace(self.run.recipe, agcl=agcl),
+            ledger=Ledger(self.run.folder / rung),
+            paths={},
+            made_of=dict(self.run.made_of),
+        )
+        train_embedder(other)
+        if not self._complete(rung, other):
+            self._write(self._scored(other, "agcl", {"": rung}), other, {})
+
+    def _other_reward(self, rung: str, rar: RARStage) -> None:
+        """RAR once more from the same generator, in the same embedder."""
+        other = dataclasses.replace(
+            self.run,
+            recipe=dataclasses.replace(self.run.recipe, rar=rar),
+            ledger=Ledger(self.run.folder / rung),
+            paths=dict(self.run.paths),
+            made_of=dict(self.run.made_of),
+        )
+        reinforce_generator(other)
+        other.made_of[rung] = other.made_of["rar"]
+        if not self._complete(f"{rung}:both", other):
+            self._write(self._scored(other, "agcl", {"rar": rung}), other, {rung: _accuracy(other, "rar")})
+
+    def _again(self, rung: str, share: float) -> None:
+        """One round of CIT, scored as it is whether or not it is better on val: the control must not be chosen."""
+        cit = dataclasses.replace(self.run.recipe.cit, rounds=1, share=share)
+        other = dataclasses.replace(
+            self.run,
+            recipe=dataclasses.replace(self.run.recipe, cit=cit),
+            paths=dict(self.run.paths),
+            made_of=dict(self.run.made_of),
+        )
+        train_in_cycles(other, name=rung)
+        other.made_of[rung] = other.made_of[f"{rung}-1"]
+        if not self._complete(f"{rung}:both", other):
+            self._write(self._scored(other, f"{rung}-1", {"rar": rung}), other, {})
+
+    def _scored(self, run: Run, embedder: str, rungs: dict[str, str]) -> dict[str, Scored]:
+        """Of one stage's embedder, by rung: retrieval of the test split, and what the embeddings do elsewhere.
+
+        Args:
+            rungs: whose attributes ("" for none, "perfect" for the labels) → the rung's name.
+        """
+        split, model = run.splits["test"], Embedder.from_pretrained(run.paths[embedder])
+        plain = encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
+        found: dict[str, Scored] = {}
+        for which, rung in rungs.items():
+            encoded = encode_attributed(run, "test", model, which) if which else plain
+            general = {name: round(i.mean, 6) for name, i in general_quality_of(run, split, encoded).items()}
+            found[f"{rung}:both" if which else rung] = (score_encoded(run, split, encoded), general)
+            if which:
+                on_query = Encoded(encoded.queries, plain.gallery)
+                found[f"{rung}:query"] = (score_encoded(run, split, on_query), {})
+        return found
+
+    def _path(self, rung: str) -> Path:
+        label = "-".join(f"{name}{number}" for name, number in self.label.items())
+        return self.results / f"{rung.replace(':', '-')}-{label}.json"
+
+    def _complete(self, rung: str, run: Run) -> bool:
+        """Whether the cell is there and made of what the run has now."""
+        path = self._path(rung)
+        return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["settings"] == _made_of(rung, run)
+
+    def _write(self, found: dict[str, Scored], run: Run, accuracy: dict[str, Any]) -> None:
+        self.results.mkdir(parents=True, exist_ok=True)
+        path = run.recipe.catalogue.path
+        assert path is not None
+        families = run.splits["test"].families
+        even = len({len(list(group)) for _, group in itertools.groupby(families)}) == 1
+        for rung, (result, general) in found.items():
+            cell = {
+                "rung": rung,
+                **self.label,
+                "metrics": {metric: round(float(of(result.ranks).mean()), 6) for metric, of in METRICS.items()},
+                "num_queries": len(result.ranks),
+                "num_families": len(set(families)),
+                "catalogue_sha256": file_hash(path),
+                "settings": _made_of(rung, run),
+                "general": general,
+                "attribute_accuracy": accuracy.get(rung.partition(":")[0], {}),
+                "seconds": run.ledger.seconds,
+                "versions": {library: metadata.version(library) for library in ("torch", "transformers", "trl")},
+                "ranks": " ".join(str(rank) for rank in result.ranks.tolist()),
+                # of equal families in their order the number is enough
+                **({} if even else {"families": families}),
+            }
+            write_json(self._path(rung), cell)
+
+
+def _made_of(rung: str, run: Run) -> str:
+    return fingerprint(run.made_of.get(rung.partition(":")[0], run.made_of["agcl"]))
+
+
+def _accuracy(run: Run, which: str) -> dict[str, Any]:
+    return attribute_accuracy(generated_attributes(run, which, "test"), run.splits["test"].labels)

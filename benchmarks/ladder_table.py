@@ -1,0 +1,177 @@
+"""Tables of a ladder's cells: means, steps between rungs, intervals over seeds and families."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
+from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
+
+SIDES = {"both": "", "query": ", on the query only"}
+METRICS = {
+    "recall@1": lambda ranks: recall_at_k(ranks, 1),
+    "recall@5": lambda ranks: recall_at_k(ranks, 5),
+    "recall@10": lambda ranks: recall_at_k(ranks, 10),
+    "mrr": reciprocal_rank,
+}
+
+
+def names(side: str) -> dict[str, str]:
+    """Rung → its line in the table; the ladder climbs with attributes on `side`, "both" or "query"."""
+    ladder = {
+        "infonce": "InfoNCE",
+        "agcl": "+ AGCL",
+        f"sft:{side}": "+ SFT attributes",
+        f"rar:{side}": "+ RAR",
+        f"cit:{side}": "+ CIT",
+    }
+    aside = {
+        f"cit_control:{side}": "RAR, AGCL once more without new attributes (CIT's control)",
+        f"safe:{side}": "AGCL + RAR attributes, with the default reward",
+        "loss": "AGCL's weights, mask and batches, no attributes in the text",
+        "weights": "the same without the mask",
+        "mask": "the same without the weights",
+        "batches": "the same without either: InfoNCE, similar offers in a batch",
+        "published": "the same as published: raw BM25, gain 1, the positive weighted too, mask by margin",
+        f"perfect:{side}": "AGCL + everything visible (perfect reader)",
+    }
+    other = "query" if side == "both" else "both"
+    elsewhere = SIDES[other] or ", on both sides"
+    others = {f"{which}:{other}": f"AGCL + {which.upper()} attributes{elsewhere}" for which in ("sft", "rar")}
+    return {**ladder, **aside, **others, f"perfect:{other}": f"AGCL + everything visible{elsewhere}"}
+
+
+def steps(side: str) -> list[tuple[str, str]]:
+    """The pairs of rungs that the table compares."""
+    climb = ["infonce", "agcl", *(f"{which}:{side}" for which in ("sft", "rar", "cit"))]
+    return [
+        *itertools.pairwise(climb),
+        ("infonce", f"rar:{side}"),
+        ("infonce", f"cit:{side}"),
+        (f"cit_control:{side}", f"cit:{side}"),
+        (f"sft:{side}", f"safe:{side}"),
+        ("infonce", "batches"),
+        *(("batches", rung) for rung in ("weights", "mask", "loss", "published")),
+    ]
+
+
+def read_cells(results: Path) -> list[dict[str, Any]]:
+    """All cells of a folder."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+
+
+def table(cells: Sequence[dict[str, Any]], side: str = "both") -> str:
+    """Markdown: every rung's mean over seeds, and each step between rungs with interval and Holm-adjusted p.
+
+    Args:
+        cells: folds of one seed are pooled; a seed counts where it has all folds that any has.
+    """
+    named = names(side)
+    folds = sorted({cell.get("fold", 0) for cell in cells})
+    parts: dict[str, dict[int, dict[int, dict[str, Any]]]] = {}
+    for cell in cells:
+        parts.setdefault(cell["rung"], {}).setdefault(cell["seed"], {})[cell.get("fold", 0)] = cell
+    ranks = {
+        rung: {
+            seed: np.concatenate([np.array(of_seed[fold]["ranks"].split(), dtype=np.int64) for fold in folds])
+            for seed, of_seed in of_rung.items()
+            if set(of_seed) == set(folds)
+        }
+        for rung, of_rung in parts.items()
+    }
+    ranks = {rung: of_rung for rung, of_rung in ranks.items() if of_rung}
+    first = {cell.get("fold", 0): cell for cell in cells}
+    clusters = [family for fold in folds for family in _families(first[fold])]
+    lines = [
+        f"{len(clusters):,} test queries in {len(set(clusters)):,} families; mean [95 % interval], bootstrap over "
+        "seeds and families; a step is of the seeds that both rungs have.",
+        "",
+        "| rung | seeds | R@1 | R@5 | R@10 | MRR |",
+        "|---|---|---|---|---|---|",
+    ]
+    for rung, name in named.items():
+        if rung in ranks:
+            of_rung = _stacked(ranks, rung, rung)[0]
+            row = [bootstrap_seeds(of(of_rung), clusters) for of in METRICS.values()]
+            shown = " | ".join(_percent(i.mean, i.low, i.high) for i in row)
+            lines.append(f"| {name} | {len(of_rung)} | {shown} |")
+    pairs = [(a, b) for a, b in steps(side) if set(ranks.get(a, ())) & set(ranks.get(b, ()))]
+    stacks = [_stacked(ranks, a, b) for a, b in pairs]
+    lines += ["", "| step | seeds | R@1, points | p (Holm) | MRR, points | p (Holm) |", "|---|---|---|---|---|---|"]
+    tests = {
+        metric: [
+            paired_bootstrap_seeds(METRICS[metric](after), METRICS[metric](before), clusters, num_resamples=4000)
+            for before, after in stacks
+        ]
+        for metric in ("recall@1", "mrr")
+    }
+    adjusted = {metric: holm([test.p_value for test in of]) for metric, of in tests.items()}
+    for place, (a, b) in enumerate(pairs):
+        columns = [str(len(stacks[place][0]))]
+        for metric in ("recall@1", "mrr"):
+            change = tests[metric][place].difference
+            columns += [_percent(change.mean, change.low, change.high, "+"), f"{adjusted[metric][place]:.3g}"]
+        lines.append(f"| {named[a]} → {named[b]} | " + " | ".join(columns) + " |")
+    return "\n".join([*lines, *_general_table(cells, named), *_accuracy_table(cells, named, side)])
+
+
+def _families(cell: dict[str, Any]) -> list[str]:
+    queries, families = cell["num_queries"], cell["num_families"]
+    return cell.get("families") or [str(place * families // queries) for place in range(queries)]
+
+
+def _general_table(cells: Sequence[dict[str, Any]], named: dict[str, str]) -> list[str]:
+    """Coarse retrieval, classification and clustering by category: mean over seeds, and the seeds' range."""
+    of_rung: dict[str, list[dict[str, float]]] = {}
+    for cell in cells:
+        if cell.get("general"):
+            of_rung.setdefault(cell["rung"], []).append(cell["general"])
+    if not of_rung:
+        return []
+    columns = list(next(iter(of_rung.values()))[0])
+    lines = [
+        "",
+        f"| by category, mean (range of seeds) | cells | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    for rung, name in named.items():
+        if rung in of_rung:
+            values = [[100 * found[column] for found in of_rung[rung]] for column in columns]
+            shown = " | ".join(f"{np.mean(of):.1f} ({min(of):.1f}–{max(of):.1f})" for of in values)
+            lines.append(f"| {name} | {len(of_rung[rung])} | {shown} |")
+    return lines
+
+
+def _accuracy_table(cells: Sequence[dict[str, Any]], named: dict[str, str], side: str) -> list[str]:
+    """Recall of each key's labelled values: mean over cells, and their range."""
+    of_rung: dict[str, list[dict[str, dict[str, float]]]] = {}
+    for cell in cells:
+        if cell.get("attribute_accuracy") and cell["rung"].endswith(f":{side}"):
+            of_rung.setdefault(cell["rung"], []).append(cell["attribute_accuracy"])
+    keys = sorted({key for of in of_rung.values() for found in of for key in found})
+    if not keys:
+        return []
+    lines = ["", f"| values read right, mean (range of seeds) | cells | {' | '.join(keys)} |"]
+    lines.append("|---" * (len(keys) + 2) + "|")
+    for rung, name in named.items():
+        if of := of_rung.get(rung):
+            values = [[100 * found[key]["recall"] for found in of if key in found] for key in keys]
+            shown = " | ".join(f"{np.mean(v):.1f} ({min(v):.1f}–{max(v):.1f})" if v else "" for v in values)
+            lines.append(f"| {name} | {len(of)} | {shown} |")
+    return lines
+
+
+def _stacked(ranks: dict[str, dict[int, np.ndarray]], before: str, after: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of two rungs over the seeds that both have, (S, Q) each."""
+    seeds = sorted(set(ranks[before]) & set(ranks[after]))
+    return np.stack([ranks[before][seed] for seed in seeds]), np.stack([ranks[after][seed] for seed in seeds])
+
+
+def _percent(mean: float, low: float, high: float, sign: str = "") -> str:
+    return f"{100 * mean:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
