@@ -26,7 +26,7 @@ from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.qrels import write_qrels
 from afmrl.evaluation.significance import bootstrap_interval
 from afmrl.offers import Offer, read_catalogue, write_catalogue
-from afmrl.pipeline import Run, prepare_base, run_recipe
+from afmrl.pipeline import Run, run_recipe
 from afmrl.pipeline_data import prepare_data
 from afmrl.progress import StageProgress, quiet_libraries
 from afmrl.recipe import Recipe, load_recipe
@@ -55,16 +55,14 @@ def run_folds(
     quiet_libraries()
     assert recipe.catalogue.path is not None
     offers = read_catalogue(recipe.catalogue.path).offers
-    styles = sorted({_style(offer) for offer in offers})
-    order = np.random.default_rng(0).permutation(len(styles))
-    fold_of = {styles[style]: place % num_folds for place, style in enumerate(order)}
+    fold_of = deal_folds(offers, num_folds)
     settings = fingerprint(recipe, num_folds, file_hash(recipe.catalogue.path))
     for fold in range(num_folds):
         path = results / f"fold{fold}of{num_folds}.json"
         if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["settings"] == settings:
             print(f"{path.name}: there already")
             continue
-        base = base or _base(recipe, work / "base")
+        base = base or make_base(recipe, work / "base")
         started = time.time()
         folder = work / f"fold{fold}of{num_folds}"
         catalogue = _write_fold(offers, fold_of, fold, folder)
@@ -81,7 +79,7 @@ def run_folds(
             "num_folds": num_folds,
             "settings": settings,
             "overrides": overrides,
-            "num_train_styles": len({_style(o) for name in ("train", "val") for o in run.splits[name].offers}),
+            "num_train_styles": len({style_of(o) for name in ("train", "val") for o in run.splits[name].offers}),
             "fusion": json.loads((folder / "run" / "embedder" / "fusion.json").read_text(encoding="utf-8")),
             "seconds": round(time.time() - started, 1),
             "versions": {name: metadata.version(name) for name in ("torch", "transformers", "sentence-transformers")},
@@ -91,11 +89,19 @@ def run_folds(
         write_json(path, cell)
 
 
-def _style(offer: Offer) -> str:
+def style_of(offer: Offer) -> str:
+    """The family of a garment in all its colours."""
     return str(offer.extra[STYLE])
 
 
-def _base(recipe: Recipe, folder: Path) -> Path | str:
+def deal_folds(offers: list[Offer], num_folds: int) -> dict[str, int]:
+    """Style → fold."""
+    styles = sorted({style_of(offer) for offer in offers})
+    order = np.random.default_rng(0).permutation(len(styles))
+    return {styles[style]: place % num_folds for place, style in enumerate(order)}
+
+
+def make_base(recipe: Recipe, folder: Path) -> Path | str:
     """The pretrained model, once for all folds."""
     assert recipe.tiny is not None
     if recipe.tiny.sample is None or recipe.tiny.own_words:
@@ -113,34 +119,35 @@ def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder:
     others = sorted(style for style, of in fold_of.items() if of != fold)
     order = np.random.default_rng(1 + fold).permutation(len(others))
     val = {others[place] for place in order[: len(others) // ONE_IN]}
-    held_out = [offer for offer in offers if fold_of[_style(offer)] == fold]
+    held_out = [offer for offer in offers if fold_of[style_of(offer)] == fold]
     gallery = [offer for offer in held_out if offer.extra["role"] == "gallery"]
     queries = [offer for offer in held_out if offer.extra["role"] == "query"]
-    training = [offer for offer in offers if fold_of[_style(offer)] != fold]
-    write_catalogue(folder / "queries.jsonl", [_in_split(offer, "") for offer in queries])
-    write_catalogue(folder / "gallery.jsonl", [_in_split(offer, "") for offer in gallery])
+    training = [offer for offer in offers if fold_of[style_of(offer)] != fold]
+    write_catalogue(folder / "queries.jsonl", [in_split(offer, "") for offer in queries])
+    write_catalogue(folder / "gallery.jsonl", [in_split(offer, "") for offer in gallery])
     grades = {
         query.id: {
             offer.id: 2 if offer.product_id == query.product_id else 1
             for offer in gallery
-            if _style(offer) == _style(query)
+            if style_of(offer) == style_of(query)
         }
         for query in queries
     }
     write_qrels(folder / "qrels.tsv", grades)
     # held-out styles are not in the run's catalogue at all
     catalogue = folder / "catalogue.jsonl"
-    write_catalogue(catalogue, [_in_split(o, "val" if _style(o) in val else "train") for o in training])
+    write_catalogue(catalogue, [in_split(o, "val" if style_of(o) in val else "train") for o in training])
     return catalogue
 
 
-def _in_split(offer: Offer, split: str) -> Offer:
-    extra = {**offer.extra, "split": split, "family_id": _style(offer)}
+def in_split(offer: Offer, split: str) -> Offer:
+    """The offer in another split, its picture found from anywhere."""
+    extra = {**offer.extra, "split": split, "family_id": style_of(offer)}
     return dataclasses.replace(offer, image=str(Path(offer.image).resolve()) if offer.image else "", extra=extra)
 
 
 def _score(folder: Path, offers: list[Offer]) -> dict[str, Any]:
-    style = {offer.id: _style(offer) for offer in offers}
+    style = {offer.id: style_of(offer) for offer in offers}
     product = {offer.id: offer.product_id for offer in offers}
     run = folder / "run"
     found: dict[str, Any] = {}
