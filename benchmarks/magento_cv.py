@@ -26,7 +26,7 @@ from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.qrels import write_qrels
 from afmrl.evaluation.significance import bootstrap_interval
 from afmrl.offers import Offer, read_catalogue, write_catalogue
-from afmrl.pipeline import Run, run_recipe
+from afmrl.pipeline import Run, prepare_base, run_recipe
 from afmrl.pipeline_data import prepare_data
 from afmrl.progress import StageProgress, quiet_libraries
 from afmrl.recipe import Recipe, load_recipe
