@@ -5,7 +5,7 @@ import pytest
 from afmrl.errors import InputError
 from afmrl.offers import Offer
 from afmrl.recipe import CatalogueSection, LabelSection, PositivesSection, SplitSection
-from afmrl.splits import split_offers, with_positives
+from afmrl.splits import other_roles, split_offers, with_positives
 
 
 def offer(number, product, **extra):
@@ -25,6 +25,16 @@ def test_queries_know_their_gallery_positions_and_families():
     assert [o.id for o in test.gallery_offers()] == ["o2"]
     assert test.relevant[0].tolist() == [0]
     assert test.families == ["f"]
+
+
+def test_roles_are_read_in_any_case_and_others_count_as_none():
+    offers = [offer(n, "p", split="test", role=role) for n, role in enumerate(("Gallery", " QUERY ", "both", "querry"))]
+    offers += [offer(9, "q", split="train")]
+    section = CatalogueSection(path="x")
+    test = split_offers(offers, section)["test"]
+    assert [o.id for o in test.query_offers()] == ["o1"]
+    assert [o.id for o in test.gallery_offers()] == ["o0", "o2", "o3"]
+    assert other_roles(offers, section) == {"both": 1, "querry": 1}
 
 
 def test_a_product_on_both_sides_of_a_split_is_refused():

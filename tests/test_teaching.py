@@ -161,7 +161,15 @@ def prepared(tmp_path, rows, sft, **more):
     )
     run = Run(tmp_path, recipe, Ledger(tmp_path), said.append, lambda *_: [])
     prepare_data(run)
+    run.said = said
     return run
+
+
+def test_roles_that_are_none_are_told(tmp_path):
+    rows = three_splits(attributes={"color": "red"})
+    rows[0]["role"] = "querry"
+    said = prepared(tmp_path, rows, {}).said
+    assert any("role 'querry' of 1 offers is neither 'query' nor 'gallery'" in line for line in said)
 
 
 def three_splits(**attributes):

@@ -12,7 +12,7 @@ from afmrl.errors import InputError
 from afmrl.offers import read_catalogue
 from afmrl.processes import on_first, rank
 from afmrl.recipe import CatalogueSection, SampleSection
-from afmrl.splits import split_offers
+from afmrl.splits import other_roles, split_offers
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import file_hash, fingerprint
 from afmrl.stages.teaching import said_labels, teacher_labels, teaching_set
@@ -33,6 +33,11 @@ def prepare_data(run: Run) -> None:
         run.say(f"{len(run.catalogue.skipped)} of the catalogue's rows were skipped (skipped.json lists them)")
         skipped = [dataclasses.asdict(row) for row in run.catalogue.skipped]
         on_first(lambda: write_json(run.folder / "skipped.json", skipped))
+    for role, count in other_roles(run.catalogue.offers, section).items():
+        run.say(
+            f"{section.role_column} {role!r} of {count} offers is neither 'query' nor 'gallery': a product's "
+            "first offer is then its query, and the others are its gallery"
+        )
     skipped_ids = [row.id for row in run.catalogue.skipped if row.id]
     run.splits = split_offers(
         run.catalogue.offers,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from afmrl.offers import FIELDS, Offer
 from afmrl.recipe import CatalogueSection, LabelSection, SplitSection
 
 SPLITS = ("train", "reward", "val", "test")
+ROLES = ("query", "gallery")
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,20 @@ def _cell(offer: Offer, column: str) -> str:
     return "" if value is None or value != value else str(value)  # NaN: an empty cell
 
 
+def _role(offer: Offer, section: CatalogueSection) -> str:
+    return _cell(offer, section.role_column).strip().lower()
+
+
+def other_roles(offers: Sequence[Offer], section: CatalogueSection) -> dict[str, int]:
+    """Values of the role column that count as none ("both", a misspelt "querry"), and how many offers have each.
+
+    >>> offers = [Offer("1", "a", extra={"role": "querry"}), Offer("2", "b", extra={"role": "Gallery"})]
+    >>> other_roles(offers, CatalogueSection())
+    {'querry': 1}
+    """
+    return dict(Counter(role for offer in offers if (role := _role(offer, section)) and role not in ROLES))
+
+
 def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: CatalogueSection) -> None:
     if section.split.shared:
         if section.split.shared not in names:
@@ -217,8 +232,8 @@ def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: Catal
         of_product[offer.product_id or offer.id].append(row)
     for rows in of_product.values():
         for place, row in enumerate(rows):
-            role = _cell(offers[row], section.role_column)
-            if role not in ("query", "gallery"):
+            role = _role(offers[row], section)
+            if role not in ROLES:
                 role = "query" if place == 0 and len(rows) > 1 else "gallery"
             (queries if role == "query" else gallery).append(row)
     position: dict[str, list[int]] = defaultdict(list)
