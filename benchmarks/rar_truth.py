@@ -2,6 +2,7 @@
 
     python benchmarks/rar_truth.py run --seeds 0 1 2 --settings default paper
     python benchmarks/rar_truth.py table
+    python benchmarks/rar_truth.py plot      # docs/images/rar_length.svg (pip install afmrl[bench])
 
 SFT and AGCL are the quickstart's, once a seed; every setting reinforces the same generator. Accuracy is of greedy
 attributes of the test families' offers against what can be seen and read of each. One JSON a cell.
@@ -44,9 +45,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rate 5e-4": {"learning_rate": 5e-4},
     "rate 1e-3": {"learning_rate": 1e-3},
     "dapo": {"loss_type": "dapo"},
+    "paper, 200 steps": {"rewarded_pairs": "all", "sft_weight": 0.0, "faithfulness_weight": 0.0, "max_steps": 200},
+    "paper, dapo, 200 steps": {
+        "rewarded_pairs": "all",
+        "sft_weight": 0.0,
+        "faithfulness_weight": 0.0,
+        "max_steps": 200,
+        "loss_type": "dapo",
+    },
     **{f"recall@{k}": {"reward": "recall@k", "k": k} for k in (1, 5, 10, 50)},
 }
 """Changes of the quickstart's RAR section."""
+PLOT = Path(__file__).resolve().parents[1] / "docs" / "images" / "rar_length.svg"
+PLOTTED = {
+    "default": "default reward, grpo",
+    "dapo": "default reward, dapo",
+    "paper, 200 steps": "paper's reward, grpo",
+    "paper, dapo, 200 steps": "paper's reward, dapo",
+}
+"""Settings of the plot, and what they are called there."""
 WINDOW = 10  # steps whose mean length is one number of the table
 
 
@@ -167,6 +184,36 @@ def _lengths(cells: dict[str, list[dict]]) -> list[str]:
     return lines
 
 
+def plot(results: Path, path: Path) -> str:
+    """Tokens of a completion over the steps of training, both loss types: mean of the seeds, and their range."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams.update({"svg.hashsalt": "rar", "font.size": 9, "svg.fonttype": "none"})
+    figure, axes = pyplot.subplots(figsize=(6.4, 2.8))
+    told = []
+    for place, (setting, name) in enumerate(PLOTTED.items()):
+        paths = sorted(results.glob(f"{_file_name(setting)}-seed*.json"))
+        cells = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        lengths = np.array([cell["length"] for cell in cells if cell.get("length")])
+        if not len(lengths):
+            continue
+        steps, colour = np.arange(1, lengths.shape[1] + 1), f"C{place // 2}"
+        name, stroke = f"{name} ({len(lengths)} seeds)", "--" if "dapo" in setting else "-"
+        axes.plot(steps, lengths.mean(axis=0), stroke, color=colour, label=name, linewidth=1.5)
+        axes.fill_between(steps, lengths.min(axis=0), lengths.max(axis=0), color=colour, alpha=0.12, linewidth=0)
+        told.append(name)
+    axes.set(xlabel="step of GRPO", ylabel="tokens of a completion", ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    return f"{path}: {'; '.join(told) or 'no cells'}"
+
+
 def _change(cells: list[dict], of: Any) -> str:
     sft, rar = (np.stack([of(cell, which) for cell in cells]).astype(float) for which in ("sft", "rar"))
     change = paired_bootstrap_seeds(rar, sft, None, num_resamples=2000).difference
@@ -186,7 +233,13 @@ def main() -> None:
     run.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalogue")
     for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
         command.add_argument("--results", type=Path, default=RESULTS)
+    drawn = commands.add_parser("plot", help="draw the lengths of completions by step")
+    drawn.add_argument("--results", type=Path, default=RESULTS)
+    drawn.add_argument("--out", type=Path, default=PLOT)
     given = parser.parse_args()
+    if given.command == "plot":
+        print(plot(given.results, given.out))
+        return
     if given.command == "run":
         given.results.mkdir(parents=True, exist_ok=True)
         for seed in given.seeds:
