@@ -1,0 +1,143 @@
+"""AGCL's settings on the sample catalogue: what each wins in retrieval and costs in coarse quality.
+
+    python benchmarks/agcl_settings.py run --seeds 0 --settings "gain 4" "gain 1"   # one JSON a cell; goes on
+    python benchmarks/agcl_settings.py table
+
+The quickstart's stages on a catalogue of another seed than `ablation.py`'s: the defaults are chosen here, so that the
+ladder's test families have no part in it. SFT's generator is one a seed. Scored without attributes, with those that
+SFT's generator writes, and with all that is visible, on both sides each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablation import CATALOGUE_SEED, TRAINING
+from afmrl.demo.sample import write_sample_catalogue
+from afmrl.embedder import Embedder
+from afmrl.evaluation.metrics import recall_at_k
+from afmrl.evaluation.significance import bootstrap_seeds
+from afmrl.pipeline import Run, prepare_base, train_embedder, train_generator
+from afmrl.pipeline_data import prepare_data
+from afmrl.pipeline_evaluation import encode_attributed, encode_split, general_quality_of, score_encoded
+from afmrl.progress import StageProgress, quiet_libraries
+from afmrl.recipe import load_recipe
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.ledger import Ledger
+
+RESULTS = Path(__file__).resolve().parent / "results" / "agcl_settings"
+ROWS = {"": "no attributes", "sft": "SFT attributes", "perfect": "everything visible"}
+NONE: dict[str, Any] = {"weighting": "none"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "InfoNCE, random batches": {**NONE, "rules": (), "similar_group": 1},
+    "InfoNCE": {**NONE, "rules": ()},
+    "InfoNCE, agreement": NONE,
+    **{f"gain {gain}": {"gain": float(gain)} for gain in (1, 2, 4)},
+    "published": {"gain": 1.0, "scaling": "raw", "weight_positive": True, "rules": ("margin",)},
+    "gain 4, groups of 4": {"similar_group": 4},
+    "gain 2, groups of 4": {"gain": 2.0, "similar_group": 4},
+    "gain 1, groups of 4": {"gain": 1.0, "similar_group": 4},
+}
+"""Changes of the quickstart's AGCL section, whose gain is 4 and whose groups are of 8."""
+
+
+def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> None:
+    """One setting of one seed."""
+    path = results / f"{name.replace(',', '').replace(' ', '_')}-seed{seed}.json"
+    if path.is_file():
+        return
+    quiet_libraries()
+    folder = work / f"catalogue-{families}"
+    if not (folder / "catalogue.jsonl").is_file():
+        write_sample_catalogue(folder, families={**TRAINING, "test": families}, seed=CATALOGUE_SEED + 1)
+    with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as recipe_path:
+        recipe = load_recipe(recipe_path, [f"seed={seed}", "evaluation.num_resamples=200"])
+    recipe.catalogue.sample, recipe.catalogue.path = None, str(folder / "catalogue.jsonl")
+    recipe.catalogue.labels.column = "visible_attributes"
+    home = work / f"seed-{seed}"
+    run = Run(folder=home, recipe=recipe, ledger=Ledger(home), say=print, callbacks=StageProgress())
+    prepare_data(run)
+    prepare_base(run)
+    train_generator(run)
+    setting = dataclasses.replace(recipe.agcl, **SETTINGS[name])
+    other = dataclasses.replace(
+        run, recipe=dataclasses.replace(recipe, agcl=setting), ledger=Ledger(home / path.stem.rpartition("-")[0])
+    )
+    other.paths, other.made_of = dict(run.paths), dict(run.made_of)
+    train_embedder(other)
+    other.ledger = run.ledger  # SFT's attributes are written once for all settings
+    split, model = run.splits["test"], Embedder.from_pretrained(other.paths["agcl"])
+    cell: dict[str, Any] = {"setting": name, "seed": seed, "agcl": dataclasses.asdict(setting), "rows": {}}
+    for which in ROWS:
+        if which:
+            encoded = encode_attributed(other, "test", model, which)
+        else:
+            encoded = encode_split(model, split, batch_size=recipe.evaluation.batch_size)
+        result = score_encoded(run, split, encoded)
+        general = {name: round(i.mean, 6) for name, i in general_quality_of(run, split, encoded).items()}
+        cell["rows"][which] = {
+            "mrr": round(float((1 / result.ranks).mean()), 6),
+            "general": general,
+            "ranks": " ".join(str(rank) for rank in result.ranks.tolist()),
+        }
+    cell["families"] = split.families
+    results.mkdir(parents=True, exist_ok=True)
+    write_json(path, cell)
+
+
+def table(results: Path) -> str:
+    """Markdown: R@1 by row with intervals over seeds and families, and coarse quality without attributes."""
+    cells: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(results.glob("*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        cells.setdefault(cell["setting"], []).append(cell)
+    names = list(ROWS.values())
+    lines = [
+        f"| setting | seeds | R@1, {', '.join(names[:1])} | R@1, {names[1]} | R@1, {names[2]} | coarse precision@10 "
+        "| classification | NMI | purity |",
+        "|---" * 9 + "|",
+    ]
+    for name in SETTINGS:
+        if name not in cells:
+            continue
+        of = cells[name]
+        columns = [str(len(of))]
+        for which in ROWS:
+            ranks = np.stack([np.array(cell["rows"][which]["ranks"].split(), dtype=np.int64) for cell in of])
+            interval = bootstrap_seeds(recall_at_k(ranks, 1), of[0]["families"])
+            columns.append(f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]")
+        general = [cell["rows"][""]["general"] for cell in of]
+        for key in ("coarse precision@10", "classification accuracy", "nmi", "purity"):
+            columns.append(f"{100 * np.mean([found[key] for found in general]):.1f}")
+        lines.append(f"| {name} | " + " | ".join(columns) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train and score what is missing")
+    run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    run.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    run.add_argument("--families", type=int, default=300, help="test families of 5 products, two offers each")
+    run.add_argument("--work", type=Path, default=Path("runs/agcl_settings"), help="models and catalogue")
+    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
+        command.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    if given.command == "run":
+        for seed in given.seeds:
+            for name in given.settings:
+                run_cell(seed, name, given.work, given.results, given.families)
+    print(table(given.results))
+
+
+if __name__ == "__main__":
+    main()
