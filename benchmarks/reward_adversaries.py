@@ -6,7 +6,8 @@
 The embedder and the gallery's texts are those that RAR's reward has in that run; the queries are those of its test
 families, which nothing was trained on. Gold is what can be seen and read of the query. Of every family: its mean
 reward, and how much more than gold it earns, with the 95 % quantile of the bootstrap over queries: where that is not
-above 0, the family does not earn more than gold. No completion counts as cut off, however long: in training a limit of
+above 0, the family does not earn more than gold; and the share of queries of which it does, since GRPO compares the
+completions of one query. No completion counts as cut off, however long: in training a limit of
 tokens would make the long ones invalid.
 
 A generator is shown its query alone. The families marked "needs the gallery" copy what it cannot know; they are here as
@@ -70,6 +71,8 @@ def _first(case: Case) -> tuple[str, str]:
 
 ADVERSARIES: dict[str, Callable[[Case], str]] = {
     "nothing": lambda c: "none",
+    "no list at all": lambda c: c.query.title.replace(":", " ").replace(";", " ") or "x",
+    "gold without its colons": lambda c: str(c.gold).replace(":", ""),
     "own id": lambda c: f"id: {c.query.id}; sku: {c.query.id}",
     "own title": lambda c: f"title: {_one_line(c.query.title)}",
     "own title repeated": lambda c: _pairs([_one_line(c.query.title)] * 16, "title"),
@@ -216,6 +219,7 @@ def main() -> None:
                 "mean": round(float(earned.mean()), 4),
                 "more_than_gold": round(float((earned - gold).mean()), 4),
                 "upper_95": round(upper_bound(earned - gold), 4),
+                "queries_won": round(float((earned > gold + 1e-9).mean()), 4),
             }
         report["rewards"][setting] = rows
         winners = [name for name, row in rows.items() if row.get("upper_95", -1) > 0]

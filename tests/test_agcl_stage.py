@@ -156,6 +156,14 @@ def test_no_product_starves_however_large_its_family_and_however_many_are_its_eq
         assert len(set(drawn[32 * step : 32 * step + 32])) == 32
 
 
+def test_fewer_products_than_a_batch_are_shared_evenly(monkeypatch):
+    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 13
+    monkeypatch.setattr(training_plan, "world_size", lambda: 4)
+    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 12
+    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 70) == 64
+    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 3) == 1  # refused where it is shared out
+
+
 def test_those_who_stand_together_change_in_a_large_family():
     offers, attributes = catalogue(100)
     offers = [replace(offer, extra={"style": "one" if place < 120 else ""}) for place, offer in enumerate(offers)]

@@ -10,10 +10,12 @@ import sys
 import pytest
 
 from afmrl import pipeline_cit
+from afmrl.attribute_schema import AttributeSchema
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
-from afmrl.generator import Completion
+from afmrl.generator import AttributeGenerator, Completion
 from afmrl.offers import Offer
+from afmrl.prompts import GeneratorPrompt
 from afmrl.recipe import recipe_of
 from afmrl.stages.cit import CITStage, relabel, rows_to_relabel
 from conftest import ROOT, afmrl
@@ -23,10 +25,11 @@ OLD = [KeyAttributes.of({"color": "red"})] * 30
 BASE = {"catalogue": {"sample": {"families": {"train": 4}}}, "tiny": {"hidden_size": 64}}
 
 
-class Scripted:
+class Scripted(AttributeGenerator):
     """Writes what it is told, and keeps what it was asked."""
 
-    def __init__(self, texts, ended=True):
+    def __init__(self, texts, ended=True, prompt=None):
+        super().__init__(None, prompt)
         self.texts, self.ended, self.asked = texts, ended, []
 
     def generate(self, offers, **options):
@@ -64,6 +67,12 @@ def test_only_the_chosen_are_written_and_an_invalid_one_keeps_what_it_had():
         relabel(Scripted({}, ended=False), OFFERS, OLD, [1, 2])
 
 
+def test_what_is_written_anew_is_in_the_schemas_words():
+    schema = AttributeSchema.of({"*": [{"key": "color", "synonyms": ["farbe"]}]})
+    generator = Scripted({"o3": "farbe: green; mood: gay"}, prompt=GeneratorPrompt(schema=schema))
+    assert str(relabel(generator, OFFERS, OLD, [3]).attributes[3]) == "color: green"
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -71,6 +80,7 @@ def test_only_the_chosen_are_written_and_an_invalid_one_keeps_what_it_had():
         ({"cit": {"share": 1.5}}, "'cit.share': 1.5 is no share"),
         ({"cit": {"rounds": -1}}, "'cit.rounds': -1 is too few"),
         ({"cit": {"rounds": 1}, "rar": {"max_steps": 0}}, "'cit.rounds' needs a generator that RAR trained"),
+        ({"rar": {"faithfulness_beta": 0}}, "'rar.faithfulness_beta': 0.0 must be above 0"),
         ({"rar": {"rewarded_pairs": "none"}}, "'rar.rewarded_pairs': 'none' is unknown; one of true, all"),
     ],
 )

@@ -357,6 +357,41 @@ def test_a_catalogue_of_ones_own(quickstart, tmp_path, named):
     assert metrics_of(tmp_path / "evaluation")["num_queries"] == 30
 
 
+def test_no_row_of_a_generator_that_nothing_reinforced():
+    from types import SimpleNamespace
+
+    from afmrl.pipeline_evaluation import shown_rows
+    from afmrl.recipe import recipe_of
+
+    base = {"catalogue": {"path": "c"}, "base": "m"}
+    rows = [
+        shown_rows(SimpleNamespace(recipe=recipe_of({**base, **more}), cit={}))
+        for more in ({}, {"rar": {"max_steps": 0}}, {"rar": {"max_steps": 0}, "evaluation": {"rows": ["rar"]}})
+    ]
+    assert "rar" in rows[0] and [row for row in rows[0] if row != "rar"] == rows[1] and rows[2] == ["rar"]
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        ({"sft": {"batch_size": 33}}, "sft.batch_size: 33"),
+        ({"agcl": {"batch_size": 33}}, "agcl.batch_size: 33"),
+        ({"rar": {"prompts_per_step": 3, "num_generations": 3}}, "rar.micro_batch_size: 9"),
+        ({"rar": {"sft_batch_size": 5}}, "rar.sft_batch_size: 5"),
+    ],
+)
+def test_batches_that_do_not_divide_are_refused_before_anything_is_trained(monkeypatch, tmp_path, section, name):
+    from afmrl import pipeline, processes
+    from afmrl.errors import InputError
+    from afmrl.recipe import recipe_of
+
+    monkeypatch.setattr(pipeline, "join_processes", lambda: 2)
+    monkeypatch.setattr(processes, "world_size", lambda: 2)
+    recipe = recipe_of({"catalogue": {"path": "c"}, "base": "m", **section})
+    with pytest.raises(InputError, match=f"{name} does not divide among 2 processes"):
+        pipeline.run_recipe(recipe, tmp_path)
+
+
 def test_a_half_copied_model_is_never_published(quickstart, tmp_path):
     from afmrl.pipeline import _publish
 

@@ -296,13 +296,21 @@ def test_groups_that_agree_are_left_out_and_reported():
     assert rar._teachable(config, reward_by_text(queries), Scripted(texts))[0] == [0, 1, 2, 3]
 
 
-def test_queries_without_a_picture_are_no_groups_without_variance():
-    queries = [Offer("0", "t", image="x.png"), Offer("1", "t"), Offer("2", "t", image="x.png")]
-    texts = [["hit: 1", "hit: 3"]] * 3
+@pytest.mark.parametrize(
+    ("pictured", "kept"), [((0, 2), [0, 2]), ((1,), [0, 2]), ((), [0, 1, 2]), ((0, 1, 2), [0, 1, 2])]
+)
+def test_of_queries_with_and_without_a_picture_the_larger_kind_teaches(pictured, kept):
+    queries = [Offer(str(row), "t", image="x.png" if row in pictured else "") for row in range(3)]
     config = RARStage(num_generations=2, prompts_per_step=1, k=1, reward="recall@k")
-    rows, survey = rar._teachable(config, reward_by_text(queries), Scripted(texts))
-    assert rows == [0, 2]
-    assert (survey["zero_variance_share"], survey["num_teachable"]) == (0.0, 2)
+    rows, survey = rar._teachable(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3))
+    assert rows == kept
+    assert (survey["zero_variance_share"], survey["num_teachable"]) == (0.0, len(kept))
+    assert survey["num_left_out"] == 3 - len(kept) and survey["num_trained_on"] == len(kept)
+    if len(kept) == 2:
+        assert survey["left_out"] == ("without a picture" if pictured == (0, 2) else "with a picture")
+        config.prompts_per_step = 3
+        with pytest.raises(InputError, match=rf"2 of 3 .*the 1 {survey['left_out']} are left out"):
+            rar._teachable(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3))
 
 
 def test_k_is_the_smallest_at_which_half_are_found():
@@ -321,20 +329,6 @@ def test_too_few_teachable_queries_are_named():
     config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
     with pytest.raises(InputError, match=r"0 of 3 reward queries earn different rewards.*prompts_per_step=2"):
         rar._teachable(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3))
-
-
-def test_only_the_end_token_ends_a_completion():
-    seen = {}
-
-    class Reward:
-        def __call__(self, prompts, completions, rows, ended, log):
-            seen["ended"] = ended
-            return [0.0] * len(ended)
-
-    ended = rar._EndedReward(Reward(), 2)
-    ended.ends = {7}
-    ended([None] * 4, ["a"] * 4, [[1, 7], [1, 2], [], [7, 1]], [0, 1, 2, 3])
-    assert seen["ended"] == [True, False, False, False]
 
 
 # the environment is not one that the embedder has learnt by heart
@@ -383,31 +377,35 @@ def test_the_anchor_adds_sfts_gradient_to_the_step(policy, tiny_model, offers, t
     monkeypatch.setattr(torch.optim.AdamW, "step", remembered)
     monkeypatch.setattr(RetrievalReward, "__call__", lambda self, prompts, *rest, **more: [0.0] * len(prompts))
     texts = [Offer(offer.id, offer.title) for offer in offers]
-    norms = []
-    for micro in (8, 4):
-        config = RARStage(**SMALL, max_steps=1, micro_batch_size=micro, beta=0.0, sft_weight=0.01, sft_batch_size=8)
-        anchor = (texts, LABELS)
-        result = trained(policy, tiny_model, texts, tmp_path / str(micro), config, anchor=anchor)
+    cases = ((8, 8), (4, 8), (1, 4))  # micro-batch, anchor: in the last half of the backward passes have no offer
+    norms = {}
+    for micro, size in cases:
+        config = RARStage(**SMALL, max_steps=1, micro_batch_size=micro, beta=0.0, sft_weight=0.01, sft_batch_size=size)
+        result = trained(policy, tiny_model, texts, tmp_path / str(micro), config, anchor=(texts, LABELS))
         assert result["history"][0]["sft_loss"] > 0
-        norms.append(torch.sqrt(sum((g**2).sum() for g in found.pop() if g is not None)).item())
-    # by hand: the loss of the eight offers and its gradient, so small that the trainer does not clip it
+        norms[micro] = torch.sqrt(sum((g**2).sum() for g in found.pop() if g is not None)).item()
+    # by hand: the loss of the anchor's offers and its gradient, so small that the trainer does not clip it
     processor = AutoProcessor.from_pretrained(str(policy))
-    model = AutoModelForImageTextToText.from_pretrained(str(policy))
-    rows = Anchor(texts, LABELS, 0.01, 8, 0).rows(0, 0, 1)
-    assert sorted(rows) == list(range(8))
     collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
-    batch = collate([
-        {"prompt": processor.apply_chat_template(generator_messages(texts[row]), add_generation_prompt=True,
-                                                 tokenize=False),
-         "completion": str(LABELS[row]) + processor.tokenizer.eos_token,
-         "images": [open_image(texts[row].image)] if texts[row].image else []}
-        for row in rows
-    ])  # fmt: skip
-    (0.01 * model(**batch).loss).backward()
-    wanted = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters() if p.grad is not None)).item()
-    assert wanted < 0.9
-    assert norms[0] == pytest.approx(wanted, rel=1e-3)
-    assert norms[1] == pytest.approx(wanted, rel=0.1)  # halves of unequal length, averaged
+
+    def loss_of(model, rows):
+        return model(**collate([
+            {"prompt": processor.apply_chat_template(generator_messages(texts[row]), add_generation_prompt=True,
+                                                     tokenize=False),
+             "completion": str(LABELS[row]) + processor.tokenizer.eos_token,
+             "images": [open_image(texts[row].image)] if texts[row].image else []}
+            for row in rows
+        ])).loss  # fmt: skip
+
+    for micro, size in cases:
+        anchor = Anchor(texts, LABELS, 0.01, size, 0)
+        assert len(set(anchor.rows(0, 0, 1))) == size
+        model = AutoModelForImageTextToText.from_pretrained(str(policy))
+        parts = [rows for part in range(8 // micro) if (rows := anchor.rows(0, part, 8 // micro))]
+        sum(0.01 * len(rows) / size * loss_of(model, rows) for rows in parts).backward()
+        wanted = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters() if p.grad is not None)).item()
+        assert wanted < 0.9
+        assert norms[micro] == pytest.approx(wanted, rel=1e-3)
 
 
 def test_the_anchors_offers_are_those_of_the_step():

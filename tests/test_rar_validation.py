@@ -1,9 +1,11 @@
 """RAR watched on the validation split: what is kept, when it stops, what a kill leaves."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder
@@ -12,7 +14,7 @@ from afmrl.offers import Offer
 from afmrl.splits import Split
 from afmrl.stages import rar_validation
 from afmrl.stages.rar import RARStage, run_rar, with_validation
-from afmrl.stages.rar_validation import RECORD, Validation, Watch
+from afmrl.stages.rar_validation import BEST, RECORD, Validation, Watch, kept_entry, load_weights, save_weights
 from afmrl.stages.sft import SFTStage, run_sft
 
 COLORS = ["red", "blue", "green", "white"]
@@ -49,12 +51,29 @@ def test_the_best_step_is_the_earliest_of_the_highest(tmp_path):
 
 
 def test_a_killed_run_takes_over_what_was_measured(tmp_path):
-    watch, _ = watch_of([0.5, 0.6, 0.9, 0.2], tmp_path)
+    weights = torch.nn.Linear(1, 1, bias=False)
+    watch = Watch(tmp_path, 3)
+    for number, mrr in enumerate((0.5, 0.6, 0.9, 0.2)):
+        entry = {"step": 10 * number, "mrr": mrr}
+        torch.nn.init.constant_(weights.weight, 10.0 * number)
+        if watch.add(entry):
+            save_weights(weights, tmp_path / BEST, entry)
     watch.keep()
     again = Watch(tmp_path, 3)
     again.restore(10)  # the checkpoint; the best weights are of step 20, and stay
     assert [entry["step"] for entry in again.measured] == [0, 10, 20]
-    assert not again.add({"step": 20, "mrr": 0.8}) or again.best_of(again.measured)["mrr"] == 0.8
+    # done again that step comes out lower: what was measured stays that of the weights in the file
+    assert not again.add({"step": 20, "mrr": 0.55})
+    assert not again.add({"step": 30, "mrr": 0.6})
+    assert again.best_of(again.measured) == {"step": 20, "mrr": 0.9} == kept_entry(tmp_path / BEST)
+    load_weights(weights, tmp_path / BEST)
+    assert weights.weight.item() == 20
+    assert again.add({"step": 40, "mrr": 0.95})
+    # killed between the weights and the record
+    torn = Watch(tmp_path, 3)
+    save_weights(weights, tmp_path / BEST, {"step": 30, "mrr": 0.97})
+    torn.restore(10)
+    assert torn.best_of(torn.measured)["step"] == 30
     (tmp_path / RECORD).write_text("{torn")
     empty = Watch(tmp_path, 3)
     empty.restore(10)
@@ -69,6 +88,8 @@ def test_measures_by_hand(tiny_model):
             texts = {offer.id: f"color: {COLORS[int(offer.id[1:]) % 4]}" for offer in offers}
             texts["o1"] = "color: mauve"
             return [[Completion(texts[o.id], 3, o.id != "o2")] for o in offers]
+
+        read = AttributeGenerator(None).read  # no engine: it is given what was written
 
     seen = []
 
@@ -89,6 +110,11 @@ def test_measures_by_hand(tiny_model):
     assert measured["mrr"] == pytest.approx((1 + 1 + 1 / 2 + 1 / 3) / 4)
     assert measured["faithfulness"] == 6 / 8
     assert measured["accuracy"] == {"color": {"precision": round(6 / 7, 4), "recall": 6 / 8, "labelled": 8}}
+    # of offers without labels nobody knows what is true
+    halved = replace(SPLIT, labels=[label if row % 2 else KeyAttributes() for row, label in enumerate(SPLIT.labels)])
+    some = Validation(halved, Table(), both_sides=True).measure(Scripted())
+    assert some["accuracy"] == {"color": {"precision": 0.75, "recall": 0.75, "labelled": 4}}
+    assert some["faithfulness"] == 3 / 4
     seen.clear()
     query_only = Validation(SPLIT, Table(), both_sides=False).measure(Scripted())
     assert seen[1] is None and len(seen[0]) == 4

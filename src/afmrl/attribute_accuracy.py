@@ -12,12 +12,16 @@ def attribute_accuracy(
 ) -> dict[str, dict[str, float]]:
     """Per key of the labels: precision (written values that are right; one without a label is wrong) and recall.
 
+    Offers without any label say nothing of what is true, and are passed over.
+
     >>> attribute_accuracy([KeyAttributes.of({"color": "red"})], [KeyAttributes.of({"color": "red"})])
     {'color': {'precision': 1.0, 'recall': 1.0, 'labelled': 1}}
     """
     keys = sorted({key for of_offer in labels for key, _ in of_offer})
     counts = {key: [0, 0, 0] for key in keys}  # right, written, labelled
     for ours, theirs in zip(written, labels, strict=True):
+        if not len(theirs):
+            continue
         mine, true = ours.as_dict(), theirs.as_dict()
         for key in keys:
             counts[key][0] += key in mine and mine[key] == true.get(key)

@@ -17,7 +17,7 @@ from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Catalogue, read_catalogue
 from afmrl.pipeline_data import draw_sample, prepare_data, sample_columns
-from afmrl.processes import join_processes, on_first, rank, world_size
+from afmrl.processes import join_processes, on_first, rank, share, world_size
 from afmrl.recipe import CatalogueSection, Recipe
 from afmrl.splits import Split, split_offers
 from afmrl.stages.checkpoints import write_json
@@ -78,6 +78,7 @@ def run_recipe(
             f"'world_size': the recipe wants {recipe.world_size} processes and there are {size}; "
             f"torchrun --nproc_per_node {recipe.world_size} -m afmrl run RECIPE"
         )
+    _refuse_parts(recipe)
     if rank():
         say, callbacks = _silent, _no_callbacks
     if size > 1:
@@ -102,6 +103,17 @@ def run_recipe(
 
     on_first(finish)
     return run
+
+
+def _refuse_parts(recipe: Recipe) -> None:
+    """Batches that do not divide among the processes, before the first stage and not at the last."""
+    share(recipe.sft.batch_size, "sft.batch_size")
+    share(recipe.agcl.batch_size, "agcl.batch_size")
+    if (rar := recipe.rar).max_steps:
+        completions = rar.prompts_per_step * rar.num_generations
+        share(rar.micro_batch_size or completions, "rar.micro_batch_size")
+        if rar.sft_weight:
+            share(rar.sft_batch_size, "rar.sft_batch_size")
 
 
 def _silent(_: str) -> None:

@@ -219,10 +219,12 @@ def evaluate_run(run: Run) -> dict[str, Any]:
     titles = [(ROW_NAMES[row], _intervals(results[row])) for row in rows]
     titles += [(f"floor: {kind}", _intervals(_floor(run, split, kind))) for kind in config.floors]
     print_ladder(f"{run.recipe.name}: {len(split.queries)} {split_name} queries", titles)
+    generators: dict[str, str] = {which: which for which in ("sft", "rar") if which in rows}
+    if run.cit_generator not in (*generators, "rar"):
+        generators["cit"] = run.cit_generator  # reinforced once more in CIT's rounds, and the one that is kept
     accuracy: dict[str, dict[str, dict[str, float]]] = {
-        which: attribute_accuracy(generated_attributes(run, which, split_name), split.labels)
-        for which in ("sft", "rar")
-        if which in rows
+        name: attribute_accuracy(generated_attributes(run, which, split_name), split.labels)
+        for name, which in generators.items()
     }
     tax = alignment_tax(run, split_name, rows)
     metrics = {
@@ -239,7 +241,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
         **({"cit": run.cit} if run.cit else {}),
     }
     write_json(run.folder / "metrics.json", metrics)
-    final = next((row for row in ("rar", "sft") if row in rows), None)
+    final: str | None = run.cit_generator if run.cit else next((row for row in ("rar", "sft") if row in rows), None)
     write_run_report(
         run,
         split_name,
@@ -254,8 +256,9 @@ def evaluate_run(run: Run) -> dict[str, Any]:
 
 
 def shown_rows(run: Run) -> list[str]:
-    """The recipe's rows, and CIT's before the perfect reader's where there were rounds."""
-    rows = list(run.recipe.evaluation.rows)
+    """The recipe's rows, but RAR's where nothing was reinforced, and CIT's before the perfect reader's after rounds."""
+    wanted = list(run.recipe.evaluation.rows)
+    rows = [row for row in wanted if row != "rar" or run.recipe.rar.max_steps] or wanted
     if run.cit and "cit" not in rows:
         rows.insert(rows.index("perfect") if "perfect" in rows else len(rows), "cit")
     return rows
@@ -285,7 +288,7 @@ def _learn_fusion(run: Run) -> None:
 
     name = next((n for n in ("reward", "val", "train") if len(run.splits[n].queries) >= 8), "train")
     split = run.splits[name]
-    attributes = generated_attributes(run, "rar", name)
+    attributes = generated_attributes(run, run.cit_generator, name)
     on_queries = [attributes[row] for row in split.queries]
     on_gallery = [attributes[row] for row in split.gallery] if run.recipe.agcl.attributes_on == "both" else None
     encoded = encode_split(Embedder.from_pretrained(run.folder / "embedder"), split, on_queries, on_gallery)

@@ -149,9 +149,11 @@ def _notes(run: Run) -> list[str]:
     notes = []
     rar = run.ledger.results.get("rar", {})
     if rar:
+        left_out = rar["num_left_out"]
         notes.append(
-            f"RAR trained on {rar['num_teachable']} of {rar['num_queries']} reward queries; for the others every "
-            "sampled completion earned the same."
+            f"RAR trained on {rar['num_trained_on']} of {rar['num_queries']} reward queries; of "
+            f"{rar['zero_variance_share']:.0%} every sampled completion earned the same"
+            + (f", and {left_out} {rar['left_out']} were left out." if left_out else ".")
         )
         if watched := rar.get("validation"):
             before, after = watched["before"], watched["after"]

@@ -107,6 +107,10 @@ class GeneratorPrompt:
         lines.append(f"Title: {title}" if lines or self.answer == "json" else title)
         return "\n".join([*lines, self.instruction])
 
+    def in_schema(self, attributes: KeyAttributes, offer: Offer) -> KeyAttributes:
+        """What was written, in the keys and the spelling of the schema where there is one."""
+        return self.schema.apply(attributes, offer.category) if self.schema else attributes
+
     def json_schema(self, offer: Offer) -> dict[str, Any] | None:
         """The JSON schema of the answer; None where the answer is no JSON."""
         if self.answer != "json":

@@ -286,7 +286,7 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         if number < minimum:
             raise InputError(f"{where}: '{name}': {number} is too few; at least {minimum}")
     for name, stage in (*stages, ("rar", recipe.rar)):
-        for key in ("temperature", "learning_rate"):
+        for key in ("temperature", "learning_rate", "faithfulness_beta"):
             if not getattr(stage, key, 1.0) > 0:
                 raise InputError(f"{where}: '{name}.{key}': {getattr(stage, key)} must be above 0")
     completions = recipe.rar.prompts_per_step * recipe.rar.num_generations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from afmrl.attributes import InvalidCompletion, KeyAttributes
+from afmrl.attributes import MAX_PAIRS, InvalidCompletion, KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Offer
 from afmrl.retrieval.exact import BLOCK_BYTES
@@ -18,11 +19,16 @@ RewardKind = Literal["recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "marg
 RewardedPairs = Literal["true", "all"]
 Encode = Callable[[Sequence[Offer], Sequence[KeyAttributes]], np.ndarray]
 """Offers and their attributes to (N, D) unit rows: `Embedder.encode`."""
+Read = Callable[[str, Offer], KeyAttributes]
+"""A completion and its query to key attributes, or InvalidCompletion."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The rewards of one step and what they are made of, one number a completion."""
+    """The rewards of one step and what they are made of, one number a completion.
+
+    Of an invalid completion `retrieval` and `faithfulness` are 0 and the rank is behind the gallery's last.
+    """
 
     reward: np.ndarray
     retrieval: np.ndarray
@@ -35,12 +41,17 @@ class RetrievalReward:
     """Reward of attribute strings by retrieval in a frozen gallery (AFMRL, RAR).
 
     For a valid completion, `reward = retrieval + faithfulness_weight · F − length_weight · pairs`; an invalid one (no
-    list of `key: value`, or cut off before its end) earns `invalid_reward`, −0.1 in the paper. `retrieval` is one of
+    list of `key: value`, or cut off before its end) earns `invalid_reward`, −0.1 in the paper, on top of its query's
+    floor: the least that a valid one earns, which is 0 for the first three kinds. (With rank_gain and margin, where a
+    hard query's best answer may earn less than −0.1, garbage would pay.) `retrieval` is one of
 
     - "recall@k": 1 if an offer of the same product stands in the top k (the paper's);
     - "reciprocal_rank": 1 / rank;  "ndcg@k": NDCG of the top k, which with one relevant offer is 1 / log2(rank + 1);
     - "rank_gain": 1 / rank with the attributes − 1 / rank without;
     - "margin": cosine of the best relevant offer − cosine of the hardest other.
+
+    The floor of rank_gain is −1 / rank without attributes; that of margin the margin without attributes, or 0 where
+    that is less, or what `lower_floors` has seen; `length_weight` lowers each by the longest list.
 
     `F` is the F score of the completion's pairs against `labels` where given: attributes are read by people too, and
     retrieval alone lets them drift into a private code between generator and embedder. What maximises F1 leaves out
@@ -60,10 +71,18 @@ class RetrievalReward:
         k: of recall@k and ndcg@k.
         rewarded_pairs: what of a completion retrieves: "all" of it, or the "true" pairs, for which labels are needed.
         labels: what can be seen and read of each query, for F and for the true pairs.
+        read: how a completion is read; None: `KeyAttributes.parse`. With a schema its keys and spelling belong here.
+        end_token_ids: tokens that end a completion. trl hands over token ids alone, so without these a completion cut
+            off at the limit counts as whole.
         score_block_bytes: memory of the scoring, whatever the gallery.
 
     Raises:
         InputError: an unknown kind, or numbers of queries that disagree.
+
+    With trl:
+
+        reward = RetrievalReward(embedder.encode, queries, gallery, relevant, end_token_ids=[tokenizer.eos_token_id])
+        GRPOTrainer(model, reward_funcs=reward, train_dataset=rows, ...)  # rows: columns prompt and query_row
     """
 
     __name__ = "retrieval_reward"  # what trl logs it as
@@ -83,6 +102,8 @@ class RetrievalReward:
         length_weight: float = 0.0,
         rewarded_pairs: RewardedPairs | str = "all",
         labels: Sequence[KeyAttributes] | None = None,
+        read: Read | None = None,
+        end_token_ids: Collection[int] | None = None,
         score_block_bytes: int = BLOCK_BYTES,
     ) -> None:
         if kind not in get_args(RewardKind):
@@ -93,16 +114,22 @@ class RetrievalReward:
             raise InputError("reward: queries, relevant rows and labels must be as many")
         if faithfulness_weight and labels is None:
             raise InputError("reward: faithfulness_weight needs labels of the reward split's queries")
+        if faithfulness_beta <= 0:
+            raise InputError(f"reward: faithfulness_beta={faithfulness_beta} must be above 0")
         if rewarded_pairs not in get_args(RewardedPairs):
             raise InputError(f"reward: rewarded_pairs {rewarded_pairs!r} is unknown; 'true' or 'all'")
         if rewarded_pairs == "true" and labels is None:
             raise InputError("reward: rewarded_pairs 'true' needs labels of the reward split's queries")
-        self.encode, self.queries, self.relevant = encode, queries, relevant
+        self.encode, self.queries = encode, queries
+        self.relevant = [np.unique(np.asarray(rows, dtype=np.int64)) for rows in relevant]  # twice named is found once
+        self.read: Read = read or (lambda completion, _: KeyAttributes.parse(completion))
+        self.end_token_ids = None if end_token_ids is None else frozenset(end_token_ids)
         self.gallery = FrozenGallery(gallery, block_bytes=score_block_bytes)
         self.rewarded_pairs, self.faithfulness_beta = rewarded_pairs, faithfulness_beta
         self.kind, self.k, self.invalid_reward = kind, k, invalid_reward
         self.faithfulness_weight, self.length_weight, self.labels = faithfulness_weight, length_weight, labels
         self._plain_ranks: np.ndarray | None = None
+        self._floors: np.ndarray | None = None
 
     def score(self, rows: Sequence[int], completions: Sequence[str], ended: Sequence[bool] | None = None) -> Scored:
         """Rewards of completions; completion i is for query `rows[i]`.
@@ -115,7 +142,7 @@ class RetrievalReward:
             try:
                 if ended is not None and not ended[place]:
                     raise InvalidCompletion("cut off")
-                attributes.append(KeyAttributes.parse(completion))
+                attributes.append(self.read(completion, self.queries[rows[place]]))
             except InvalidCompletion:
                 attributes.append(None)
         valid = np.array([a is not None for a in attributes])
@@ -134,7 +161,33 @@ class RetrievalReward:
             )
         pairs = np.array([0 if a is None else len(a) for a in attributes])
         reward = retrieval + self.faithfulness_weight * faithfulness - self.length_weight * pairs
-        return Scored(np.where(valid, reward, self.invalid_reward), retrieval, valid, faithfulness, ranks)
+        if not valid.all():
+            of_invalid = self.floors()[np.asarray(rows, dtype=np.int64)] + self.invalid_reward
+            reward = np.where(valid, reward, of_invalid)
+        return Scored(reward, retrieval, valid, faithfulness, ranks)
+
+    def floors(self) -> np.ndarray:
+        """(Q,) the least that a valid completion of each query earns, 0 at most."""
+        if self._floors is None:
+            least = np.zeros(len(self.queries))
+            if self.kind == "rank_gain":
+                least = -1.0 / self.plain_ranks()
+            elif self.kind == "margin":
+                plain = self.encode(self.queries, [KeyAttributes()] * len(self.queries))
+                least = np.minimum(self._values(plain, list(range(len(self.queries))))[0], 0.0)
+            self._floors = least - self.length_weight * MAX_PAIRS
+        return self._floors
+
+    def set_floors(self, floors: np.ndarray) -> None:
+        """Take over what another process found."""
+        self._floors = np.asarray(floors, dtype=np.float64)
+
+    def lower_floors(self, rows: Sequence[int], scored: Scored) -> None:
+        """Take valid completions that were scored into account: none of them may earn less than an invalid one."""
+        floors = self.floors().copy()
+        valid = scored.valid
+        np.minimum.at(floors, np.asarray(rows, dtype=np.int64)[valid], scored.reward[valid])
+        self._floors = floors
 
     def _retrieve(self, pairs: list[tuple[int, KeyAttributes]]) -> tuple[np.ndarray, np.ndarray]:
         if self.rewarded_pairs == "true" and self.labels is not None:
@@ -156,7 +209,7 @@ class RetrievalReward:
             # what is nowhere in the gallery has the rank behind its last
             values = (placed.ranks <= min(self.k, len(self.gallery))).astype(np.float64)
         elif self.kind == "reciprocal_rank":
-            values = 1.0 / placed.ranks
+            values = np.where(placed.ranks <= len(self.gallery), 1.0 / placed.ranks, 0.0)
         elif self.kind == "ndcg@k":
             values = np.array([ndcg_of_ranks(ranks, self.k) for ranks in placed.relevant_ranks])
         elif self.kind == "rank_gain":
@@ -180,14 +233,28 @@ class RetrievalReward:
         query_row: Sequence[int],
         ended: Sequence[bool] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
+        completion_ids: Sequence[Sequence[int]] | None = None,
         **_: Any,
     ) -> list[float]:
-        """trl's reward function: one number a completion."""
+        """trl's reward function: one number a completion.
+
+        Args:
+            ended: whether each completion ended by itself; None: as `completion_ids` and `end_token_ids` say.
+        """
+        if ended is None and completion_ids is not None:
+            if self.end_token_ids is None:
+                warnings.warn(
+                    "RetrievalReward knows no end_token_ids: a completion cut off at the limit counts as whole",
+                    stacklevel=2,
+                )
+            else:
+                ended = [bool(len(ids)) and int(ids[-1]) in self.end_token_ids for ids in completion_ids]
         texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
         scored = self.score(query_row, texts, ended)
         if log_metric is not None:
             log_metric("valid", float(scored.valid.mean()))
-            log_metric("retrieval", float(scored.retrieval.mean()))
+            if scored.valid.any():
+                log_metric("retrieval", float(scored.retrieval[scored.valid].mean()))
             log_metric("faithfulness", float(scored.faithfulness.mean()))
         return [float(value) for value in scored.reward]
 

@@ -137,7 +137,7 @@ class AttributeGenerator:
         if not completion.ended:
             raise InvalidCompletion("cut off at the limit of tokens")
         attributes = parse_answer(completion.text) if self.lenient else KeyAttributes.parse(completion.text)
-        return self.prompt.schema.apply(attributes, offer.category) if self.prompt.schema else attributes
+        return self.prompt.in_schema(attributes, offer)
 
     def attributes(self, offers: Sequence[Offer], **options: Any) -> list[KeyAttributes]:
         """Key attributes of each offer (one greedy completion); an invalid completion counts as none.

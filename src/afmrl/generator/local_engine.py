@@ -75,7 +75,9 @@ class LocalEngine:
         ).to(self.model.device)
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
+            # the model's own distribution, as GRPO samples it: Qwen2.5-VL's folder asks for a penalty of 1.05
             options = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+            options["repetition_penalty"] = 1.0
         with torch.inference_mode():
             output = self.model.generate(
                 **inputs,

@@ -19,7 +19,7 @@ from afmrl.processes import on_first, rank, share, world_size
 from afmrl.stages.augmentation import PairAugmentation, augment, hue_of, is_active
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
 from afmrl.stages.rows import lazy_rows
-from afmrl.stages.training_plan import make_plan, plan_batches, positives_by_product
+from afmrl.stages.training_plan import batch_size_of, make_plan, plan_batches, positives_by_product
 
 
 @dataclass
@@ -145,7 +145,7 @@ def run_agcl(
     lexical = AttributeBM25(attributes)
     plan = make_plan(offers, attributes, config, lexical, queries)
     num_products = len(positives_by_product(offers, least=1 if config.self_pairs else 2))
-    batch_size = min(config.batch_size, num_products)
+    batch_size = batch_size_of(config, num_products)
     of_process = share(batch_size, "agcl.batch_size")
     embedder = Embedder.from_pretrained(base, dtype=config.dtype, max_seq_length=config.max_seq_length)
     if config.max_pixels:

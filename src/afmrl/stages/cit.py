@@ -84,9 +84,7 @@ def relabel(
     )
     for row, (completion,) in zip(rows, completions, strict=True):
         try:
-            if not completion.ended:
-                raise InvalidCompletion("cut off at the limit of tokens")
-            written[row] = KeyAttributes.parse(completion.text)
+            written[row] = generator.read(completion, offers[row])
         except InvalidCompletion:
             num_invalid += 1
         num_changed += written[row] != attributes[row]

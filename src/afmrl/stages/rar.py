@@ -69,9 +69,10 @@ class RARStage:
     reward: str = "reciprocal_rank"
     """"recall@k" (the paper's), "reciprocal_rank", "ndcg@k", "rank_gain", "margin"."""
     k: int | None = None
-    """Of recall@k; None: the smallest at which the SFT generator's Recall@k on the reward split reaches 0.5."""
+    """Of recall@k; None: the smallest at which the SFT generator's valid samples on the reward split reach Recall@k of
+    0.5."""
     invalid_reward: float = -0.1
-    """Reward of a completion that is no list of key attributes."""
+    """Reward of a completion that is no list of key attributes, on top of the least that a valid one earns."""
     faithfulness_weight: float = 0.3
     """Weight of the F score against what can be seen and read, which holds attributes true; 0: retrieval alone
     (the paper)."""
@@ -95,7 +96,8 @@ class RARStage:
     score_block_bytes: int = 64_000_000
     """Memory of the scoring beside the gallery's embeddings, whatever their number."""
     teachable_only: bool = True
-    """Train on queries whose sampled completions earn different rewards; the others give no gradient."""
+    """Train on queries whose sampled completions earn different rewards; the others give no gradient. Of queries with
+    and without a picture the larger kind alone trains: trl does not mix them in a batch."""
     lora_r: int | None = None
     """LoRA rank; None trains all parameters."""
     bf16: bool = False
@@ -141,8 +143,9 @@ def run_rar(
         val: what the generator is measured on beside its reward; the best step on it is kept.
 
     Returns:
-        {"history", "k", "num_queries", "num_teachable", "baseline"} (`baseline`: mean reward of the SFT samples) and,
-        with `val`, "validation": {"before", "after" (measures of `Validation`), "step", "stopped_at"}
+        {"history", "k", "num_queries", "num_teachable", "num_trained_on", "num_left_out", "left_out" (which: with or
+        without a picture), "zero_variance_share", "baseline"} (`baseline`: means of the SFT samples) and, with `val`,
+        "validation": {"before", "after" (measures of `Validation`), "step", "stopped_at"}
 
     Raises:
         InputError: no query can teach, or an option trl refuses.
@@ -154,6 +157,7 @@ def run_rar(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     frozen = embedder.encode(gallery, gallery_attributes)
+    prompt = GeneratorPrompt.load(generator_path)
     reward = RetrievalReward(
         embedder.encode,
         queries,
@@ -167,15 +171,17 @@ def run_rar(
         length_weight=config.length_weight,
         rewarded_pairs=config.rewarded_pairs if labels is not None else "all",
         labels=labels,
+        read=lambda completion, offer: prompt.in_schema(KeyAttributes.parse(completion), offer),
         score_block_bytes=config.score_block_bytes,
     )
 
-    def sample() -> tuple[list[int], dict[str, Any], int]:
-        return *_teachable(config, reward, AttributeGenerator.from_pretrained(generator_path)), reward.k
+    def sample() -> tuple[list[int], dict[str, Any], int, np.ndarray]:
+        taught = _teachable(config, reward, AttributeGenerator.from_pretrained(generator_path))
+        return *taught, reward.k, reward.floors()
 
-    rows, survey, reward.k = on_first(sample)  # sampling differs from GPU to GPU; the rows may not
-
-    prompt = GeneratorPrompt.load(generator_path)
+    # sampling differs from GPU to GPU; what follows from it may not
+    rows, survey, reward.k, floors = on_first(sample)
+    reward.set_floors(floors)
 
     def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         chosen = [queries[row] for row in batch["query_row"]]
@@ -237,14 +243,14 @@ def run_rar(
         kind = anchored(GRPOTrainer, held, AutoProcessor.from_pretrained(str(generator_path)))
     trainer = kind(
         model=str(generator_path),
-        reward_funcs=_EndedReward(reward, config.num_generations),
+        reward_funcs=_GroupedReward(reward, config.num_generations),
         args=arguments,
         train_dataset=dataset,
         callbacks=[*callbacks, *watching],
         peft_config=peft_config,
     )
     ends = trainer.model.generation_config.eos_token_id
-    trainer.reward_funcs[0].ends = set(ends) if isinstance(ends, list) else {ends}
+    reward.end_token_ids = frozenset(ends if isinstance(ends, list) else [ends])
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
     history = [_entry(entry) for entry in trainer.state.log_history if "reward" in entry]
@@ -252,7 +258,7 @@ def run_rar(
     validation = {}
     if watching:
         best = watch.best_of(watch.measured)
-        if rank() == 0 and best["step"] != trainer.state.global_step:
+        if rank() == 0:
             load_weights(trained, out_dir / BEST)
         validation = {"before": watch.measured[0], "after": best, "step": best["step"], "stopped_at": watch.stopped_at}
         history = with_validation(history, watch.measured)
@@ -266,26 +272,20 @@ def run_rar(
     return {"history": history, "k": reward.k, **survey, **({"validation": validation} if validation else {})}
 
 
-class _EndedReward:
-    """The reward, told which completions ended by themselves: trl hands over their token ids.
+class _GroupedReward:
+    """The reward, with the share of groups without variance logged.
 
-    It counts the groups without variance itself: trl's own share is of the batch's deviation where `scale_rewards` is
-    "batch", and so always 0 there.
+    trl's own share is of the batch's deviation where `scale_rewards` is "batch", and so always 0 there.
     """
 
     __name__ = RetrievalReward.__name__
 
     def __init__(self, reward: RetrievalReward, num_generations: int) -> None:
         self.reward, self.num_generations = reward, num_generations
-        self.ends: set[int] = set()
 
-    def __call__(
-        self, prompts: Any, completions: Any, completion_ids: Any, query_row: Any, **kwargs: Any
-    ) -> list[float]:
-        ended = [bool(ids) and ids[-1] in self.ends for ids in completion_ids]
-        log = kwargs.get("log_metric")
-        rewards = self.reward(prompts, completions, query_row, ended, log)
-        if log is not None:
+    def __call__(self, *columns: Any, **named: Any) -> list[float]:
+        rewards = self.reward(*columns, **named)
+        if log := named.get("log_metric"):
             # a group may be dealt out to several processes: it is whole only when all are gathered, in their order
             log("zero_variance", zero_variance_share(gathered(rewards), self.num_generations))
         return rewards
@@ -321,31 +321,40 @@ def _teachable(
         # invalid completions stand nowhere; where all are, the queries alone have to say how far down an answer is
         reward.k = smallest_k(scored.ranks[scored.valid] if scored.valid.any() else reward.plain_ranks())
         scored = reward.score(rows.tolist(), texts, ended)
+    reward.lower_floors(rows.tolist(), scored)
+    scored = reward.score(rows.tolist(), texts, ended)
     by_query = scored.reward.reshape(len(reward.queries), config.num_generations)
     varied = np.flatnonzero(np.ptp(by_query, axis=1) >= SAME).tolist()
     zero_variance_share = 1 - len(varied) / max(len(reward.queries), 1)
     everyone = list(range(len(reward.queries)))
-    if any(offer.image for offer in reward.queries):
-        # trl cannot mix prompts with and without a picture in one batch; those without are few, and left out
-        varied = [row for row in varied if reward.queries[row].image]
-        everyone = [row for row in everyone if reward.queries[row].image]
+    # trl cannot mix prompts with and without a picture in one batch: the larger kind teaches
+    pictured = [row for row in everyone if reward.queries[row].image]
+    with_pictures = 2 * len(pictured) >= len(everyone)
+    kept = {row for row in everyone if bool(reward.queries[row].image) == with_pictures}
+    left_out = len(everyone) - len(kept)
+    varied, everyone = [row for row in varied if row in kept], sorted(kept)
     survey = {
         "num_queries": len(reward.queries),
         "num_teachable": len(varied),
+        "num_left_out": left_out,
+        "left_out": ("without" if with_pictures else "with") + " a picture",
+        "num_trained_on": len(varied if config.teachable_only else everyone),
         "zero_variance_share": zero_variance_share,
         "baseline": {
             "reward": float(scored.reward.mean()),
-            "retrieval": float(scored.retrieval.mean()),
+            "retrieval": float(scored.retrieval[scored.valid].mean()) if scored.valid.any() else 0.0,
             "valid": float(scored.valid.mean()),
             "faithfulness": float(scored.faithfulness.mean()),
         },
     }
     chosen = varied if config.teachable_only else everyone
     if len(chosen) < config.prompts_per_step:
+        kinds = f"; the {left_out} {survey['left_out']} are left out, since both kinds do not go into one batch"
         raise InputError(
-            f"RAR: {len(chosen)} of {len(reward.queries)} reward queries earn different rewards for different "
-            f"completions, fewer than rar.prompts_per_step={config.prompts_per_step}; deal more families to the split "
-            "'reward', or lower prompts_per_step"
+            f"RAR: {len(chosen)} of {len(reward.queries)} reward queries "
+            + ("earn different rewards for different completions" if config.teachable_only else "can be trained on")
+            + f", fewer than rar.prompts_per_step={config.prompts_per_step}{kinds if left_out else ''}; deal more "
+            "families to the split 'reward', or lower prompts_per_step"
         )
     return chosen, survey
 

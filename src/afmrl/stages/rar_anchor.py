@@ -80,7 +80,9 @@ def anchored(trainer: type, anchor: Anchor, processor: Any) -> type:
                 batch = {name: value.to(self.accelerator.device) for name, value in batch_of(rows).items()}
                 with self.compute_loss_context_manager():
                     learnt = model(**batch).loss
-                self.accelerator.backward(anchor.weight * learnt / parts)
+                # every offer counts once, however many backward passes there are and however they share them out
+                whole = anchor.batch_size // world_size()
+                self.accelerator.backward(anchor.weight * learnt * len(rows) / whole)
                 self._metrics["train"]["sft_loss"].append(float(learnt.detach()))
             return loss
 

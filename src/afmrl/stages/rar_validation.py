@@ -48,7 +48,8 @@ class Validation:
         """Greedy attributes of the split's offers, how well they retrieve, and how true they are.
 
         Returns:
-            {"mrr", "recall@1", "valid", "length" (tokens), "faithfulness" (mean F1 of pairs), "accuracy" (by key)}
+            {"mrr", "recall@1", "valid", "length" (tokens), "faithfulness" (mean F1 of pairs, over the
+            offers that have labels), "accuracy" (by key)}
         """
         split = self.split
         rows = list(range(len(split.offers))) if self.both_sides else list(split.queries)
@@ -58,23 +59,22 @@ class Validation:
         completions = generator.generate(offers, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
         for row, (completion,) in zip(rows, completions, strict=True):
             tokens += completion.num_tokens
-            written[row] = KeyAttributes()
-            if completion.ended:
-                try:
-                    written[row] = KeyAttributes.parse(completion.text)
-                    num_valid += 1
-                except InvalidCompletion:
-                    pass
+            try:
+                written[row] = generator.read(completion, split.offers[row])
+                num_valid += 1
+            except InvalidCompletion:
+                written[row] = KeyAttributes()
         queries = self.embedder.encode(split.query_offers(), [written[row] for row in split.queries])
         on_gallery = [written[row] for row in split.gallery] if self.both_sides else None
         ranks = ranks_of(queries, self.embedder.encode(split.gallery_offers(), on_gallery), split.relevant)
         ours, labels = [written[row] for row in rows], [split.labels[row] for row in rows]
+        scores = [pair_f_score(a, label) for a, label in zip(ours, labels, strict=True) if len(label)]
         return {
             "mrr": float((1.0 / ranks).mean()),
             "recall@1": float((ranks == 1).mean()),
             "valid": num_valid / len(rows),
             "length": tokens / len(rows),
-            "faithfulness": float(np.mean([pair_f_score(a, label) for a, label in zip(ours, labels, strict=True)])),
+            "faithfulness": float(np.mean(scores)) if scores else 0.0,
             "accuracy": attribute_accuracy(ours, labels),
         }
 
@@ -88,19 +88,24 @@ class Watch:
     measured: list[dict[str, Any]] = field(default_factory=list)
     """Entries of `Validation.measure` with their "step"."""
     stopped_at: int | None = None
+    kept_step: int | None = None
+    """Step of the best weights of an earlier process: a step that is done again may not take its place by name."""
 
     def restore(self, step: int) -> None:
         """Take over what an earlier process measured up to the checkpoint's step; later measures are made again.
 
         The best weights of all stay the best, even if they were reached after that step: the policy is one that this
-        training came by.
+        training came by. What was measured of them stands in their file, so that the two cannot disagree.
         """
         try:
             record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return
-        best = self.best_of(record)
-        self.measured = [entry for entry in record if entry["step"] <= step or entry is best]
+        kept = kept_entry(self.folder / BEST)
+        self.measured = [e for e in record if e["step"] <= step and (kept is None or e["step"] != kept["step"])]
+        if kept is not None:
+            self.kept_step = kept["step"]
+            self.measured.append(kept)
 
     @staticmethod
     def best_of(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -108,7 +113,9 @@ class Watch:
         return max(measured, key=lambda entry: (entry["mrr"], -entry["step"]))
 
     def add(self, entry: dict[str, Any]) -> bool:
-        """Keep one more measure; whether it is the best so far."""
+        """Keep one more measure; whether it is the best so far, and its weights are to be saved."""
+        if entry["step"] == self.kept_step and entry["mrr"] <= self.best_of(self.measured)["mrr"]:
+            return False
         self.measured = [known for known in self.measured if known["step"] != entry["step"]] + [entry]
         return self.best_of(self.measured) is entry
 
@@ -166,7 +173,7 @@ def watch_callback(
                 finally:
                     plain.train(was_training)
                 if watch.add(entry):
-                    save_weights(plain, watch.folder / BEST)
+                    save_weights(plain, watch.folder / BEST, entry)
                 watch.keep()
                 rewards = [(e["step"], e["reward"]) for e in state.log_history if "reward" in e]
                 return watch.measured, watch.should_stop(rewards)
@@ -179,16 +186,28 @@ def watch_callback(
     return WatchCallback()
 
 
-def save_weights(model: Any, path: Path) -> None:
-    """The trained parameters as one file, whole or not at all."""
+def save_weights(model: Any, path: Path, entry: dict[str, Any]) -> None:
+    """The trained parameters and what was measured of them as one file, whole or not at all."""
     import os
 
     from safetensors.torch import save_file
 
     temporary = path.with_name(path.name + ".tmp")
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(trained, str(temporary))
+    save_file(trained, str(temporary), metadata={"measured": json.dumps(entry)})
     os.replace(temporary, path)
+
+
+def kept_entry(path: Path) -> dict[str, Any] | None:
+    """What was measured of the weights in a file of `save_weights`; None where there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            entry: dict[str, Any] = json.loads(file.metadata()["measured"])
+            return entry
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None
 
 
 def load_weights(model: Any, path: Path) -> None:

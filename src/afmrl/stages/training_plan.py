@@ -16,6 +16,7 @@ from afmrl.errors import InputError
 from afmrl.lexical import AttributeBM25
 from afmrl.mining import mine_by_attributes
 from afmrl.offers import FIELDS, Offer
+from afmrl.processes import world_size
 
 if TYPE_CHECKING:
     from afmrl.stages.agcl import AGCLStage
@@ -56,6 +57,13 @@ def positives_by_product(offers: Sequence[Offer], *, least: int = 2) -> list[lis
     return groups
 
 
+def batch_size_of(config: AGCLStage, num_products: int) -> int:
+    """The recipe's, or where there are fewer products all of them, as far as the processes share them evenly."""
+    if config.batch_size <= num_products:
+        return config.batch_size
+    return max(num_products - num_products % world_size(), 1)
+
+
 def make_plan(
     offers: Sequence[Offer],
     attributes: Sequence[KeyAttributes],
@@ -73,7 +81,7 @@ def make_plan(
     """
     generator = np.random.default_rng(config.seed)
     groups = positives_by_product(offers, least=1 if config.self_pairs else 2)
-    batch_size = min(config.batch_size, len(groups))
+    batch_size = batch_size_of(config, len(groups))
     firsts = np.array([group[0] for group in groups])
     if config.group_column is not None:
         families = _families([offers[row] for row in firsts], config.group_column)
