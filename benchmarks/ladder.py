@@ -74,6 +74,8 @@ class Ladder:
     results: Path
     label: dict[str, int]
     """What tells its cells from those of other runs: {"seed": 3}, {"seed": 0, "fold": 2}."""
+    plain: dict[Path, Encoded] = dataclasses.field(default_factory=dict)
+    """The test split without attributes, by the folder of the embedder: several rungs read it."""
 
     @classmethod
     def of(cls, recipe: Recipe, folder: Path, results: Path, label: dict[str, int]) -> Ladder:
@@ -158,8 +160,11 @@ class Ladder:
         Args:
             rungs: whose attributes ("" for none, "perfect" for the labels) → the rung's name.
         """
-        split, model = run.splits["test"], Embedder.from_pretrained(run.paths[embedder])
-        plain = encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
+        split, folder = run.splits["test"], run.paths[embedder]
+        model = Embedder.from_pretrained(folder)
+        if folder not in self.plain:
+            self.plain[folder] = encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
+        plain = self.plain[folder]
         found: dict[str, Scored] = {}
         for which, rung in rungs.items():
             encoded = encode_attributed(run, "test", model, which) if which else plain
