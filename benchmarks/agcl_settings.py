@@ -41,6 +41,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "InfoNCE, agreement": NONE,
     **{f"gain {gain}": {"gain": float(gain)} for gain in (1, 2, 4)},
     "published": {"gain": 1.0, "scaling": "raw", "weight_positive": True, "rules": ("margin",)},
+    "gain 1, half the batches random": {"gain": 1.0, "similar_share": 0.5},
+    "InfoNCE, half the batches random": {**NONE, "rules": (), "similar_share": 0.5},
     "gain 4, groups of 4": {"similar_group": 4},
     "gain 2, groups of 4": {"gain": 2.0, "similar_group": 4},
     "gain 1, groups of 4": {"gain": 1.0, "similar_group": 4},

@@ -164,6 +164,19 @@ def test_fewer_products_than_a_batch_are_shared_evenly(monkeypatch):
     assert training_plan.batch_size_of(AGCLStage(batch_size=64), 3) == 1  # refused where it is shared out
 
 
+def test_a_share_of_the_batches_is_random_and_still_nobody_starves():
+    offers, attributes = catalogue(120)
+    batches = {}
+    for share in (1.0, 0.5, 0.0):
+        config = AGCLStage(max_steps=60, batch_size=16, similar_group=4, similar_share=share)
+        drawn = drawn_products(make_plan(offers, attributes, config, AttributeBM25(attributes))).reshape(-1, 16)
+        assert set(np.bincount(drawn.ravel(), minlength=120)) == {8}
+        # neighbours of equal colour, cut and size
+        alike = (drawn[:, :-1] % 60 == drawn[:, 1:] % 60).mean(axis=1)
+        batches[share] = (alike > 0.05).mean()
+    assert batches[1.0] > 0.9 > 0.75 > batches[0.5] > 0.25 > batches[0.0]
+
+
 def test_those_who_stand_together_change_in_a_large_family():
     offers, attributes = catalogue(100)
     offers = [replace(offer, extra={"style": "one" if place < 120 else ""}) for place, offer in enumerate(offers)]

@@ -80,6 +80,7 @@ def test_what_is_written_anew_is_in_the_schemas_words():
         ({"cit": {"share": 1.5}}, "'cit.share': 1.5 is no share"),
         ({"cit": {"rounds": -1}}, "'cit.rounds': -1 is too few"),
         ({"cit": {"rounds": 1}, "rar": {"max_steps": 0}}, "'cit.rounds' needs a generator that RAR trained"),
+        ({"agcl": {"similar_share": 1.5}}, "'agcl.similar_share': 1.5 is no share"),
         ({"rar": {"faithfulness_beta": 0}}, "'rar.faithfulness_beta': 0.0 must be above 0"),
         ({"rar": {"rewarded_pairs": "none"}}, "'rar.rewarded_pairs': 'none' is unknown; one of true, all"),
     ],

@@ -294,6 +294,9 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         raise InputError(
             f"{where}: 'rar.micro_batch_size': {micro} must divide prompts_per_step × num_generations = {completions}"
         )
+    for key in ("similar_share", "attribute_dropout", "one_sided", "value_dropout", "across_roles"):
+        if not 0 <= getattr(recipe.agcl, key) <= 1:
+            raise InputError(f"{where}: 'agcl.{key}': {getattr(recipe.agcl, key)} is no share; between 0 and 1")
     for name, changes in (("sft", recipe.sft.augment), ("agcl", recipe.agcl.augment)):
         for key, value in dataclasses.asdict(changes).items():
             if value is not None and not 0 <= value <= 1:

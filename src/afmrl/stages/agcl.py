@@ -73,6 +73,8 @@ class AGCLStage:
     """Share of the shown pairs `key: value` that are left out, as a generator leaves some out."""
     similar_group: int = 8
     """Products of similar attributes that enter a batch together; 1: batches are drawn at random."""
+    similar_share: float = 1.0
+    """Share of the batches that are drawn so; the others are random, which keeps what tells categories apart."""
     group_column: str | None = None
     """Instead of attributes: a column (family, style) whose equal values make products similar."""
     self_pairs: bool = False

@@ -98,7 +98,9 @@ def make_plan(
     asked = set(queries)
     sides = [([row for row in group if row in asked], [row for row in group if row not in asked]) for group in groups]
     anchors, candidates = [], []
-    batches = _draw_batches(len(groups), batch_size, neighbours, config.similar_group, generator)
+    batches = _draw_batches(
+        len(groups), batch_size, neighbours, config.similar_group, generator, similar_share=config.similar_share
+    )
     for batch in islice(batches, config.max_steps):
         for product in batch:
             group, (ours, theirs) = groups[product], sides[product]
@@ -168,8 +170,11 @@ def _draw_batches(
     neighbours: Callable[[], np.ndarray],
     group: int,
     generator: np.random.Generator,
+    *,
+    similar_share: float = 1.0,
 ) -> Iterator[list[int]]:
-    """Without end, `batch_size` different products: at random, or in groups of one and its neighbours.
+    """Without end, `batch_size` different products: at random, or (`similar_share` of the batches) in groups of one and
+    its neighbours.
 
     A round draws every product once; a batch may hold the end of one round and the beginning of the next. `neighbours`
     is asked for its table (P, K), -1: none, at the beginning of a round.
@@ -178,6 +183,7 @@ def _draw_batches(
     due = np.zeros(num_products, dtype=bool)  # not yet drawn in this round
     order: Iterator[int] = iter(())
     while True:
+        size = group if similar_share >= 1 or generator.random() < similar_share else 1
         batch: dict[int, None] = {}  # a set that keeps its order
         met: list[int] = []  # due again, but in this batch by the round before
         while len(batch) < batch_size:
@@ -192,7 +198,7 @@ def _draw_batches(
                 batch[product] = None
                 due[product] = False
                 near = (other for other in table[product].tolist() if other >= 0 and due[other] and other not in batch)
-                for other in list(islice(near, min(group - 1, batch_size - len(batch)))):
+                for other in list(islice(near, min(size - 1, batch_size - len(batch)))):
                     batch[other] = None
                     due[other] = False
         if met:  # at the turn of a round alone
