@@ -51,10 +51,10 @@ def test_the_families_are_what_they_say(benchmark, case):
     assert written["one key a hundred times"].count("color") == 100
     assert len(written["thousands of words"].split()) > 5000
     assert "<|im_end|>" in written["control tokens"]
-    for name in ("one key a hundred times", "thousands of words"):
-        assert read(written[name]) is None
-    # most are valid lists: they are not turned away at the door
-    assert sum(read(text) is not None for text in written.values()) >= len(written) - 3
+    # all others are valid lists: they are not turned away at the door
+    assert {name for name, text in written.items() if read(text) is None} == {
+        "one key a hundred times", "thousands of words", "no list at all", "gold without its colons",
+    }  # fmt: skip
 
 
 def test_of_what_they_write_only_gold_is_shown_to_the_embedder(benchmark, case):
