@@ -36,7 +36,7 @@ from afmrl.stages.ledger import Ledger, file_hash, fingerprint
 from afmrl.stages.rar import RARStage
 from ladder_table import METRICS
 
-PARTS = ("ladder", "safe", "cit", "loss")
+PARTS = ("ladder", "safe", "cit", "cit_more", "loss")
 Scored = tuple[RetrievalResult, dict[str, float]]
 """Retrieval, and the means of `general_quality`."""
 
@@ -64,6 +64,18 @@ LOSSES: dict[str, Callable[[AGCLStage], AGCLStage]] = {
     "batches": lambda agcl: dataclasses.replace(loss_alone(agcl), weighting="none", rules=()),
     "published": published_weights,
 }
+
+
+CIT: dict[str, dict[str, dict[str, Any]]] = {
+    "cit": {"cit": {}, "cit_control": {"share": 0.0}},
+    "cit_more": {
+        "cit_on": {"init": "continue"},
+        "cit_on_control": {"init": "continue", "share": 0.0},
+        "cit_whole": {"init": "continue", "share": 1.0},
+        "cit_text": {"init": "continue", "share": 1.0, "guidance": "before"},
+    },
+}
+"""Rounds of CIT by part: rung → changes of the recipe's section."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +111,16 @@ class Ladder:
             self._other_embedder("infonce", plain_infonce(recipe.agcl))
             if not self._complete("agcl", run):
                 self._write(self._scored(run, "agcl", {"": "agcl"}), run, {})
-        if {"ladder", "cit"} & set(parts):
+        if {"ladder", *CIT} & set(parts):
             reinforce_generator(run)
         if "ladder" in parts and not all(self._complete(f"{rung}:both", run) for rung in ("sft", "rar")):
             found = self._scored(run, "agcl", {which: which for which in ("sft", "rar", "perfect")})
             self._write(found, run, {which: _accuracy(run, which) for which in ("sft", "rar")})
         if "safe" in parts and safe is not None:
             self._other_reward("safe", safe)
-        if "cit" in parts:
-            for rung, share in (("cit", recipe.cit.share), ("cit_control", 0.0)):
-                self._again(rung, share)
+        for part, arms in CIT.items():
+            for rung, changes in arms.items() if part in parts else ():
+                self._again(rung, changes)
         if "loss" in parts:
             for rung, variant in LOSSES.items():
                 self._other_embedder(rung, variant(recipe.agcl))
@@ -140,9 +152,9 @@ class Ladder:
         if not self._complete(f"{rung}:both", other):
             self._write(self._scored(other, "agcl", {"rar": rung}), other, {rung: _accuracy(other, "rar")})
 
-    def _again(self, rung: str, share: float) -> None:
+    def _again(self, rung: str, changes: dict[str, Any]) -> None:
         """One round of CIT, scored as it is whether or not it is better on val: the control must not be chosen."""
-        cit = dataclasses.replace(self.run.recipe.cit, rounds=1, share=share)
+        cit = dataclasses.replace(self.run.recipe.cit, rounds=1, **changes)
         other = dataclasses.replace(
             self.run,
             recipe=dataclasses.replace(self.run.recipe, cit=cit),

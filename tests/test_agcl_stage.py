@@ -8,7 +8,7 @@ import pytest
 from afmrl.attributes import KeyAttributes
 from afmrl.lexical import AttributeBM25
 from afmrl.offers import Offer
-from afmrl.stages import training_plan
+from afmrl.stages import agcl, training_plan
 from afmrl.stages.agcl import AGCLStage, run_agcl
 from afmrl.stages.training_plan import make_plan
 
@@ -240,3 +240,28 @@ def test_every_data_set_has_its_own_loss(text_base, tmp_path):
     assert "dresses_masked_share_agreement" in entry and "gowns_masked_share_agreement" not in entry
     assert "dresses_bm25_by_decile" in entry and "gowns_bm25_by_decile" not in entry
     assert not any(name.startswith("plain") for name in entry)
+
+
+@pytest.mark.slow
+def test_the_text_can_show_other_attributes_than_those_that_weigh(text_base, tmp_path, monkeypatch):
+    offers, attributes = catalogue()
+    written = [KeyAttributes.of({"color": "gray"})] * len(offers)
+    config = AGCLStage(max_steps=2, batch_size=8, log_steps=1, warmup_steps=0, attribute_dropout=0.0, one_sided=0.0)
+    seen = []
+    plain = agcl.embedder_input
+
+    def watched(offer, of_offer, **options):
+        seen.append(of_offer)
+        return plain(offer, of_offer, **options)
+
+    monkeypatch.setattr(agcl, "embedder_input", watched)
+    runs = {
+        name: run_agcl(replace(config, value_dropout=0.0), text_base, offers, of, tmp_path / name, shown=shown)
+        for name, of, shown in (("same", attributes, None), ("apart", attributes, written), ("all", written, None))
+    }
+    assert set(seen) == {*attributes, written[0]}
+    assert set(seen[-2 * 2 * 2 * 8 :]) == {written[0]}  # of the second and the third training
+    weights = [[entry["mean_offset"] for entry in run["history"]] for run in runs.values()]
+    assert weights[0] == weights[1] != weights[2]
+    losses = [[entry["loss"] for entry in run["history"]] for run in runs.values()]
+    assert losses[0] != losses[1] != losses[2]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from afmrl.offers import Offer
 from afmrl.prompts import GeneratorPrompt
 from afmrl.recipe import recipe_of
 from afmrl.stages.cit import CITStage, relabel, rows_to_relabel
+from afmrl.stages.ledger import Ledger
 from conftest import ROOT, afmrl
 
 OFFERS = [Offer(f"o{n}", f"dress {n}", product_id=str(n // 3)) for n in range(30)]
@@ -141,6 +143,29 @@ def test_the_round_that_is_best_on_val_is_kept(monkeypatch, mrrs, kept, embedder
     ]
     assert run.cit == {"kept_round": kept, "val_mrr": mrrs}
     assert (run.paths["cit"], run.cit_generator) == (run.paths[embedder], generator)
+
+
+@pytest.mark.parametrize(("guidance", "guiding"), [("written", "new"), ("before", "old")])
+def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, tmp_path, guidance, guiding):
+    import afmrl.stages.agcl
+
+    asked = {}
+
+    def run_agcl(config, base, offers, attributes, out_dir, *, shown, **_):
+        asked.update(attributes=attributes, shown=shown, base=base)
+        return {}
+
+    monkeypatch.setattr(afmrl.stages.agcl, "run_agcl", run_agcl)
+    run = SimpleNamespace(
+        recipe=recipe_of({**BASE, "cit": {"rounds": 1, "init": "continue", "guidance": guidance}}),
+        splits={"train": SimpleNamespace(offers=OFFERS, labels="old", queries=())},
+        paths={"agcl": "embedder-0"},
+        made_of={"agcl": "a", "base": "b", "labels": "l"},
+        ledger=Ledger(tmp_path),
+        callbacks=lambda *_: [],
+    )
+    pipeline_cit._train(run, "cit-1", "new", "agcl", 1, "labels")
+    assert asked == {"attributes": guiding, "shown": "new", "base": "embedder-0"}
 
 
 # as a run

@@ -89,16 +89,18 @@ def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, numbe
     config = dataclasses.replace(agcl, seed=agcl.seed + run.recipe.seed + SEED_STEP * number)
     goes_on = run.recipe.cit.init == "continue"
     start = run.made_of[before] if goes_on else run.made_of["base"]
-    made_of = fingerprint(config, start, run.made_of[labels_stage])
+    apart = ["before"] if run.recipe.cit.guidance == "before" else []
+    made_of = fingerprint(config, start, run.made_of[labels_stage], *apart)
 
     def work(folder: Path) -> dict[str, Any]:
         return run_agcl(
             config,
             run.paths[before] if goes_on else run.base,
             train.offers,
-            labels,
+            train.labels if apart else labels,
             folder / "model",
             queries=train.queries,
+            shown=labels,
             callbacks=run.callbacks(stage, f"AGCL again, round {number}", config.max_steps),
         )
 

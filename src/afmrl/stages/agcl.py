@@ -117,6 +117,7 @@ def run_agcl(
     out_dir: str | Path,
     *,
     queries: Collection[int] = (),
+    shown: Sequence[KeyAttributes] | None = None,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train an embedder from `base` and write it to `out_dir`; go on from a checkpoint found there.
@@ -126,6 +127,8 @@ def run_agcl(
         offers: training offers; those of one `product_id` are each other's positives.
         attributes: key attributes of each offer (labels, or what a generator wrote).
         queries: rows of the offers that are queries, for `across_roles`.
+        shown: what the text of each offer shows, where that is something else than the attributes that draw, weigh and
+            filter; None: the same.
 
     Returns:
         {"history": [{"step", "loss", the loss's `last_statistics`, …}], "num_pairs", "num_products"}
@@ -188,10 +191,11 @@ def run_agcl(
     )
 
     changes = config.augment
+    texts = attributes if shown is None else shown
     hidden = (changes.hide_values, changes.hide_values if changes.hide_candidates is None else changes.hide_candidates)
     of_side = [replace(changes, hide_values=share) for share in hidden]
 
-    def side(row: int, shown: bool, draw: int, which: int) -> Any:
+    def side(row: int, told: bool, draw: int, which: int) -> Any:
         offer, label = offers[row], attributes[row]
         picture = None
         if is_active(changes):
@@ -200,8 +204,8 @@ def run_agcl(
             offer, picture = augment(
                 offer, label, of_side[which], (config.seed, draw, 3 + which), batch_seeds=step, hue=hue
             )
-            shown = shown and hue is None
-        return embedder_input(offer, _thinned(label, config, draw, which) if shown else None, picture=picture)
+            told = told and hue is None
+        return embedder_input(offer, _thinned(texts[row], config, draw, which) if told else None, picture=picture)
 
     def column(rows: list[int], shown: list[bool], draws: list[int], which: int) -> list[Any]:
         # drawn, opened and preprocessed when their mini-batch is embedded; the seeds make it the same both times

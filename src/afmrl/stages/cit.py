@@ -26,6 +26,10 @@ class CITStage:
     init: str = "scratch"
     """Where AGCL starts: "scratch", from the base as in the first round, or "continue", from the embedder of the round
     before."""
+    guidance: str = "written"
+    """What draws batches, weighs negatives and filters them: "written", the new attributes, as what the text shows; or
+    "before", those that AGCL had, so that what is written is only what the text shows. Where those are sellers' or a
+    teacher's labels they are truer than the generator, and yet the embedder learns to read what the generator writes."""
 
 
 @dataclass(frozen=True)
