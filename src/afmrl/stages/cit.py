@@ -29,7 +29,7 @@ class CITStage:
     guidance: str = "written"
     """What draws batches, weighs negatives and filters them: "written", the new attributes, as what the text shows; or
     "before", those that AGCL had, so that what is written is only what the text shows. Where those are sellers' or a
-    teacher's labels they are truer than the generator, and yet the embedder learns to read what the generator writes."""
+    teacher's labels they are truer than the generator, and still the embedder learns to read what it writes."""
 
 
 @dataclass(frozen=True)
