@@ -1,6 +1,7 @@
 """What RAR wins in retrieval and what it costs the attributes' truth, by setting of its reward.
 
     python benchmarks/rar_truth.py run --seeds 0 1 2 --settings default paper
+    python benchmarks/rar_truth.py headroom --seeds 6 7 8 9   # what choosing among SFT's own samples could win
     python benchmarks/rar_truth.py table
     python benchmarks/rar_truth.py plot      # docs/images/rar_length.svg (pip install afmrl[bench])
 
@@ -21,12 +22,15 @@ import numpy as np
 
 from ablation import CATALOGUE_SEED, TRAINING
 from afmrl.demo.sample import write_sample_catalogue
-from afmrl.evaluation.significance import paired_bootstrap_seeds
+from afmrl.embedder import Embedder
+from afmrl.evaluation.significance import bootstrap_seeds, paired_bootstrap_seeds
+from afmrl.generator import AttributeGenerator
 from afmrl.pipeline import Run, prepare_base, reinforce_generator, train_embedder, train_generator
 from afmrl.pipeline_data import prepare_data
 from afmrl.pipeline_evaluation import generated_attributes, score_attributed
 from afmrl.progress import StageProgress, quiet_libraries
 from afmrl.recipe import load_recipe
+from afmrl.rewards import RetrievalReward
 from afmrl.splits import Split
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger
@@ -67,8 +71,11 @@ PLOTTED = {
 WINDOW = 10  # steps whose mean length is one number of the table
 
 
-def run_cell(seed: int, name: str, work: Path, results: Path, families: int, scored: int) -> None:
-    """One setting of one seed."""
+SAMPLES = 8  # of a query, as in a group of GRPO
+
+
+def trained(seed: int, work: Path, families: int, scored: int) -> Run:
+    """Base, SFT and AGCL of one seed, trained unless they are there; the split "scored" is the first test families."""
     quiet_libraries()
     folder = work / f"catalogue-{families}"
     if not (folder / "catalogue.jsonl").is_file():
@@ -84,11 +91,18 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
     train_generator(run)
     train_embedder(run)
     run.splits["scored"] = first_families(run.splits["test"], scored)
+    return run
+
+
+def run_cell(seed: int, name: str, work: Path, results: Path, families: int, scored: int) -> None:
+    """One setting of one seed."""
+    run = trained(seed, work, families, scored)
+    recipe = run.recipe
     before = generated_attributes(run, "sft", "scored")
     changes = SETTINGS[name]
     setting = dataclasses.replace(recipe.rar, **changes)
     other = dataclasses.replace(
-        run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(home / f"rar-{_file_name(name)}")
+        run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(run.folder / f"rar-{_file_name(name)}")
     )
     reinforce_generator(other)
     after = generated_attributes(other, "rar", "scored")
@@ -120,6 +134,61 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
             "right": {key: _right(key, split.labels, before, after) for key in keys},
         },
     )
+
+
+def run_headroom(seed: int, work: Path, results: Path, families: int, scored: int) -> None:
+    """What is found with one of SFT's samples, with the best of them, and with the truth; gallery as SFT writes it."""
+    run = trained(seed, work, families, scored)
+    split, config = run.splits["scored"], run.recipe.rar
+    written = generated_attributes(run, "sft", "scored")
+    embedder = Embedder.from_pretrained(run.paths["agcl"])
+    queries, gallery = (
+        split.query_offers(),
+        embedder.encode(split.gallery_offers(), [written[r] for r in split.gallery]),
+    )
+    reward = RetrievalReward(embedder.encode, queries, gallery, split.relevant, kind="reciprocal_rank")
+    sampled = AttributeGenerator.from_pretrained(run.paths["sft"]).generate(
+        queries,
+        num_completions=SAMPLES,
+        temperature=config.temperature,
+        max_new_tokens=config.max_completion_length,
+        batch_size=96,
+        seed=seed,
+    )
+    rows = np.repeat(np.arange(len(queries)), SAMPLES).tolist()
+    of_all = [completion for of_query in sampled for completion in of_query]
+    ranks = reward.score(rows, [c.text for c in of_all], [c.ended for c in of_all]).ranks.reshape(-1, SAMPLES)
+    told = {
+        "greedy": [written[r] for r in split.queries],
+        "truth on the query": [split.labels[r] for r in split.queries],
+    }
+    found = {
+        name: reward.gallery.place(embedder.encode(queries, of), split.relevant).ranks == 1 for name, of in told.items()
+    }
+    found |= {"a sample": (ranks == 1).mean(axis=1), f"best of {SAMPLES}": (ranks == 1).any(axis=1)}
+    write_json(
+        results / f"headroom-seed{seed}.json",
+        {
+            "seed": seed,
+            "samples": SAMPLES,
+            "num_queries": len(queries),
+            "num_families": len(set(split.families)),
+            "found": {name: [round(float(value), 3) for value in of] for name, of in found.items()},
+        },
+    )
+
+
+def headroom_table(results: Path) -> str:
+    """Markdown: R@1 by what stands behind the query's text."""
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("headroom-seed*.json"))]
+    lines = ["| attributes of the query | seeds | R@1 |", "|---|---|---|"]
+    for name in cells[0]["found"] if cells else ():
+        of = np.stack([np.asarray(cell["found"][name]) for cell in cells])
+        families = [str(place * cells[0]["num_families"] // of.shape[1]) for place in range(of.shape[1])]
+        interval = bootstrap_seeds(of, families)
+        mean, low, high = (100 * x for x in (interval.mean, interval.low, interval.high))
+        lines.append(f"| {name} | {len(cells)} | {mean:.1f} [{low:.1f}, {high:.1f}] |")
+    return "\n".join(lines)
 
 
 def first_families(split: Split, number: int) -> Split:
@@ -156,7 +225,7 @@ def _file_name(setting: str) -> str:
 def table(results: Path) -> str:
     """Markdown: points won and lost by setting, with intervals over seeds and offers."""
     cells: dict[str, list[dict]] = {}
-    for path in sorted(results.glob("*.json")):
+    for path in sorted(set(results.glob("*.json")) - set(results.glob("headroom-*"))):
         cell = json.loads(path.read_text(encoding="utf-8"))
         cells.setdefault(cell["setting"], []).append(cell)
     keys = sorted({key for of in cells.values() for cell in of for key in cell["right"]})
@@ -228,17 +297,27 @@ def main() -> None:
     run = commands.add_parser("run", help="train and score what is missing")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    run.add_argument("--families", type=int, default=400, help="test families of 5 products, two offers each")
-    run.add_argument("--scored", type=int, default=150, help="of them, those that are measured")
-    run.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalogue")
-    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
+    headroom = commands.add_parser("headroom", help="what choosing among SFT's samples could win")
+    headroom.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    for command in (run, headroom):
+        command.add_argument("--families", type=int, default=400, help="test families of 5 products, two offers each")
+        command.add_argument("--scored", type=int, default=150, help="of them, those that are measured")
+        command.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalogue")
         command.add_argument("--results", type=Path, default=RESULTS)
+    shown = commands.add_parser("table", help="print the table of the cells that are there")
+    shown.add_argument("--results", type=Path, default=RESULTS)
     drawn = commands.add_parser("plot", help="draw the lengths of completions by step")
     drawn.add_argument("--results", type=Path, default=RESULTS)
     drawn.add_argument("--out", type=Path, default=PLOT)
     given = parser.parse_args()
     if given.command == "plot":
         print(plot(given.results, given.out))
+        return
+    if given.command == "headroom":
+        given.results.mkdir(parents=True, exist_ok=True)
+        for seed in given.seeds:
+            run_headroom(seed, given.work, given.results, given.families, given.scored)
+        print(headroom_table(given.results))
         return
     if given.command == "run":
         given.results.mkdir(parents=True, exist_ok=True)

@@ -416,6 +416,7 @@ def test_hardest_and_all_ranks_by_brute_force():
     assert found.hardest_scores[0] == pytest.approx(float(queries[0] @ rows[best[3]]), abs=1e-5)
     everyone = FrozenGallery(rows[:2]).place(queries[:1], [np.array([0, 1])], hardest=True)
     assert np.isnan(everyone.hardest_scores[0])
+    assert not len(FrozenGallery(rows).place(queries[:0], [], hardest=True).hardest_scores)
 
 
 def test_memory_of_scoring_is_what_the_flag_says():

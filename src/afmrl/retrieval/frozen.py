@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -79,14 +80,18 @@ class FrozenGallery:
         k = min(1 + max((len(rows) for rows in relevant), default=0), len(self.rows)) if hardest else 0
         top_scores, top_rows = sweep(embeddings, k, targets, self.block_bytes)
         others = np.full(len(queries), np.nan, dtype=np.float32)
-        for place, own in enumerate(relevant if hardest else ()):
-            strangers = np.flatnonzero(~np.isin(top_rows[place], own))
-            if len(strangers):
-                others[place] = top_scores[place, strangers[0]]
+        if k:
+            counts = [len(rows) for rows in relevant]
+            own = np.repeat(np.arange(len(queries)), counts) * len(self.rows)
+            own += np.concatenate([*relevant, np.empty(0, np.int64)]).astype(np.int64)
+            strange = ~np.isin(np.arange(len(queries))[:, None] * len(self.rows) + top_rows, own)  # (Q, k)
+            some, nearest = strange.any(axis=1), strange.argmax(axis=1)
+            others[some] = top_scores[some, nearest[some]]
         first = targets.slot == 0
         ranks = np.full(len(queries), len(self.rows) + 1, dtype=np.int64)
         ranks[targets.query[first]] = 1 + targets.before[first]
         best = np.full(len(queries), np.nan, dtype=np.float32)
         best[targets.query[first]] = targets.score[first]
-        edges = np.searchsorted(targets.query, np.arange(1, len(queries)))
-        return Placed(ranks, np.split(1 + targets.before, edges), best, others)
+        edges = np.searchsorted(targets.query, np.arange(len(queries) + 1)).tolist()
+        of_query = [1 + targets.before[left:right] for left, right in pairwise(edges)]
+        return Placed(ranks, of_query, best, others)

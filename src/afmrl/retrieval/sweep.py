@@ -129,10 +129,12 @@ class Counter:
             # flat, which numpy searches ten times as fast
             place, column = np.divmod(np.flatnonzero(reach[lines] ^ above[lines]), reach.shape[1])
             target, row = ours[lines][place], first + column
+            others = row != of.row[target]  # the target itself is as good as itself
+            target, row = target[others], row[others]
             score = self.embeddings.scores(of.query[target], row)
             equal = score == of.score[target]
             np.add.at(of.before, target, (score > of.score[target]) | (equal & (row < of.row[target])))
-            np.add.at(of.ties, target, equal & (row != of.row[target]))
+            np.add.at(of.ties, target, equal)
         self.num_settled += int(num_unsure.sum())
 
 
