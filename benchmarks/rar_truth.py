@@ -57,16 +57,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rate 1e-3": {"learning_rate": 1e-3},
     **{f"recall@{k}": {"reward": "recall@k", "k": k} for k in (1, 5, 10)},
     **{f"paper, recall@{k}": {**PAPER, "k": k} for k in (1, 5, 10, 50)},
-    "paper, recall@10, 150 steps": {**PAPER, "k": 10, "max_steps": 150},
-    "paper, recall@10, dapo, 150 steps": {**PAPER, "k": 10, "max_steps": 150, "loss_type": "dapo"},
+    "paper, recall@10, 100 steps": {**PAPER, "k": 10, "max_steps": 100},
+    "paper, recall@10, dapo, 100 steps": {**PAPER, "k": 10, "max_steps": 100, "loss_type": "dapo"},
     "default, 200 steps": {"max_steps": 200},
 }
 """Changes of the quickstart's RAR section, which takes 40 steps."""
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "images" / "rar_length.svg"
 PLOTTED = {
     "default, 200 steps": "default reward, grpo",
-    "paper, recall@10, 150 steps": "paper's reward, grpo",
-    "paper, recall@10, dapo, 150 steps": "paper's reward, dapo",
+    "paper, recall@10, 100 steps": "paper's reward, grpo",
+    "paper, recall@10, dapo, 100 steps": "paper's reward, dapo",
 }
 """Settings of the plot, and what they are called there."""
 WINDOW = 10  # steps whose mean length is one number of the table
