@@ -1,9 +1,12 @@
 """The ladder in the terminal."""
 
 import io
+import sys
 
+import pytest
 from rich.console import Console
 
+from afmrl.console import output_console
 from afmrl.evaluation.tables import print_ladder, render_table
 
 ROWS = [
@@ -52,3 +55,11 @@ def test_best_of_a_column_is_bold() -> None:
 def test_no_rows() -> None:
     console = Console(width=80, file=io.StringIO())
     print_ladder("a run", [], console=console)
+
+
+@pytest.mark.parametrize(("terminal", "columns", "width"), [(False, "", 160), (False, "70", 70), (True, "70", 70)])
+def test_a_log_has_room_for_a_table(monkeypatch, terminal, columns, width):
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setenv("COLUMNS", columns)
+    assert output_console().width == width

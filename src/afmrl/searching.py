@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from afmrl.attributes import KeyAttributes
+from afmrl.console import output_console
 from afmrl.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.generator import open_generator
@@ -213,7 +214,6 @@ def write_hits(path: Path, queries: Sequence[Offer], hits: Hits) -> None:
 
 def print_hits(hits: Sequence[SearchHit], *, title: str | None = None, pictures: bool = True) -> None:
     """A table of hits on the terminal; on a narrow one cells fold, and none is cut."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -229,4 +229,4 @@ def print_hits(hits: Sequence[SearchHit], *, title: str | None = None, pictures:
         cells = [f"{hit.score:.3f}", hit.offer.id, hit.offer.title, attributes, hit.offer.image]
         # as Text: a title in square brackets is no markup
         table.add_row(*(Text(cell) for cell in (cells if pictures else cells[:-1])))
-    Console().print(table)
+    output_console().print(table)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afmrl.console import output_console
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,7 +87,6 @@ def _written(folder: Path, offers: Sequence[Offer]) -> list[KeyAttributes]:
 
 
 def _print(found: dict[str, list[KeyDiscrimination]], chosen: dict[str, list]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -107,4 +107,4 @@ def _print(found: dict[str, list[KeyDiscrimination]], chosen: dict[str, list]) -
                     f"{one.same_split:,} of {one.all_same:,}",
                 ]
             table.add_row(*row)
-    Console().print(table)
+    output_console().print(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from afmrl.console import output_console
 from afmrl.datasets.conversion import Conversion, convert
 from afmrl.datasets.leaks import LeakReport, cell, check_leaks
 from afmrl.datasets.published import PUBLISHED, published
@@ -44,7 +45,6 @@ def convert_dataset(
 
 def print_datasets() -> None:
     """A table of the sets: name, what, size, licence."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="Public sets", show_lines=True)
@@ -53,7 +53,7 @@ def print_datasets() -> None:
         table.add_column(column)
     for dataset in PUBLISHED:
         table.add_row(dataset.name, dataset.what, dataset.size, dataset.licence)
-    Console().print(table)
+    output_console().print(table)
     print("afmrl dataset NAME says what to download; afmrl dataset NAME FOLDER --out DIR writes DIR/catalogue.jsonl")
 
 

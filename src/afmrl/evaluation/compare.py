@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from afmrl.console import output_console
 from afmrl.errors import InputError
 from afmrl.evaluation.query_records import QueryRecord, chosen_task, read_query_records, read_settings
 from afmrl.evaluation.significance import Interval, bootstrap_intervals, holm, paired_bootstraps
@@ -202,11 +203,10 @@ def write_comparison(comparison: Comparison, out: str | Path) -> Path:
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """The differences as a table, then the queries that changed sides at rank 1."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = console or Console()
+    console = console or output_console()
     families = ""
     if comparison.num_clusters < comparison.num_queries:
         families = f" in {comparison.num_clusters:,} families"

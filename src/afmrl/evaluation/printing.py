@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from afmrl.console import output_console
 from afmrl.evaluation.catalogue_evaluation import CatalogueResult, tables_of
 from afmrl.evaluation.protocols import SHOWN_METRICS
 from afmrl.evaluation.tables import Metrics, metric_label, ordered_metrics, percent, points, render_table
@@ -58,9 +59,8 @@ def print_catalogue_result(result: CatalogueResult, out: Path) -> None:
 
 def _print_table(title: str, rows: Sequence[tuple[str, Metrics]], metrics: Sequence[str] = ()) -> None:
     """A table as wide as the terminal: intervals beside or below the means, and on a narrow one fewer metrics."""
-    from rich.console import Console
 
-    console = Console()
+    console = output_console()
     metrics = every = tuple(metrics) or ordered_metrics([row for _, row in rows])
     names = max(len(name) for name, _ in rows)
     if console.width < names + TWO_LINE_CELL * len(metrics):

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from afmrl.console import output_console
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -130,7 +132,5 @@ def print_ladder(
     title: str, rows: Sequence[tuple[str, Metrics]], *, metrics: Sequence[str] = (), console: Console | None = None
 ) -> None:
     """Print `render_table`, with intervals beside the means where the terminal is wide enough."""
-    from rich.console import Console
-
-    console = console or Console()
+    console = console or output_console()
     console.print(render_table(title, rows, metrics=metrics, one_line=console.width >= ONE_LINE_WIDTH))
