@@ -43,6 +43,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "published": {"gain": 1.0, "scaling": "raw", "weight_positive": True, "rules": ("margin",)},
     "gain 1, half the batches random": {"gain": 1.0, "similar_share": 0.5},
     "InfoNCE, half the batches random": {**NONE, "rules": (), "similar_share": 0.5},
+    "gain 1, both directions": {"gain": 1.0, "directions": ("query_to_doc", "doc_to_query")},
+    "gain 1, generated text": {"gain": 1.0, "text_attributes": "generated"},
+    "gain 1, half of the pairs plain": {"gain": 1.0, "attribute_dropout": 0.5},
     "gain 1, groups of 4": {"gain": 1.0, "similar_group": 4},
 }
 """Changes of the quickstart's AGCL section, whose gain is 1 and whose groups are of 8."""

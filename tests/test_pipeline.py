@@ -173,6 +173,18 @@ def test_an_override_runs_what_it_changes_and_nothing_before(copy):
     assert (copy / "generator" / "model.safetensors").read_bytes() == sft
 
 
+def test_the_text_may_show_what_the_generator_writes(copy):
+    options = ("--rar.max_steps=0", "--evaluation.rows=[agcl, sft]")
+    before = (copy / "embedder" / "model.safetensors").read_bytes()
+    out = again(copy, *options, "--agcl.text_attributes", "generated")
+    assert {"attributes-sft-train", "agcl"} <= ran(out)[0] and "sft" in ran(out)[1]
+    generated = (copy / "embedder" / "model.safetensors").read_bytes()
+    assert generated != before
+    out = again(copy, *options, "--agcl.directions", "[query_to_doc, doc_to_query]")
+    assert "agcl" in ran(out)[0] and "attributes-sft-train" not in ran(out)[0]
+    assert (copy / "embedder" / "model.safetensors").read_bytes() not in (before, generated)
+
+
 # killed
 
 

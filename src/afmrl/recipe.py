@@ -242,6 +242,8 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
     """What would else only be found out by the stage that reads it, perhaps hours later."""
     for name, value, options in (
         ("agcl.attributes_on", [recipe.agcl.attributes_on], ("none", "query", "both")),
+        ("agcl.text_attributes", [recipe.agcl.text_attributes], ("labels", "generated")),
+        ("agcl.directions", recipe.agcl.directions, ("query_to_doc", "doc_to_query")),
         ("agcl.weighting", [recipe.agcl.weighting], ("bm25", "cosine", "none")),
         ("agcl.scaling", [recipe.agcl.scaling], ("raw", "row", "corpus")),
         ("agcl.rules", recipe.agcl.rules, ("agreement", "margin", "closeness", "label")),

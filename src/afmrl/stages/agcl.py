@@ -64,6 +64,9 @@ class AGCLStage:
     """Keys that two offers must share before agreeing attributes call them the same product."""
     attributes_on: str = "both"
     """Which sides read key attributes in their text: "none", "query", "both"."""
+    text_attributes: str = "labels"
+    """Which attributes the text shows in training: "labels", or "generated", what the SFT generator writes of each
+    offer, with the mistakes that it will make at retrieval too. Labels draw batches, weigh and filter either way."""
     attribute_dropout: float = 0.5
     """Share of pairs that are trained without attributes in the text, so that the embedder works with and without;
     of the others the sides lose theirs independently once in `one_sided`."""
@@ -71,6 +74,9 @@ class AGCLStage:
     """Share of the attributed pairs of which only one side shows its attributes."""
     value_dropout: float = 0.1
     """Share of the shown pairs `key: value` that are left out, as a generator leaves some out."""
+    directions: tuple[str, ...] = ("query_to_doc",)
+    """"query_to_doc" (published): each anchor finds its candidate; with "doc_to_query" each candidate its anchor, too,
+    and the loss is the mean of both."""
     similar_group: int = 8
     """Products of similar attributes that enter a batch together; 1: batches are drawn at random."""
     similar_share: float = 1.0
@@ -186,6 +192,7 @@ def run_agcl(
         combine=config.combine,
         margin=config.margin,
         agreement_min_shared=config.agreement_min_shared,
+        directions=tuple(config.directions),
         product_ids=[offer.product_id for offer in offers],  # for statistics, even where "label" is no rule
         gather_across_devices=world_size() > 1,
     )
