@@ -36,6 +36,12 @@ RESULTS = Path(__file__).resolve().parent / "results" / "agcl_settings"
 ROWS = {"": "no attributes", "sft": "SFT attributes", "perfect": "everything visible"}
 NONE: dict[str, Any] = {"weighting": "none"}
 SETTINGS: dict[str, dict[str, Any]] = {
+    "InfoNCE, random batches, no attributes in the text": {
+        **NONE,
+        "rules": (),
+        "similar_group": 1,
+        "attributes_on": "none",
+    },
     "InfoNCE, random batches": {**NONE, "rules": (), "similar_group": 1},
     "InfoNCE": {**NONE, "rules": ()},
     "InfoNCE, agreement": NONE,
@@ -46,6 +52,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gain 1, both directions": {"gain": 1.0, "directions": ("query_to_doc", "doc_to_query")},
     "gain 1, generated text": {"gain": 1.0, "text_attributes": "generated"},
     "gain 1, half of the pairs plain": {"gain": 1.0, "attribute_dropout": 0.5},
+    "gain 1, twice the steps": {"gain": 1.0, "max_steps": 300},
     "gain 1, groups of 4": {"gain": 1.0, "similar_group": 4},
 }
 """Changes of the quickstart's AGCL section, whose gain is 1 and whose groups are of 8."""
