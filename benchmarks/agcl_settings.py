@@ -52,6 +52,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gain 1, both directions": {"gain": 1.0, "directions": ("query_to_doc", "doc_to_query")},
     "gain 1, generated text": {"gain": 1.0, "text_attributes": "generated"},
     "gain 1, half of the pairs plain": {"gain": 1.0, "attribute_dropout": 0.5},
+    "gain 1, no attributes in the text": {"gain": 1.0, "attributes_on": "none"},
+    "gain 1, no attributes in the text, half the batches random": {
+        "gain": 1.0,
+        "attributes_on": "none",
+        "similar_share": 0.5,
+    },
+    "generated text, half plain, half random": {
+        "text_attributes": "generated",
+        "attribute_dropout": 0.5,
+        "similar_share": 0.5,
+    },
+    "the same, both directions": {
+        "text_attributes": "generated",
+        "attribute_dropout": 0.5,
+        "similar_share": 0.5,
+        "directions": ("query_to_doc", "doc_to_query"),
+    },
     "gain 1, twice the steps": {"gain": 1.0, "max_steps": 300},
     "gain 1, groups of 4": {"gain": 1.0, "similar_group": 4},
 }
