@@ -32,11 +32,12 @@ from afmrl.progress import StageProgress
 from afmrl.recipe import Recipe
 from afmrl.stages.agcl import AGCLStage
 from afmrl.stages.checkpoints import write_json
+from afmrl.stages.cit import CITStage
 from afmrl.stages.ledger import Ledger, file_hash, fingerprint
 from afmrl.stages.rar import RARStage
 from ladder_table import METRICS
 
-PARTS = ("ladder", "safe", "cit", "cit_more", "loss")
+PARTS = ("ladder", "paper", "cit", "loss")
 Scored = tuple[RetrievalResult, dict[str, float]]
 """Retrieval, and the means of `general_quality`."""
 
@@ -66,16 +67,17 @@ LOSSES: dict[str, Callable[[AGCLStage], AGCLStage]] = {
 }
 
 
-CIT: dict[str, dict[str, dict[str, Any]]] = {
-    "cit": {"cit": {}, "cit_control": {"share": 0.0}},
-    "cit_more": {
-        "cit_on": {"init": "continue"},
-        "cit_on_control": {"init": "continue", "share": 0.0},
-        "cit_whole": {"init": "continue", "share": 1.0},
-        "cit_text": {"init": "continue", "share": 1.0, "guidance": "before"},
-    },
+PAPERS_REWARD = {
+    "reward": "recall@k",
+    "k": None,
+    "rewarded_pairs": "all",
+    "sft_weight": 0.0,
+    "faithfulness_weight": 0.0,
+    "scale_rewards": "group",
 }
-"""Rounds of CIT by part: rung → changes of the recipe's section."""
+"""RAR as published; k as `RARStage` finds it."""
+CIT = {"cit": CITStage(1, 1.0, "continue"), "cit_control": CITStage(1, 0.0, "continue")}
+"""One round, in which AGCL goes on from the embedder it has: with all attributes written anew, and with none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +99,8 @@ class Ladder:
         prepare_data(run)
         return cls(run, results, label)
 
-    def climb(self, parts: Sequence[str], safe: RARStage | None = None) -> None:
-        """Train what is missing and write its cells.
-
-        Args:
-            safe: the reward of the part "safe".
-        """
+    def climb(self, parts: Sequence[str]) -> None:
+        """Train what is missing and write its cells."""
         run, recipe = self.run, self.run.recipe
         prepare_base(run)
         train_generator(run)
@@ -111,16 +109,16 @@ class Ladder:
             self._other_embedder("infonce", plain_infonce(recipe.agcl))
             if not self._complete("agcl", run):
                 self._write(self._scored(run, "agcl", {"": "agcl"}), run, {})
-        if {"ladder", *CIT} & set(parts):
+        if {"ladder", "cit"} & set(parts):
             reinforce_generator(run)
         if "ladder" in parts and not all(self._complete(f"{rung}:both", run) for rung in ("sft", "rar")):
             found = self._scored(run, "agcl", {which: which for which in ("sft", "rar", "perfect")})
             self._write(found, run, {which: _accuracy(run, which) for which in ("sft", "rar")})
-        if "safe" in parts and safe is not None:
-            self._other_reward("safe", safe)
-        for part, arms in CIT.items():
-            for rung, changes in arms.items() if part in parts else ():
-                self._again(rung, changes)
+        if "cit" in parts:
+            for rung, cit in CIT.items():
+                self._again(rung, cit)
+        if "paper" in parts:
+            self._other_reward("paper", dataclasses.replace(recipe.rar, **PAPERS_REWARD))
         if "loss" in parts:
             for rung, variant in LOSSES.items():
                 self._other_embedder(rung, variant(recipe.agcl))
@@ -152,9 +150,8 @@ class Ladder:
         if not self._complete(f"{rung}:both", other):
             self._write(self._scored(other, "agcl", {"rar": rung}), other, {rung: _accuracy(other, "rar")})
 
-    def _again(self, rung: str, changes: dict[str, Any]) -> None:
+    def _again(self, rung: str, cit: CITStage) -> None:
         """One round of CIT, scored as it is whether or not it is better on val: the control must not be chosen."""
-        cit = dataclasses.replace(self.run.recipe.cit, rounds=1, **changes)
         other = dataclasses.replace(
             self.run,
             recipe=dataclasses.replace(self.run.recipe, cit=cit),

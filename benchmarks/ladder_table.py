@@ -32,12 +32,8 @@ def names(side: str) -> dict[str, str]:
         f"cit:{side}": "+ CIT",
     }
     aside = {
-        f"cit_control:{side}": "RAR, AGCL once more without new attributes (CIT's control)",
-        f"cit_on_control:{side}": "RAR, AGCL goes on without new attributes (control of what follows)",
-        f"cit_on:{side}": "RAR, AGCL goes on with 30 % of the attributes written anew",
-        f"cit_whole:{side}": "RAR, AGCL goes on with all attributes written anew",
-        f"cit_text:{side}": "the same, batches, weights and mask by the attributes before",
-        f"safe:{side}": "AGCL + RAR attributes, with the default reward",
+        f"cit_control:{side}": "RAR, AGCL goes on without new attributes (CIT's control)",
+        f"paper:{side}": "AGCL + RAR attributes, with the paper's reward",
         "loss": "AGCL's weights, mask and batches, no attributes in the text",
         "weights": "the same without the mask",
         "mask": "the same without the weights",
@@ -59,9 +55,8 @@ def steps(side: str) -> list[tuple[str, str]]:
         ("infonce", f"rar:{side}"),
         ("infonce", f"cit:{side}"),
         (f"cit_control:{side}", f"cit:{side}"),
-        *((f"cit_on_control:{side}", f"{rung}:{side}") for rung in ("cit_on", "cit_whole", "cit_text")),
-        (f"rar:{side}", f"cit_text:{side}"),
-        (f"sft:{side}", f"safe:{side}"),
+        (f"sft:{side}", f"paper:{side}"),
+        (f"paper:{side}", f"rar:{side}"),
         ("infonce", "batches"),
         *(("batches", rung) for rung in ("weights", "mask", "loss", "published")),
     ]

@@ -3,11 +3,10 @@
     python benchmarks/magento_ladder.py run --seeds 0 1 2     # one JSON a cell (rung, seed, fold); goes on where it was
     python benchmarks/magento_ladder.py table                 # pooled over folds; intervals over seeds and styles
 
-Stages have the settings of `recipes/magento.yaml`, RAR those of `afmrl quickstart` (60 steps of 8 queries, the paper's
-reward; the part "safe": the default reward). The styles of the catalogue's `train` and `val` offers are dealt into
-folds whole: a fold's are the test split, of the others one in five rewards, one in eight is val, and the rest trains
-all stages. The pretrained model, one a seed, sees the sample catalogue alone. The generator reads the query alone, as
-the recipe has it: gallery titles say the colour.
+Stages have the settings of `recipes/magento.yaml`, RAR those of `afmrl quickstart` (60 steps of 8 queries). The styles
+of the catalogue's `train` and `val` offers are dealt into folds whole: a fold's are the test split, of the others one
+in five rewards, one in eight is val, and the rest trains all stages. The pretrained model, one a seed, sees the sample
+catalogue alone. The generator reads the query alone, as the recipe has it: gallery titles say the colour.
 """
 
 from __future__ import annotations
@@ -32,14 +31,13 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "magento_ladder"
 REWARD, VAL = 5, 8  # one style in so many
 RAR_STEPS = ["rar.max_steps=60", "rar.prompts_per_step=8"]  # a fold has some 25 reward queries
-PAPERS_REWARD = ["rar.rewarded_pairs=all", "rar.sft_weight=0"]
 
 
 def run_seed(recipe: Recipe, seed: int, num_folds: int, work: Path, results: Path, parts: Sequence[str]) -> None:
     """Train what is missing of one seed and write its cells."""
     quiet_libraries()
     assert recipe.catalogue.path is not None
-    recipe = dataclasses.replace(recipe, seed=seed, rar=_rar(PAPERS_REWARD))
+    recipe = dataclasses.replace(recipe, seed=seed, rar=_rar())
     offers = read_catalogue(recipe.catalogue.path).offers
     fold_of = deal_folds(offers, num_folds)
     folder = work / f"seed-{seed}"
@@ -53,12 +51,12 @@ def run_seed(recipe: Recipe, seed: int, num_folds: int, work: Path, results: Pat
             catalogue=dataclasses.replace(recipe.catalogue, path=str(_write_fold(offers, fold_of, fold, home))),
         )
         ladder = Ladder.of(of_fold, home / "run", results, {"seed": seed, "fold": fold})
-        ladder.climb(parts, safe=_rar([]))
+        ladder.climb(parts)
 
 
-def _rar(settings: list[str]) -> RARStage:
+def _rar() -> RARStage:
     with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
-        return load_recipe(path, [*RAR_STEPS, *settings]).rar
+        return load_recipe(path, RAR_STEPS).rar
 
 
 def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:

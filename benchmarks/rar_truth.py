@@ -34,16 +34,10 @@ from afmrl.rewards import RetrievalReward
 from afmrl.splits import Split
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger
+from ladder import PAPERS_REWARD
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
-PAPER = {
-    "reward": "recall@k",
-    "rewarded_pairs": "all",
-    "sft_weight": 0.0,
-    "faithfulness_weight": 0.0,
-    "scale_rewards": "group",
-    "max_steps": 60,
-}
+PAPER: dict[str, Any] = {**PAPERS_REWARD, "max_steps": 60}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "no SFT loss": {"sft_weight": 0.0},

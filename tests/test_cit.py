@@ -18,7 +18,7 @@ from afmrl.generator import AttributeGenerator, Completion
 from afmrl.offers import Offer
 from afmrl.prompts import GeneratorPrompt
 from afmrl.recipe import recipe_of
-from afmrl.stages.cit import CITStage, relabel, rows_to_relabel
+from afmrl.stages.cit import CITStage, Relabelled, relabel, rows_to_relabel
 from afmrl.stages.ledger import Ledger
 from conftest import ROOT, afmrl
 
@@ -145,8 +145,8 @@ def test_the_round_that_is_best_on_val_is_kept(monkeypatch, mrrs, kept, embedder
     assert (run.paths["cit"], run.cit_generator) == (run.paths[embedder], generator)
 
 
-@pytest.mark.parametrize(("guidance", "guiding"), [("written", "new"), ("before", "old")])
-def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, tmp_path, guidance, guiding):
+@pytest.mark.parametrize(("text", "guiding"), [("labels", "new"), ("generated", "old")])
+def test_what_was_written_is_shown_and_guides_only_where_labels_did_both(monkeypatch, tmp_path, text, guiding):
     import afmrl.stages.agcl
 
     asked = {}
@@ -157,7 +157,7 @@ def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, 
 
     monkeypatch.setattr(afmrl.stages.agcl, "run_agcl", run_agcl)
     run = SimpleNamespace(
-        recipe=recipe_of({**BASE, "cit": {"rounds": 1, "init": "continue", "guidance": guidance}}),
+        recipe=recipe_of({**BASE, "agcl": {"text_attributes": text}, "cit": {"rounds": 1, "init": "continue"}}),
         splits={"train": SimpleNamespace(offers=OFFERS, labels="old", queries=())},
         paths={"agcl": "embedder-0"},
         made_of={"agcl": "a", "base": "b", "labels": "l"},
@@ -166,6 +166,31 @@ def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, 
     )
     pipeline_cit._train(run, "cit-1", "new", "agcl", 1, "labels")
     assert asked == {"attributes": guiding, "shown": "new", "base": "embedder-0"}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_what_is_not_written_anew_is_what_the_text_showed_before(monkeypatch, tmp_path, share):
+    new, sft = KeyAttributes.of({"color": "new"}), KeyAttributes.of({"color": "sft"})
+    run = SimpleNamespace(
+        recipe=recipe_of({**BASE, "agcl": {"text_attributes": "generated"}, "cit": {"rounds": 1, "share": share}}),
+        splits={"train": SimpleNamespace(offers=OFFERS, labels=OLD)},
+        paths={"rar": "generator"},
+        made_of={"rar": "r", "sft": "s", "data": "d"},
+        ledger=Ledger(tmp_path),
+    )
+
+    def relabelled(generator, offers, attributes, rows, **_):
+        return Relabelled([new if row in rows else of for row, of in enumerate(attributes)], len(rows), len(rows), 0)
+
+    monkeypatch.setattr(pipeline_cit, "shown_attributes", lambda run: [sft] * len(OFFERS))
+    monkeypatch.setattr(pipeline_cit, "relabel", relabelled)
+    monkeypatch.setattr(pipeline_cit.AttributeGenerator, "from_pretrained", lambda path: path)
+    found = pipeline_cit._relabelled(run, "cit-labels-1", "rar", 1)
+    assert found.count(new) == share * len(OFFERS) and found.count(sft) == (1 - share) * len(OFFERS)
+    before = run.made_of["cit-labels-1"]
+    run.made_of["sft"] = "another"
+    pipeline_cit._relabelled(run, "cit-labels-1", "rar", 1)
+    assert run.made_of["cit-labels-1"] != before
 
 
 # as a run

@@ -203,7 +203,7 @@ def train_generator(run: Run) -> None:
 
 def train_embedder(run: Run) -> None:
     """AGCL: the embedder learns to tell siblings apart, guided by attributes."""
-    from afmrl.pipeline_evaluation import generated_attributes
+    from afmrl.pipeline_evaluation import shown_attributes
     from afmrl.stages.agcl import run_agcl
 
     config = dataclasses.replace(run.recipe.agcl, seed=run.recipe.agcl.seed + run.recipe.seed)
@@ -211,7 +211,7 @@ def train_embedder(run: Run) -> None:
     made_of = fingerprint(config, run.made_of["base"], run.made_of["data"])
     shown: list[KeyAttributes] | None = None
     if config.text_attributes == "generated" and config.attributes_on != "none":
-        shown = generated_attributes(run, "sft", "train")
+        shown = shown_attributes(run)
         made_of = fingerprint(made_of, run.made_of["sft"])
 
     def work(folder: Path) -> dict[str, Any]:

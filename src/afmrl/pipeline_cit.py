@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes import KeyAttributes
 from afmrl.generator import AttributeGenerator
-from afmrl.pipeline_evaluation import score_attributed
+from afmrl.pipeline_evaluation import score_attributed, shown_attributes
 from afmrl.stages.cit import relabel, rows_to_relabel
 from afmrl.stages.ledger import fingerprint
 
@@ -53,17 +53,18 @@ def run_rounds(run: Run, reinforce: Callable[[str, str, str], None], *, name: st
 
 def _relabelled(run: Run, stage: str, generator: str, number: int) -> list[KeyAttributes]:
     train, cit, config = run.splits["train"], run.recipe.cit, run.recipe.evaluation
+    before = shown_attributes(run)
     seed = run.recipe.seed + SEED_STEP * number
 
     def work(folder: Path) -> dict[str, Any]:
         rows = rows_to_relabel(train.offers, cit.share, seed)
-        attributes = list(train.labels)
+        attributes = before
         result = {"num_written": 0, "num_changed": 0, "num_invalid": 0}
         if rows:
             found = relabel(
                 AttributeGenerator.from_pretrained(run.paths[generator]),
                 train.offers,
-                train.labels,
+                before,
                 rows,
                 max_new_tokens=config.max_new_tokens,
                 batch_size=config.batch_size,
@@ -76,6 +77,8 @@ def _relabelled(run: Run, stage: str, generator: str, number: int) -> list[KeyAt
         return result
 
     made_of = fingerprint(cit.share, seed, run.made_of[generator], run.made_of["data"], config.max_new_tokens)
+    if run.recipe.agcl.text_attributes == "generated":
+        made_of = fingerprint(made_of, run.made_of["sft"])
     folder = run.ledger.run(stage, made_of, work)
     run.made_of[stage] = made_of
     lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
@@ -89,15 +92,15 @@ def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, numbe
     config = dataclasses.replace(agcl, seed=agcl.seed + run.recipe.seed + SEED_STEP * number)
     goes_on = run.recipe.cit.init == "continue"
     start = run.made_of[before] if goes_on else run.made_of["base"]
-    apart = ["before"] if run.recipe.cit.guidance == "before" else []
-    made_of = fingerprint(config, start, run.made_of[labels_stage], *apart)
+    made_of = fingerprint(config, start, run.made_of[labels_stage])
+    labels_stay = agcl.text_attributes == "generated"
 
     def work(folder: Path) -> dict[str, Any]:
         return run_agcl(
             config,
             run.paths[before] if goes_on else run.base,
             train.offers,
-            train.labels if apart else labels,
+            train.labels if labels_stay else labels,
             folder / "model",
             queries=train.queries,
             shown=labels,

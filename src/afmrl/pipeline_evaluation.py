@@ -82,6 +82,13 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
     return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]
 
 
+def shown_attributes(run: Run) -> list[KeyAttributes]:
+    """What the text of the training offers shows in AGCL: the labels, or what the SFT generator writes."""
+    if run.recipe.agcl.text_attributes == "generated":
+        return generated_attributes(run, "sft", "train")
+    return list(run.splits["train"].labels)
+
+
 def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:
     """The ladder: one result a row; attributed rows twice, `NAME` (the recipe's sides) and `NAME:query`/`NAME:both`."""
     split = run.splits[split_name]

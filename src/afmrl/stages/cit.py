@@ -15,7 +15,11 @@ from afmrl.offers import Offer
 
 @dataclass
 class CITStage:
-    """How often and how much is written anew (AFMRL: one round of 30 % took accuracy from 88.00 to 89.13)."""
+    """How often and how much is written anew (AFMRL: one round of 30 % took accuracy from 88.00 to 89.13).
+
+    What is written anew takes the place of what AGCL's text showed (`agcl.text_attributes`): of the labels, which then
+    no longer draw batches, weigh and filter either; or of what the SFT generator wrote, beside labels that stay.
+    """
 
     rounds: int = 0
     """Rounds; 0 leaves the stage out. From the second on the generator is reinforced again first, in the embedder of
@@ -26,10 +30,6 @@ class CITStage:
     init: str = "scratch"
     """Where AGCL starts: "scratch", from the base as in the first round, or "continue", from the embedder of the round
     before."""
-    guidance: str = "written"
-    """What draws batches, weighs negatives and filters them: "written", the new attributes, as what the text shows; or
-    "before", those that AGCL had, so that what is written is only what the text shows. Where those are sellers' or a
-    teacher's labels they are truer than the generator, and still the embedder learns to read what it writes."""
 
 
 @dataclass(frozen=True)
