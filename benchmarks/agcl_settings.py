@@ -35,13 +35,12 @@ from afmrl.stages.ledger import Ledger
 RESULTS = Path(__file__).resolve().parent / "results" / "agcl_settings"
 ROWS = {"": "no attributes", "sft": "SFT attributes", "perfect": "everything visible"}
 NONE: dict[str, Any] = {"weighting": "none"}
+PLAIN: dict[str, Any] = {**NONE, "rules": (), "similar_group": 1, "attributes_on": "none"}
+GENERATED: dict[str, Any] = {"text_attributes": "generated", "attribute_dropout": 0.5, "similar_share": 0.5}
+TWICE = {"max_steps": 300}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "InfoNCE, random batches, no attributes in the text": {
-        **NONE,
-        "rules": (),
-        "similar_group": 1,
-        "attributes_on": "none",
-    },
+    "InfoNCE, random batches, no attributes in the text": PLAIN,
+    "InfoNCE, random batches, no attributes in the text, twice the steps": {**PLAIN, **TWICE},
     "InfoNCE, random batches": {**NONE, "rules": (), "similar_group": 1},
     "InfoNCE": {**NONE, "rules": ()},
     "InfoNCE, agreement": NONE,
@@ -58,18 +57,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "attributes_on": "none",
         "similar_share": 0.5,
     },
-    "generated text, half plain, half random": {
-        "text_attributes": "generated",
-        "attribute_dropout": 0.5,
-        "similar_share": 0.5,
-    },
-    "the same, both directions": {
-        "text_attributes": "generated",
-        "attribute_dropout": 0.5,
-        "similar_share": 0.5,
-        "directions": ("query_to_doc", "doc_to_query"),
-    },
-    "gain 1, twice the steps": {"gain": 1.0, "max_steps": 300},
+    "generated text, half plain, half random": GENERATED,
+    "the same, both directions": {**GENERATED, "directions": ("query_to_doc", "doc_to_query")},
+    "generated text, half plain, half random, twice the steps": {**GENERATED, **TWICE},
     "gain 1, groups of 4": {"gain": 1.0, "similar_group": 4},
 }
 """Changes of the quickstart's AGCL section, whose gain is 1 and whose groups are of 8."""
