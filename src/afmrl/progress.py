@@ -28,14 +28,19 @@ def quiet_libraries() -> None:
 class Timeline:
     """Estimates the time left of a whole run from what its stages are expected to take.
 
+    What stands before a stage that is reported is over, whether or not it was measured: a run that was stopped finds
+    stages complete.
+
     Args:
         expected: seconds a stage on a reference machine, in order; the estimate is scaled by how this machine
             compares on what is done so far.
 
-    >>> timeline = Timeline({"a": 10.0, "b": 30.0})
+    >>> timeline = Timeline({"a": 10.0, "unmeasured": 5.0, "b": 30.0, "c": 10.0})
     >>> timeline.done("a", 20.0)
     >>> timeline.remaining()
-    60.0
+    90.0
+    >>> timeline.remaining("b", 0.5, 30.0)
+    50.0
     """
 
     def __init__(self, expected: Mapping[str, float]) -> None:
@@ -53,7 +58,10 @@ class Timeline:
         if stage in self.expected and share > 0.05:
             spent, planned = spent + seconds, planned + share * self.expected[stage]
         factor = spent / planned if planned > 0 else 1.0
-        left = sum(value for name, value in self.expected.items() if name not in known)
+        order = list(self.expected)
+        reached = [order.index(name) for name in (*known, stage) if name in self.expected]
+        over = max(reached, default=-1) + (stage not in self.expected)
+        left = sum(self.expected[name] for name in order[max(over, 0) :])
         if stage in self.expected:
             left -= share * self.expected[stage]
         return factor * left
