@@ -37,7 +37,7 @@ from afmrl.stages.ledger import Ledger, file_hash, fingerprint
 from afmrl.stages.rar import RARStage
 from ladder_table import METRICS
 
-PARTS = ("ladder", "paper", "cit", "loss")
+PARTS = ("ladder", "safe", "paper", "cit", "cit_text", "loss")
 Scored = tuple[RetrievalResult, dict[str, float]]
 """Retrieval, and the means of `general_quality`."""
 
@@ -76,8 +76,15 @@ PAPERS_REWARD = {
     "scale_rewards": "group",
 }
 """RAR as published; k as `RARStage` finds it."""
-CIT = {"cit": CITStage(1, 1.0, "continue"), "cit_control": CITStage(1, 0.0, "continue")}
-"""One round, in which AGCL goes on from the embedder it has: with all attributes written anew, and with none."""
+CIT = {
+    "cit": {"cit": CITStage(1, 0.3, "scratch"), "cit_control": CITStage(1, 0.0, "scratch")},
+    "cit_text": {
+        "cit_text": CITStage(1, 1.0, "continue", "before"),
+        "cit_text_control": CITStage(1, 0.0, "continue", "before"),
+    },
+}
+"""One round, by part: from the base, 30 % of the labels written anew (the paper's share); and AGCL going on from the
+embedder it has, its text written anew, labels guiding. A control each, in which nothing is written anew."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +106,12 @@ class Ladder:
         prepare_data(run)
         return cls(run, results, label)
 
-    def climb(self, parts: Sequence[str]) -> None:
-        """Train what is missing and write its cells."""
+    def climb(self, parts: Sequence[str], safe: RARStage | None = None) -> None:
+        """Train what is missing and write its cells.
+
+        Args:
+            safe: the reward of the part "safe".
+        """
         run, recipe = self.run, self.run.recipe
         prepare_base(run)
         train_generator(run)
@@ -109,14 +120,16 @@ class Ladder:
             self._other_embedder("infonce", plain_infonce(recipe.agcl))
             if not self._complete("agcl", run):
                 self._write(self._scored(run, "agcl", {"": "agcl"}), run, {})
-        if {"ladder", "cit"} & set(parts):
+        if {"ladder", *CIT} & set(parts):
             reinforce_generator(run)
         if "ladder" in parts and not all(self._complete(f"{rung}:both", run) for rung in ("sft", "rar")):
             found = self._scored(run, "agcl", {which: which for which in ("sft", "rar", "perfect")})
             self._write(found, run, {which: _accuracy(run, which) for which in ("sft", "rar")})
-        if "cit" in parts:
-            for rung, cit in CIT.items():
+        for part, arms in CIT.items():
+            for rung, cit in arms.items() if part in parts else ():
                 self._again(rung, cit)
+        if "safe" in parts and safe is not None:
+            self._other_reward("safe", safe)
         if "paper" in parts:
             self._other_reward("paper", dataclasses.replace(recipe.rar, **PAPERS_REWARD))
         if "loss" in parts:

@@ -32,7 +32,10 @@ def names(side: str) -> dict[str, str]:
         f"cit:{side}": "+ CIT",
     }
     aside = {
-        f"cit_control:{side}": "RAR, AGCL goes on without new attributes (CIT's control)",
+        f"cit_control:{side}": "RAR, AGCL once more without new attributes (CIT's control)",
+        f"cit_text:{side}": "RAR, AGCL goes on with its text written anew",
+        f"cit_text_control:{side}": "RAR, AGCL goes on with the text that it had (control)",
+        f"safe:{side}": "AGCL + RAR attributes, with the default reward",
         f"paper:{side}": "AGCL + RAR attributes, with the paper's reward",
         "loss": "AGCL's weights, mask and batches, no attributes in the text",
         "weights": "the same without the mask",
@@ -55,8 +58,10 @@ def steps(side: str) -> list[tuple[str, str]]:
         ("infonce", f"rar:{side}"),
         ("infonce", f"cit:{side}"),
         (f"cit_control:{side}", f"cit:{side}"),
+        (f"rar:{side}", f"cit_text:{side}"),
+        (f"cit_text_control:{side}", f"cit_text:{side}"),
+        (f"sft:{side}", f"safe:{side}"),
         (f"sft:{side}", f"paper:{side}"),
-        (f"paper:{side}", f"rar:{side}"),
         ("infonce", "batches"),
         *(("batches", rung) for rung in ("weights", "mask", "loss", "published")),
     ]

@@ -3,10 +3,11 @@
     python benchmarks/magento_ladder.py run --seeds 0 1 2     # one JSON a cell (rung, seed, fold); goes on where it was
     python benchmarks/magento_ladder.py table                 # pooled over folds; intervals over seeds and styles
 
-Stages have the settings of `recipes/magento.yaml`, RAR those of `afmrl quickstart` (60 steps of 8 queries). The styles
-of the catalogue's `train` and `val` offers are dealt into folds whole: a fold's are the test split, of the others one
-in five rewards, one in eight is val, and the rest trains all stages. The pretrained model, one a seed, sees the sample
-catalogue alone. The generator reads the query alone, as the recipe has it: gallery titles say the colour.
+Stages have the settings of `recipes/magento.yaml`, RAR those of `afmrl quickstart` (60 steps of 8 queries; the reward
+of all pairs, without SFT's loss; the part "safe": the default reward). The styles of the catalogue's `train` and `val`
+offers are dealt into folds whole: a fold's are the test split, of the others one in five rewards, one in eight is val,
+and the rest trains all stages. The pretrained model, one a seed, sees the sample catalogue alone. The generator reads
+the query alone, as the recipe has it: gallery titles say the colour.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ablation import ALL_PAIRS
 from afmrl.offers import Offer, read_catalogue, write_catalogue
 from afmrl.progress import quiet_libraries
 from afmrl.recipe import Recipe, load_recipe
@@ -37,7 +39,7 @@ def run_seed(recipe: Recipe, seed: int, num_folds: int, work: Path, results: Pat
     """Train what is missing of one seed and write its cells."""
     quiet_libraries()
     assert recipe.catalogue.path is not None
-    recipe = dataclasses.replace(recipe, seed=seed, rar=_rar())
+    recipe = dataclasses.replace(recipe, seed=seed, rar=_rar(ALL_PAIRS))
     offers = read_catalogue(recipe.catalogue.path).offers
     fold_of = deal_folds(offers, num_folds)
     folder = work / f"seed-{seed}"
@@ -51,12 +53,12 @@ def run_seed(recipe: Recipe, seed: int, num_folds: int, work: Path, results: Pat
             catalogue=dataclasses.replace(recipe.catalogue, path=str(_write_fold(offers, fold_of, fold, home))),
         )
         ladder = Ladder.of(of_fold, home / "run", results, {"seed": seed, "fold": fold})
-        ladder.climb(parts)
+        ladder.climb(parts, safe=_rar([]))
 
 
-def _rar() -> RARStage:
+def _rar(settings: list[str]) -> RARStage:
     with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
-        return load_recipe(path, RAR_STEPS).rar
+        return load_recipe(path, [*RAR_STEPS, *settings]).rar
 
 
 def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:

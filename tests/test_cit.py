@@ -145,8 +145,11 @@ def test_the_round_that_is_best_on_val_is_kept(monkeypatch, mrrs, kept, embedder
     assert (run.paths["cit"], run.cit_generator) == (run.paths[embedder], generator)
 
 
-@pytest.mark.parametrize(("text", "guiding"), [("labels", "new"), ("generated", "old")])
-def test_what_was_written_is_shown_and_guides_only_where_labels_did_both(monkeypatch, tmp_path, text, guiding):
+@pytest.mark.parametrize(
+    ("text", "guidance", "guiding"),
+    [("labels", "written", "new"), ("labels", "before", "old"), ("generated", "written", "old")],
+)
+def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, tmp_path, text, guidance, guiding):
     import afmrl.stages.agcl
 
     asked = {}
@@ -157,7 +160,9 @@ def test_what_was_written_is_shown_and_guides_only_where_labels_did_both(monkeyp
 
     monkeypatch.setattr(afmrl.stages.agcl, "run_agcl", run_agcl)
     run = SimpleNamespace(
-        recipe=recipe_of({**BASE, "agcl": {"text_attributes": text}, "cit": {"rounds": 1, "init": "continue"}}),
+        recipe=recipe_of(
+            {**BASE, "agcl": {"text_attributes": text}, "cit": {"rounds": 1, "init": "continue", "guidance": guidance}}
+        ),
         splits={"train": SimpleNamespace(offers=OFFERS, labels="old", queries=())},
         paths={"agcl": "embedder-0"},
         made_of={"agcl": "a", "base": "b", "labels": "l"},

@@ -257,6 +257,7 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         ("rar.rewarded_pairs", [recipe.rar.rewarded_pairs], ("true", "all")),
         ("rar.gallery_attributes", [recipe.rar.gallery_attributes], ("labels", "generated")),
         ("cit.init", [recipe.cit.init], ("scratch", "continue")),
+        ("cit.guidance", [recipe.cit.guidance], ("written", "before")),
         ("evaluation.rows", recipe.evaluation.rows, ROWS),
         ("evaluation.floors", recipe.evaluation.floors, ("tfidf", "colour", "tfidf+colour", "bm25")),
     ):

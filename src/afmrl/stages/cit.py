@@ -17,8 +17,8 @@ from afmrl.offers import Offer
 class CITStage:
     """How often and how much is written anew (AFMRL: one round of 30 % took accuracy from 88.00 to 89.13).
 
-    What is written anew takes the place of what AGCL's text showed (`agcl.text_attributes`): of the labels, which then
-    no longer draw batches, weigh and filter either; or of what the SFT generator wrote, beside labels that stay.
+    What is written anew takes the place of what AGCL's text showed (`agcl.text_attributes`): of the labels, or of what
+    the SFT generator wrote.
     """
 
     rounds: int = 0
@@ -30,6 +30,11 @@ class CITStage:
     init: str = "scratch"
     """Where AGCL starts: "scratch", from the base as in the first round, or "continue", from the embedder of the round
     before."""
+    guidance: str = "written"
+    """What draws batches, weighs negatives and filters them: "written", the new attributes, as what the text shows; or
+    "before", the labels, as in the first training, so that what is written is only what the text shows. Labels are
+    truer than the generator, and still the embedder learns to read what it writes. Where the first text was generated
+    it is always "before"."""
 
 
 @dataclass(frozen=True)
