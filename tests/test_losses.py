@@ -610,6 +610,27 @@ def test_under_matryoshka_a_batch_counts_once_and_warms_all_dimensions_alike(tex
     assert "masked_share" in state.log_history[0]
 
 
+def test_other_callbacks_report_the_statistics_behind_it():
+    from transformers import TrainerCallback, TrainerControl
+    from transformers.trainer_callback import CallbackHandler
+
+    class Reporter(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **_):
+            self.seen = dict(logs)
+
+    reporter = Reporter()
+    handler = CallbackHandler([reporter], None, None, None, None)
+    found = {"masked_share": 0.25, "offset_by_decile": [0.1, 0.2]}
+    log = LogLossStatistics(SimpleNamespace(last_statistics=found))
+    handler.add_callback(log)
+    log.put_first(SimpleNamespace(callback_handler=handler))
+    assert [type(callback) for callback in handler.callbacks].count(LogLossStatistics) == 1
+    state = SimpleNamespace(log_history=[{"loss": 1.0}])
+    handler.on_log(None, state, TrainerControl(), logs={"loss": 1.0})
+    assert reporter.seen == {"loss": 1.0, "masked_share": 0.25}  # numbers: a reporter draws no lists
+    assert state.log_history == [{"loss": 1.0, **found}]
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

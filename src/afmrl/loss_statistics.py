@@ -126,12 +126,23 @@ class LogLossStatistics(TrainerCallback):
         ::
 
             trainer = SentenceTransformerTrainer(..., loss=loss, callbacks=[LogLossStatistics(loss)])
+
+        With `report_to` (W&B, TensorBoard, …) it has to come before the callback that reports, which the trainer puts
+        first::
+
+            trainer = SentenceTransformerTrainer(..., loss=loss)
+            LogLossStatistics(loss).put_first(trainer)
     """
 
     def __init__(self, loss: Any) -> None:
         self.losses: dict[str, Any] = (
             {f"{name}_": one for name, one in loss.items()} if isinstance(loss, Mapping) else {"": loss}
         )
+
+    def put_first(self, trainer: Any) -> None:
+        """Stand before the trainer's other callbacks, so that they report the statistics too."""
+        callbacks = trainer.callback_handler.callbacks
+        callbacks[:] = [self, *(callback for callback in callbacks if callback is not self)]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """The entry of a training step holds "loss"; others (evaluation, the run's end) are left alone."""
@@ -140,4 +151,6 @@ class LogLossStatistics(TrainerCallback):
                 while not hasattr(loss, "last_statistics") and hasattr(loss, "loss"):
                     loss = loss.loss  # of MatryoshkaLoss, say
                 found = getattr(loss, "last_statistics", {})  # another loss may stand beside it
-                state.log_history[-1].update({f"{prefix}{name}": value for name, value in found.items()})
+                named = {f"{prefix}{name}": value for name, value in found.items()}
+                state.log_history[-1].update(named)
+                logs.update({name: value for name, value in named.items() if isinstance(value, int | float)})
