@@ -35,8 +35,6 @@ from afmrl.stages.ledger import Ledger
 RESULTS = Path(__file__).resolve().parent / "results" / "agcl_settings"
 ROWS = {"": "no attributes", "sft": "SFT attributes", "perfect": "everything visible"}
 NONE: dict[str, Any] = {"weighting": "none"}
-FIRST = {"max_steps": 150, "text_attributes": "labels", "attribute_dropout": 0.3, "similar_share": 1.0}
-"""The quickstart's AGCL section (gain 1, groups of 8) as it was before these cells; SFT took 60 steps."""
 PLAIN: dict[str, Any] = {**NONE, "rules": (), "similar_group": 1, "attributes_on": "none"}
 GENERATED: dict[str, Any] = {"text_attributes": "generated", "attribute_dropout": 0.5, "similar_share": 0.5}
 TWICE = {"max_steps": 300}
@@ -64,7 +62,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "generated text, half plain, half random, twice the steps": {**GENERATED, **TWICE},
     "gain 1, groups of 4": {"gain": 1.0, "similar_group": 4},
 }
-"""Changes of `FIRST`."""
+"""Changes of the quickstart's AGCL section, whose gain is 1 and whose groups are of 8."""
 
 
 def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> None:
@@ -77,7 +75,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> 
     if not (folder / "catalogue.jsonl").is_file():
         write_sample_catalogue(folder, families={**TRAINING, "test": families}, seed=CATALOGUE_SEED + 1)
     with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as recipe_path:
-        recipe = load_recipe(recipe_path, [f"seed={seed}", "sft.max_steps=60", "evaluation.num_resamples=200"])
+        recipe = load_recipe(recipe_path, [f"seed={seed}", "evaluation.num_resamples=200"])
     recipe.catalogue.sample, recipe.catalogue.path = None, str(folder / "catalogue.jsonl")
     recipe.catalogue.labels.column = "visible_attributes"
     home = work / f"seed-{seed}"
@@ -85,7 +83,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> 
     prepare_data(run)
     prepare_base(run)
     train_generator(run)
-    setting = dataclasses.replace(recipe.agcl, **{**FIRST, **SETTINGS[name]})
+    setting = dataclasses.replace(recipe.agcl, **SETTINGS[name])
     other = dataclasses.replace(
         run, recipe=dataclasses.replace(recipe, agcl=setting), ledger=Ledger(home / path.stem.rpartition("-")[0])
     )

@@ -64,8 +64,6 @@ PLOTTED = {
 }
 """Settings of the plot, and what they are called there."""
 WINDOW = 10  # steps whose mean length is one number of the table
-
-
 SAMPLES = 8  # of a query, as in a group of GRPO
 
 
@@ -137,10 +135,8 @@ def run_headroom(seed: int, work: Path, results: Path, families: int, scored: in
     split, config = run.splits["scored"], run.recipe.rar
     written = generated_attributes(run, "sft", "scored")
     embedder = Embedder.from_pretrained(run.paths["agcl"])
-    queries, gallery = (
-        split.query_offers(),
-        embedder.encode(split.gallery_offers(), [written[r] for r in split.gallery]),
-    )
+    queries = split.query_offers()
+    gallery = embedder.encode(split.gallery_offers(), [written[row] for row in split.gallery])
     reward = RetrievalReward(embedder.encode, queries, gallery, split.relevant, kind="reciprocal_rank")
     sampled = AttributeGenerator.from_pretrained(run.paths["sft"]).generate(
         queries,
@@ -162,7 +158,7 @@ def run_headroom(seed: int, work: Path, results: Path, families: int, scored: in
     }
     found |= {"a sample": (ranks == 1).mean(axis=1), f"best of {SAMPLES}": (ranks == 1).any(axis=1)}
     write_json(
-        results / f"headroom-seed{seed}.json",
+        results / "headroom" / f"seed{seed}.json",
         {
             "seed": seed,
             "samples": SAMPLES,
@@ -175,7 +171,7 @@ def run_headroom(seed: int, work: Path, results: Path, families: int, scored: in
 
 def headroom_table(results: Path) -> str:
     """Markdown: R@1 by what stands behind the query's text."""
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("headroom-seed*.json"))]
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((results / "headroom").glob("*.json"))]
     lines = ["| attributes of the query | seeds | R@1 |", "|---|---|---|"]
     for name in cells[0]["found"] if cells else ():
         of = np.stack([np.asarray(cell["found"][name]) for cell in cells])
@@ -220,7 +216,7 @@ def _file_name(setting: str) -> str:
 def table(results: Path) -> str:
     """Markdown: points won and lost by setting, with intervals over seeds and offers."""
     cells: dict[str, list[dict]] = {}
-    for path in sorted(set(results.glob("*.json")) - set(results.glob("headroom-*"))):
+    for path in sorted(results.glob("*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         cells.setdefault(cell["setting"], []).append(cell)
     keys = sorted({key for of in cells.values() for cell in of for key in cell["right"]})
@@ -309,7 +305,7 @@ def main() -> None:
         print(plot(given.results, given.out))
         return
     if given.command == "headroom":
-        given.results.mkdir(parents=True, exist_ok=True)
+        (given.results / "headroom").mkdir(parents=True, exist_ok=True)
         for seed in given.seeds:
             run_headroom(seed, given.work, given.results, given.families, given.scored)
         print(headroom_table(given.results))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from afmrl.attributes import KeyAttributes
+from afmrl.errors import InputError
 from afmrl.lexical import AttributeBM25
 from afmrl.offers import Offer
 from afmrl.stages import agcl, training_plan
@@ -265,3 +266,10 @@ def test_the_text_can_show_other_attributes_than_those_that_weigh(text_base, tmp
     assert weights[0] == weights[1] != weights[2]
     losses = [[entry["loss"] for entry in run["history"]] for run in runs.values()]
     assert losses[0] != losses[1] != losses[2]
+
+
+def test_generated_text_without_what_was_generated_is_refused(text_base, tmp_path):
+    offers, attributes = catalogue()
+    with pytest.raises(InputError, match="'generated' needs what the generator writes"):
+        run_agcl(AGCLStage(text_attributes="generated"), text_base, offers, attributes, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

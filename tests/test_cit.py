@@ -85,6 +85,18 @@ def test_what_is_written_anew_is_in_the_schemas_words():
         ({"agcl": {"similar_share": 1.5}}, "'agcl.similar_share': 1.5 is no share"),
         ({"rar": {"faithfulness_beta": 0}}, "'rar.faithfulness_beta': 0.0 must be above 0"),
         ({"rar": {"rewarded_pairs": "none"}}, "'rar.rewarded_pairs': 'none' is unknown; one of true, all"),
+        ({"cit": {"guidance": "after"}}, "'cit.guidance': 'after' is unknown; one of written, before"),
+        (
+            {"agcl": {"attributes_on": "none"}, "cit": {"guidance": "before"}},
+            "'cit.guidance' needs attributes in the text",
+        ),
+        (
+            {"agcl": {"attributes_on": "none", "text_attributes": "generated"}},
+            "'agcl.text_attributes' needs attributes",
+        ),
+        ({"agcl": {"text_attributes": "titles"}}, "'agcl.text_attributes': 'titles' is unknown"),
+        ({"agcl": {"directions": ["doc_to_query"]}}, "'agcl.directions'.* must hold 'query_to_doc'"),
+        ({"agcl": {"directions": ["query_to_doc", "back"]}}, "'agcl.directions': 'back' is unknown"),
     ],
 )
 def test_mistakes_are_answered_by_name(data, message):

@@ -92,10 +92,8 @@ def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, numbe
     config = dataclasses.replace(agcl, seed=agcl.seed + run.recipe.seed + SEED_STEP * number)
     goes_on = run.recipe.cit.init == "continue"
     start = run.made_of[before] if goes_on else run.made_of["base"]
-    made_of = fingerprint(config, start, run.made_of[labels_stage])
     labels_stay = agcl.text_attributes == "generated" or run.recipe.cit.guidance == "before"
-    if labels_stay:
-        made_of = fingerprint(made_of, "before")
+    made_of = fingerprint(config, start, run.made_of[labels_stage], labels_stay)
 
     def work(folder: Path) -> dict[str, Any]:
         return run_agcl(

@@ -61,7 +61,7 @@ class Timeline:
         order = list(self.expected)
         reached = [order.index(name) for name in (*known, stage) if name in self.expected]
         over = max(reached, default=-1) + (stage not in self.expected)
-        left = sum(self.expected[name] for name in order[max(over, 0) :])
+        left = sum(self.expected[name] for name in order[over:])
         if stage in self.expected:
             left -= share * self.expected[stage]
         return factor * left

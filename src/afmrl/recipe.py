@@ -264,6 +264,15 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         for one in value:
             if one not in options:
                 raise InputError(f"{where}: '{name}': {one!r} is unknown; one of {', '.join(options)}")
+    if "query_to_doc" not in recipe.agcl.directions:
+        raise InputError(f"{where}: 'agcl.directions': {list(recipe.agcl.directions)} must hold 'query_to_doc'")
+    in_text = [
+        ("agcl.text_attributes", recipe.agcl.text_attributes == "generated"),
+        ("cit.guidance", recipe.cit.guidance == "before"),
+    ]
+    for name, shown in in_text:
+        if shown and recipe.agcl.attributes_on == "none":
+            raise InputError(f"{where}: '{name}' needs attributes in the text, and 'agcl.attributes_on' is 'none'")
     pretrain = [("tiny.pretrain", recipe.tiny.pretrain)] if recipe.tiny else []
     stages: list[tuple[str, SFTStage | AGCLStage | RARStage]] = [("sft", recipe.sft), ("agcl", recipe.agcl), *pretrain]
     least = [(f"{name}.max_steps", stage.max_steps, 1) for name, stage in stages]

@@ -59,7 +59,6 @@ def print_catalogue_result(result: CatalogueResult, out: Path) -> None:
 
 def _print_table(title: str, rows: Sequence[tuple[str, Metrics]], metrics: Sequence[str] = ()) -> None:
     """A table as wide as the terminal: intervals beside or below the means, and on a narrow one fewer metrics."""
-
     console = output_console()
     metrics = every = tuple(metrics) or ordered_metrics([row for _, row in rows])
     names = max(len(name) for name, _ in rows)

@@ -81,7 +81,7 @@ class FrozenGallery:
         top_scores, top_rows = sweep(embeddings, k, targets, self.block_bytes)
         others = np.full(len(queries), np.nan, dtype=np.float32)
         if k:
-            counts = [len(rows) for rows in relevant]
+            counts = [len(rows) for rows in relevant]  # a query and a row of the gallery are one number
             own = np.repeat(np.arange(len(queries)), counts) * len(self.rows)
             own += np.concatenate([*relevant, np.empty(0, np.int64)]).astype(np.int64)
             strange = ~np.isin(np.arange(len(queries))[:, None] * len(self.rows) + top_rows, own)  # (Q, k)

@@ -12,6 +12,7 @@ import numpy as np
 
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder, embedder_input
+from afmrl.errors import InputError
 from afmrl.images import bound_pixels
 from afmrl.lexical import AttributeBM25
 from afmrl.offers import Offer
@@ -140,7 +141,8 @@ def run_agcl(
         {"history": [{"step", "loss", the loss's `last_statistics`, …}], "num_pairs", "num_products"}
 
     Raises:
-        InputError: no positives, or an option that the loss refuses.
+        InputError: no positives, no `shown` where the text is to show generated attributes, or an option that the loss
+            refuses.
     """
     import torch
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -150,6 +152,11 @@ def run_agcl(
     from afmrl.deferred import DeferredPreprocessing
     from afmrl.losses import AttributeGuidedContrastiveLoss, LogLossStatistics
 
+    if config.text_attributes == "generated" and config.attributes_on != "none" and shown is None:
+        raise InputError(
+            "agcl.text_attributes 'generated' needs what the generator writes of each offer (`shown`); generate it "
+            "first, or take 'labels'"
+        )
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)  # the same in every process: they start from equal LoRA layers
