@@ -412,8 +412,10 @@ def test_hardest_and_all_ranks_by_brute_force():
             assert found.ranks[row] == 301 and np.isnan(found.best_scores[row])
     # where the relevant ones fill the top, the hardest other comes after them
     best = np.argsort(-(queries[0].astype(np.float64) @ rows.astype(np.float64).T))
-    found = FrozenGallery(rows).place(queries[:1], [np.sort(best[:3])], hardest=True)
+    other = np.argsort(-(queries[1].astype(np.float64) @ rows.astype(np.float64).T))
+    found = FrozenGallery(rows).place(queries[:2], [np.sort(best[:3]), other[:2]], hardest=True)
     assert found.hardest_scores[0] == pytest.approx(float(queries[0] @ rows[best[3]]), abs=1e-5)
+    assert found.hardest_scores[1] == pytest.approx(float(queries[1] @ rows[other[2]]), abs=1e-5)
     everyone = FrozenGallery(rows[:2]).place(queries[:1], [np.array([0, 1])], hardest=True)
     assert np.isnan(everyone.hardest_scores[0])
     assert not len(FrozenGallery(rows).place(queries[:0], [], hardest=True).hardest_scores)
