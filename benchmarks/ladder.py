@@ -114,12 +114,17 @@ class Ladder:
         """
         run, recipe = self.run, self.run.recipe
         prepare_base(run)
+        if {"ladder", "loss"} & set(parts):
+            self._other_embedder("infonce", plain_infonce(recipe.agcl))
+        if "loss" in parts:
+            for rung, variant in LOSSES.items():
+                self._other_embedder(rung, variant(recipe.agcl))
+        if set(parts) == {"loss"}:
+            return  # no attributes are read: no generator
         train_generator(run)
         train_embedder(run)
-        if "ladder" in parts:
-            self._other_embedder("infonce", plain_infonce(recipe.agcl))
-            if not self._complete("agcl", run):
-                self._write(self._scored(run, "agcl", {"": "agcl"}), run, {})
+        if "ladder" in parts and not self._complete("agcl", run):
+            self._write(self._scored(run, "agcl", {"": "agcl"}), run, {})
         if {"ladder", *CIT} & set(parts):
             reinforce_generator(run)
         if "ladder" in parts and not all(self._complete(f"{rung}:both", run) for rung in ("sft", "rar")):
@@ -132,9 +137,6 @@ class Ladder:
             self._other_reward("safe", safe)
         if "paper" in parts:
             self._other_reward("paper", dataclasses.replace(recipe.rar, **PAPERS_REWARD))
-        if "loss" in parts:
-            for rung, variant in LOSSES.items():
-                self._other_embedder(rung, variant(recipe.agcl))
 
     def _other_embedder(self, rung: str, agcl: AGCLStage) -> None:
         """One more embedder from the same base, scored without attributes."""
