@@ -195,8 +195,9 @@ class Ladder:
             general = {name: round(i.mean, 6) for name, i in general_quality_of(run, split, encoded).items()}
             found[f"{rung}:both" if which else rung] = (score_encoded(run, split, encoded), general)
             if which:
-                on_query = Encoded(encoded.queries, plain.gallery)
-                found[f"{rung}:query"] = (score_encoded(run, split, on_query), {})
+                sides = {"query": (encoded.queries, plain.gallery), "gallery": (plain.queries, encoded.gallery)}
+                for side, (queries, gallery) in sides.items():
+                    found[f"{rung}:{side}"] = (score_encoded(run, split, Encoded(queries, gallery)), {})
         return found
 
     def _path(self, rung: str) -> Path:

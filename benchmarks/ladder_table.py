@@ -13,7 +13,7 @@ import numpy as np
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
 
-SIDES = {"both": "", "query": ", on the query only"}
+SIDES = {"both": ", on both sides", "query": ", on the query only", "gallery": ", on the gallery only"}
 METRICS = {
     "recall@1": lambda ranks: recall_at_k(ranks, 1),
     "recall@5": lambda ranks: recall_at_k(ranks, 5),
@@ -44,10 +44,13 @@ def names(side: str) -> dict[str, str]:
         "published": "the same as published: raw BM25, gain 1, the positive weighted too, mask by margin",
         f"perfect:{side}": "AGCL + everything visible (perfect reader)",
     }
-    other = "query" if side == "both" else "both"
-    elsewhere = SIDES[other] or ", on both sides"
-    others = {f"{which}:{other}": f"AGCL + {which.upper()} attributes{elsewhere}" for which in ("sft", "rar")}
-    return {**ladder, **aside, **others, f"perfect:{other}": f"AGCL + everything visible{elsewhere}"}
+    others = {
+        f"{which}:{other}": f"AGCL + {what}{where}"
+        for which, what in (("sft", "SFT attributes"), ("rar", "RAR attributes"), ("perfect", "everything visible"))
+        for other, where in SIDES.items()
+        if other != side
+    }
+    return {**ladder, **aside, **others}
 
 
 def steps(side: str) -> list[tuple[str, str]]:

@@ -157,6 +157,16 @@ def test_no_product_starves_however_large_its_family_and_however_many_are_its_eq
         assert len(set(drawn[32 * step : 32 * step + 32])) == 32
 
 
+@pytest.mark.parametrize(("side", "anchors", "candidates"), [("none", 0, 0), ("query", 1, 0), ("gallery", 0, 1)])
+def test_one_side_alone_shows_its_attributes(side, anchors, candidates):
+    offers, attributes = catalogue(40)
+    config = AGCLStage(max_steps=50, batch_size=32, attributes_on=side, attribute_dropout=0.25, one_sided=0.5)
+    shown = make_plan(offers, attributes, config, AttributeBM25(attributes)).shown
+    # by attribute_dropout alone: there is no other side to leave it to
+    assert shown[:, 0].mean() == pytest.approx(0.75 * anchors, abs=0.04)
+    assert shown[:, 1].mean() == pytest.approx(0.75 * candidates, abs=0.04)
+
+
 def test_fewer_products_than_a_batch_are_shared_evenly(monkeypatch):
     assert training_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 13
     monkeypatch.setattr(training_plan, "world_size", lambda: 4)

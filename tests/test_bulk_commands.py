@@ -20,7 +20,7 @@ from afmrl.cli import app
 from afmrl.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator, Completion
-from afmrl.offers import read_catalogue
+from afmrl.offers import Offer, read_catalogue
 from conftest import afmrl, save_picture
 
 WORDS = ["red", "silk", "dress", "wide", "cut", "blue", "cotton", "shirt", "small", "large"]
@@ -136,7 +136,7 @@ def trained(tiny_model, folder, side):
     return folder
 
 
-@pytest.mark.parametrize("side", ["both", "query"])
+@pytest.mark.parametrize("side", ["both", "gallery", "query"])
 def test_the_embedder_reads_attributes_where_it_was_trained_to(tmp_path, tiny_model, fixed, side):
     path, rows = catalogue_of(tmp_path)
     model = trained(tiny_model, tmp_path / "model", side)
@@ -147,13 +147,13 @@ def test_the_embedder_reads_attributes_where_it_was_trained_to(tmp_path, tiny_mo
     offers = list(read_catalogue(path))
     attributes = fixed().attributes(offers)
     assert any(attributes) and not all(attributes)
-    expected = Embedder.from_pretrained(model).encode(offers, attributes if side == "both" else None)
+    expected = Embedder.from_pretrained(model).encode(offers, None if side == "query" else attributes)
     for out in ("e", "g"):
         found = embeddings(tmp_path / out)
         assert [found[row["id"]][1] for row in rows] == attributes  # written in any case
         np.testing.assert_allclose([found[row["id"]][2] for row in rows], expected, atol=1e-5)
         assert BulkFolder.open(tmp_path / out).manifest["attributes_on"] == side
-    other = "query" if side == "both" else "both"
+    other = "both" if side == "query" else "query"
     run("embed", path, *options, "--attributes", tmp_path / "a", "--out", tmp_path / "e", "--attributes-on", other)
     assert not np.allclose([vector for *_, vector in embeddings(tmp_path / "e").values()], expected, atol=1e-3)
 
@@ -170,6 +170,29 @@ def test_scores_are_those_of_evaluate(tmp_path, tiny_model, fixed):
     queries = Embedder.from_pretrained(model).encode(offers[:5], fixed().attributes(offers[:5]))
     found = embeddings(tmp_path / "e")
     np.testing.assert_allclose(queries @ np.stack([found[row["id"]][2] for row in rows]).T, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["query", "gallery", "both"])
+def test_a_search_reads_attributes_where_the_model_was_trained_to(tmp_path, tiny_model, fixed, monkeypatch, side):
+    from afmrl.index.backend import open_index
+    from afmrl.searching import IndexSearch, search_catalogue
+
+    for module in ("afmrl.searching", "afmrl.generator"):
+        monkeypatch.setattr(f"{module}.open_generator", fixed.from_pretrained)
+    path, _ = catalogue_of(tmp_path)
+    model = trained(tiny_model, tmp_path / "model", side)
+    offers, embedder = list(read_catalogue(path)), Embedder.from_pretrained(model)
+    query = Offer("q", "red wide dress")
+    asked = embedder.encode([query], fixed().attributes([query]) if side != "gallery" else None)
+    gallery = embedder.encode(offers, fixed().attributes(offers) if side != "query" else None)
+    expected = np.sort((asked @ gallery.T)[0])[::-1][:3]
+    hits = search_catalogue(path, model, text=query.title, generator=tiny_model, k=3)
+    np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
+    options = ["--model", model, "--dtype", "float32", "--generator", tiny_model]
+    run("embed", path, *options, "--out", tmp_path / "e")
+    run("index", tmp_path / "e", "--out", tmp_path / "i", "--dtype", "f32")
+    found = IndexSearch(open_index(tmp_path / "i"), generator=str(tiny_model), hybrid=False).search([query], 3)
+    np.testing.assert_allclose(found.scores[0], expected, atol=1e-5)
 
 
 def test_attributes_of_another_version_of_a_row_are_not_used(tmp_path, tiny_model, fixed):

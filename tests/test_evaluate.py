@@ -193,7 +193,8 @@ def trained(tiny_model, tmp_path_factory):
 @pytest.mark.parametrize(("asked", "stored", "sides"), [(None, "both", "both"), (None, "query", "query"),
                                                         (None, "none", "none"), (None, None, "query"),
                                                         ("query", "both", "query"), ("none", "both", "none"),
-                                                        ("both", "query", "both")])  # fmt: skip
+                                                        ("both", "query", "both"), (None, "gallery", "gallery"),
+                                                        ("gallery", "both", "gallery")])  # fmt: skip
 def test_attributes_are_written_for_the_sides_that_were_trained(
     shop, tmp_path, trained, tiny_model, monkeypatch, asked, stored, sides
 ):
@@ -209,10 +210,11 @@ def test_attributes_are_written_for_the_sides_that_were_trained(
     queries, gallery = (list(read_catalogue(shop / f"{name}.jsonl")) for name in ("queries", "gallery"))
     # two offers on both sides read and look the same there: once is enough
     seen = {(offer.title, offer.image) for offer in queries}
+    everyone = sorted(offer.id for offer in gallery)
     rest = sorted(offer.id for offer in gallery if (offer.title, offer.image) not in seen)
     assert len(rest) == NUM_GALLERY - 2
     asked = [offer.id for offer in queries]
-    assert written == {"both": [asked, rest], "query": [asked], "none": []}[sides]
+    assert written == {"both": [asked, rest], "query": [asked], "gallery": [everyone], "none": []}[sides]
 
 
 def test_fusion_adds_bm25_with_the_stored_weights(shop, tmp_path, trained, tiny_model, monkeypatch):

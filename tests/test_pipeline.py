@@ -80,7 +80,9 @@ def test_metrics_hold_every_row_with_its_interval(quickstart):
     assert metrics["split"] == "test"
     assert (metrics["num_queries"], metrics["num_families"]) == (40, 8)
     assert set(ROWS) <= set(metrics["rows"])
-    assert {f"{row}:{side}" for row in ("sft", "rar", "perfect") for side in ("query", "both")} <= set(metrics["rows"])
+    assert {f"{row}:{side}" for row in ("sft", "rar", "perfect") for side in ("query", "gallery", "both")} <= set(
+        metrics["rows"]
+    )
     for row in metrics["rows"].values():
         assert set(row) == {"recall@1", "recall@5", "recall@10", "mrr"}
         for mean, low, high in row.values():
@@ -168,7 +170,7 @@ def test_an_override_runs_what_it_changes_and_nothing_before(copy):
     # without RAR the generator is SFT's
     out = again(copy, "--rar.max_steps=0", "--evaluation.rows=[agcl, sft]")
     assert "rar" not in ran(out)[0]
-    assert set(metrics_of(copy)["rows"]) == {"agcl", "sft", "sft:query", "sft:both"}
+    assert set(metrics_of(copy)["rows"]) == {"agcl", "sft", "sft:query", "sft:gallery", "sft:both"}
     sft = (copy / "stages" / "sft" / "model" / "model.safetensors").read_bytes()
     assert (copy / "generator" / "model.safetensors").read_bytes() == sft
 
@@ -183,6 +185,17 @@ def test_the_text_may_show_what_the_generator_writes(copy):
     out = again(copy, *options, "--agcl.directions", "[query_to_doc, doc_to_query]")
     assert "agcl" in ran(out)[0] and "attributes-sft-train" not in ran(out)[0]
     assert (copy / "embedder" / "model.safetensors").read_bytes() not in (before, generated)
+
+
+def test_attributes_may_stand_on_the_gallery_alone(copy):
+    out = again(copy, "--agcl.attributes_on", "gallery", "--rar.max_steps", "2", "--evaluation.rows=[agcl, sft, rar]")
+    assert {"agcl", "rar"} <= ran(out)[0]
+    metrics = metrics_of(copy)
+    assert metrics["attributes_on"] == "gallery"
+    assert all(metrics["rows"][row] == metrics["rows"][f"{row}:gallery"] for row in ("sft", "rar"))
+    # eighty offers that the forty queries look for are described, in place of the queries
+    assert metrics["rar"]["num_queries"] > 0 and metrics["rar"]["baseline"]["valid"] > 0
+    assert json.loads((copy / "embedder" / "afmrl.json").read_text())["attributes_on"] == "gallery"
 
 
 # killed

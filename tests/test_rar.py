@@ -13,12 +13,13 @@ import pytest
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder
 from afmrl.errors import InputError
+from afmrl.gallery_reward import GalleryRetrievalReward
 from afmrl.generator import AttributeGenerator, Completion
 from afmrl.offers import Offer
 from afmrl.recipe import CatalogueSection, SplitSection
 from afmrl.rewards import RetrievalReward
 from afmrl.splits import split_offers
-from afmrl.stages import rar
+from afmrl.stages import rar, rar_survey
 from afmrl.stages.rar import RARStage, run_rar
 from afmrl.stages.sft import SFTStage, run_sft
 from conftest import save_picture
@@ -113,6 +114,24 @@ def test_every_option_reaches_trl(asked):
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 2)
     assert (arguments.seed, arguments.save_steps) == (5, 3)
     assert (arguments.num_generations, arguments.max_completion_length) == (4, 12)
+
+
+def test_with_attributes_on_the_gallery_its_offers_are_described(asked, offers, tiny_model):
+    call = asked(
+        RARStage(**SMALL, attributes_on="gallery", reward="margin"), labels=[LABELS[5], LABELS[7]], described=[1, 3]
+    )
+    reward = call["reward_funcs"].reward
+    assert isinstance(reward, GalleryRetrievalReward) and reward.queries == [offers[5], offers[7]]
+    embedder = Embedder.from_pretrained(tiny_model)
+    np.testing.assert_allclose(reward.asked, embedder.encode(offers[:4]), atol=1e-5)  # queries without attributes
+    assert "white dress" in str(call["train_dataset"][1]["prompt"])
+    # what it is told the labels confirm is behind the offer's text, and the product's query ranks it there
+    text = str(LABELS[5])
+    shown = embedder.encode([offers[5]], [LABELS[5]])[0]
+    others = np.delete(embedder.encode(offers[4:]), 1, axis=0)
+    expected = reward.asked[1] @ shown - (others @ reward.asked[1]).max()
+    assert reward.score([0], [text]).retrieval[0] == pytest.approx(expected, abs=1e-5)
+    assert asked(RARStage(**SMALL, attributes_on="gallery"), labels=None)["reward_funcs"].reward.queries == offers[4:]
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
@@ -287,13 +306,13 @@ def test_groups_that_agree_are_left_out_and_reported():
     queries = [Offer(str(n), "t") for n in range(4)]
     texts = [["hit: 1", "hit: 1"], ["hit: 1", "hit: 3"], ["hit: 3", "hit: 2"], ["cut", "hit: 1"]]
     config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
-    rows, survey = rar._teachable(config, reward_by_text(queries), Scripted(texts))
+    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts))
     assert rows == [1, 3]
     assert (survey["num_queries"], survey["num_teachable"], survey["zero_variance_share"]) == (4, 2, 0.5)
     assert survey["baseline"]["reward"] == pytest.approx((1 + 1 + 1 + 0 + 0 + 0 - 0.1 + 1) / 8)
     assert survey["baseline"]["valid"] == 7 / 8
     config.teachable_only = False
-    assert rar._teachable(config, reward_by_text(queries), Scripted(texts))[0] == [0, 1, 2, 3]
+    assert rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts))[0] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +321,7 @@ def test_groups_that_agree_are_left_out_and_reported():
 def test_of_queries_with_and_without_a_picture_the_larger_kind_teaches(pictured, kept):
     queries = [Offer(str(row), "t", image="x.png" if row in pictured else "") for row in range(3)]
     config = RARStage(num_generations=2, prompts_per_step=1, k=1, reward="recall@k")
-    rows, survey = rar._teachable(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3))
+    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3))
     assert rows == kept
     assert (survey["zero_variance_share"], survey["num_teachable"]) == (0.0, len(kept))
     assert survey["num_left_out"] == 3 - len(kept) and survey["num_trained_on"] == len(kept)
@@ -310,7 +329,7 @@ def test_of_queries_with_and_without_a_picture_the_larger_kind_teaches(pictured,
         assert survey["left_out"] == ("without a picture" if pictured == (0, 2) else "with a picture")
         config.prompts_per_step = 3
         with pytest.raises(InputError, match=rf"2 of 3 .*the 1 {survey['left_out']} are left out"):
-            rar._teachable(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3))
+            rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3))
 
 
 def test_k_is_the_smallest_at_which_half_are_found():
@@ -318,7 +337,7 @@ def test_k_is_the_smallest_at_which_half_are_found():
     texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
     reward = reward_by_text(queries)
     config = RARStage(num_generations=2, prompts_per_step=1, reward="recall@k", k=None)
-    rows, survey = rar._teachable(config, reward, Scripted(texts))
+    rows, survey = rar_survey.survey_of(config, reward, Scripted(texts))
     assert reward.k == 2
     assert rows == [3]  # measured with this k, not with the one before it was known
     assert survey["baseline"]["retrieval"] == 5 / 8
@@ -328,7 +347,7 @@ def test_too_few_teachable_queries_are_named():
     queries = [Offer(str(n), "t") for n in range(3)]
     config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
     with pytest.raises(InputError, match=r"0 of 3 reward queries earn different rewards.*prompts_per_step=2"):
-        rar._teachable(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3))
+        rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3))
 
 
 # the environment is not one that the embedder has learnt by heart

@@ -104,7 +104,7 @@ def test_measures_by_hand(tiny_model):
                 rows[row, next((n for n, color in enumerate(COLORS) if color in word), 4)] = 1.0
             return rows
 
-    measured = Validation(SPLIT, Table(), both_sides=True).measure(Scripted())
+    measured = Validation(SPLIT, Table(), side="both").measure(Scripted())
     assert measured["valid"] == 7 / 8 and measured["length"] == 3
     assert measured["recall@1"] == 0.5  # the wrong one and the one cut off find nothing of their own
     assert measured["mrr"] == pytest.approx((1 + 1 + 1 / 2 + 1 / 3) / 4)
@@ -112,13 +112,17 @@ def test_measures_by_hand(tiny_model):
     assert measured["accuracy"] == {"color": {"precision": round(6 / 7, 4), "recall": 6 / 8, "labelled": 8}}
     # of offers without labels nobody knows what is true
     halved = replace(SPLIT, labels=[label if row % 2 else KeyAttributes() for row, label in enumerate(SPLIT.labels)])
-    some = Validation(halved, Table(), both_sides=True).measure(Scripted())
+    some = Validation(halved, Table(), side="both").measure(Scripted())
     assert some["accuracy"] == {"color": {"precision": 0.75, "recall": 0.75, "labelled": 4}}
     assert some["faithfulness"] == 3 / 4
     seen.clear()
-    query_only = Validation(SPLIT, Table(), both_sides=False).measure(Scripted())
+    query_only = Validation(SPLIT, Table(), side="query").measure(Scripted())
     assert seen[1] is None and len(seen[0]) == 4
     assert query_only["faithfulness"] == 2 / 4
+    seen.clear()
+    gallery_only = Validation(SPLIT, Table(), side="gallery").measure(Scripted())
+    assert seen[0] is None and len(seen[1]) == len(SPLIT.gallery)
+    assert gallery_only["faithfulness"] == 4 / 4
 
 
 def test_the_curve_tells_both():
@@ -163,7 +167,7 @@ def reinforced(policy, tiny_model, out, monkeypatch, mrrs, **options):
     embedder = Embedder.from_pretrained(tiny_model)
     result = run_rar(
         config, policy, embedder, OFFERS[:4], OFFERS[4:], SPLIT.relevant, out, labels=LABELS[:4],
-        val=Validation(SPLIT, embedder, both_sides=False),
+        val=Validation(SPLIT, embedder, side="query"),
     )  # fmt: skip
     return result, weights
 

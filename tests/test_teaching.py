@@ -240,6 +240,47 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
         assert expected in said[0]
 
 
+@pytest.mark.parametrize(
+    ("agcl", "rar", "side", "described", "gallery"),
+    [("gallery", None, "gallery", [0], True), ("both", "gallery", "gallery", [0], True),
+     ("both", None, "both", None, True), ("both", "query", "query", None, False),
+     ("gallery", "query", "query", None, False)],
+)  # fmt: skip
+def test_rar_describes_the_side_that_carries_attributes(tmp_path, monkeypatch, agcl, rar, side, described, gallery):
+    from afmrl.pipeline import reinforce_generator
+
+    rows = [row for row in three_splits(attributes={"color": "red"}) if row["split"] != "reward"] + [
+        {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
+         "attributes": {"color": f"{number}"} if product == 0 else {}}
+        for product in range(2) for number in range(2)
+    ]  # fmt: skip
+    rows += [{"id": f"v{number}", "title": "Dress", "product_id": "v", "split": "val"} for number in range(2)]
+    run = prepared(
+        tmp_path, rows, {}, rar={"gallery_attributes": "labels", "attributes_on": rar}, agcl={"attributes_on": agcl}
+    )
+    seen = {}
+
+    def run_rar(config, path, embedder, queries, gallery, relevant, **options):
+        seen.update(options, config=config, queries=[offer.id for offer in queries])
+
+    monkeypatch.setattr("afmrl.stages.rar.run_rar", run_rar)
+    monkeypatch.setattr("afmrl.embedder.Embedder.from_pretrained", lambda path: None)
+    monkeypatch.setattr("afmrl.pipeline_evaluation.print_ceiling", lambda run: None)
+    run.paths.update(sft=tmp_path, agcl=tmp_path)
+    run.made_of.update(sft="", agcl="")
+    said = []
+    run.say = said.append
+    reinforce_generator(run)
+    assert seen["config"].attributes_on == side and seen["val"].side == side
+    assert seen["described"] == described
+    # of the product that nothing is known of neither query nor offer is described; its query asks nevertheless
+    what, value = ("offers that are looked for", "1") if side == "gallery" else ("queries", "0")
+    assert said == [f"rar: 1 of 2 {what} have no attributes to hold them to and are left out"]
+    assert seen["queries"] == (["p00", "p10"] if side == "gallery" else ["p00"])
+    assert [str(label) for label in seen["labels"]] == [f"color: {value}"]
+    assert (seen["gallery_attributes"] is not None) == gallery
+
+
 def test_the_recipe_says_whose_labels(tmp_path):
     base = {"catalogue": {"path": "x.jsonl"}, "base": "m"}
     with pytest.raises(InputError, match="'sft.labels': 'sellers' is unknown; one of catalogue, teacher, both"):
@@ -303,7 +344,7 @@ def test_rar_asks_it_too(taught_model, monkeypatch):
     shown = []
     real = rar.generator_messages
     monkeypatch.setattr(rar, "generator_messages", lambda offer, prompt: shown.append(prompt) or real(offer, prompt))
-    monkeypatch.setattr(rar, "_teachable", lambda *_: ([0], {}))
+    monkeypatch.setattr(rar, "survey_of", lambda *_: ([0], {}))
 
     class Frozen:
         def encode(self, offers, attributes=None, **_):

@@ -13,6 +13,7 @@ from afmrl.commands.index import index, search
 from afmrl.commands.match import match
 from afmrl.commands.schema import schema
 from afmrl.errors import InputError
+from afmrl.sides import Side
 
 app = App(name="afmrl", help="Are two offers the same product? Key attributes, embeddings, retrieval, matching.")
 
@@ -84,7 +85,7 @@ def evaluate(
     protocol: Literal["standard", "m5product"] = "standard",
     generator: str | None = None,
     fuse: bool = False,
-    attributes_on: Literal["query", "both", "none"] | None = None,
+    attributes_on: Side | None = None,
     slices: bool = True,
     robustness: bool = False,
     k: int = 100,

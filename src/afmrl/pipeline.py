@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
@@ -19,6 +19,7 @@ from afmrl.offers import Catalogue, read_catalogue
 from afmrl.pipeline_data import draw_sample, prepare_data, sample_columns
 from afmrl.processes import join_processes, on_first, rank, share, world_size
 from afmrl.recipe import CatalogueSection, Recipe
+from afmrl.sides import Side, on_gallery
 from afmrl.splits import Split, split_offers
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import Ledger, fingerprint
@@ -26,6 +27,7 @@ from afmrl.stages.teaching import TeachingSet
 
 if TYPE_CHECKING:
     from afmrl.embedder import Embedder
+    from afmrl.stages.rar import RARStage
     from afmrl.stages.rar_validation import Validation
 
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
@@ -240,10 +242,11 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
     """
     from afmrl.embedder import Embedder
     from afmrl.generator import AttributeGenerator
-    from afmrl.pipeline_evaluation import print_ceiling
+    from afmrl.pipeline_evaluation import default_side, print_ceiling
     from afmrl.stages.rar import run_rar
 
-    config = dataclasses.replace(run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed)
+    side = cast(Side, run.recipe.rar.attributes_on or default_side(run))
+    config = dataclasses.replace(run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed, attributes_on=side)
     made_of = fingerprint(config, run.made_of[start], run.made_of[trained], run.made_of["data"])
     split = run.splits["reward"]
     if config.max_steps == 0:
@@ -257,26 +260,17 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         embedder = Embedder.from_pretrained(run.paths[trained])
         gallery = split.gallery_offers()
         attributes: list[KeyAttributes] | None = None
-        if run.recipe.agcl.attributes_on == "both" and config.gallery_attributes == "labels":
+        if on_gallery(side) and config.gallery_attributes == "labels":
             attributes = [split.labels[row] for row in split.gallery]
-        elif run.recipe.agcl.attributes_on == "both":
+        elif on_gallery(side):
 
             def write() -> list[KeyAttributes]:
                 generator = AttributeGenerator.from_pretrained(run.paths[start])
                 return generator.attributes(gallery, max_new_tokens=run.recipe.evaluation.max_new_tokens)
 
             attributes = on_first(write)
-        every = range(len(split.queries))
-        labelled = [place for place in every if len(split.labels[split.queries[place]])]
-        if not labelled:
-            run.say(
-                f"{name}: no query of the split 'reward' has attributes to hold it to; the reward is retrieval alone"
-            )
-        queries = list(every)
-        if labelled and (config.rewarded_pairs == "true" or config.faithfulness_weight > 0):
-            queries = labelled  # of a query without labels silence would earn most
-        if left := len(every) - len(queries):
-            run.say(f"{name}: {left} of {len(every)} queries have no attributes to hold them to and are left out")
+        described, labelled = _described(run, name, config, side)
+        queries = range(len(split.queries)) if side == "gallery" else described
         taught_offers, taught, _ = run.taught
         return run_rar(
             config,
@@ -286,9 +280,10 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
             gallery,
             [split.relevant[place] for place in queries],
             out_dir=folder / "model",
-            labels=[split.labels[split.queries[place]] for place in queries] if labelled else None,
+            labels=labelled,
             gallery_attributes=attributes,
-            val=_validation(run, embedder),
+            described=described if side == "gallery" else None,
+            val=_validation(run, embedder, side),
             anchor=(taught_offers, taught),
             callbacks=run.callbacks(name, "RAR of the generator", config.max_steps),
         )
@@ -304,7 +299,28 @@ def train_in_cycles(run: Run, name: str = "cit") -> None:
     run_rounds(run, lambda *stages: reinforce_generator(run, *stages), name=name)
 
 
-def _validation(run: Run, embedder: Embedder) -> Validation | None:
+def _described(run: Run, name: str, config: RARStage, side: Side) -> tuple[list[int], list[KeyAttributes] | None]:
+    """What the reward's completions describe, places in the split's queries or in its gallery; and their labels."""
+    split = run.splits["reward"]
+    every, rows = list(range(len(split.queries))), split.queries
+    if side == "gallery":
+        every, rows = sorted({int(place) for found in split.relevant for place in found}), split.gallery
+    what = "offers that are looked for" if side == "gallery" else "queries"
+    labelled = [place for place in every if len(split.labels[rows[place]])]
+    if not labelled:
+        run.say(
+            f"{name}: no {what} of the split 'reward' have attributes to hold them to; the reward is retrieval alone"
+        )
+        return every, None
+    chosen = every
+    if config.rewarded_pairs == "true" or config.faithfulness_weight > 0:
+        chosen = labelled  # of what has no labels silence would earn most
+    if left := len(every) - len(chosen):
+        run.say(f"{name}: {left} of {len(every)} {what} have no attributes to hold them to and are left out")
+    return chosen, [split.labels[rows[place]] for place in chosen]
+
+
+def _validation(run: Run, embedder: Embedder, side: Side) -> Validation | None:
     """What RAR is watched on; None where the split 'val' is empty."""
     from afmrl.stages.rar_validation import Validation
 
@@ -314,7 +330,7 @@ def _validation(run: Run, embedder: Embedder) -> Validation | None:
     return Validation(
         split,
         embedder,
-        both_sides=run.recipe.agcl.attributes_on == "both",
+        side=side,
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
     )

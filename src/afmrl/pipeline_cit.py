@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes import KeyAttributes
 from afmrl.generator import AttributeGenerator
-from afmrl.pipeline_evaluation import score_attributed, shown_attributes
+from afmrl.pipeline_evaluation import default_side, score_attributed, shown_attributes
 from afmrl.stages.cit import relabel, rows_to_relabel
 from afmrl.stages.ledger import fingerprint
 
@@ -114,8 +114,7 @@ def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, numbe
 def _on_val(run: Run, stage: str, embedder: str, generator: str) -> float:
     def work(_: Path) -> dict[str, Any]:
         results = score_attributed(run, "val", run.paths[embedder], generator)
-        side = run.recipe.agcl.attributes_on if run.recipe.agcl.attributes_on != "none" else "query"
-        return {metric: interval.mean for metric, interval in results[side].metrics.items()}
+        return {metric: interval.mean for metric, interval in results[default_side(run)].metrics.items()}
 
     run.ledger.run(stage, fingerprint(run.made_of[embedder], run.made_of[generator]), work)
     return float(run.ledger.results[stage]["mrr"])

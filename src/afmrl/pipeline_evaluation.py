@@ -19,6 +19,7 @@ from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.tables import print_ladder
 from afmrl.generator import AttributeGenerator
 from afmrl.pipeline_report import CEILING_NAMES, next_steps, write_run_report
+from afmrl.sides import on_gallery, on_query
 from afmrl.splits import Split
 from afmrl.stages.checkpoints import write_json
 from afmrl.stages.ledger import fingerprint
@@ -90,7 +91,7 @@ def shown_attributes(run: Run) -> list[KeyAttributes]:
 
 
 def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:
-    """The ladder: one result a row; attributed rows twice, `NAME` (the recipe's sides) and `NAME:query`/`NAME:both`."""
+    """The ladder: one result a row; attributed rows as `NAME` (the recipe's sides) and as `NAME:SIDE` of each side."""
     split = run.splits[split_name]
     embedder = Embedder.from_pretrained(run.paths["agcl"])
     results: dict[str, RetrievalResult] = {}
@@ -117,14 +118,15 @@ def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, Retr
 
 
 def default_side(run: Run) -> str:
-    """The sides whose text carries attributes in this run: "query" or "both"."""
+    """The sides whose text carries attributes in this run: "query", "gallery" or "both"."""
     return run.recipe.agcl.attributes_on if run.recipe.agcl.attributes_on != "none" else "query"
 
 
 def score_attributed(
     run: Run, split_name: str, embedder: Embedder | str | Path, which: str, plain: Encoded | None = None
 ) -> dict[str, RetrievalResult]:
-    """Retrieval with what the generator of stage `which` ("perfect": the labels) writes, on "query" and on "both".
+    """Retrieval with what the generator of stage `which` ("perfect": the labels) writes, on "query", on
+    "gallery" and on "both".
 
     Args:
         plain: embeddings without attributes, where they are at hand.
@@ -135,6 +137,7 @@ def score_attributed(
     both = encode_attributed(run, split_name, model, which)
     return {
         "query": score_encoded(run, split, Encoded(both.queries, plain.gallery)),
+        "gallery": score_encoded(run, split, Encoded(plain.queries, both.gallery)),
         "both": score_encoded(run, split, both),
     }
 
@@ -296,11 +299,12 @@ def _learn_fusion(run: Run) -> None:
     name = next((n for n in ("reward", "val", "train") if len(run.splits[n].queries) >= 8), "train")
     split = run.splits[name]
     attributes = generated_attributes(run, run.cit_generator, name)
-    on_queries = [attributes[row] for row in split.queries]
-    on_gallery = [attributes[row] for row in split.gallery] if run.recipe.agcl.attributes_on == "both" else None
-    encoded = encode_split(Embedder.from_pretrained(run.folder / "embedder"), split, on_queries, on_gallery)
+    side = default_side(run)
+    of_queries = [attributes[row] for row in split.queries] if on_query(side) else None
+    of_gallery = [attributes[row] for row in split.gallery] if on_gallery(side) else None
+    encoded = encode_split(Embedder.from_pretrained(run.folder / "embedder"), split, of_queries, of_gallery)
     queries, gallery = split.query_offers(), split.gallery_offers()
-    words, values = lexical_scores(queries, gallery, on_queries, on_gallery)
+    words, values = lexical_scores(queries, gallery, of_queries, of_gallery)
     has_pictures = any(o.image for o in queries) and any(o.image for o in gallery)
     colours = colour_scores(queries, gallery) if has_pictures else None
     weights = learn_fusion_weights(encoded.queries @ encoded.gallery.T, words, values, split.relevant, colours)

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 CEILING_NAMES = {
     "agcl": "without attributes",
     "sft:query": "SFT attributes, on the query",
+    "sft:gallery": "SFT attributes, on the gallery",
     "sft:both": "SFT attributes, on both sides",
     "perfect:query": "perfect reader, on the query",
+    "perfect:gallery": "perfect reader, on the gallery",
     "perfect:both": "perfect reader, on both sides",
 }
 

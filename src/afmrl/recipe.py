@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.errors import InputError
+from afmrl.sides import SIDES
 from afmrl.stages.agcl import AGCLStage
 from afmrl.stages.cit import CITStage
 from afmrl.stages.rar import RARStage
@@ -241,7 +242,7 @@ def recipe_of(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
 def _refuse_values(recipe: Recipe, where: str) -> None:
     """What would else only be found out by the stage that reads it, perhaps hours later."""
     for name, value, options in (
-        ("agcl.attributes_on", [recipe.agcl.attributes_on], ("none", "query", "both")),
+        ("agcl.attributes_on", [recipe.agcl.attributes_on], SIDES),
         ("agcl.text_attributes", [recipe.agcl.text_attributes], ("labels", "generated")),
         ("agcl.directions", recipe.agcl.directions, ("query_to_doc", "doc_to_query")),
         ("agcl.weighting", [recipe.agcl.weighting], ("bm25", "cosine", "none")),
@@ -256,6 +257,7 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         ("rar.scale_rewards", [recipe.rar.scale_rewards], ("group", "batch", "none")),
         ("rar.rewarded_pairs", [recipe.rar.rewarded_pairs], ("true", "all")),
         ("rar.gallery_attributes", [recipe.rar.gallery_attributes], ("labels", "generated")),
+        ("rar.attributes_on", [s for s in [recipe.rar.attributes_on] if s], ("query", "gallery", "both")),
         ("cit.init", [recipe.cit.init], ("scratch", "continue")),
         ("cit.guidance", [recipe.cit.guidance], ("written", "before")),
         ("evaluation.rows", recipe.evaluation.rows, ROWS),

@@ -86,6 +86,7 @@ class RetrievalReward:
     """
 
     __name__ = "retrieval_reward"  # what trl logs it as
+    described = "queries"  # what completions describe, in messages
 
     def __init__(
         self,
@@ -171,7 +172,7 @@ class RetrievalReward:
         if self._floors is None:
             least = np.zeros(len(self.queries))
             if self.kind == "rank_gain":
-                least = -1.0 / self.plain_ranks()
+                least = -self.plain_reciprocal_ranks()
             elif self.kind == "margin":
                 plain = self.encode(self.queries, [KeyAttributes()] * len(self.queries))
                 least = np.minimum(self._values(plain, list(range(len(self.queries))))[0], 0.0)
@@ -213,7 +214,7 @@ class RetrievalReward:
         elif self.kind == "ndcg@k":
             values = np.array([ndcg_of_ranks(ranks, self.k) for ranks in placed.relevant_ranks])
         elif self.kind == "rank_gain":
-            values = 1.0 / placed.ranks - 1.0 / self.plain_ranks()[rows]
+            values = 1.0 / placed.ranks - self.plain_reciprocal_ranks()[rows]
         else:
             values = placed.best_scores.astype(np.float64) - placed.hardest_scores
             values[np.isnan(values)] = 0.0  # nothing to find, or nothing to take for it
@@ -225,6 +226,10 @@ class RetrievalReward:
             embeddings = self.encode(self.queries, [KeyAttributes()] * len(self.queries))
             self._plain_ranks = self.gallery.place(embeddings, self.relevant).ranks
         return self._plain_ranks
+
+    def plain_reciprocal_ranks(self) -> np.ndarray:
+        """(Q,) 1 / rank without any attributes."""
+        return 1.0 / self.plain_ranks()
 
     def __call__(
         self,

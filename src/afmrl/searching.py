@@ -19,6 +19,7 @@ from afmrl.images import verify_image
 from afmrl.index.backend import Hits, IndexBackend, Where
 from afmrl.offers import Offer, read_catalogue
 from afmrl.retrieval.exact import top_k
+from afmrl.sides import on_gallery, on_query
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ def search_catalogue(
     query_attributes, attributes = None, None
     if generator is not None:
         writer = open_generator(generator)
-        query_attributes = writer.attributes([query])
-        if embedder.settings.get("attributes_on") == "both":
+        side = embedder.settings.get("attributes_on") or "query"
+        if on_query(side):
+            query_attributes = writer.attributes([query])
+        if on_gallery(side):
             attributes = writer.attributes(offers, progress=True)
     scores, rows = top_k(
         embedder.encode([query], query_attributes), embedder.encode(offers, attributes, progress=True), k
@@ -123,7 +126,8 @@ class IndexSearch:
         model = self._model()
         system = System.load(model, generator=self.generator)
         attributes = system.attributes(queries)
-        embeddings = system.embed(queries, attributes)
+        side = self.index.settings.get("attributes_on") or system.attributes_on
+        embeddings = system.embed(queries, attributes if on_query(side) else None)  # BM25 reads them in any case
         count = k if own_hits else k + 1
         if self.hybrid:
             hits = self._hybrid(model, queries, attributes, embeddings, count, where)

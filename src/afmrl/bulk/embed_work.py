@@ -28,6 +28,7 @@ from afmrl.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.offers import Offer
 from afmrl.prompts import embedder_text
+from afmrl.sides import on_gallery
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class EmbedWork:
     """Embeds the offers of a gallery, with the same scores as `afmrl evaluate` gives them.
 
     Key attributes are always written to the rows where there are any; the embedder reads them where it was trained
-    with attributes on both sides, or is told so.
+    with attributes on the gallery or on both sides, or is told so.
 
     Args:
         options: which models, and how.
@@ -74,7 +75,7 @@ class EmbedWork:
         trained = str(self.embedder.settings.get("attributes_on") or "query")
         sides = options.attributes_on or trained
         has_attributes = options.generator is not None or options.attributes is not None
-        self.reads_attributes = has_attributes and sides == "both"
+        self.reads_attributes = has_attributes and on_gallery(sides)
         self._description = self._describe(sides if has_attributes else None)
 
     def describe(self) -> Description:

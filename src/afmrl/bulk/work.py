@@ -12,11 +12,11 @@ import numpy as np
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Offer
+from afmrl.sides import Side
 
 if TYPE_CHECKING:
     import pyarrow
 
-Side = Literal["query", "both", "none"]
 Precision = Literal["float16", "float32"]
 WINDOW_BATCHES = 16
 """Batches of a task: enough offers to sort by length."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from afmrl.errors import InputError
+from afmrl.sides import Side
 
 if TYPE_CHECKING:
     from afmrl.bulk.work import AttributesOptions, EmbedOptions, Work
@@ -86,7 +87,7 @@ def embed(
     out: Path,
     generator: str | None = None,
     attributes: Path | None = None,
-    attributes_on: Literal["query", "both", "none"] | None = None,
+    attributes_on: Side | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     batch_size: int = 64,
     max_new_tokens: int | None = None,
@@ -116,8 +117,8 @@ def embed(
     attributes
         Folder that `afmrl attributes` wrote of the same catalogue, instead of a generator.
     attributes_on
-        "both": the embedder reads the key attributes; "query", "none": they are only written beside the embeddings;
-        by default what the model was trained for.
+        "both", "gallery": the embedder reads the key attributes; "query", "none": they are only written beside the
+        embeddings; by default what the model was trained for.
     dtype
         Of the embeddings.
     batch_size

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from afmrl.errors import InputError
+from afmrl.sides import on_query
 
 if TYPE_CHECKING:
     from afmrl.index.backend import Hits, IndexBackend
@@ -195,7 +196,7 @@ def _show(opened: IndexBackend, asked: tuple[Offer, ...], found: Hits, out: Path
 
 def _say_generator(opened: IndexBackend, generator: str | None) -> None:
     known = opened.settings.get("generator") or {}
-    if generator is None and known and opened.settings.get("attributes_on") in ("query", "both"):
+    if generator is None and known and on_query(opened.settings.get("attributes_on")):
         import sys
 
         print(

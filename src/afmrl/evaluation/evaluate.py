@@ -10,11 +10,12 @@ import numpy as np
 from afmrl.errors import InputError
 from afmrl.evaluation.protocols import PROTOCOLS
 from afmrl.evaluation.qrels import read_qrels
-from afmrl.evaluation.scoring import SIDES, System
+from afmrl.evaluation.scoring import System
 from afmrl.evaluation.task_report import write_evaluation_report
 from afmrl.evaluation.task_run import TaskRun, run_task, write_evaluation
 from afmrl.evaluation.tasks import RetrievalTask, cluster_of
 from afmrl.offers import SkippedRow, read_catalogue
+from afmrl.sides import SIDES
 
 
 def evaluate(
@@ -47,7 +48,8 @@ def evaluate(
     Args:
         model: an embedder, or a floor ("tfidf", "bm25", "colour", "tfidf+colour").
         protocol: "standard" or "m5product".
-        attributes_on: "query", "both" or "none"; None: what the model was trained for, "query" if it does not say.
+        attributes_on: "query", "gallery", "both" or "none"; None: what the model was trained for, "query" if it does
+            not say.
         min_grade: grade from which a pair is a match; None: the highest present. NDCG gains by every grade above 0.
 
     Returns:

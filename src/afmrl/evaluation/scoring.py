@@ -17,11 +17,11 @@ from afmrl.offers import Offer
 from afmrl.prompts import embedder_text
 from afmrl.retrieval.baselines import Floor, floor_scores
 from afmrl.retrieval.fusion import FusionWeights
+from afmrl.sides import SIDES, on_gallery, on_query
 
 if TYPE_CHECKING:
     from afmrl.generator import AttributeGenerator
 
-SIDES = ("query", "both", "none")
 FLOOR_READS = {"tfidf": ("text",), "bm25": ("text",), "colour": ("image",), "tfidf+colour": ("text", "image")}
 MATRIX_BYTES = 600_000_000  # of scores that are made at a time where they are no plain product
 
@@ -80,7 +80,8 @@ class System:
         """Load a model: an embedder's folder, any sentence-transformers model, or a floor by its name.
 
         Args:
-            attributes_on: "query", "both" or "none"; None: what the model was trained for, "query" if it does not say.
+            attributes_on: "query", "gallery", "both" or "none"; None: what the model was trained for, "query" if it
+                does not say.
 
         Raises:
             InputError: options that do not go together, or a model that does not load.
@@ -192,9 +193,10 @@ class System:
             return _MadeScores(
                 len(queries), gallery, lambda start, stop: floor_scores(queries[start:stop], gallery, self.floor)
             )
-        on_queries = self.attributes(queries)
-        on_gallery = self.attributes(gallery) if self.attributes_on == "both" and gallery_modality != "image" else None
-        dense = DenseScores(self.embed(queries, on_queries), self.embed(gallery, on_gallery))
+        side = self.attributes_on
+        of_queries = self.attributes(queries) if on_query(side) else None
+        of_gallery = self.attributes(gallery) if on_gallery(side) and gallery_modality != "image" else None
+        dense = DenseScores(self.embed(queries, of_queries), self.embed(gallery, of_gallery))
         weights = self.weights
         if weights is None:
             return dense
@@ -204,8 +206,8 @@ class System:
                 dense.block(start, stop),
                 queries[start:stop],
                 gallery,
-                on_queries[start:stop] if on_queries else None,
-                on_gallery,
+                of_queries[start:stop] if of_queries else None,
+                of_gallery,
             )
 
         return _MadeScores(len(queries), gallery, fused)

@@ -22,6 +22,7 @@ from afmrl.evaluation.scoring import System, shown
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
 from afmrl.evaluation.tasks import TASKS, RetrievalTask
 from afmrl.offers import Offer, SkippedRow
+from afmrl.sides import on_query
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def run_task(
         )
 
     result = scored(task.queries, num_hits, num_resamples)
-    attributes = system.attributes([shown(offer, task.query_modality) for offer in task.queries])
+    attributes = None
+    if on_query(system.attributes_on):
+        attributes = system.attributes([shown(offer, task.query_modality) for offer in task.queries])
     matches = [
         rows if grades is None else rows[np.asarray(grades[query]) >= min_grade]
         for query, rows in enumerate(task.relevant)

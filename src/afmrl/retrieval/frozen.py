@@ -11,7 +11,7 @@ import numpy as np
 from afmrl.errors import InputError
 from afmrl.retrieval.exact import BLOCK_BYTES
 from afmrl.retrieval.scores import Embeddings, lengths
-from afmrl.retrieval.sweep import Targets, sweep
+from afmrl.retrieval.sweep import Targets, sweep, within
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,25 @@ class FrozenGallery:
         edges = np.searchsorted(targets.query, np.arange(len(queries) + 1)).tolist()
         of_query = [1 + targets.before[left:right] for left, right in pairwise(edges)]
         return Placed(ranks, of_query, best, others)
+
+    def reaching(self, queries: np.ndarray, query: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """(M,) int64: how many gallery rows score at least `scores[m]` for the query `query[m]`.
+
+        Where an offer that is not in the gallery would stand in it, if it came behind its equals.
+
+        Shape:
+            queries (Q, D), query (M,) rows of `queries`, scores (M,) float32 as `pair_scores` computes them.
+
+        Raises:
+            InputError: shapes that do not fit, queries that are not finite.
+        """
+        embeddings = Embeddings.checked(queries, self.rows, longest=self._longest)
+        order = np.lexsort((-scores, query))
+        slot = within(np.bincount(query, minlength=len(queries)))
+        outside = np.full(len(order), len(self.rows))  # behind the last row: of equal scores all stand before it
+        zeros = np.zeros(len(order), dtype=np.int64)
+        targets = Targets(query[order], outside, scores[order], slot, zeros, zeros.copy())
+        sweep(embeddings, 0, targets, self.block_bytes)
+        found = np.empty_like(targets.before)
+        found[order] = targets.before
+        return found

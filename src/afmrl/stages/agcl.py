@@ -64,7 +64,8 @@ class AGCLStage:
     agreement_min_shared: int = 4
     """Keys that two offers must share before agreeing attributes call them the same product."""
     attributes_on: str = "both"
-    """Which sides read key attributes in their text: "none", "query", "both"."""
+    """Which sides read key attributes in their text: "none", "query", "gallery" (a query then needs no generator),
+    "both"."""
     text_attributes: str = "labels"
     """Which attributes the text shows in training: "labels", or "generated", what the SFT generator writes of each
     offer, with the mistakes that it will make at retrieval too. Labels draw batches, weigh and filter either way."""

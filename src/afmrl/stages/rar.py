@@ -11,14 +11,16 @@ import numpy as np
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
+from afmrl.gallery_reward import GalleryRetrievalReward
 from afmrl.generator import AttributeGenerator
 from afmrl.images import open_image
 from afmrl.offers import Offer
 from afmrl.processes import gathered, on_first, rank, share
 from afmrl.prompts import GeneratorPrompt, generator_messages
-from afmrl.rewards import RetrievalReward, smallest_k
+from afmrl.rewards import RetrievalReward
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
 from afmrl.stages.rar_anchor import Anchor, anchored
+from afmrl.stages.rar_survey import SAME, survey_of
 from afmrl.stages.rar_validation import (
     BEST,
     Validation,
@@ -32,8 +34,6 @@ from afmrl.stages.sft import save_generator
 
 if TYPE_CHECKING:
     from afmrl.embedder import Embedder
-
-SAME = 1e-6  # rewards nearer than this are one: embeddings of equal texts differ by less from batch to batch
 
 
 @dataclass
@@ -89,8 +89,12 @@ class RARStage:
     rewarded_pairs: str = "true"
     """What of a completion retrieves: "true", the pairs that the labels of the query confirm, so that a false one
     earns nothing whatever it finds; or "all" (the paper's). Without any labels it is "all"."""
+    attributes_on: str | None = None
+    """Which sides of the reward's retrieval carry attributes: "query", a completion stands behind its query; "both",
+    and the gallery's texts carry attributes too; "gallery", a completion describes an offer of the gallery, and its
+    product's queries, without attributes, rank it. None: the sides that AGCL showed."""
     gallery_attributes: str = "generated"
-    """What the text of the reward's gallery carries where AGCL showed attributes on both sides: "labels", what can be
+    """What the text of the reward's gallery carries where it carries any: "labels", what can be
     seen and read of each offer; "generated", what the SFT generator writes. A value that the generator often misreads
     stands wrong in half of a generated gallery, and a query that tells the truth is then further from its product."""
     score_block_bytes: int = 64_000_000
@@ -126,6 +130,7 @@ def run_rar(
     *,
     labels: Sequence[KeyAttributes] | None = None,
     gallery_attributes: Sequence[KeyAttributes] | None = None,
+    described: Sequence[int] | None = None,
     val: Validation | None = None,
     anchor: tuple[Sequence[Offer], Sequence[KeyAttributes]] | None = None,
     callbacks: Sequence[Any] = (),
@@ -137,8 +142,10 @@ def run_rar(
     Args:
         embedder: frozen; queries and gallery are of families that it was not trained on.
         relevant: for each query, positions in `gallery` of the same product.
-        labels: what can be seen and read of each query (for the faithfulness term).
+        labels: what can be seen and read of each query (for the faithfulness term); with `config.attributes_on`
+            "gallery" of each offer that is described.
         gallery_attributes: what the gallery's text carries; None: nothing.
+        described: with "gallery", the gallery rows that completions describe; None: all that a query looks for.
         anchor: labelled offers for `sft_weight`, those of SFT; None: the reward alone.
         val: what the generator is measured on beside its reward; the best step on it is kept.
 
@@ -158,33 +165,38 @@ def run_rar(
     out_dir.mkdir(parents=True, exist_ok=True)
     frozen = embedder.encode(gallery, gallery_attributes)
     prompt = GeneratorPrompt.load(generator_path)
-    reward = RetrievalReward(
-        embedder.encode,
-        queries,
-        frozen,
-        relevant,
-        kind=config.reward,
-        k=config.k or 1,
-        invalid_reward=config.invalid_reward,
-        faithfulness_weight=config.faithfulness_weight if labels is not None else 0.0,
-        faithfulness_beta=config.faithfulness_beta,
-        length_weight=config.length_weight,
-        rewarded_pairs=config.rewarded_pairs if labels is not None else "all",
-        labels=labels,
-        read=lambda completion, offer: prompt.in_schema(KeyAttributes.parse(completion), offer),
-        score_block_bytes=config.score_block_bytes,
-    )
+    options: dict[str, Any] = {
+        "kind": config.reward,
+        "k": config.k or 1,
+        "invalid_reward": config.invalid_reward,
+        "faithfulness_weight": config.faithfulness_weight if labels is not None else 0.0,
+        "faithfulness_beta": config.faithfulness_beta,
+        "length_weight": config.length_weight,
+        "rewarded_pairs": config.rewarded_pairs if labels is not None else "all",
+        "labels": labels,
+        "read": lambda completion, offer: prompt.in_schema(KeyAttributes.parse(completion), offer),
+        "score_block_bytes": config.score_block_bytes,
+    }
+    if config.attributes_on == "gallery":
+        rows = described if described is not None else sorted({int(row) for found in relevant for row in found})
+        offers = [gallery[row] for row in rows]
+        asked = embedder.encode(queries)
+        reward: RetrievalReward = GalleryRetrievalReward(
+            embedder.encode, offers, frozen, rows, asked, relevant, **options
+        )
+    else:
+        reward = RetrievalReward(embedder.encode, queries, frozen, relevant, **options)
 
     def sample() -> tuple[list[int], dict[str, Any], int, np.ndarray]:
-        taught = _teachable(config, reward, AttributeGenerator.from_pretrained(generator_path))
-        return *taught, reward.k, reward.floors()
+        found = survey_of(config, reward, AttributeGenerator.from_pretrained(generator_path))
+        return *found, reward.k, reward.floors()
 
     # sampling differs from GPU to GPU; what follows from it may not
-    rows, survey, reward.k, floors = on_first(sample)
+    taught, survey, reward.k, floors = on_first(sample)
     reward.set_floors(floors)
 
     def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        chosen = [queries[row] for row in batch["query_row"]]
+        chosen = [reward.queries[row] for row in batch["query_row"]]
         columns: dict[str, list[Any]] = {
             "prompt": [generator_messages(offer, prompt) for offer in chosen],
             "query_row": batch["query_row"],
@@ -193,7 +205,7 @@ def run_rar(
             columns["images"] = [[open_image(offer.image)] for offer in chosen]
         return columns
 
-    dataset = lazy_rows({"query_row": rows}, render)
+    dataset = lazy_rows({"query_row": taught}, render)
     completions = config.prompts_per_step * config.num_generations
     micro = config.micro_batch_size or completions
     if completions % micro:
@@ -299,64 +311,6 @@ def zero_variance_share(rewards: Sequence[float], num_generations: int) -> float
     """
     groups = np.asarray(rewards, dtype=np.float64).reshape(-1, num_generations)
     return float((np.ptp(groups, axis=1) < SAME).mean())
-
-
-def _teachable(
-    config: RARStage, reward: RetrievalReward, generator: AttributeGenerator
-) -> tuple[list[int], dict[str, Any]]:
-    """Rows of the queries whose sampled completions earn different rewards; sets the reward's k."""
-    sampled = generator.generate(
-        reward.queries,
-        num_completions=config.num_generations,
-        temperature=config.temperature,
-        max_new_tokens=config.max_completion_length,
-        batch_size=96,
-        seed=config.seed,
-    )
-    rows = np.repeat(np.arange(len(reward.queries)), config.num_generations)
-    texts = [completion.text for of_query in sampled for completion in of_query]
-    ended = [completion.ended for of_query in sampled for completion in of_query]
-    scored = reward.score(rows.tolist(), texts, ended)
-    if reward.kind in ("recall@k", "ndcg@k") and config.k is None:
-        # invalid completions stand nowhere; where all are, the queries alone have to say how far down an answer is
-        reward.k = smallest_k(scored.ranks[scored.valid] if scored.valid.any() else reward.plain_ranks())
-        scored = reward.score(rows.tolist(), texts, ended)
-    reward.lower_floors(rows.tolist(), scored)
-    scored = reward.score(rows.tolist(), texts, ended)
-    by_query = scored.reward.reshape(len(reward.queries), config.num_generations)
-    varied = np.flatnonzero(np.ptp(by_query, axis=1) >= SAME).tolist()
-    zero_variance_share = 1 - len(varied) / max(len(reward.queries), 1)
-    everyone = list(range(len(reward.queries)))
-    # trl cannot mix prompts with and without a picture in one batch: the larger kind teaches
-    pictured = [row for row in everyone if reward.queries[row].image]
-    with_pictures = 2 * len(pictured) >= len(everyone)
-    kept = {row for row in everyone if bool(reward.queries[row].image) == with_pictures}
-    left_out = len(everyone) - len(kept)
-    varied, everyone = [row for row in varied if row in kept], sorted(kept)
-    survey = {
-        "num_queries": len(reward.queries),
-        "num_teachable": len(varied),
-        "num_left_out": left_out,
-        "left_out": ("without" if with_pictures else "with") + " a picture",
-        "num_trained_on": len(varied if config.teachable_only else everyone),
-        "zero_variance_share": zero_variance_share,
-        "baseline": {
-            "reward": float(scored.reward.mean()),
-            "retrieval": float(scored.retrieval[scored.valid].mean()) if scored.valid.any() else 0.0,
-            "valid": float(scored.valid.mean()),
-            "faithfulness": float(scored.faithfulness.mean()),
-        },
-    }
-    chosen = varied if config.teachable_only else everyone
-    if len(chosen) < config.prompts_per_step:
-        kinds = f"; the {left_out} {survey['left_out']} are left out, since both kinds do not go into one batch"
-        raise InputError(
-            f"RAR: {len(chosen)} of {len(reward.queries)} reward queries "
-            + ("earn different rewards for different completions" if config.teachable_only else "can be trained on")
-            + f", fewer than rar.prompts_per_step={config.prompts_per_step}{kinds if left_out else ''}; deal more "
-            "families to the split 'reward', or lower prompts_per_step"
-        )
-    return chosen, survey
 
 
 def _entry(entry: dict[str, Any]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from afmrl.processes import on_first, rank
 from afmrl.prompts import GeneratorPrompt
 from afmrl.retrieval.exact import ranks_of
 from afmrl.rewards import pair_f_score
+from afmrl.sides import Side, on_gallery, on_query
 from afmrl.stages.checkpoints import write_json
 
 if TYPE_CHECKING:
@@ -35,12 +36,12 @@ class Validation:
     """Offers that nothing was trained on, and the frozen embedder that finds them.
 
     Args:
-        both_sides: whether the gallery's text carries what the generator writes, as the query's does.
+        side: whose text carries what the generator writes.
     """
 
     split: Split
     embedder: Embedder
-    both_sides: bool
+    side: Side = "query"
     max_new_tokens: int = 64
     batch_size: int = 64
 
@@ -52,7 +53,9 @@ class Validation:
             offers that have labels), "accuracy" (by key)}
         """
         split = self.split
-        rows = list(range(len(split.offers))) if self.both_sides else list(split.queries)
+        queries, gallery = on_query(self.side), on_gallery(self.side)
+        rows = [*(split.queries if queries else ()), *(split.gallery if gallery else ())]
+        rows = sorted(set(rows))
         written: dict[int, KeyAttributes] = {}
         tokens, num_valid = 0, 0
         offers = [split.offers[row] for row in rows]
@@ -64,9 +67,10 @@ class Validation:
                 num_valid += 1
             except InvalidCompletion:
                 written[row] = KeyAttributes()
-        queries = self.embedder.encode(split.query_offers(), [written[row] for row in split.queries])
-        on_gallery = [written[row] for row in split.gallery] if self.both_sides else None
-        ranks = ranks_of(queries, self.embedder.encode(split.gallery_offers(), on_gallery), split.relevant)
+        of_queries = [written[row] for row in split.queries] if queries else None
+        of_gallery = [written[row] for row in split.gallery] if gallery else None
+        asked = self.embedder.encode(split.query_offers(), of_queries)
+        ranks = ranks_of(asked, self.embedder.encode(split.gallery_offers(), of_gallery), split.relevant)
         ours, labels = [written[row] for row in rows], [split.labels[row] for row in rows]
         scores = [pair_f_score(a, label) for a, label in zip(ours, labels, strict=True) if len(label)]
         return {

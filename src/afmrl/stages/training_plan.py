@@ -118,9 +118,10 @@ def make_plan(
     shown[:, 1:] &= one_sided < 1 - config.one_sided / 2
     if config.attributes_on == "none":
         shown[:] = False
-    elif config.attributes_on == "query":
-        shown[:, 1] = False
-        shown[:, 0] = with_attributes
+    elif config.attributes_on != "both":
+        one = 0 if config.attributes_on == "query" else 1
+        shown[:, 1 - one] = False
+        shown[:, one] = with_attributes
     return TrainingPlan(np.array(anchors), np.array(candidates), shown)
 
 
