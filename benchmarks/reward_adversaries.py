@@ -13,6 +13,9 @@ tokens would make the long ones invalid.
 A generator is shown its query alone. The families marked "needs the gallery" copy what it cannot know; they are here as
 the worst case.
 
+With attributes on the gallery alone ("gallery described") the completions describe its offers: gold is an offer's, and
+what the adversary copies is the product's query.
+
 Writes benchmarks/results/reward_adversaries.json.
 """
 
@@ -29,6 +32,7 @@ import numpy as np
 
 from afmrl.attributes import KeyAttributes
 from afmrl.embedder import Embedder
+from afmrl.gallery_reward import GalleryRetrievalReward
 from afmrl.offers import Offer, read_catalogue
 from afmrl.recipe import recipe_of
 from afmrl.rewards import RetrievalReward
@@ -37,20 +41,21 @@ from afmrl.splits import Split, split_offers
 RESULTS = Path(__file__).parent / "results" / "reward_adversaries.json"
 KINDS = ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")
 K = 10  # of recall@k and ndcg@k, in a gallery of 500
+DESCRIBED = "gallery described"
 ZERO_WIDTH = "\u200b"
 CYRILLIC = str.maketrans("aceopxy", "асеорху")
 
 
 @dataclass(frozen=True)
 class Case:
-    """What an adversary may use of one query."""
+    """What an adversary may use of one query; of a described gallery offer, which is then called the query."""
 
     query: Offer
     gold: KeyAttributes
     answer: Offer
-    """The gallery offer that should be found."""
+    """The gallery offer that should be found; the query that should find it."""
     answer_attributes: KeyAttributes
-    """What its text carries in the gallery."""
+    """What its text carries in the gallery; the query's gold, which its text does not carry."""
     other: KeyAttributes
     """Gold of another product of the query's family."""
     values: dict[str, list[str]]
@@ -105,13 +110,49 @@ ADVERSARIES: dict[str, Callable[[Case], str]] = {
 }
 
 
-def cases_of(split: Split, gallery_attributes: Sequence[KeyAttributes]) -> list[Case]:
-    """One case a query of a split."""
+def values_of(split: Split) -> dict[str, list[str]]:
+    """Every value of every key."""
     values: dict[str, set[str]] = {}
     for label in split.labels:
         for key, value in label:
             values.setdefault(key, set()).add(value)
-    listed = {key: sorted(of) for key, of in values.items()}
+    return {key: sorted(of) for key, of in values.items()}
+
+
+def described_of(split: Split) -> dict[int, int]:
+    """The gallery rows that a query looks for, in order, and the first query that does."""
+    first: dict[int, int] = {}
+    for place, rows in enumerate(split.relevant):
+        for row in rows.tolist():
+            first.setdefault(row, place)
+    return dict(sorted(first.items()))
+
+
+def gallery_cases_of(split: Split) -> list[Case]:
+    """One case of each gallery offer that a query looks for; "another product" is one that it looks for next."""
+    listed, first = values_of(split), described_of(split)
+    places = list(first.values())
+    cases = []
+    for number, (row, place) in enumerate(first.items()):
+        offer, asking = split.gallery[row], split.queries[place]
+        others = [p for p in places if split.families[p] == split.families[place] and p != place]
+        other = split.queries[others[0] if others else places[(number + 1) % len(places)]]
+        cases.append(
+            Case(
+                split.offers[offer],
+                split.labels[offer],
+                split.offers[asking],
+                split.labels[asking],
+                split.labels[other],
+                listed,
+            )
+        )
+    return cases
+
+
+def cases_of(split: Split, gallery_attributes: Sequence[KeyAttributes]) -> list[Case]:
+    """One case a query of a split."""
+    listed = values_of(split)
     cases = []
     for place, row in enumerate(split.queries):
         answer = int(split.relevant[place][0])
@@ -135,9 +176,8 @@ def duel(
     embedder: Embedder, split: Split, gallery_attributes: Sequence[KeyAttributes], settings: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Rewards (Q,) of gold and of every family, by setting."""
-    cases = cases_of(split, gallery_attributes)
     frozen = embedder.encode(split.gallery_offers(), gallery_attributes)
-    labels = [split.labels[row] for row in split.queries]
+    asked = embedder.encode(split.query_offers())
     known: dict[Any, np.ndarray] = {}
 
     def encode(offers: Sequence[Offer], attributes: Sequence[KeyAttributes]) -> np.ndarray:
@@ -149,7 +189,15 @@ def duel(
 
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, options in settings.items():
-        of = RetrievalReward(encode, split.query_offers(), frozen, split.relevant, labels=labels, **options)
+        of: RetrievalReward
+        if name.startswith(DESCRIBED):
+            cases, places = gallery_cases_of(split), list(described_of(split))
+            offers, labels = [case.query for case in cases], [case.gold for case in cases]
+            of = GalleryRetrievalReward(encode, offers, frozen, places, asked, split.relevant, labels=labels, **options)
+        else:
+            cases = cases_of(split, gallery_attributes)
+            labels = [case.gold for case in cases]
+            of = RetrievalReward(encode, split.query_offers(), frozen, split.relevant, labels=labels, **options)
         rows = range(len(cases))
         found[name] = {"gold": of.score(rows, [str(case.gold) for case in cases]).reward}
         found[name] |= {
@@ -178,6 +226,7 @@ def settings_of(rar: Any, k: int) -> dict[str, dict[str, Any]]:
     alone = {**base, "rewarded_pairs": "all", "faithfulness_weight": 0.0}
     return {
         **{f"confirmed pairs, {kind}": {**base, "kind": kind} for kind in KINDS},
+        **{f"{DESCRIBED}, {kind}": {**base, "kind": kind} for kind in KINDS},
         **{f"all pairs and F1, {kind}": {**base, "rewarded_pairs": "all", "kind": kind} for kind in KINDS},
         **{f"no labels, {kind}": {**alone, "kind": kind} for kind in KINDS},
     }
@@ -187,7 +236,9 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished quickstart")
-    parser.add_argument("--settings", nargs="+", default=["confirmed pairs", "all pairs and F1", "no labels"])
+    parser.add_argument(
+        "--settings", nargs="+", default=["confirmed pairs", DESCRIBED, "all pairs and F1", "no labels"]
+    )
     parser.add_argument("--splits", nargs="+", default=["test"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()

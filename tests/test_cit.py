@@ -94,6 +94,10 @@ def test_what_is_written_anew_is_in_the_schemas_words():
             {"agcl": {"attributes_on": "none", "text_attributes": "generated"}},
             "'agcl.text_attributes' needs attributes",
         ),
+        (
+            {"agcl": {"attributes_on": "query"}, "rar": {"attributes_on": "gallery"}},
+            "'agcl.attributes_on' 'query': the embedder would read attributes where it never saw any",
+        ),
         ({"agcl": {"text_attributes": "titles"}}, "'agcl.text_attributes': 'titles' is unknown"),
         ({"agcl": {"directions": ["doc_to_query"]}}, "'agcl.directions'.* must hold 'query_to_doc'"),
         ({"agcl": {"directions": ["query_to_doc", "back"]}}, "'agcl.directions': 'back' is unknown"),

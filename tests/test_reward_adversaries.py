@@ -11,7 +11,7 @@ from afmrl.embedder import Embedder
 from afmrl.offers import Offer, read_catalogue
 from afmrl.recipe import CatalogueSection
 from afmrl.rewards import confirmed
-from afmrl.splits import split_offers
+from afmrl.splits import Split, split_offers
 from afmrl.stages.rar import RARStage
 from conftest import ROOT
 
@@ -64,6 +64,21 @@ def test_of_what_they_write_only_gold_is_shown_to_the_embedder(benchmark, case):
             assert set(confirmed(attributes, case.gold)) <= set(case.gold), name
     tricks = "color: r\u200bed; с\u043elor: red; color again: red; ｃut: ｗide"
     assert str(confirmed(KeyAttributes.parse(tricks), case.gold)) == "cut: wide"  # full width is the same letter
+
+
+def test_gallery_offers_are_described_by_their_own_labels(benchmark):
+    rows = [("a0", "a", "f"), ("a1", "a", "f"), ("b0", "b", "f"), ("b1", "b", "f"), ("c0", "c", "g"), ("c1", "c", "g")]
+    offers = [Offer(name, f"title {name}", product_id=product) for name, product, _ in rows]
+    labels = [KeyAttributes.of({"word": offer.id}) for offer in offers]
+    queries, gallery, relevant = [0, 2, 4], [1, 3, 5], [np.array([place]) for place in range(3)]
+    split = Split(offers, labels, queries, gallery, relevant, ["f", "f", "g"])
+    cases = benchmark.gallery_cases_of(split)
+    assert [case.query.id for case in cases] == ["a1", "b1", "c1"]
+    assert [str(case.gold) for case in cases] == ["word: a1", "word: b1", "word: c1"]
+    assert [case.answer.id for case in cases] == ["a0", "b0", "c0"]
+    assert [str(case.answer_attributes) for case in cases] == ["word: a0", "word: b0", "word: c0"]
+    assert [str(case.other) for case in cases] == ["word: b0", "word: a0", "word: a0"]  # of the family, else the next
+    assert list(benchmark.described_of(split).items()) == [(0, 0), (1, 1), (2, 2)]
 
 
 @pytest.mark.slow

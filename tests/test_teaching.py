@@ -243,8 +243,7 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
 @pytest.mark.parametrize(
     ("agcl", "rar", "side", "described", "gallery"),
     [("gallery", None, "gallery", [0], True), ("both", "gallery", "gallery", [0], True),
-     ("both", None, "both", None, True), ("both", "query", "query", None, False),
-     ("gallery", "query", "query", None, False)],
+     ("both", None, "both", None, True), ("both", "query", "query", None, False)],
 )  # fmt: skip
 def test_rar_describes_the_side_that_carries_attributes(tmp_path, monkeypatch, agcl, rar, side, described, gallery):
     from afmrl.pipeline import reinforce_generator

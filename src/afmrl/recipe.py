@@ -275,6 +275,12 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
     for name, shown in in_text:
         if shown and recipe.agcl.attributes_on == "none":
             raise InputError(f"{where}: '{name}' needs attributes in the text, and 'agcl.attributes_on' is 'none'")
+    told, shown_on = recipe.rar.attributes_on, recipe.agcl.attributes_on
+    if told and told != shown_on and shown_on in ("query", "gallery"):
+        raise InputError(
+            f"{where}: 'rar.attributes_on' is {told!r}, and 'agcl.attributes_on' {shown_on!r}: the embedder would read "
+            "attributes where it never saw any; leave rar.attributes_on out"
+        )
     pretrain = [("tiny.pretrain", recipe.tiny.pretrain)] if recipe.tiny else []
     stages: list[tuple[str, SFTStage | AGCLStage | RARStage]] = [("sft", recipe.sft), ("agcl", recipe.agcl), *pretrain]
     least = [(f"{name}.max_steps", stage.max_steps, 1) for name, stage in stages]

@@ -92,7 +92,8 @@ class RARStage:
     attributes_on: str | None = None
     """Which sides of the reward's retrieval carry attributes: "query", a completion stands behind its query; "both",
     and the gallery's texts carry attributes too; "gallery", a completion describes an offer of the gallery, and its
-    product's queries, without attributes, rank it. None: the sides that AGCL showed."""
+    product's queries, without attributes, rank it. None: the sides that AGCL showed. An embedder that hardly saw
+    attributes on one side alone may find plain text best there, and the reward then asks for silence."""
     gallery_attributes: str = "generated"
     """What the text of the reward's gallery carries where it carries any: "labels", what can be
     seen and read of each offer; "generated", what the SFT generator writes. A value that the generator often misreads
