@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "ablation"
 TRAINING = {"train": 600, "reward": 80, "val": 30}
 ALL_PAIRS = ["rar.rewarded_pairs=all", "rar.sft_weight=0"]
-SETTINGS = ["rar.max_steps=60", "evaluation.num_resamples=200"]  # beside those of the quickstart
+SETTINGS = ["rar.max_steps=60", "rar.eval_steps=0", "evaluation.num_resamples=200"]  # beside the quickstart's
 CATALOGUE_SEED = 20260420
 
 

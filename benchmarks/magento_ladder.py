@@ -32,7 +32,7 @@ from magento_cv import deal_folds, in_split, make_base, style_of
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "magento_ladder"
 REWARD, VAL = 5, 8  # one style in so many
-RAR_STEPS = ["rar.max_steps=60", "rar.prompts_per_step=8"]  # a fold has some 25 reward queries
+RAR_STEPS = ["rar.max_steps=60", "rar.eval_steps=0", "rar.prompts_per_step=8"]  # a fold has some 25 reward queries
 
 
 def run_seed(recipe: Recipe, seed: int, num_folds: int, work: Path, results: Path, parts: Sequence[str]) -> None:

@@ -74,7 +74,7 @@ def trained(seed: int, work: Path, families: int, scored: int) -> Run:
     if not (folder / "catalogue.jsonl").is_file():
         write_sample_catalogue(folder, families={**TRAINING, "test": families}, seed=CATALOGUE_SEED)
     with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
-        recipe = load_recipe(path, [f"seed={seed}", "evaluation.num_resamples=200"])
+        recipe = load_recipe(path, [f"seed={seed}", "rar.eval_steps=0", "evaluation.num_resamples=200"])
     recipe.catalogue.sample, recipe.catalogue.path = None, str(folder / "catalogue.jsonl")
     recipe.catalogue.labels.column = "visible_attributes"
     home = work / f"seed-{seed}"

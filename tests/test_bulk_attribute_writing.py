@@ -96,3 +96,41 @@ def test_another_model_behind_the_same_address_writes_anew(tmp_path):
 def test_only_a_server_takes_a_concurrency(tmp_path):
     with pytest.raises(InputError, match="takes no --concurrency"):
         bulk_generator(str(tmp_path), None, None, 4)
+
+
+def test_a_general_model_may_be_shown_what_the_seller_says(tmp_path):
+    catalog = tmp_path / "offers.jsonl"
+    catalog.write_text('{"id": "1", "title": "dress", "attributes": {"Color": "wine"}}\n')
+    with serve(lambda body, number: (200, {}, said('{"color": "red"}'))) as (url, seen):
+        for options in ({}, {"show_sellers": True}):
+            job(catalog, f"{url}#m", tmp_path / f"out{len(options)}", **options)
+        texts = [one["body"]["messages"][0]["content"][0]["text"] for one in seen]
+        assert ["The seller says: color: wine" in text for text in texts] == [False, True]
+        # of a trained one the prompt is what it was trained with
+        for address in (
+            tmp_path / "g",
+            f"trained:{tmp_path}@openai:{url}",
+            f"recorded:r@trained:{tmp_path}@openai:{url}",
+        ):
+            (tmp_path / "g").mkdir(exist_ok=True)
+            (tmp_path / "g" / "history.json").write_text("[]")
+            with pytest.raises(InputError, match="a prompt of its own; leave out --show-sellers"):
+                bulk_generator(str(address), None, show_sellers=True)
+
+
+def test_at_the_end_a_job_says_what_it_cost_and_why_answers_are_not_valid(tmp_path, capsys):
+    answers = ['{"color": "red"}', "I cannot say.", "no idea, sorry", '{"color": "blue"}', ""]
+    catalog = tmp_path / "offers.jsonl"
+    catalog.write_text("".join(json.dumps({"id": f"o{row}", "title": f"dress {row}"}) + "\n" for row in range(5)))
+
+    def answer(body, number):
+        text = body["messages"][0]["content"][0]["text"]
+        return 200, {}, said(next(answers[row] for row in range(5) if f"dress {row}" in text), read=100, written=7)
+
+    with serve(answer) as (url, _):
+        job(catalog, f"{url}#m", tmp_path / "out")
+    told = capsys.readouterr().out
+    assert "generator: 5 requests (0 tried again), 500 tokens read, 35 written" in told
+    assert "no valid list of key attributes: 3 rows (column `valid`)" in told
+    assert "  2 like offer o1: neither JSON nor 'key: value' in 'I cannot say.'" in told
+    assert "  1 like offer o4: empty answer" in told

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 import threading
 import time
 from contextlib import contextmanager
@@ -190,6 +191,45 @@ def test_a_server_of_the_same_model_gets_the_same_tokens_and_gives_the_same_text
         local.engine.usage.prompt_tokens,
         local.engine.usage.completion_tokens,
     )
+
+
+def test_a_trained_generator_that_is_served_is_asked_as_it_was_trained_to_be(tiny_model, chat_server_of_tiny, tmp_path):
+    url, rendered = chat_server_of_tiny
+    folder = shutil.copytree(tiny_model, tmp_path / "generator")
+    prompt = GeneratorPrompt(category=True, instruction="Its attributes:")
+    prompt.save(folder)
+    large = save_picture(tmp_path / "large.png", size=(1500, 1100))  # a teacher would get 1024 pixels
+    offers = [Offer("1", "red dress", category="Dress", image=str(large)), Offer("2", "blue coat", category="Coat")]
+    served = open_generator(f"trained:{folder}@openai:{url}#tiny")
+    assert served.prompt == prompt and not served.lenient and served.engine.max_image_side == 2048
+    rendered.clear()
+    there = served.generate(offers, max_new_tokens=12)
+    assert there == AttributeGenerator.from_pretrained(folder, device="cpu").generate(offers, max_new_tokens=12)
+    assert all(ids for ids, _ in rendered) and len({len(pixels) for _, pixels in rendered}) == 2
+    recorded = open_generator(f"recorded:{tmp_path / 'r.jsonl'}@trained:{folder}@openai:{url}#tiny")
+    assert recorded.prompt == prompt and recorded.generate(offers, max_new_tokens=12) == there
+    for address in (f"trained:{tmp_path}@openai:{url}", f"trained:{folder}", f"trained:{folder}@{folder}"):
+        with pytest.raises(InputError, match=r"expected trained:FOLDER@openai:"):
+            open_generator(address)
+    with pytest.raises(InputError, match="trained with a prompt of its own"):
+        open_generator(f"trained:{folder}@openai:{url}#tiny", prompt=GeneratorPrompt())
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_no_penalty_of_the_bases_folder_changes_what_is_written(tiny_model, monkeypatch, temperature):
+    """Qwen2.5-VL's folder asks for a repetition penalty; GRPO trains without one."""
+    generator = AttributeGenerator.from_pretrained(tiny_model, device="cpu")
+    generator.model.generation_config.repetition_penalty = 1.05
+    asked = {}
+    real = generator.model._get_logits_processor
+
+    def spy(generation_config, *args, **kwargs):
+        asked["penalty"] = generation_config.repetition_penalty
+        return real(generation_config, *args, **kwargs)
+
+    monkeypatch.setattr(generator.model, "_get_logits_processor", spy)
+    generator.generate([Offer("1", "red dress")], max_new_tokens=2, temperature=temperature)
+    assert asked == {"penalty": 1.0}
 
 
 def test_the_default_prompt_is_what_trained_generators_know():

@@ -295,7 +295,7 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         ("rar.sft_batch_size", recipe.rar.sft_batch_size, 1),
         ("rar.max_completion_length", recipe.rar.max_completion_length, 1),
         ("rar.k", 1 if recipe.rar.k is None else recipe.rar.k, 1),
-        ("rar.eval_steps", recipe.rar.eval_steps, 0),
+        ("rar.eval_steps", recipe.rar.eval_steps or 0, 0),
         ("rar.patience", recipe.rar.patience, 0),
         ("rar.score_block_bytes", recipe.rar.score_block_bytes, 1),
         ("cit.rounds", recipe.cit.rounds, 0),

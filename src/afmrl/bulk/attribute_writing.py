@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,30 +24,40 @@ from afmrl.generator.server_engine import ServerEngine
 from afmrl.offers import ARCHIVE_SEPARATOR, Offer
 from afmrl.prompts import GeneratorPrompt
 
+SHOWN_REASONS = 5
+QUOTED = re.compile(r"""(["']).*?\1|\d+""")  # what differs from one reason to the next of its kind
 READERS = 16  # threads that unpack and fetch pictures
-NOT_LOCAL = ("openai:", "recorded:")
+NOT_LOCAL = ("openai:", "recorded:", "trained:")
 
 
 def bulk_generator(
-    address: str, device: str | None, schema: str | None = None, concurrency: int | None = None
+    address: str,
+    device: str | None,
+    schema: str | None = None,
+    concurrency: int | None = None,
+    show_sellers: bool = False,
 ) -> AttributeGenerator:
     """The generator of a job, by its address (see `afmrl.generator.open_generator`).
 
     Args:
         schema: file of the keys that it is asked for; None: its own prompt.
         concurrency: requests under way at a time, of a server; None: its default.
+        show_sellers: show a general model the sellers' own attributes too.
 
     Raises:
         InputError: it does not load, a device is asked of one that runs elsewhere, a concurrency of one that runs here
-            or is recorded, a schema of one that was trained
-            with a prompt of its own.
+            or is recorded, a schema or sellers' attributes
+            of one that was trained with a prompt of its own.
     """
     prompt = None
-    if schema is not None:
-        if (Path(address) / "history.json").exists():  # of SFT or RAR
-            raise InputError(f"generator {address}: was trained with a prompt of its own; leave out --schema")
-        prompt = GeneratorPrompt.for_teacher(AttributeSchema.load(schema))
-    server = address.startswith("openai:") or (address.startswith("recorded:") and "@openai:" in address)
+    if schema is not None or show_sellers:
+        # of SFT or RAR
+        if (Path(address) / "history.json").exists() or address.startswith("trained:") or "@trained:" in address:
+            option = "--schema" if schema is not None else "--show-sellers"
+            raise InputError(f"generator {address}: was trained with a prompt of its own; leave out {option}")
+        keys = AttributeSchema.load(schema) if schema is not None else None
+        prompt = GeneratorPrompt.for_teacher(keys, show_sellers_attributes=show_sellers)
+    server = address.startswith("openai:") or (address.startswith(NOT_LOCAL) and "@openai:" in address)
     if concurrency is not None and not server:
         raise InputError(f"generator {address}: is no server and takes no --concurrency; leave it out")
     if not address.startswith(NOT_LOCAL):
@@ -93,6 +105,27 @@ class AttributeWriter:
     ) -> None:
         self.generator, self.pictures = generator, pictures
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
+        self._invalid: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def notes(self) -> list[str]:
+        """What a person wants to know at the end: tokens read and written, and why completions were not valid."""
+        said = []
+        usage = getattr(self.generator.engine, "usage", None)
+        if usage is not None and usage.requests:
+            said.append(f"generator: {usage}")
+        if self._invalid:
+            said.append(f"no valid list of key attributes: {self._invalid.total():,} rows (column `valid`)")
+            said += [
+                f"  {number:,} like offer {self._first[kind]}"
+                for kind, number in self._invalid.most_common(SHOWN_REASONS)
+            ]
+        return said
+
+    def _note(self, offer: Offer, error: InvalidCompletion) -> None:
+        kind = QUOTED.sub("…", str(error))
+        self._invalid[kind] += 1
+        self._first.setdefault(kind, f"{offer.id}: {error}")
 
     def write(self, offers: Sequence[Offer]) -> Written:
         """Key attributes of each offer."""
@@ -122,7 +155,8 @@ class AttributeWriter:
             try:
                 written.key_attributes[place] = self.generator.read(completion, offers[place])
                 written.valid[place] = True
-            except InvalidCompletion:
+            except InvalidCompletion as error:
+                self._note(offers[place], error)
                 written.key_attributes[place] = KeyAttributes()
                 written.valid[place] = False
         return written

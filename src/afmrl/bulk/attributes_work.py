@@ -31,7 +31,9 @@ class AttributesWork:
 
     def __init__(self, options: AttributesOptions) -> None:
         self.options = options
-        generator = bulk_generator(options.generator, options.device, options.schema, options.concurrency)
+        generator = bulk_generator(
+            options.generator, options.device, options.schema, options.concurrency, options.show_sellers
+        )
         self.writer = AttributeWriter(
             generator,
             pictures=picture_loader(options.fetch),

@@ -85,6 +85,8 @@ class AttributesOptions:
     fetch: bool = False
     concurrency: int | None = None
     """Requests under way at a time, of a server; None: its default."""
+    show_sellers: bool = False
+    """Show a general model the sellers' own attributes too."""
 
     def load(self) -> Work:
         """Load the generator."""

@@ -22,6 +22,7 @@ def attributes(
     generator: str,
     out: Path,
     schema: Path | None = None,
+    show_sellers: bool = False,
     batch_size: int = 64,
     max_new_tokens: int | None = None,
     shard_rows: int = 50_000,
@@ -43,12 +44,14 @@ def attributes(
         Offers: .jsonl, .csv, .tsv, .parquet, or a data set of the library `datasets` (a folder, or owner/name).
     generator
         A generator's folder, its name on the hub, `openai:http://host:8000/v1#model` for a server (vLLM, SGLang, …),
-        or `recorded:FILE`.
+        `trained:FOLDER@openai:…` for a trained generator that is served there, or `recorded:FILE`.
     out
         Folder of the shards, manifest.json and quarantine.jsonl.
     schema
         Keys of each category that a general model is asked for (YAML or JSON; see `afmrl schema`). A generator that was
         trained here has its own.
+    show_sellers
+        Show a general model what the seller wrote as attributes, named as the seller's.
     batch_size
         Offers generated together.
     max_new_tokens
@@ -75,7 +78,14 @@ def attributes(
     check_positive("concurrency", concurrency)
     quiet_libraries()
     options = AttributesOptions(
-        generator, str(schema.resolve()) if schema else None, batch_size, max_new_tokens, device, fetch, concurrency
+        generator,
+        str(schema.resolve()) if schema else None,
+        batch_size,
+        max_new_tokens,
+        device,
+        fetch,
+        concurrency,
+        show_sellers,
     )
     _run(catalog, options, out, None, shard_rows, max_bad, engine, ray_workers)
 
@@ -210,6 +220,9 @@ def _run(
         )
         raise SystemExit(3) from None
     print(f"{out}: {summary}")
+    writer = getattr(work, "writer", None)  # Ray's workers hold theirs
+    for note in writer.notes() if writer is not None else ():
+        print(note)
 
 
 def _catalogue(catalog: str, out: Path) -> CatalogueRows:

@@ -10,6 +10,7 @@ from afmrl.answers import parse_answer
 from afmrl.attributes import InvalidCompletion, KeyAttributes
 from afmrl.errors import InputError
 from afmrl.generator.engine import Completion, Engine, Request, Sampling
+from afmrl.images import MAX_SIDE
 from afmrl.offers import Offer
 from afmrl.prompts import GeneratorPrompt, generator_messages
 
@@ -170,6 +171,7 @@ def open_generator(
     |---|---|
     | a folder or hub name | a local model |
     | `openai:http://host:8000/v1#model` | any OpenAI-compatible server; without `#model` the only one it serves |
+    | `trained:FOLDER@openai:…` | the generator in FOLDER, served there: asked as it was trained to be |
     | `recorded:FILE` | what was recorded in a JSONL file, and nothing else |
     | `recorded:FILE@ADDRESS` | the same; what is missing is asked of ADDRESS and recorded |
 
@@ -191,6 +193,17 @@ def open_generator(
         _refuse_unknown(options, ServerEngine.OPTIONS, address)
         engine = ServerEngine(url, model, **options)
         return AttributeGenerator(engine, prompt or GeneratorPrompt.for_teacher(), lenient=lenient)
+    if separator and kind == "trained":
+        folder, _, served = rest.partition("@")
+        if not served.startswith("openai:") or not (Path(folder) / "config.json").is_file():
+            raise InputError(
+                f"generator {address}: expected trained:FOLDER@openai:http://host:8000/v1#model, FOLDER the generator "
+                "that is served there (its prompt is read from it)"
+            )
+        if prompt is not None:
+            raise InputError(f"generator {address}: was trained with a prompt of its own; give none")
+        shown: dict[str, Any] = {"max_image_side": MAX_SIDE, **options}  # pictures as large as in training
+        return open_generator(served, prompt=GeneratorPrompt.load(folder), lenient=lenient, **shown)
     if separator and kind == "recorded":
         from afmrl.generator.recorded_engine import RecordedEngine
 

@@ -73,11 +73,10 @@ class LocalEngine:
         inputs = self.processor(
             text=prompts, images=images or None, return_tensors="pt", padding=True, add_special_tokens=False
         ).to(self.model.device)
-        options: dict[str, Any] = {"do_sample": False}
+        # the model's own distribution, as GRPO samples it: Qwen2.5-VL's folder asks for a penalty of 1.05
+        options: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.0}
         if sampling.temperature > 0:
-            # the model's own distribution, as GRPO samples it: Qwen2.5-VL's folder asks for a penalty of 1.05
-            options = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
-            options["repetition_penalty"] = 1.0
+            options |= {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
         with torch.inference_mode():
             output = self.model.generate(
                 **inputs,

@@ -109,9 +109,9 @@ class RARStage:
     """Train in bfloat16 autocast."""
     gradient_checkpointing: bool = False
     """Recompute activations: slower, less memory."""
-    eval_steps: int = 0
+    eval_steps: int | None = None
     """Steps between measures of retrieval and attributes on the validation split, where there is one; the best step is
-    kept. 0: never, and the last step is kept."""
+    kept. None: an eighth of `max_steps`; 0: never, and the last step is kept."""
     patience: int = 3
     """Measures in a row below the best, while the reward rises, after which training stops; 0: never."""
     seed: int = 0
@@ -247,9 +247,10 @@ def run_rar(
     )
     watch = Watch(out_dir, config.patience)
     watching = []
-    if val is not None and config.eval_steps:
+    every = config.eval_steps if config.eval_steps is not None else max(config.max_steps // 8, 1)
+    if val is not None and every:
         processor = AutoProcessor.from_pretrained(str(generator_path))
-        watching = [watch_callback(watch, val, processor, config.eval_steps, prompt)]
+        watching = [watch_callback(watch, val, processor, every, prompt)]
     kind = GRPOTrainer
     if anchor is not None and config.sft_weight:
         held = Anchor(*anchor, config.sft_weight, config.sft_batch_size, config.seed, prompt)
