@@ -132,7 +132,8 @@ class FakeRun:
 def test_the_round_that_is_best_on_val_is_kept(monkeypatch, mrrs, kept, embedder, generator):
     run, calls = FakeRun(rounds=2), []
 
-    def relabelled(run, stage, by, number):
+    def relabelled(run, stage, by, number, last):
+        assert last == (None if number == 1 else [number - 1])  # every round goes on from the one before
         calls.append((stage, by))
         return [number]
 
@@ -212,6 +213,12 @@ def test_what_is_not_written_anew_is_what_the_text_showed_before(monkeypatch, tm
     run.made_of["sft"] = "another"
     pipeline_cit._relabelled(run, "cit-labels-1", "rar", 1)
     assert run.made_of["cit-labels-1"] != before
+    # a second round keeps what the first wrote
+    again = pipeline_cit._relabelled(run, "cit-labels-2", "rar", 2, found)
+    assert all(second == new for first, second in zip(found, again, strict=True) if first == new)
+    of_these = run.made_of["cit-labels-2"]
+    pipeline_cit._relabelled(run, "cit-labels-2", "rar", 2, [new] * len(OFFERS))
+    assert run.made_of["cit-labels-2"] != of_these
 
 
 # as a run

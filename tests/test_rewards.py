@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ir_measures import RR, R, Success, nDCG
 
+from afmrl.attribute_accuracy import attribute_accuracy
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Offer
 from afmrl.retrieval.frozen import FrozenGallery
-from afmrl.rewards import RetrievalReward, pair_f_score, smallest_k
+from afmrl.rewards import RetrievalReward, confirmed, pair_f_score, smallest_k
 
 Q, N, D = 12, 40, 6
 QUERIES = [Offer(id=f"q{number}", title=f"title {number}") for number in range(Q)]
@@ -445,3 +446,13 @@ def test_a_gallery_that_cannot_be_compared_is_refused_at_once():
     broken[3, 1] = np.nan
     with pytest.raises(InputError, match="gallery embedding of row 3 is not finite"):
         RetrievalReward(Encoder(), QUERIES, broken, [np.array([0])] * Q)
+
+
+def test_values_that_are_one_are_right_however_they_are_written():
+    """Without a schema nothing brings them to one spelling before they are compared."""
+    labels = KeyAttributes.of({"volume": "1500 ml", "颜色": "深红", "重量": "1.5公斤", "cut": "wide"})
+    written = KeyAttributes.of({"volume": "1.5 L", "颜色": "深 红", "重量": "1500克", "cut": "slim"})
+    assert pair_f_score(written, labels) == 0.75
+    assert [key for key, _ in confirmed(written, labels)] == ["volume", "颜色", "重量"]
+    assert attribute_accuracy([written], [labels])["volume"]["recall"] == 1.0
+    assert attribute_accuracy([written], [labels])["cut"]["recall"] == 0.0

@@ -284,6 +284,13 @@ def test_the_recipe_says_whose_labels(tmp_path):
     base = {"catalogue": {"path": "x.jsonl"}, "base": "m"}
     with pytest.raises(InputError, match="'sft.labels': 'sellers' is unknown; one of catalogue, teacher, both"):
         recipe_of({**base, "sft": {"labels": "sellers"}})
+    for sft in ({}, {"labels": "both", "teacher": "t.jsonl"}):
+        with pytest.raises(InputError, match=r"shows what 'sft.labels' .* and the generator would learn to copy it"):
+            recipe_of({**base, "sft": {**sft, "prompt": {"show_sellers_attributes": True}}})
+    taught = {"labels": "teacher", "teacher": "t.jsonl", "prompt": {"show_sellers_attributes": True}}
+    assert recipe_of({**base, "sft": taught}).sft.prompt.show_sellers_attributes
+    read = {"path": "x.jsonl", "labels": {"column": "seen"}}
+    assert recipe_of({**base, "catalogue": read, "sft": {"prompt": {"show_sellers_attributes": True}}})
     for sft in ({"labels": "teacher"}, {"teacher": "t.jsonl"}):
         with pytest.raises(InputError, match=r"'sft.teacher' names labels and 'sft.labels' says to use them"):
             recipe_of({**base, "sft": sft})
@@ -365,6 +372,19 @@ def test_rar_asks_it_too(taught_model, monkeypatch):
             RARStage(prompts_per_step=1, num_generations=2), folder, Frozen(), offers[:1], offers[:2], [[0]], folder
         )
     assert shown == [GeneratorPrompt(category=True)]
+
+
+def test_micro_batches_of_sft_make_the_same_step(tiny_model, tmp_path):
+    offers = [Offer(str(i), f"red silk dress {i}" * (1 + i % 3)) for i in range(8)]
+    labels = [KeyAttributes.of({"color": "red", **({"number": str(i)} if i % 2 else {})}) for i in range(8)]
+    curves = []
+    for micro in (None, 2):
+        config = SFTStage(max_steps=3, batch_size=8, micro_batch_size=micro, learning_rate=1e-3, log_steps=1)
+        done = run_sft(config, tiny_model, offers, labels, tmp_path / str(micro))
+        curves.append([entry["loss"] for entry in done["history"]])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3) and curves[0][0] > curves[0][-1]
+    with pytest.raises(InputError, match="sft.micro_batch_size=3 must divide the 8 offers"):
+        run_sft(SFTStage(batch_size=8, micro_batch_size=3), tiny_model, offers, labels, tmp_path / "no")
 
 
 def test_sft_learns_pairs_alone(tiny_model, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from afmrl.attribute_schema import comparable
 from afmrl.attributes import KeyAttributes
 
 
@@ -12,7 +13,8 @@ def attribute_accuracy(
 ) -> dict[str, dict[str, float]]:
     """Per key of the labels: precision (written values that are right; one without a label is wrong) and recall.
 
-    Offers without any label say nothing of what is true, and are passed over.
+    Values are compared in one form (`attribute_schema.comparable`). Offers without any label say nothing of what is
+    true, and are passed over.
 
     >>> attribute_accuracy([KeyAttributes.of({"color": "red"})], [KeyAttributes.of({"color": "red"})])
     {'color': {'precision': 1.0, 'recall': 1.0, 'labelled': 1}}
@@ -22,7 +24,7 @@ def attribute_accuracy(
     for ours, theirs in zip(written, labels, strict=True):
         if not len(theirs):
             continue
-        mine, true = ours.as_dict(), theirs.as_dict()
+        mine, true = comparable(ours), comparable(theirs)
         for key in keys:
             counts[key][0] += key in mine and mine[key] == true.get(key)
             counts[key][1] += key in mine

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ ANY_CATEGORY = "*"
 _BETWEEN_IDEOGRAPHS = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff]) (?=[\u3040-\u30ff\u3400-\u9fff])")
 _WORD = re.compile(r"[^\W_]+")
 KEY_FIELDS = ("key", "synonyms", "values", "units")
+
+
+@lru_cache(maxsize=2**16)
+def _compared(value: str) -> str:
+    return normalise_value(value)
 
 
 def normalise_value(value: str, *, units: bool = True) -> str:
@@ -38,6 +44,15 @@ def normalise_value(value: str, *, units: bool = True) -> str:
     if len(found) == 1 and not _WORD.search(rest):
         return next(iter(found.values()))
     return value
+
+
+def comparable(attributes: KeyAttributes) -> dict[str, str]:
+    """Key → value as values are compared, where no schema has brought them to one spelling.
+
+    >>> comparable(KeyAttributes.of({"volume": "1.5 L"})) == comparable(KeyAttributes.of({"volume": "1500ml"}))
+    True
+    """
+    return {key: _compared(value) for key, value in attributes}
 
 
 @dataclass(frozen=True, slots=True)

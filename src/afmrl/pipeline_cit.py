@@ -33,15 +33,17 @@ def run_rounds(run: Run, reinforce: Callable[[str, str, str], None], *, name: st
     """
     cit = run.recipe.cit
     embedder, generator = "agcl", "rar"
+    labels: list[KeyAttributes] | None = None
     measured = [(_on_val(run, f"{name}-val-0", embedder, generator), 0, embedder, generator)]
     for number in range(1, cit.rounds + 1):
         if number > 1:
             reinforced = f"{name}-rar-{number}"
             reinforce(reinforced, generator, embedder)
             generator = reinforced
-        labels = _relabelled(run, f"{name}-labels-{number}", generator, number)
+        written = f"{name}-labels-{number}"
+        labels = _relabelled(run, written, generator, number, labels)
         trained = f"{name}-{number}"
-        _train(run, trained, labels, embedder, number, f"{name}-labels-{number}")
+        _train(run, trained, labels, embedder, number, written)
         embedder = trained
         measured.append((_on_val(run, f"{name}-val-{number}", embedder, generator), number, embedder, generator))
     # of equal rounds the earlier
@@ -51,9 +53,12 @@ def run_rounds(run: Run, reinforce: Callable[[str, str, str], None], *, name: st
     run.say(f"{name}: round {kept} of {cit.rounds} is kept; MRR on val by round: {run.cit['val_mrr']}")
 
 
-def _relabelled(run: Run, stage: str, generator: str, number: int) -> list[KeyAttributes]:
+def _relabelled(
+    run: Run, stage: str, generator: str, number: int, last: list[KeyAttributes] | None = None
+) -> list[KeyAttributes]:
+    """What a round shows: what the one before did (`last`; None: AGCL's first training), a share written anew."""
+    before = shown_attributes(run) if last is None else last
     train, cit, config = run.splits["train"], run.recipe.cit, run.recipe.evaluation
-    before = shown_attributes(run)
     seed = run.recipe.seed + SEED_STEP * number
 
     def work(folder: Path) -> dict[str, Any]:
@@ -79,6 +84,8 @@ def _relabelled(run: Run, stage: str, generator: str, number: int) -> list[KeyAt
     made_of = fingerprint(cit.share, seed, run.made_of[generator], run.made_of["data"], config.max_new_tokens)
     if run.recipe.agcl.text_attributes == "generated":
         made_of = fingerprint(made_of, run.made_of["sft"])
+    if last is not None:
+        made_of = fingerprint(made_of, [str(attributes) for attributes in last])
     folder = run.ledger.run(stage, made_of, work)
     run.made_of[stage] = made_of
     lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()

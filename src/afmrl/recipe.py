@@ -288,6 +288,7 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
     least += [(f"{name}.log_steps", stage.log_steps, 1) for name, stage in stages if not isinstance(stage, RARStage)]
     least += [
         ("seed", recipe.seed, 0),
+        ("sft.micro_batch_size", 1 if recipe.sft.micro_batch_size is None else recipe.sft.micro_batch_size, 1),
         ("rar.max_steps", recipe.rar.max_steps, 0),
         ("rar.num_generations", recipe.rar.num_generations, 2),
         ("rar.prompts_per_step", recipe.rar.prompts_per_step, 1),
@@ -325,6 +326,12 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         raise InputError(
             f"{where}: 'sft.teacher' names labels and 'sft.labels' says to use them (teacher or both); "
             f"labels={recipe.sft.labels!r}, teacher={recipe.sft.teacher!r}"
+        )
+    own = recipe.sft.labels != "teacher" and recipe.catalogue.labels.column == "attributes"
+    if recipe.sft.prompt.show_sellers_attributes and own:
+        raise InputError(
+            f"{where}: 'sft.prompt.show_sellers_attributes' shows what 'sft.labels' {recipe.sft.labels!r} asks for, "
+            "and the generator would learn to copy it; take a teacher's labels, or another 'catalogue.labels.column'"
         )
     plain = SFTStage()
     if recipe.tiny and (recipe.tiny.pretrain.labels, recipe.tiny.pretrain.prompt) != (plain.labels, plain.prompt):

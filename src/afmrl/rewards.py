@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from afmrl.attribute_schema import comparable
 from afmrl.attributes import MAX_PAIRS, InvalidCompletion, KeyAttributes
 from afmrl.errors import InputError
 from afmrl.offers import Offer
@@ -272,7 +273,7 @@ def pair_f_score(written: KeyAttributes, labels: KeyAttributes, beta: float = 1.
     """
     if not len(written) and not len(labels):
         return 1.0
-    right = len(set(written) & set(labels))
+    right = len(comparable(written).items() & comparable(labels).items())
     return (1 + beta**2) * right / (len(written) + beta**2 * len(labels))
 
 
@@ -286,13 +287,13 @@ def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:
 
 
 def confirmed(written: KeyAttributes, labels: KeyAttributes) -> KeyAttributes:
-    """The pairs that the labels hold too, in the order written.
+    """The pairs that the labels hold too, in the order and the spelling written.
 
     >>> str(confirmed(KeyAttributes.of({"size": "m", "color": "red"}), KeyAttributes.of({"color": "red"})))
     'color: red'
     """
-    known = set(labels)
-    return KeyAttributes(tuple(pair for pair in written if pair in known))
+    known, compared = comparable(labels), comparable(written)
+    return KeyAttributes(tuple(pair for pair in written if known.get(pair[0]) == compared[pair[0]]))
 
 
 def ndcg_of_ranks(ranks: np.ndarray, k: int) -> float:

@@ -54,6 +54,8 @@ class SFTStage:
     """Optimiser steps."""
     batch_size: int = 64
     """Offers a batch, of all processes together."""
+    micro_batch_size: int | None = None
+    """Offers of one process in one backward pass; None: its whole share of the batch. Memory is that of so many."""
     gradient_accumulation_steps: int = 1
     """Batches summed before a step."""
     learning_rate: float = 1e-3
@@ -156,13 +158,15 @@ def run_sft(
         from peft import LoraConfig
 
         peft_config = LoraConfig(r=config.lora_r, lora_alpha=2 * config.lora_r, target_modules="all-linear")
+    of_process = share(config.batch_size, "sft.batch_size") if world_size() > 1 else min(config.batch_size, len(offers))
+    micro = min(config.micro_batch_size or of_process, of_process)
+    if of_process % micro:
+        raise InputError(f"sft.micro_batch_size={micro} must divide the {of_process} offers of a process' batch")
     arguments = SFTConfig(
         output_dir=str(out_dir),
         max_steps=config.max_steps,
-        per_device_train_batch_size=share(config.batch_size, "sft.batch_size")
-        if world_size() > 1
-        else min(config.batch_size, len(offers)),
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=config.gradient_accumulation_steps * (of_process // micro),
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_steps,
