@@ -32,7 +32,8 @@ from magento_cv import deal_folds, in_split, make_base, style_of
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "magento_ladder"
 REWARD, VAL = 5, 8  # one style in so many
-RAR_STEPS = ["rar.max_steps=60", "rar.eval_steps=0", "rar.prompts_per_step=8"]  # a fold has some 25 reward queries
+# a fold has some 20 reward queries, of which the colours of a few alone differ by what is written
+RAR_STEPS = ["rar.max_steps=60", "rar.eval_steps=0", "rar.prompts_per_step=8", "rar.teachable_only=false"]
 
 
 def run_seed(recipe: Recipe, seed: int, num_folds: int, work: Path, results: Path, parts: Sequence[str]) -> None:
