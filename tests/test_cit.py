@@ -56,9 +56,9 @@ def test_nothing_for_the_control_and_no_share_beyond_all():
         rows_to_relabel(OFFERS, 1.2, seed=1)
 
 
-def test_only_the_chosen_are_written_and_an_invalid_one_keeps_what_it_had():
+def test_only_the_chosen_are_written_and_an_invalid_one_keeps_what_it_had(tmp_path):
     generator = Scripted({"o3": "color: red", "o4": "nonsense", "o5": "color: green; cut: wide"})
-    found = relabel(generator, OFFERS, OLD, [3, 4, 5, 9], max_new_tokens=7)
+    found = relabel(generator, OFFERS, OLD, [3, 4, 5, 9], tmp_path, max_new_tokens=7)
     assert generator.asked == [(["o3", "o4", "o5", "o9"], {"max_new_tokens": 7, "batch_size": 64})]
     assert [str(found.attributes[row]) for row in (3, 4, 5, 9, 10)] == [
         "color: red", "color: red", "color: green; cut: wide", "color: blue", "color: red",
@@ -66,13 +66,14 @@ def test_only_the_chosen_are_written_and_an_invalid_one_keeps_what_it_had():
     assert (found.num_written, found.num_changed, found.num_invalid) == (4, 2, 1)
     assert OLD[5].as_dict() == {"color": "red"}  # what was given stays
     with pytest.raises(InputError, match="none of the generator's 2 completions"):
-        relabel(Scripted({}, ended=False), OFFERS, OLD, [1, 2])
+        (tmp_path / "other").mkdir()
+        relabel(Scripted({}, ended=False), OFFERS, OLD, [1, 2], tmp_path / "other")
 
 
-def test_what_is_written_anew_is_in_the_schemas_words():
+def test_what_is_written_anew_is_in_the_schemas_words(tmp_path):
     schema = AttributeSchema.of({"*": [{"key": "color", "synonyms": ["farbe"]}]})
     generator = Scripted({"o3": "farbe: green; mood: gay"}, prompt=GeneratorPrompt(schema=schema))
-    assert str(relabel(generator, OFFERS, OLD, [3]).attributes[3]) == "color: green"
+    assert str(relabel(generator, OFFERS, OLD, [3], tmp_path).attributes[3]) == "color: green"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_what_is_not_written_anew_is_what_the_text_showed_before(monkeypatch, tm
         ledger=Ledger(tmp_path),
     )
 
-    def relabelled(generator, offers, attributes, rows, **_):
+    def relabelled(generator, offers, attributes, rows, folder, **_):
         return Relabelled([new if row in rows else of for row, of in enumerate(attributes)], len(rows), len(rows), 0)
 
     monkeypatch.setattr(pipeline_cit, "shown_attributes", lambda run: [sft] * len(OFFERS))

@@ -241,8 +241,7 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         trained: the stage whose embedder is the environment.
     """
     from afmrl.embedder import Embedder
-    from afmrl.generator import AttributeGenerator
-    from afmrl.pipeline_evaluation import default_side, print_ceiling
+    from afmrl.pipeline_evaluation import default_side, generated_attributes, print_ceiling
     from afmrl.stages.rar import run_rar
 
     side = cast(Side, run.recipe.rar.attributes_on or default_side(run))
@@ -255,6 +254,9 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
 
     if name == "rar":
         on_first(lambda: print_ceiling(run))
+    written: list[KeyAttributes] = []
+    if on_gallery(side) and config.gallery_attributes == "generated":
+        written = generated_attributes(run, start, "reward")
 
     def work(folder: Path) -> dict[str, Any]:
         embedder = Embedder.from_pretrained(run.paths[trained])
@@ -263,12 +265,7 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         if on_gallery(side) and config.gallery_attributes == "labels":
             attributes = [split.labels[row] for row in split.gallery]
         elif on_gallery(side):
-
-            def write() -> list[KeyAttributes]:
-                generator = AttributeGenerator.from_pretrained(run.paths[start])
-                return generator.attributes(gallery, max_new_tokens=run.recipe.evaluation.max_new_tokens)
-
-            attributes = on_first(write)
+            attributes = [written[row] for row in split.gallery]
         described, labelled = _described(run, name, config, side)
         queries = range(len(split.queries)) if side == "gallery" else described
         taught_offers, taught, _ = run.taught

@@ -12,6 +12,7 @@ from afmrl.attributes import KeyAttributes
 from afmrl.generator import AttributeGenerator
 from afmrl.pipeline_evaluation import default_side, score_attributed, shown_attributes
 from afmrl.stages.cit import relabel, rows_to_relabel
+from afmrl.stages.completions import forget_completions
 from afmrl.stages.ledger import fingerprint
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def _relabelled(
                 train.offers,
                 before,
                 rows,
+                folder,
                 max_new_tokens=config.max_new_tokens,
                 batch_size=config.batch_size,
             )
@@ -79,6 +81,7 @@ def _relabelled(
         with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
             for of_offer in attributes:
                 file.write(json.dumps(of_offer.as_dict(), ensure_ascii=False) + "\n")
+        forget_completions(folder)
         return result
 
     made_of = fingerprint(cit.share, seed, run.made_of[generator], run.made_of["data"], config.max_new_tokens)

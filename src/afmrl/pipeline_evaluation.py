@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afmrl.attribute_accuracy import attribute_accuracy
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes import InvalidCompletion, KeyAttributes
 from afmrl.embedder import Embedder, Modality
 from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
@@ -22,6 +22,7 @@ from afmrl.pipeline_report import CEILING_NAMES, next_steps, write_run_report
 from afmrl.sides import on_gallery, on_query
 from afmrl.splits import Split
 from afmrl.stages.checkpoints import write_json
+from afmrl.stages.completions import forget_completions, kept_completions
 from afmrl.stages.ledger import fingerprint
 
 if TYPE_CHECKING:
@@ -69,13 +70,19 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
 
     def work(folder: Path) -> dict[str, Any]:
         generator = AttributeGenerator.from_pretrained(run.paths[which])
-        attributes = generator.attributes(
-            split.offers, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size
+        completions = kept_completions(
+            generator, split.offers, folder, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size
         )
+        num_invalid = 0
         with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
-            for offer, of_offer in zip(split.offers, attributes, strict=True):
+            for offer, completion in zip(split.offers, completions, strict=True):
+                try:
+                    of_offer = generator.read(completion, offer)
+                except InvalidCompletion:
+                    num_invalid, of_offer = num_invalid + 1, KeyAttributes()
                 file.write(json.dumps({"id": offer.id, "attributes": of_offer.as_dict()}, ensure_ascii=False) + "\n")
-        return {"num_invalid": generator.num_invalid, "num_offers": len(attributes)}
+        forget_completions(folder)
+        return {"num_invalid": num_invalid, "num_offers": len(completions)}
 
     made_of = fingerprint(run.made_of[which], run.made_of["data"], split_name, config.max_new_tokens)
     folder = run.ledger.run(f"attributes-{which}-{split_name}", made_of, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from afmrl.attributes import InvalidCompletion, KeyAttributes
 from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator
 from afmrl.offers import Offer
+from afmrl.stages.completions import kept_completions
 
 
 @dataclass
@@ -77,21 +79,25 @@ def relabel(
     offers: Sequence[Offer],
     attributes: Sequence[KeyAttributes],
     rows: Sequence[int],
+    folder: str | Path,
     *,
     max_new_tokens: int = 64,
     batch_size: int = 64,
 ) -> Relabelled:
     """The attributes with those of `rows` written by the generator, greedily.
 
+    Args:
+        folder: keeps the completions until all are there, for a run that is killed.
+
     Raises:
         InputError: not one of the completions is valid.
     """
     written = list(attributes)
     num_changed = num_invalid = 0
-    completions = generator.generate(
-        [offers[row] for row in rows], max_new_tokens=max_new_tokens, batch_size=batch_size
+    completions = kept_completions(
+        generator, [offers[row] for row in rows], folder, max_new_tokens=max_new_tokens, batch_size=batch_size
     )
-    for row, (completion,) in zip(rows, completions, strict=True):
+    for row, completion in zip(rows, completions, strict=True):
         try:
             written[row] = generator.read(completion, offers[row])
         except InvalidCompletion:
