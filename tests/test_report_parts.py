@@ -11,7 +11,7 @@ import pytest
 from afmrl.attributes import KeyAttributes
 from afmrl.evaluation.report import OfferView, QueryCard, hardest_families, sample_cards, sample_rows
 from afmrl.evaluation.report_cards import cards_of, families_of
-from afmrl.evaluation.report_gallery import hit_attributes, query_attributes
+from afmrl.evaluation.report_gallery import hit_attributes, query_attributes, shown_hit
 from afmrl.evaluation.report_text import text
 from afmrl.evaluation.tables import metric_label, points
 from afmrl.offers import Offer
@@ -43,6 +43,22 @@ def test_the_sellers_attributes_stand_in_where_none_are_given() -> None:
     assert OfferView.of(offer).attributes.as_dict() == {"color": "red"}
     assert not OfferView.of(offer, KeyAttributes()).attributes  # a generator that wrote nothing
     assert not OfferView.of(offer, None, KeyAttributes.of({"color": "red"})).attributes  # labels judge what is written
+
+
+def test_what_a_seller_wrote_is_told_apart_from_what_was_generated() -> None:
+    offer = Offer("1", title="t", attributes={"Color": "Red"})
+    sellers, generated = OfferView.of(offer), OfferView.of(offer, KeyAttributes.of({"color": "blue"}))
+    beside = words(shown_hit(generated, sellers))
+    assert beside == "the seller says: color red"  # and is no difference: no one was asked the same
+    assert words(shown_hit(sellers, sellers)).startswith("the seller says") and "agrees" in words(
+        shown_hit(sellers, sellers)
+    )
+    assert "≠ differs: color blue" in words(
+        shown_hit(OfferView.of(offer, KeyAttributes.of({"color": "red"})), generated)
+    )
+    assert words(query_attributes(sellers)) == "the seller says: color red"
+    assert words(query_attributes(generated)) == "color blue"
+    assert words(shown_hit(OfferView.of(Offer("2", "t")), generated)) == "color blue"
 
 
 def test_query_attributes_are_held_against_labels() -> None:

@@ -36,15 +36,18 @@ class OfferView:
     """Generated key attributes, or the seller's."""
     visible: KeyAttributes | None = None
     """Labels: what can be seen or read of this offer; None where nobody knows."""
+    sellers: bool = False
+    """Whether `attributes` are what the seller wrote."""
 
     @classmethod
     def of(
         cls, offer: Offer, attributes: KeyAttributes | None = None, visible: KeyAttributes | None = None
     ) -> OfferView:
         """The view of a catalogue's offer; without `attributes` and labels, the seller's attributes are shown."""
-        if attributes is None and visible is None:
+        sellers = attributes is None and visible is None
+        if sellers:
             attributes = KeyAttributes.of(offer.attributes)
-        return cls(offer.id, offer.title, offer.image, attributes or NO_ATTRIBUTES, visible)
+        return cls(offer.id, offer.title, offer.image, attributes or NO_ATTRIBUTES, visible, sellers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,8 +60,7 @@ def query_attributes(offer: OfferView) -> str:
     """The attributes written for a query, each held against its label where there is one."""
     written = offer.attributes.as_dict()
     if offer.visible is None:
-        pairs = [_pair("bare", "", "", key, value) for key, value in written.items()]
-        return _attribute_list(pairs) if pairs else ""
+        return _whose(offer) + _plain(offer.attributes)
     labels = offer.visible.as_dict()
     pairs = []
     for key, value in written.items():
@@ -79,10 +78,28 @@ def query_attributes(offer: OfferView) -> str:
     return _attribute_list(pairs + missed)
 
 
+def _plain(attributes: KeyAttributes) -> str:
+    return _attribute_list([_pair("bare", "", "", key, value) for key, value in attributes]) if attributes else ""
+
+
+def _whose(offer: OfferView) -> str:
+    return '<p class="remark">the seller says: </p>' if offer.sellers and offer.attributes else ""
+
+
+def shown_hit(query: OfferView, hit: OfferView) -> str:
+    """A hit's attributes beside the query's, and whose they are.
+
+    What a seller wrote is not held against what a generator wrote: they have keys of their own.
+    """
+    if query.sellers != hit.sellers and query.attributes:
+        return _whose(hit) + _plain(hit.attributes)
+    return _whose(hit) + hit_attributes(query.attributes, hit.attributes)
+
+
 def hit_attributes(query: KeyAttributes, hit: KeyAttributes) -> str:
     """A hit's attributes beside the query's: what differs first, what agrees last and muted."""
     if not query:
-        return _attribute_list([_pair("bare", "", "", key, value) for key, value in hit]) if hit else ""
+        return _plain(hit)
     if not hit:  # nothing is known of it, which is no difference
         return '<p class="remark">no attributes</p>'
     ours, theirs, found = query.as_dict(), hit.as_dict(), compare(query, hit)
@@ -107,7 +124,7 @@ def _hit(hit: HitView, rank: str, query: OfferView, pictures: PictureStore, css:
     return (
         f'<li class="hit{" match" if hit.correct else ""}{css}">{offer_picture(hit.offer, pictures)}<div>'
         f'<p class="rank"><b>{text(hit.label, MAX_VALUE) or rank}</b> {score}{label}</p>'
-        f"{_title(hit.offer)}{hit_attributes(query.attributes, hit.offer.attributes)}</div></li>"
+        f"{_title(hit.offer)}{shown_hit(query, hit.offer)}</div></li>"
     )
 
 

@@ -82,7 +82,7 @@ def _of_first_task(run: TaskRun) -> dict[str, Any]:
         return OfferView.of(task.queries[row], run.attributes[row] if run.attributes else None)
 
     def gallery_view(row: int) -> OfferView:
-        return OfferView.of(task.gallery[row])
+        return OfferView.of(task.gallery[row], run.gallery_attributes[row] if run.gallery_attributes else None)
 
     return {
         "slices": run.slice_scores,

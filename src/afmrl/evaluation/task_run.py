@@ -22,7 +22,7 @@ from afmrl.evaluation.scoring import System, shown
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
 from afmrl.evaluation.tasks import TASKS, RetrievalTask
 from afmrl.offers import Offer, SkippedRow
-from afmrl.sides import on_query
+from afmrl.sides import on_gallery, on_query
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class TaskRun:
     matches: Sequence[np.ndarray]
     """Q arrays of gallery rows: the relevant ones whose grade makes them a match."""
     attributes: Sequence[KeyAttributes] | None = None
-    """Generated key attributes of each query; None without a generator."""
+    """Generated key attributes of each query; None without a generator, or where queries carry none."""
+    gallery_attributes: Sequence[KeyAttributes] | None = None
+    """Likewise of each gallery offer."""
     slices: Sequence[Mapping[str, str]] | None = None
     """Of each query."""
     slice_scores: Mapping[str, Mapping[str, SliceScore]] = field(default_factory=dict)
@@ -128,14 +130,16 @@ def run_task(
         )
 
     result = scored(task.queries, num_hits, num_resamples)
-    attributes = None
+    attributes = of_gallery = None  # as they were scored with: they are at hand
     if on_query(system.attributes_on):
         attributes = system.attributes([shown(offer, task.query_modality) for offer in task.queries])
+    if on_gallery(system.attributes_on) and task.gallery_modality != "image":
+        of_gallery = system.attributes([shown(offer, task.gallery_modality) for offer in task.gallery])
     matches = [
         rows if grades is None else rows[np.asarray(grades[query]) >= min_grade]
         for query, rows in enumerate(task.relevant)
     ]
-    run = TaskRun(task, protocol, result, matches, attributes)
+    run = TaskRun(task, protocol, result, matches, attributes, of_gallery)
     if with_slices:
         slices = slices_of(task.queries, task.gallery, matches, attributes)
         per_query, clusters = _counted(run)
