@@ -40,6 +40,7 @@ from afmrl.stages.sft import SFTStage
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "distillation"
+SHOWN_KEYS = 10
 SETS = ("oa_mine", "ae110k")
 SCORING = {"oa_mine": "strict", "ae110k": "annotated"}
 RULE_KEYS = {  # keys of the extractor by keys of the sets
@@ -263,7 +264,31 @@ def table(results: Path) -> str:
                 f"{mean([c['metrics']['by_value']['seen']['recall'] for c in of])} | "
                 f"{mean([c['metrics']['by_value']['new']['recall'] for c in of])} |"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_by_key(cells)])
+
+
+def _by_key(cells: list[dict[str, Any]]) -> list[str]:
+    """Precision, recall and F1 of each set's most frequent keys; seeds as mean."""
+    lines = []
+    for name in SETS:
+        systems = [s for s in ("copy", *TINY) if any((c["set"], c["system"]) == (name, s) for c in cells)]
+        of = {s: [c["metrics"][SCORING[name]]["by_key"] for c in cells if (c["set"], c["system"]) == (name, s)]
+              for s in systems}  # fmt: skip
+        if not systems:
+            continue
+        gold = {key: found["gold"] for key, found in of[systems[0]][0].items()}
+        lines += ["", f"| {name}, P / R / F1 by key | values | " + " | ".join(systems) + " |"]
+        lines.append("|---" * (2 + len(systems)) + "|")
+        for key in sorted(gold, key=lambda key: (-gold[key], key))[:SHOWN_KEYS]:
+            shown = [
+                " / ".join(
+                    f"{100 * np.mean([found[key][part] for found in of[s] if key in found]):.1f}"
+                    for part in ("precision", "recall", "f1")
+                )
+                for s in systems
+            ]
+            lines.append(f"| {key} | {gold[key]} | " + " | ".join(shown) + " |")
+    return lines
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
@@ -429,3 +430,33 @@ def test_a_half_copied_model_is_never_published(quickstart, tmp_path):
     whole = (quickstart / "embedder" / "model.safetensors").read_bytes()
     assert (target / "model.safetensors").read_bytes() == whole
     assert {path.name for path in target.iterdir()} == {path.name for path in (quickstart / "embedder").iterdir()}
+
+
+def test_what_has_no_category_is_left_out_of_the_alignment_tax_and_told():
+    from types import SimpleNamespace
+
+    from afmrl.evaluation.alignment_tax import general_quality
+    from afmrl.offers import Offer
+    from afmrl.pipeline_evaluation import Encoded, general_quality_of
+    from afmrl.pipeline_report import _tax_notes
+    from afmrl.splits import Split
+
+    draw = np.random.default_rng(0)
+    categories = ["dress", "coat", ""] * 20
+    offers = [Offer(f"o{n}", "t", category=categories[n % 60]) for n in range(120)]
+    split = Split(offers, [], list(range(60)), list(range(60, 120)), [], [f"f{n // 2}" for n in range(60)])
+    queries, gallery = draw.normal(size=(2, 60, 5)).astype(np.float32)
+    run = SimpleNamespace(recipe=SimpleNamespace(seed=0, evaluation=SimpleNamespace(num_resamples=20)))
+    found = general_quality_of(run, split, Encoded(queries, gallery))
+    kept = [n for n in range(60) if categories[n]]
+    of = [categories[n] for n in kept]
+    expected = general_quality(
+        queries[kept], gallery[kept], of, of, [split.families[n] for n in kept], num_resamples=20
+    )
+    assert {name: i.mean for name, i in found.items()} == {name: i.mean for name, i in expected.items()}
+    assert "By category: of the 40 of 60 queries that have one." in _tax_notes(
+        {"agcl": {"nmi": [0.1, 0.0, 0.2]}}, split
+    )
+    alone = Split([Offer("a", "t", category="dress")] * 4, [], [0, 1], [2, 3], [], ["f", "g"])
+    assert general_quality_of(run, alone, Encoded(queries[:2], gallery[:2])) == {}
+    assert "was not measured: the queries have no two categories" in _tax_notes({}, alone)[0]

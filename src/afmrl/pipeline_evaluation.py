@@ -192,16 +192,20 @@ def print_ceiling(run: Run) -> None:
 
 
 def general_quality_of(run: Run, split: Split, encoded: Encoded) -> dict[str, Interval]:
-    """Coarse retrieval, classification and clustering by category; empty where the split has no two categories."""
-    categories = [offer.category for offer in split.offers]
-    if len({category for category in categories if category}) < 2 or not all(categories):
+    """Coarse retrieval, classification and clustering by category, of the offers that have one; empty where their
+    queries have no two."""
+    of = [offer.category for offer in split.offers]
+    asked = [place for place, row in enumerate(split.queries) if of[row]]
+    offered = [place for place, row in enumerate(split.gallery) if of[row]]
+    categories = [of[split.queries[place]] for place in asked]
+    if len(set(categories)) < 2 or not offered:
         return {}
     return general_quality(
-        encoded.queries,
-        encoded.gallery,
-        [categories[row] for row in split.queries],
-        [categories[row] for row in split.gallery],
-        split.families,
+        encoded.queries[asked],
+        encoded.gallery[offered],
+        categories,
+        [of[split.gallery[place]] for place in offered],
+        [split.families[place] for place in asked],
         seed=run.recipe.seed,
         num_resamples=min(run.recipe.evaluation.num_resamples, 500),
     )

@@ -109,7 +109,7 @@ def write_run_report(
             families=families_of(result.ranks, split.families, split.relevant, lambda row: view(split.gallery[row])),
             skipped=run.catalogue.skipped if run.catalogue else (),
             facts=_facts(run),
-            notes=[*_notes(run), *_tax_notes(tax)],
+            notes=[*_notes(run), *_tax_notes(tax, split)],
             next_steps=steps,
         ),
         run.folder / "report.html",
@@ -172,7 +172,7 @@ def _notes(run: Run) -> list[str]:
     return notes
 
 
-def _tax_notes(tax: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+def _tax_notes(tax: Mapping[str, Mapping[str, Sequence[float]]], split: Split) -> list[str]:
     """One line a metric: what finer retrieval and the attributes cost elsewhere."""
     names = {"agcl": "AGCL", "sft": "with SFT attributes", "rar": "with RAR attributes", "cit": "CIT"}
     metrics = list(next(iter(tax.values()), {}))
@@ -181,6 +181,11 @@ def _tax_notes(tax: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
         intervals = {names[row]: of[metric] for row, of in tax.items()}
         values = [f"{name} {mean:.3f} [{low:.3f}, {high:.3f}]" for name, (mean, low, high) in intervals.items()]
         lines.append(f"By category, {metric}: {', '.join(values)}.")
+    known = [category for row in split.queries if (category := split.offers[row].category)]
+    if len(set(known)) < 2:
+        lines.append("What finer retrieval costs by category was not measured: the queries have no two categories.")
+    elif lines and len(known) < len(split.queries):
+        lines.append(f"By category: of the {len(known):,} of {len(split.queries):,} queries that have one.")
     return lines
 
 
