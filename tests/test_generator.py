@@ -193,6 +193,13 @@ def test_a_server_of_the_same_model_gets_the_same_tokens_and_gives_the_same_text
     )
 
 
+def test_small_batches_write_what_large_ones_write(tiny_model, tmp_path):
+    offers = [*offers_with_pictures(tmp_path), *(Offer(f"t{n}", "blue coat " * n) for n in (3, 1, 2))]
+    generator = AttributeGenerator.from_pretrained(tiny_model, device="cpu")
+    whole, parts = (generator.generate(offers, max_new_tokens=12, batch_size=size) for size in (64, 2))
+    assert whole == parts and len({completion.text for (completion,) in whole}) > 1
+
+
 def test_a_trained_generator_that_is_served_is_asked_as_it_was_trained_to_be(tiny_model, chat_server_of_tiny, tmp_path):
     url, rendered = chat_server_of_tiny
     folder = shutil.copytree(tiny_model, tmp_path / "generator")

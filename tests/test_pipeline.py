@@ -241,6 +241,47 @@ afmrl.stages.rar.save_generator = half
 """
 
 
+IN_SFT_AFTER_ITS_FIRST_CHECKPOINT = """
+import transformers
+save = transformers.Trainer._save_checkpoint
+def last(self, *rest):
+    save(self, *rest)
+    if any(kind.__name__ == "SFTTrainer" for kind in type(self).__mro__):
+        die()
+transformers.Trainer._save_checkpoint = last
+"""
+WHILE_IT_WRITES = """
+import afmrl.stages.completions as completions
+completions.CHUNK_BATCHES = 1
+generate = completions.AttributeGenerator.generate
+calls = []
+def written(self, *offers, **options):
+    if "max_new_tokens" in options and len(calls) == 2:
+        die()
+    calls.append(1)
+    return generate(self, *offers, **options)
+completions.AttributeGenerator.generate = written
+"""
+
+
+@pytest.mark.slow
+def test_killed_in_sft_and_while_it_writes_attributes_it_goes_on_from_there(quickstart, copy):
+    for name in ("sft", "attributes-sft-test", "attributes-sft-val", "attributes-sft-reward", "ceiling"):
+        shutil.rmtree(copy / "stages" / name)
+    options = ("--sft.save_steps=8", "--evaluation.batch_size=8", "--rar.max_steps=0", "--evaluation.rows=[agcl, sft]")
+    killed(copy, IN_SFT_AFTER_ITS_FIRST_CHECKPOINT, *options)
+    assert (copy / "stages" / "sft" / "model" / "checkpoint-8" / "trainer_state.json").is_file()
+    out = killed(copy, WHILE_IT_WRITES, *options)
+    assert "sft: was interrupted, goes on from what is there" in out and "sft: done" in out
+    models = [folder / "stages" / "sft" / "model" / "model.safetensors" for folder in (copy, quickstart)]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    part = copy / "stages" / "attributes-sft-test" / "completions.part.jsonl"
+    assert len(part.read_text().splitlines()) == 2 * 8
+    out = again(copy, *options)
+    assert "attributes-sft-test: was interrupted, goes on from what is there" in out and not part.exists()
+    assert len((part.parent / "attributes.jsonl").read_text().splitlines()) == 80
+
+
 def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstart, copy):
     for name in ("agcl", "ceiling", "rar", "attributes-sft-val", "attributes-sft-test", "attributes-rar-test"):
         shutil.rmtree(copy / "stages" / name)

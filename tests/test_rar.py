@@ -277,6 +277,30 @@ def test_two_processes_share_a_group_and_its_statistics(policy, tiny_model, tmp_
     assert differed  # or the mean of one process would have passed for the group's
 
 
+def test_rar_goes_on_with_the_weights_of_its_checkpoint(policy, tiny_model, offers, tmp_path):
+    import torch
+    from transformers import AutoModelForImageTextToText, TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    class Begun(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **_):
+            begun.update({name: value.clone() for name, value in model.state_dict().items()})
+
+    begun = {}
+    config = RARStage(**SMALL, max_steps=4, save_steps=2, learning_rate=1e-2, eval_steps=0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Stop()])
+    kept = AutoModelForImageTextToText.from_pretrained(tmp_path / "checkpoint-2").state_dict()
+    first = AutoModelForImageTextToText.from_pretrained(policy).state_dict()
+    trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Begun()])
+    assert all(torch.equal(begun[name], kept[name]) for name in kept)
+    assert any(not torch.equal(begun[name], first[name]) for name in kept)
+
+
 # which queries can teach
 
 

@@ -5,6 +5,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import TrainerCallback
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
@@ -385,6 +386,32 @@ def test_micro_batches_of_sft_make_the_same_step(tiny_model, tmp_path):
     assert curves[0] == pytest.approx(curves[1], rel=1e-3) and curves[0][0] > curves[0][-1]
     with pytest.raises(InputError, match="sft.micro_batch_size=3 must divide the 8 offers"):
         run_sft(SFTStage(batch_size=8, micro_batch_size=3), tiny_model, offers, labels, tmp_path / "no")
+
+
+class StopAt(TrainerCallback):
+    """Ends a run as a kill does, behind the step that is told."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("lora_r", [None, 4])
+def test_sft_goes_on_with_the_weights_of_its_checkpoint(tiny_model, tmp_path, lora_r):
+    """transformers' trainer reads a Qwen2-VL checkpoint by other names than it was written under, and only warns."""
+    offers = [Offer(str(i), f"red silk dress {i}") for i in range(8)]
+    labels = [KeyAttributes.of({"color": "red", "number": str(i)}) for i in range(8)]
+    config = SFTStage(max_steps=6, batch_size=4, save_steps=3, log_steps=1, learning_rate=3e-3, lora_r=lora_r)
+    whole = run_sft(config, tiny_model, offers, labels, tmp_path / "whole")["history"]
+    with pytest.raises(KeyboardInterrupt):
+        run_sft(config, tiny_model, offers, labels, tmp_path / "again", callbacks=[StopAt(4)])
+    again = run_sft(config, tiny_model, offers, labels, tmp_path / "again")["history"]
+    assert [entry["loss"] for entry in again] == [entry["loss"] for entry in whole]
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "again")]
+    assert models[0] == models[1]
 
 
 def test_sft_learns_pairs_alone(tiny_model, tmp_path):

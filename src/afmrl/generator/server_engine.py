@@ -102,7 +102,7 @@ class ServerEngine:
         self._key = os.environ.get(api_key_env, "").strip()
         self._lock = Lock()
         self._stopped = Event()
-        self._guide = 0
+        self._guide: dict[bool, int] = {}  # of schemas that name keys, and of those that name none
         self._waiting = False
         self._known = False  # it has answered as a chat server does
         self._unanswered = 0  # requests in a row whose tries ran out
@@ -190,7 +190,8 @@ class ServerEngine:
         if request.json_schema is None:
             return self._post("/chat/completions", body)
         first: _Refused | None = None
-        for guide in range(self._guide, len(GUIDES)):
+        names_keys = "properties" in request.json_schema
+        for guide in range(self._guide.get(names_keys, 0), len(GUIDES)):
             try:
                 answer = self._post("/chat/completions", {**body, **GUIDES[guide][1](request.json_schema)})
             except _Refused as refused:
@@ -199,7 +200,7 @@ class ServerEngine:
                 first = first or refused
             else:
                 with self._lock:
-                    self._guide = max(self._guide, guide)
+                    self._guide[names_keys] = max(self._guide.get(names_keys, 0), guide)
                 return answer
         assert first is not None
         raise first  # not the guide's fault, so the guide stays

@@ -28,6 +28,26 @@ def last_checkpoint(folder: str | Path, max_steps: int) -> str | None:
     return None
 
 
+def resume_by_own_names(trainer: Any) -> None:
+    """Let a trainer of transformers go on with the weights of its checkpoint.
+
+    A checkpoint of Qwen2-VL is written under the names of the hub's files, and the trainer reads it by those that the
+    modules have now: nothing matches, it warns, and training goes on from the weights that it was begun with, beside
+    the optimiser's state of the checkpoint. `from_pretrained` knows both names. LoRA's adapters are read as before.
+    """
+    load = trainer._load_from_checkpoint
+
+    def load_whole(checkpoint: str, model: Any = None) -> None:
+        model = trainer.model if model is None else model
+        if not (Path(checkpoint) / "config.json").is_file() or hasattr(model, "peft_config"):
+            load(checkpoint, model)
+            return
+        read = type(model).from_pretrained(checkpoint, dtype=model.dtype)
+        model.load_state_dict(read.state_dict())
+
+    trainer._load_from_checkpoint = load_whole
+
+
 def remove_checkpoints(folder: str | Path) -> None:
     """Delete the checkpoints of a finished stage."""
     for path in Path(folder).glob("checkpoint-*"):

@@ -18,7 +18,7 @@ from afmrl.offers import Offer
 from afmrl.processes import gathered, on_first, rank, share
 from afmrl.prompts import GeneratorPrompt, generator_messages
 from afmrl.rewards import RetrievalReward
-from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
+from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names, write_json
 from afmrl.stages.rar_anchor import Anchor, anchored
 from afmrl.stages.rar_survey import SAME, survey_of
 from afmrl.stages.rar_validation import (
@@ -266,6 +266,7 @@ def run_rar(
     ends = trainer.model.generation_config.eos_token_id
     reward.end_token_ids = frozenset(ends if isinstance(ends, list) else [ends])
     trainer.remove_callback(PrinterCallback)
+    resume_by_own_names(trainer)
     trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
     history = [_entry(entry) for entry in trainer.state.log_history if "reward" in entry]
     trained: Any = trainer.model

@@ -17,7 +17,7 @@ from afmrl.offers import Offer
 from afmrl.processes import on_first, rank, share, world_size
 from afmrl.prompts import PROMPT_FILE, GeneratorPrompt, generator_messages
 from afmrl.stages.augmentation import LabelAugmentation, augment, is_active, with_invented_values
-from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, write_json
+from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names, write_json
 from afmrl.stages.rows import lazy_rows
 
 LEARN = "learn"
@@ -196,6 +196,7 @@ def run_sft(
         peft_config=peft_config,
     )
     trainer.remove_callback(PrinterCallback)
+    resume_by_own_names(trainer)
     trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     trained: Any = trainer.model
