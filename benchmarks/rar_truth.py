@@ -261,7 +261,8 @@ def plot(results: Path, path: Path) -> str:
         if not len(lengths):
             continue
         steps, colour = np.arange(1, lengths.shape[1] + 1), f"C{place}"
-        name, stroke = f"{name} ({len(lengths)} seeds)", "--" if "dapo" in setting else "-"
+        counted = f"{len(lengths)} seed{'s' if len(lengths) > 1 else ''}"
+        name, stroke = f"{name} ({counted})", "--" if "dapo" in setting else "-"
         axes.plot(steps, lengths.mean(axis=0), stroke, color=colour, label=name, linewidth=1.5)
         axes.fill_between(steps, lengths.min(axis=0), lengths.max(axis=0), color=colour, alpha=0.12, linewidth=0)
         told.append(name)
