@@ -22,6 +22,7 @@ STAGES = [
     "sft",
     "agcl",
     "ceiling",
+    "attributes-sft-reward",
     "rar",
     "attributes-sft-val",
     "attributes-sft-test",
