@@ -33,10 +33,13 @@ from afmrl.recipe import load_recipe
 from afmrl.rewards import RetrievalReward
 from afmrl.splits import Split
 from afmrl.stages.checkpoints import write_json
-from afmrl.stages.ledger import Ledger
+from afmrl.stages.ledger import Ledger, fingerprint
+from afmrl.stages.sft import SFTStage, run_sft
 from ladder import PAPERS_REWARD
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
+ALONE = "SFT alone, 200 steps"
+"""The control of the default: as many steps of its SFT loss, on as many offers a step, without any reward."""
 PAPER: dict[str, Any] = {**PAPERS_REWARD, "max_steps": 60}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -54,6 +57,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "paper, recall@10, 100 steps": {**PAPER, "k": 10, "max_steps": 100},
     "paper, recall@10, dapo, 100 steps": {**PAPER, "k": 10, "max_steps": 100, "loss_type": "dapo"},
     "default, 200 steps": {"max_steps": 200},
+    ALONE: {"max_steps": 200},
 }
 """Changes of the quickstart's RAR section, which takes 40 steps."""
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "images" / "rar_length.svg"
@@ -97,7 +101,10 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
     other = dataclasses.replace(
         run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(run.folder / f"rar-{_file_name(name)}")
     )
-    reinforce_generator(other)
+    if name == ALONE:
+        _teach_on(other)
+    else:
+        reinforce_generator(other)
     after = generated_attributes(other, "rar", "scored")
     split = run.splits["scored"]
     both = run.paths["agcl"]
@@ -117,7 +124,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
             "rar": dataclasses.asdict(setting),
             "seconds": other.ledger.seconds["rar"],
             "validation": stage.get("validation"),
-            "length": [round(entry["length"], 2) for entry in stage["history"] if "length" in entry],
+            "length": [round(entry["length"], 2) for entry in stage.get("history", []) if "length" in entry],
             "num_offers": len(split.offers),
             "num_families": len(set(split.families)),
             "recall@1": {row: round(float((r.ranks == 1).mean()), 6) for row, r in scores.items()},
@@ -127,6 +134,26 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
             "right": {key: _right(key, split.labels, before, after) for key in keys},
         },
     )
+
+
+def _teach_on(run: Run) -> None:
+    """SFT of the SFT generator by the steps, offers a step and rate of the run's RAR, in the place of RAR."""
+    rar = run.recipe.rar
+    config = SFTStage(
+        max_steps=rar.max_steps,
+        batch_size=rar.sft_batch_size,
+        learning_rate=rar.learning_rate,
+        warmup_steps=rar.warmup_steps,
+        seed=rar.seed + run.recipe.seed,
+    )
+    offers, labels, prompt = run.taught
+
+    def work(folder: Path) -> dict[str, Any]:
+        return run_sft(config, run.paths["sft"], offers, labels, folder / "model", prompt=prompt)
+
+    made_of = fingerprint(config, run.made_of["sft"], run.made_of["data"])
+    run.paths["rar"] = run.ledger.run("rar", made_of, work) / "model"
+    run.made_of["rar"] = fingerprint(made_of, run.ledger.weights["rar"])
 
 
 def run_headroom(seed: int, work: Path, results: Path, families: int, scored: int) -> None:
