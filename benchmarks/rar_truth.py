@@ -67,12 +67,13 @@ PLOTTED = {
     "paper, recall@10, dapo, 100 steps": "paper's reward, dapo",
 }
 """Settings of the plot, and what they are called there."""
+SCORED = 150  # test families
 WINDOW = 10  # steps whose mean length is one number of the table
 SAMPLES = 8  # of a query, as in a group of GRPO
 
 
 def trained(seed: int, work: Path, families: int, scored: int) -> Run:
-    """Base, SFT and AGCL of one seed, trained unless they are there; the split "scored" is the first test families."""
+    """Base, SFT and AGCL of one seed, trained unless they are there; the split that is scored is the first test families."""
     quiet_libraries()
     folder = work / f"catalogue-{families}"
     if not (folder / "catalogue.jsonl").is_file():
@@ -87,7 +88,7 @@ def trained(seed: int, work: Path, families: int, scored: int) -> Run:
     prepare_base(run)
     train_generator(run)
     train_embedder(run)
-    run.splits["scored"] = first_families(run.splits["test"], scored)
+    run.splits[_split(scored)] = first_families(run.splits["test"], scored)
     return run
 
 
@@ -95,7 +96,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
     """One setting of one seed."""
     run = trained(seed, work, families, scored)
     recipe = run.recipe
-    before = generated_attributes(run, "sft", "scored")
+    before = generated_attributes(run, "sft", _split(scored))
     changes = SETTINGS[name]
     setting = dataclasses.replace(recipe.rar, **changes)
     other = dataclasses.replace(
@@ -105,13 +106,13 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
         _teach_on(other)
     else:
         reinforce_generator(other)
-    after = generated_attributes(other, "rar", "scored")
-    split = run.splits["scored"]
+    after = generated_attributes(other, "rar", _split(scored))
+    split = run.splits[_split(scored)]
     both = run.paths["agcl"]
     scores = {
         f"{which}:{side}": result
         for which, of in (("sft", run), ("rar", other))
-        for side, result in score_attributed(of, "scored", both, which).items()
+        for side, result in score_attributed(of, _split(scored), both, which).items()
     }
     keys = sorted({key for label in split.labels for key, _ in label})
     stage = other.ledger.results["rar"]
@@ -159,8 +160,8 @@ def _teach_on(run: Run) -> None:
 def run_headroom(seed: int, work: Path, results: Path, families: int, scored: int) -> None:
     """What is found with one of SFT's samples, with the best of them, and with the truth; gallery as SFT writes it."""
     run = trained(seed, work, families, scored)
-    split, config = run.splits["scored"], run.recipe.rar
-    written = generated_attributes(run, "sft", "scored")
+    split, config = run.splits[_split(scored)], run.recipe.rar
+    written = generated_attributes(run, "sft", _split(scored))
     embedder = Embedder.from_pretrained(run.paths["agcl"])
     queries = split.query_offers()
     gallery = embedder.encode(split.gallery_offers(), [written[row] for row in split.gallery])
@@ -207,6 +208,11 @@ def headroom_table(results: Path) -> str:
         mean, low, high = (100 * x for x in (interval.mean, interval.low, interval.high))
         lines.append(f"| {name} | {len(cells)} | {mean:.1f} [{low:.1f}, {high:.1f}] |")
     return "\n".join(lines)
+
+
+def _split(scored: int) -> str:
+    """What the ledger calls the split of so many families."""
+    return "scored" if scored == SCORED else f"scored-{scored}"
 
 
 def first_families(split: Split, number: int) -> Split:
@@ -320,7 +326,7 @@ def main() -> None:
     headroom.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     for command in (run, headroom):
         command.add_argument("--families", type=int, default=400, help="test families of 5 products, two offers each")
-        command.add_argument("--scored", type=int, default=150, help="of them, those that are measured")
+        command.add_argument("--scored", type=int, default=SCORED, help="of them, those that are measured")
         command.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalogue")
         command.add_argument("--results", type=Path, default=RESULTS)
     shown = commands.add_parser("table", help="print the table of the cells that are there")
