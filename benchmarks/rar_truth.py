@@ -73,7 +73,7 @@ SAMPLES = 8  # of a query, as in a group of GRPO
 
 
 def trained(seed: int, work: Path, families: int, scored: int) -> Run:
-    """Base, SFT and AGCL of one seed, trained unless they are there; the split that is scored is the first test families."""
+    """Base, SFT and AGCL of one seed, trained unless they are there; what is scored is the first test families."""
     quiet_libraries()
     folder = work / f"catalogue-{families}"
     if not (folder / "catalogue.jsonl").is_file():
