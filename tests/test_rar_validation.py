@@ -125,6 +125,17 @@ def test_measures_by_hand(tiny_model):
     assert gallery_only["faithfulness"] == 4 / 4
 
 
+@pytest.mark.parametrize(("hold", "kept"), [(False, 10), (True, 20)])
+def test_a_step_that_is_less_true_than_sft_is_not_kept_where_truth_is_held(tmp_path, hold, kept):
+    watch = Watch(tmp_path, 3, hold_truth=hold)
+    measures = [(0, 0.5, 0.80), (10, 0.9, 0.79), (20, 0.7, 0.80), (30, 0.6, 0.9)]
+    saved = [watch.add({"step": step, "mrr": mrr, "faithfulness": true}) for step, mrr, true in measures]
+    assert watch.best()["step"] == kept
+    assert saved == [True, not hold, hold, False]
+    false = Watch(tmp_path, 3, hold_truth=hold, measured=[{"step": 0, "mrr": 0.5, "faithfulness": 0.8}])
+    assert false.add({"step": 5, "mrr": 0.9, "faithfulness": 0.7}) == (not hold)
+
+
 def test_the_curve_tells_both():
     curve = with_validation(
         [{"step": 1, "reward": 0.1}, {"step": 2, "reward": 0.2}],

@@ -111,7 +111,8 @@ class RARStage:
     """Recompute activations: slower, less memory."""
     eval_steps: int | None = None
     """Steps between measures of retrieval and attributes on the validation split, where there is one; the best step is
-    kept. None: an eighth of `max_steps`; 0: never, and the last step is kept."""
+    kept, where the reward holds to labels of those that are as true as the SFT policy. None: an eighth of `max_steps`;
+    0: never, and the last step is kept."""
     patience: int = 3
     """Measures in a row below the best, while the reward rises, after which training stops; 0: never."""
     seed: int = 0
@@ -245,7 +246,8 @@ def run_rar(
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
-    watch = Watch(out_dir, config.patience)
+    held_true = labels is not None and (config.rewarded_pairs == "true" or config.faithfulness_weight > 0)
+    watch = Watch(out_dir, config.patience, hold_truth=held_true)
     watching = []
     every = config.eval_steps if config.eval_steps is not None else max(config.max_steps // 8, 1)
     if val is not None and every:
@@ -272,7 +274,7 @@ def run_rar(
     trained: Any = trainer.model
     validation = {}
     if watching:
-        best = watch.best_of(watch.measured)
+        best = watch.best()
         if rank() == 0:
             load_weights(trained, out_dir / BEST)
         validation = {"before": watch.measured[0], "after": best, "step": best["step"], "stopped_at": watch.stopped_at}

@@ -92,6 +92,8 @@ class Watch:
     measured: list[dict[str, Any]] = field(default_factory=list)
     """Entries of `Validation.measure` with their "step"."""
     stopped_at: int | None = None
+    hold_truth: bool = False
+    """Keep no step whose attributes are less true (F1 on validation) than the SFT policy's."""
     kept_step: int | None = None
     """Step of the best weights of an earlier process: a step that is done again may not take its place by name."""
 
@@ -116,12 +118,20 @@ class Watch:
         """The entry of the highest MRR; of equal ones the earliest, which is nearer to the SFT policy."""
         return max(measured, key=lambda entry: (entry["mrr"], -entry["step"]))
 
+    def best(self) -> dict[str, Any]:
+        """The entry whose weights are kept: the best of those that may be."""
+        first = next((entry for entry in self.measured if entry["step"] == 0), None)
+        if not self.hold_truth or first is None:
+            return self.best_of(self.measured)
+        least = first["faithfulness"]
+        return self.best_of([entry for entry in self.measured if entry["faithfulness"] >= least])
+
     def add(self, entry: dict[str, Any]) -> bool:
         """Keep one more measure; whether it is the best so far, and its weights are to be saved."""
-        if entry["step"] == self.kept_step and entry["mrr"] <= self.best_of(self.measured)["mrr"]:
+        if entry["step"] == self.kept_step and entry["mrr"] <= self.best()["mrr"]:
             return False
         self.measured = [known for known in self.measured if known["step"] != entry["step"]] + [entry]
-        return self.best_of(self.measured) is entry
+        return self.best() is entry
 
     def keep(self) -> None:
         """Write what was measured; after the weights it speaks of, so that a kill between them loses nothing."""
