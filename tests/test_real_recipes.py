@@ -15,7 +15,7 @@ from conftest import ROOT
 
 RECIPES = ("qwen2-vl-2b", "qwen2.5-vl-3b", "qwen3-vl-embedding-2b")
 OVERRIDES = {  # what a machine without GPUs cannot do: models, catalogue, steps, batches, lengths
-    "sft.max_steps": 2, "sft.batch_size": 4, "sft.warmup_steps": 1,
+    "sft.max_steps": 2, "sft.batch_size": 4, "sft.micro_batch_size": 2, "sft.warmup_steps": 1,
     "agcl.max_steps": 3, "agcl.batch_size": 8, "agcl.mini_batch_size": 2, "agcl.warmup_steps": 1,
     "agcl.log_steps": 1, "agcl.max_pixels": 3136, "sft.max_pixels": 3136,
     "rar.max_steps": 1, "rar.num_generations": 2, "rar.prompts_per_step": 2, "rar.micro_batch_size": 2,
@@ -231,8 +231,9 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         "evaluation.fuse": (tmp_path / "run" / "embedder" / "fusion.json").is_file() and bool(metrics),
     }
     acted |= {f"sft.{key}": value for key, value in {
-        "max_steps": s.max_steps == 2, "batch_size": s.per_device_train_batch_size == 4,
-        "gradient_accumulation_steps": s.gradient_accumulation_steps == recipe.sft.gradient_accumulation_steps,
+        "max_steps": s.max_steps == 2, "micro_batch_size": s.per_device_train_batch_size == 2,
+        "batch_size": s.train_batch_size * s.gradient_accumulation_steps == 4 * recipe.sft.gradient_accumulation_steps,
+        "gradient_accumulation_steps": s.gradient_accumulation_steps == 2 * recipe.sft.gradient_accumulation_steps,
         "learning_rate": s.learning_rate == recipe.sft.learning_rate == 1e-5, "warmup_steps": s.warmup_steps == 1,
         "dtype": seen["sft.trained"] == {"torch.float32"}, "bf16": s.bf16,
         "gradient_checkpointing": s.gradient_checkpointing and seen["sft.was_checkpointed"],

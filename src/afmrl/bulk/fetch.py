@@ -178,8 +178,8 @@ def public_address(address: IPv4Address | IPv6Address) -> bool:
             return public_address(address.ipv4_mapped)
         if address in TRANSLATED:
             return public_address(IPv4Address(int(address) & 0xFFFFFFFF))
-        if address.sixtofour and not public_address(address.sixtofour):
-            return False
+        if address.sixtofour:  # some versions of Python call none of them global
+            return public_address(address.sixtofour)
         if address not in GLOBAL_UNICAST:
             return False
     if any(address.version == network.version and address in network for network in SPECIAL_USE):
