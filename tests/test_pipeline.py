@@ -240,17 +240,7 @@ def half(model, base, out_dir):
     die()
 afmrl.stages.rar.save_generator = half
 """
-
-
-IN_SFT_AFTER_ITS_FIRST_CHECKPOINT = """
-import transformers
-save = transformers.Trainer._save_checkpoint
-def last(self, *rest):
-    save(self, *rest)
-    if any(kind.__name__ == "SFTTrainer" for kind in type(self).__mro__):
-        die()
-transformers.Trainer._save_checkpoint = last
-"""
+IN_SFT_AFTER_ITS_FIRST_CHECKPOINT = IN_RAR_AFTER_ITS_FIRST_CHECKPOINT.replace("GRPOTrainer", "SFTTrainer")
 WHILE_IT_WRITES = """
 import afmrl.stages.completions as completions
 completions.CHUNK_BATCHES = 1

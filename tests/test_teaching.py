@@ -205,14 +205,32 @@ def test_a_catalogue_without_attributes_learns_from_its_teacher(tmp_path):
     assert prepared(tmp_path, rows, {"labels": "teacher", "teacher": teacher}).made_of["data"] != first
 
 
+def asked_of_rar(monkeypatch, run, folder):
+    """What RAR of a prepared run is called with, and what the run says; nothing is trained."""
+    from afmrl.pipeline import reinforce_generator
+
+    seen, said = {}, []
+
+    def run_rar(config, path, embedder, queries, gallery, relevant, **options):
+        of = {"queries": [offer.id for offer in queries], "relevant": [rows.tolist() for rows in relevant]}
+        seen.update(options, config=config, **of)
+
+    monkeypatch.setattr("afmrl.stages.rar.run_rar", run_rar)
+    monkeypatch.setattr("afmrl.embedder.Embedder.from_pretrained", lambda path: None)
+    monkeypatch.setattr("afmrl.pipeline_evaluation.print_ceiling", lambda run: None)
+    run.paths.update(sft=folder, agcl=folder)
+    run.made_of.update(sft="", agcl="")
+    run.say = said.append
+    reinforce_generator(run)
+    return seen, said
+
+
 @pytest.mark.parametrize(
     ("rar", "labelled", "asked"),
     [({}, ["p0"], ["p00"]), ({"rewarded_pairs": "all", "faithfulness_weight": 0.0}, ["p0"], ["p00", "p10"]),
      ({}, [], ["p00", "p10"])],
 )  # fmt: skip
 def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, monkeypatch, rar, labelled, asked):
-    from afmrl.pipeline import reinforce_generator
-
     rows = three_splits(attributes={"color": "red"})
     rows = [row for row in rows if row["split"] != "reward"] + [
         {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
@@ -220,19 +238,7 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
         for product in range(2) for number in range(2)
     ]  # fmt: skip
     run = prepared(tmp_path, rows, {}, rar=rar, agcl={"attributes_on": "none"})
-    seen = {}
-
-    def run_rar(config, path, embedder, queries, gallery, relevant, *, out_dir, labels, **_):
-        seen.update(queries=[offer.id for offer in queries], labels=labels, relevant=[r.tolist() for r in relevant])
-
-    monkeypatch.setattr("afmrl.stages.rar.run_rar", run_rar)
-    monkeypatch.setattr("afmrl.embedder.Embedder.from_pretrained", lambda path: None)
-    monkeypatch.setattr("afmrl.pipeline_evaluation.print_ceiling", lambda run: None)
-    run.paths.update(sft=tmp_path, agcl=tmp_path)
-    run.made_of.update(sft="", agcl="")
-    said = []
-    run.say = said.append
-    reinforce_generator(run)
+    seen, said = asked_of_rar(monkeypatch, run, tmp_path)
     assert seen["queries"] == asked and len(seen["relevant"]) == len(asked)
     assert (seen["labels"] is None) == (not labelled)
     assert len(said) == (len(asked) == 1 or not labelled)
@@ -247,8 +253,6 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
      ("both", None, "both", None, True), ("both", "query", "query", None, False)],
 )  # fmt: skip
 def test_rar_describes_the_side_that_carries_attributes(tmp_path, monkeypatch, agcl, rar, side, described, gallery):
-    from afmrl.pipeline import reinforce_generator
-
     rows = [row for row in three_splits(attributes={"color": "red"}) if row["split"] != "reward"] + [
         {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
          "attributes": {"color": f"{number}"} if product == 0 else {}}
@@ -258,19 +262,7 @@ def test_rar_describes_the_side_that_carries_attributes(tmp_path, monkeypatch, a
     run = prepared(
         tmp_path, rows, {}, rar={"gallery_attributes": "labels", "attributes_on": rar}, agcl={"attributes_on": agcl}
     )
-    seen = {}
-
-    def run_rar(config, path, embedder, queries, gallery, relevant, **options):
-        seen.update(options, config=config, queries=[offer.id for offer in queries])
-
-    monkeypatch.setattr("afmrl.stages.rar.run_rar", run_rar)
-    monkeypatch.setattr("afmrl.embedder.Embedder.from_pretrained", lambda path: None)
-    monkeypatch.setattr("afmrl.pipeline_evaluation.print_ceiling", lambda run: None)
-    run.paths.update(sft=tmp_path, agcl=tmp_path)
-    run.made_of.update(sft="", agcl="")
-    said = []
-    run.say = said.append
-    reinforce_generator(run)
+    seen, said = asked_of_rar(monkeypatch, run, tmp_path)
     assert seen["config"].attributes_on == side and seen["val"].side == side
     assert seen["described"] == described
     # of the product that nothing is known of neither query nor offer is described; its query asks nevertheless
