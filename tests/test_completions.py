@@ -53,6 +53,11 @@ def test_a_part_of_a_chunk_is_made_again_as_a_whole(tmp_path):
     again = Generator()
     assert made(again, tmp_path) == expected and again.calls[0][0] == f"o{CHUNK_BATCHES * 2}"
     assert json.loads(lines[0])["text"] == "note: o0 深红"
+    # torn behind the last character of a chunk: its line break is missing
+    (tmp_path / PART).write_text("".join(lines[: CHUNK_BATCHES * 2]).rstrip("\n"), encoding="utf-8")
+    again = Generator()
+    assert made(again, tmp_path) == expected and again.calls[0][0] == "o0"
+    assert (tmp_path / PART).read_text(encoding="utf-8") == "".join(lines)
     forget_completions(tmp_path)
     forget_completions(tmp_path)
     assert not (tmp_path / PART).exists()

@@ -22,11 +22,6 @@ _WORD = re.compile(r"[^\W_]+")
 KEY_FIELDS = ("key", "synonyms", "values", "units")
 
 
-@lru_cache(maxsize=2**16)
-def _compared(value: str) -> str:
-    return normalise_value(value)
-
-
 def normalise_value(value: str, *, units: bool = True) -> str:
     """A value as it is compared: case, width, white space and units brought to one form.
 
@@ -44,6 +39,9 @@ def normalise_value(value: str, *, units: bool = True) -> str:
     if len(found) == 1 and not _WORD.search(rest):
         return next(iter(found.values()))
     return value
+
+
+_compared = lru_cache(maxsize=2**16)(normalise_value)  # a reward compares the same few values again and again
 
 
 def comparable(attributes: KeyAttributes) -> dict[str, str]:

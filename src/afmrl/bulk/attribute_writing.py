@@ -46,13 +46,12 @@ def bulk_generator(
 
     Raises:
         InputError: it does not load, a device is asked of one that runs elsewhere, a concurrency of one that runs here
-            or is recorded, a schema or sellers' attributes
-            of one that was trained with a prompt of its own.
+            or is recorded, a schema or sellers' attributes of one that was trained with a prompt of its own.
     """
     prompt = None
     if schema is not None or show_sellers:
-        # of SFT or RAR
-        if (Path(address) / "history.json").exists() or address.startswith("trained:") or "@trained:" in address:
+        by_training = (Path(address) / "history.json").exists()  # of SFT or RAR
+        if by_training or address.startswith("trained:") or "@trained:" in address:
             option = "--schema" if schema is not None else "--show-sellers"
             raise InputError(f"generator {address}: was trained with a prompt of its own; leave out {option}")
         keys = AttributeSchema.load(schema) if schema is not None else None

@@ -54,9 +54,12 @@ def _whole_chunks(path: Path, chunk: int) -> list[Completion]:
     ends = [0]
     for line in path.read_bytes().splitlines(keepends=True):
         try:
-            found.append(Completion(**json.loads(line)))
+            completion = Completion(**json.loads(line))
         except (ValueError, TypeError):
             break  # torn
+        if not line.endswith(b"\n"):
+            break  # torn at its very end: the next line would be written behind it
+        found.append(completion)
         ends.append(ends[-1] + len(line))
     whole = len(found) - len(found) % chunk
     os.truncate(path, ends[whole])
