@@ -13,6 +13,7 @@ from afmrl.embedder import SETTINGS_FILE, Embedder
 from afmrl.errors import InputError
 from afmrl.evaluation.evaluate import evaluate
 from afmrl.evaluation.qrels import read_qrels, write_qrels
+from afmrl.evaluation.report import OfferView
 from afmrl.generator import AttributeGenerator
 from afmrl.offers import Offer, read_catalogue
 from afmrl.retrieval.baselines import colour_histogram, floor_scores
@@ -206,7 +207,15 @@ def test_attributes_are_written_for_the_sides_that_were_trained(
         return [KeyAttributes.of({"color": "red"})] * len(offers)
 
     monkeypatch.setattr(AttributeGenerator, "attributes", attributes)
+    views, of = [], OfferView.of
+    monkeypatch.setattr(OfferView, "of", lambda *known: views.append(of(*known)) or views[-1])
     measured(shop, tmp_path, trained, generator=tiny_model, attributes_on=asked)
+    # the report shows what was scored with, and says what is the seller's
+    ids_of = {name: {o.id for o in read_catalogue(shop / f"{name}.jsonl")} for name in ("queries", "gallery")}
+    alone = {"query": ids_of["queries"] - ids_of["gallery"], "gallery": ids_of["gallery"] - ids_of["queries"]}
+    for name, ids in alone.items():
+        generated = {not view.sellers for view in views if view.id in ids}
+        assert generated == {sides in (name, "both")}
     queries, gallery = (list(read_catalogue(shop / f"{name}.jsonl")) for name in ("queries", "gallery"))
     # two offers on both sides read and look the same there: once is enough
     seen = {(offer.title, offer.image) for offer in queries}

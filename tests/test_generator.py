@@ -399,6 +399,25 @@ def test_guiding_falls_back_to_what_the_server_takes(taken):
         assert [kind(s["body"]) for s in seen] == [taken], "what it takes is remembered"
 
 
+def test_a_server_that_refuses_schemas_without_keys_is_still_held_to_those_that_name_some():
+    schema = AttributeSchema.of({"dress": ["color"]})
+
+    def answer(body, number):
+        told = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        if told and "properties" not in told:
+            return 400, {}, {"error": "additionalProperties"}
+        return 200, {}, said(TEACHER_ANSWER)
+
+    with serve(answer) as (url, seen):
+        generator = open_generator(f"openai:{url}#teacher", prompt=GeneratorPrompt.for_teacher(schema))
+        for category, number in (("coat", 2), ("coat", 1), ("dress", 1)):
+            generator.generate([Offer("1", "x", category=category)])
+            assert len(seen) == number
+            last = seen[-1]["body"].get("response_format", {}).get("type")
+            seen.clear()
+        assert last == "json_schema"
+
+
 def test_one_offer_that_the_server_refuses_loses_itself_alone():
     def answer(body, number):
         if "bad" in body["messages"][0]["content"][0]["text"]:

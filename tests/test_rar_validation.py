@@ -159,7 +159,7 @@ def policy(tiny_model, tmp_path_factory):
     return folder
 
 
-def reinforced(policy, tiny_model, out, monkeypatch, mrrs, **options):
+def reinforced(policy, tiny_model, out, monkeypatch, mrrs, true=(), **options):
     """A run whose validation is told: what was kept, and the weights at every measure."""
     weights = {}
     steps = iter(range(100))
@@ -168,12 +168,14 @@ def reinforced(policy, tiny_model, out, monkeypatch, mrrs, **options):
         step = next(steps)
         assert not generator.model.training
         weights[step] = {name: p.detach().clone() for name, p in generator.model.named_parameters()}
-        return {"mrr": mrrs[step], "recall@1": 0.0, "valid": 1.0, "length": 3.0, "faithfulness": 1.0, "accuracy": {}}
+        faithfulness = true[step] if true else 1.0
+        rest = {"recall@1": 0.0, "valid": 1.0, "length": 3.0, "accuracy": {}}
+        return {"mrr": mrrs[step], "faithfulness": faithfulness, **rest}
 
     monkeypatch.setattr(Validation, "measure", measure)
     config = RARStage(
         prompts_per_step=2, num_generations=4, max_completion_length=12, warmup_steps=0, teachable_only=False,
-        learning_rate=3e-3, eval_steps=1, **options,
+        learning_rate=3e-3, **{"eval_steps": 1, **options},
     )  # fmt: skip
     embedder = Embedder.from_pretrained(tiny_model)
     result = run_rar(
@@ -187,6 +189,26 @@ def same(folder, weights):
     kept = dict(AttributeGenerator.from_pretrained(folder).model.named_parameters())
     assert kept.keys() == weights.keys()
     return all(bool((kept[name] == weights[name]).all()) for name in kept)
+
+
+def test_by_default_a_run_is_watched_at_every_eighth_of_it(policy, tiny_model, tmp_path, monkeypatch):
+    result, _ = reinforced(
+        policy, tiny_model, tmp_path, monkeypatch, [0.1] * 20, max_steps=16, patience=0, eval_steps=None, sft_weight=0.0
+    )
+    assert [entry["step"] for entry in result["history"] if "val_mrr" in entry] == list(range(0, 17, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "step"),
+    [({}, 2), ({"rewarded_pairs": "all"}, 2), ({"rewarded_pairs": "all", "faithfulness_weight": 0.0}, 1)],
+)
+def test_a_reward_that_holds_to_labels_keeps_no_step_that_is_less_true(
+    policy, tiny_model, tmp_path, monkeypatch, options, step
+):
+    told, weights = reinforced(
+        policy, tiny_model, tmp_path, monkeypatch, [0.1, 0.9, 0.5], [0.8, 0.7, 0.8], max_steps=2, **options
+    )
+    assert told["validation"]["step"] == step and same(tmp_path, weights[step])
 
 
 @pytest.mark.parametrize(("mrrs", "best"), [([0.1, 0.2, 0.9, 0.3, 0.4], 2), ([0.9, 0.1, 0.2, 0.3, 0.4], 0)])
