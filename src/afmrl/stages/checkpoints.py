@@ -39,7 +39,7 @@ def resume_by_own_names(trainer: Any) -> None:
 
     def load_whole(checkpoint: str, model: Any = None) -> None:
         model = trainer.model if model is None else model
-        if not (Path(checkpoint) / "config.json").is_file() or hasattr(model, "peft_config"):
+        if not (Path(checkpoint) / "config.json").is_file():  # adapters alone
             load(checkpoint, model)
             return
         read = type(model).from_pretrained(checkpoint, dtype=model.dtype)
