@@ -59,7 +59,9 @@ def test_nothing_for_the_control_and_no_share_beyond_all():
 def test_only_the_chosen_are_written_and_an_invalid_one_keeps_what_it_had(tmp_path):
     generator = Scripted({"o3": "color: red", "o4": "nonsense", "o5": "color: green; cut: wide"})
     found = relabel(generator, OFFERS, OLD, [3, 4, 5, 9], tmp_path, max_new_tokens=7)
-    assert generator.asked == [(["o3", "o4", "o5", "o9"], {"max_new_tokens": 7, "batch_size": 64})]
+    assert generator.asked == [
+        (["o3", "o4", "o5", "o9"], {"max_new_tokens": 7, "batch_size": 64, "seed": None, "progress": True})
+    ]
     assert [str(found.attributes[row]) for row in (3, 4, 5, 9, 10)] == [
         "color: red", "color: red", "color: green; cut: wide", "color: blue", "color: red",
     ]  # fmt: skip

@@ -15,9 +15,10 @@ class Generator:
     """Answers with the offer's id; stops with an error at the call that it is told."""
 
     def __init__(self, stop_at=None):
-        self.calls, self.stop_at = [], stop_at
+        self.calls, self.seeds, self.stop_at = [], [], stop_at
 
-    def generate(self, offers, *, max_new_tokens, batch_size):
+    def generate(self, offers, *, max_new_tokens, batch_size, seed, progress):
+        self.seeds.append(seed)
         if len(self.calls) == self.stop_at:
             raise KeyboardInterrupt
         self.calls.append([offer.id for offer in offers])
@@ -26,7 +27,8 @@ class Generator:
 
 
 def made(generator, folder):
-    return kept_completions(generator, OFFERS, folder, max_new_tokens=9, batch_size=2)
+    found = kept_completions(generator, OFFERS, folder, max_new_tokens=9, batch_size=2, seed=40)
+    return [completion for (completion,) in found]
 
 
 @pytest.mark.parametrize("torn", ["", '{"text": "half', "\n", '{"text": "x", "num_tokens": 3}\n'])
@@ -43,6 +45,7 @@ def test_what_was_written_is_not_written_again(tmp_path, torn):
     again = Generator()
     assert made(again, tmp_path) == expected
     assert again.calls == whole.calls[2:]  # chunks fall as in a run that nothing interrupts
+    assert whole.seeds == [40, 41, 42, 43] and again.seeds == [42, 43]
     assert (tmp_path / PART).read_bytes() == (tmp_path / "whole" / PART).read_bytes()
 
 
@@ -52,7 +55,7 @@ def test_a_part_of_a_chunk_is_made_again_as_a_whole(tmp_path):
     (tmp_path / PART).write_text("".join(lines[: CHUNK_BATCHES * 2 + 7]), encoding="utf-8")
     again = Generator()
     assert made(again, tmp_path) == expected and again.calls[0][0] == f"o{CHUNK_BATCHES * 2}"
-    assert json.loads(lines[0])["text"] == "note: o0 深红"
+    assert json.loads(lines[0])[0]["text"] == "note: o0 深红"
     # torn behind the last character of a chunk: its line break is missing
     (tmp_path / PART).write_text("".join(lines[: CHUNK_BATCHES * 2]).rstrip("\n"), encoding="utf-8")
     again = Generator()

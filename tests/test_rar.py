@@ -20,6 +20,7 @@ from afmrl.recipe import CatalogueSection, SplitSection
 from afmrl.rewards import RetrievalReward
 from afmrl.splits import split_offers
 from afmrl.stages import rar, rar_survey
+from afmrl.stages.completions import PART
 from afmrl.stages.rar import RARStage, run_rar
 from afmrl.stages.sft import SFTStage, run_sft
 from conftest import save_picture
@@ -277,7 +278,9 @@ def test_two_processes_share_a_group_and_its_statistics(policy, tiny_model, tmp_
     assert differed  # or the mean of one process would have passed for the group's
 
 
-def test_rar_goes_on_with_the_weights_of_its_checkpoint(policy, tiny_model, offers, tmp_path):
+def test_rar_goes_on_with_the_survey_and_the_weights_of_its_checkpoint(
+    policy, tiny_model, offers, tmp_path, monkeypatch
+):
     import torch
     from transformers import AutoModelForImageTextToText, TrainerCallback
 
@@ -296,7 +299,11 @@ def test_rar_goes_on_with_the_weights_of_its_checkpoint(policy, tiny_model, offe
         trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Stop()])
     kept = AutoModelForImageTextToText.from_pretrained(tmp_path / "checkpoint-2").state_dict()
     first = AutoModelForImageTextToText.from_pretrained(policy).state_dict()
-    trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Begun()])
+    survey = json.loads((tmp_path / rar_survey.SURVEY).read_text())
+    monkeypatch.setattr(rar_survey, "survey_of", None)  # what was sampled is taken over
+    result = trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Begun()])
+    assert result["k"] == survey["k"] and result["baseline"] == survey["survey"]["baseline"]
+    assert not (tmp_path / rar_survey.SURVEY).exists() and not (tmp_path / PART).exists()
     assert all(torch.equal(begun[name], kept[name]) for name in kept)
     assert any(not torch.equal(begun[name], first[name]) for name in kept)
 
@@ -326,26 +333,26 @@ def reward_by_text(queries, kind="recall@k", k=1):
     return RetrievalReward(encode, queries, np.eye(3, dtype=np.float32), [np.array([0])] * len(queries), kind=kind, k=k)
 
 
-def test_groups_that_agree_are_left_out_and_reported():
+def test_groups_that_agree_are_left_out_and_reported(tmp_path):
     queries = [Offer(str(n), "t") for n in range(4)]
     texts = [["hit: 1", "hit: 1"], ["hit: 1", "hit: 3"], ["hit: 3", "hit: 2"], ["cut", "hit: 1"]]
     config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
-    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts))
+    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts), tmp_path)
     assert rows == [1, 3]
     assert (survey["num_queries"], survey["num_teachable"], survey["zero_variance_share"]) == (4, 2, 0.5)
     assert survey["baseline"]["reward"] == pytest.approx((1 + 1 + 1 + 0 + 0 + 0 - 0.1 + 1) / 8)
     assert survey["baseline"]["valid"] == 7 / 8
     config.teachable_only = False
-    assert rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts))[0] == [0, 1, 2, 3]
+    assert rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts), tmp_path)[0] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
     ("pictured", "kept"), [((0, 2), [0, 2]), ((1,), [0, 2]), ((), [0, 1, 2]), ((0, 1, 2), [0, 1, 2])]
 )
-def test_of_queries_with_and_without_a_picture_the_larger_kind_teaches(pictured, kept):
+def test_of_queries_with_and_without_a_picture_the_larger_kind_teaches(pictured, kept, tmp_path):
     queries = [Offer(str(row), "t", image="x.png" if row in pictured else "") for row in range(3)]
     config = RARStage(num_generations=2, prompts_per_step=1, k=1, reward="recall@k")
-    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3))
+    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
     assert rows == kept
     assert (survey["zero_variance_share"], survey["num_teachable"]) == (0.0, len(kept))
     assert survey["num_left_out"] == 3 - len(kept) and survey["num_trained_on"] == len(kept)
@@ -353,25 +360,25 @@ def test_of_queries_with_and_without_a_picture_the_larger_kind_teaches(pictured,
         assert survey["left_out"] == ("without a picture" if pictured == (0, 2) else "with a picture")
         config.prompts_per_step = 3
         with pytest.raises(InputError, match=rf"2 of 3 .*the 1 {survey['left_out']} are left out"):
-            rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3))
+            rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
 
 
-def test_k_is_the_smallest_at_which_half_are_found():
+def test_k_is_the_smallest_at_which_half_are_found(tmp_path):
     queries = [Offer(str(n), "t") for n in range(4)]
     texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
     reward = reward_by_text(queries)
     config = RARStage(num_generations=2, prompts_per_step=1, reward="recall@k", k=None)
-    rows, survey = rar_survey.survey_of(config, reward, Scripted(texts))
+    rows, survey = rar_survey.survey_of(config, reward, Scripted(texts), tmp_path)
     assert reward.k == 2
     assert rows == [3]  # measured with this k, not with the one before it was known
     assert survey["baseline"]["retrieval"] == 5 / 8
 
 
-def test_too_few_teachable_queries_are_named():
+def test_too_few_teachable_queries_are_named(tmp_path):
     queries = [Offer(str(n), "t") for n in range(3)]
     config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
     with pytest.raises(InputError, match=r"0 of 3 reward queries earn different rewards.*prompts_per_step=2"):
-        rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3))
+        rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3), tmp_path)
 
 
 # the environment is not one that the embedder has learnt by heart

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -343,12 +344,10 @@ def test_rar_asks_it_too(taught_model, monkeypatch):
     shown = []
     real = rar.generator_messages
     monkeypatch.setattr(rar, "generator_messages", lambda offer, prompt: shown.append(prompt) or real(offer, prompt))
-    monkeypatch.setattr(rar, "survey_of", lambda *_: ([0], {}))
+    monkeypatch.setattr(rar, "kept_survey", lambda *_: ([0], {}, 1, np.zeros(1)))
 
     class Frozen:
         def encode(self, offers, attributes=None, **_):
-            import numpy as np
-
             return np.eye(len(offers), 4, dtype=np.float32)
 
     class Stop(Exception):

@@ -75,7 +75,7 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
         )
         num_invalid = 0
         with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
-            for offer, completion in zip(split.offers, completions, strict=True):
+            for offer, (completion,) in zip(split.offers, completions, strict=True):
                 try:
                     of_offer = generator.read(completion, offer)
                 except InvalidCompletion:

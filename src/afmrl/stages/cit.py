@@ -97,7 +97,7 @@ def relabel(
     completions = kept_completions(
         generator, [offers[row] for row in rows], folder, max_new_tokens=max_new_tokens, batch_size=batch_size
     )
-    for row, completion in zip(rows, completions, strict=True):
+    for row, (completion,) in zip(rows, completions, strict=True):
         try:
             written[row] = generator.read(completion, offers[row])
         except InvalidCompletion:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from afmrl.generator import AttributeGenerator, Completion
 from afmrl.offers import Offer
@@ -17,25 +18,41 @@ PART = "completions.part.jsonl"
 
 
 def kept_completions(
-    generator: AttributeGenerator, offers: Sequence[Offer], folder: str | Path, *, max_new_tokens: int, batch_size: int
-) -> list[Completion]:
-    """One greedy completion of each offer, in order; those that `folder` holds of the same call are not made again.
+    generator: AttributeGenerator,
+    offers: Sequence[Offer],
+    folder: str | Path,
+    *,
+    batch_size: int,
+    seed: int | None = None,
+    **sampling: Any,
+) -> list[list[Completion]]:
+    """`generator.generate`'s completions of each offer, in order; those that `folder` holds are not made again.
 
     Chunks are the same whether or not the call was interrupted, and so are the completions. The caller deletes what
     is kept (`forget_completions`) once its own result is written.
+
+    Args:
+        seed: of the sampling; each chunk has its own.
+        sampling: options of `generate`.
     """
     path = Path(folder) / PART
     chunk = CHUNK_BATCHES * batch_size
     found = _whole_chunks(path, chunk)
     starts = range(len(found), len(offers), chunk)
+    several = len(offers) > chunk
     with open(path, "a", encoding="utf-8") as file:
-        for start in _tracked(starts) if len(offers) > chunk else starts:
+        for start in _tracked(starts) if several else starts:
             written = generator.generate(
-                offers[start : start + chunk], max_new_tokens=max_new_tokens, batch_size=batch_size
+                offers[start : start + chunk],
+                batch_size=batch_size,
+                seed=None if seed is None else seed + start // chunk,
+                progress=not several,
+                **sampling,
             )
-            for (completion,) in written:
-                file.write(json.dumps(dataclasses.asdict(completion), ensure_ascii=False) + "\n")
-                found.append(completion)
+            for of_offer in written:
+                kept = [dataclasses.asdict(completion) for completion in of_offer]
+                file.write(json.dumps(kept, ensure_ascii=False) + "\n")
+            found += written
             file.flush()
             os.fsync(file.fileno())
     return found
@@ -46,20 +63,20 @@ def forget_completions(folder: str | Path) -> None:
     (Path(folder) / PART).unlink(missing_ok=True)
 
 
-def _whole_chunks(path: Path, chunk: int) -> list[Completion]:
+def _whole_chunks(path: Path, chunk: int) -> list[list[Completion]]:
     """What an earlier process wrote, up to its last whole chunk; the rest is cut off the file."""
-    found: list[Completion] = []
+    found: list[list[Completion]] = []
     if not path.is_file():
         return found
     ends = [0]
     for line in path.read_bytes().splitlines(keepends=True):
         try:
-            completion = Completion(**json.loads(line))
+            of_offer = [Completion(**completion) for completion in json.loads(line)]
         except (ValueError, TypeError):
             break  # torn
         if not line.endswith(b"\n"):
             break  # torn at its very end: the next line would be written behind it
-        found.append(completion)
+        found.append(of_offer)
         ends.append(ends[-1] + len(line))
     whole = len(found) - len(found) % chunk
     os.truncate(path, ends[whole])

@@ -12,7 +12,6 @@ import numpy as np
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
 from afmrl.gallery_reward import GalleryRetrievalReward
-from afmrl.generator import AttributeGenerator
 from afmrl.images import open_image
 from afmrl.offers import Offer
 from afmrl.processes import gathered, on_first, rank, share
@@ -20,7 +19,7 @@ from afmrl.prompts import GeneratorPrompt, generator_messages
 from afmrl.rewards import RetrievalReward
 from afmrl.stages.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names, write_json
 from afmrl.stages.rar_anchor import Anchor, anchored
-from afmrl.stages.rar_survey import SAME, survey_of
+from afmrl.stages.rar_survey import SAME, SURVEY, kept_survey
 from afmrl.stages.rar_validation import (
     BEST,
     Validation,
@@ -139,7 +138,8 @@ def run_rar(
 ) -> dict[str, Any]:
     """Train the generator in `generator_path`; write an ordinary folder to `out_dir`.
 
-    The generator is loaded by its path, so that trl's KL reference is this very policy.
+    A call that was killed goes on from the survey and the checkpoints that it left in `out_dir`. The generator is
+    loaded by its path, so that trl's KL reference is this very policy.
 
     Args:
         embedder: frozen; queries and gallery are of families that it was not trained on.
@@ -188,13 +188,8 @@ def run_rar(
         )
     else:
         reward = RetrievalReward(embedder.encode, queries, frozen, relevant, **options)
-
-    def sample() -> tuple[list[int], dict[str, Any], int, np.ndarray]:
-        found = survey_of(config, reward, AttributeGenerator.from_pretrained(generator_path))
-        return *found, reward.k, reward.floors()
-
     # sampling differs from GPU to GPU; what follows from it may not
-    taught, survey, reward.k, floors = on_first(sample)
+    taught, survey, reward.k, floors = on_first(lambda: kept_survey(config, reward, generator_path, out_dir))
     reward.set_floors(floors)
 
     def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
@@ -286,6 +281,7 @@ def run_rar(
         write_json(out_dir / "history.json", history)
         remove_checkpoints(out_dir)
         remove_watch(out_dir)
+        (out_dir / SURVEY).unlink()
     return {"history": history, "k": reward.k, **survey, **({"validation": validation} if validation else {})}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,19 +11,46 @@ import numpy as np
 from afmrl.errors import InputError
 from afmrl.generator import AttributeGenerator
 from afmrl.rewards import RetrievalReward, smallest_k
+from afmrl.stages.checkpoints import write_json
+from afmrl.stages.completions import forget_completions, kept_completions
 
 if TYPE_CHECKING:
     from afmrl.stages.rar import RARStage
 
+SURVEY = "survey.json"
 SAME = 1e-6  # rewards nearer than this are one: embeddings of equal texts differ by less from batch to batch
 
 
+def kept_survey(
+    config: RARStage, reward: RetrievalReward, generator_path: str | Path, folder: Path
+) -> tuple[list[int], dict[str, Any], int, np.ndarray]:
+    """`survey_of`, the reward's k and its floors; what `folder` holds of a run that was killed is taken over.
+
+    A run that goes on has to: on a GPU other samples would come, and with them other queries, k and floors than the
+    checkpoint was trained with.
+    """
+    path = folder / SURVEY
+    if not path.is_file():
+        generator = AttributeGenerator.from_pretrained(generator_path)
+        rows, survey = survey_of(config, reward, generator, folder)
+        write_json(path, {"rows": rows, "survey": survey, "k": reward.k, "floors": reward.floors().tolist()})
+        forget_completions(folder)
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return kept["rows"], kept["survey"], kept["k"], np.asarray(kept["floors"], dtype=np.float64)
+
+
 def survey_of(
-    config: RARStage, reward: RetrievalReward, generator: AttributeGenerator
+    config: RARStage, reward: RetrievalReward, generator: AttributeGenerator, folder: Path
 ) -> tuple[list[int], dict[str, Any]]:
-    """Rows of the queries whose sampled completions earn different rewards; sets the reward's k."""
-    sampled = generator.generate(
+    """Rows of the queries whose sampled completions earn different rewards; sets the reward's k.
+
+    Args:
+        folder: keeps the samples until all are there.
+    """
+    sampled = kept_completions(
+        generator,
         reward.queries,
+        folder,
         num_completions=config.num_generations,
         temperature=config.temperature,
         max_new_tokens=config.max_completion_length,
