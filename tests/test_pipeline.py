@@ -312,6 +312,20 @@ def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstar
             assert low <= ours[row]["mrr"][0] <= high
 
 
+def test_a_run_stops_behind_the_stage_that_it_is_told(copy):
+    for name in ("agcl", "rar"):
+        shutil.rmtree(copy / "stages" / name)
+    shutil.rmtree(copy / "generator")
+    before = (copy / "metrics.json").read_bytes()
+    out = again(copy, "--until", "sft")
+    assert ran(out) == (set(), {"catalogue", "base", "sft"})
+    assert f"stopped behind sft, as asked: {copy / 'stages' / 'sft' / 'model'}" in out and "Report:" not in out
+    assert not (copy / "stages" / "agcl").exists() and not (copy / "generator").exists()
+    assert (copy / "metrics.json").read_bytes() == before
+    refused = afmrl("run", ROOT / "src/afmrl/demo/quickstart-fast.yaml", "--out", copy, "--until", "tea")
+    assert refused.returncode and "--until" in refused.stdout + refused.stderr
+
+
 IN_THE_WATCH_AFTER_ITS_FIRST_MEASURE = """
 import os
 import afmrl.stages.rar_validation as watch

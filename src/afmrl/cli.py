@@ -41,6 +41,7 @@ def run(
     recipe: Path,
     *overrides: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
     out: Path = Path("afmrl-run"),
+    until: Literal["sft", "agcl", "rar"] | None = None,
 ) -> None:
     """Run a recipe's stages: SFT, AGCL, RAR, evaluation. Complete stages are not run again, killed ones go on.
 
@@ -52,6 +53,9 @@ def run(
         YAML file; recipes/ holds some.
     out
         Folder of the run: embedder/, generator/, metrics.json, report.html, run.json.
+    until
+        The last stage to run, to look at its model (OUT/stages/NAME/model) before more is trained; without it the same
+        command goes on from there.
     """
     from afmrl.memory import keep_freed_memory
     from afmrl.pipeline import run_recipe
@@ -62,8 +66,8 @@ def run(
     loaded = load_recipe(recipe, _pairs(list(overrides)))
     quiet_libraries()
     keep_freed_memory()
-    run_recipe(loaded, out, callbacks=StageProgress())
-    if rank() == 0:
+    run_recipe(loaded, out, callbacks=StageProgress(), until=until)
+    if rank() == 0 and until is None:
         print(f"\nReport: {out / 'report.html'}   numbers: {out / 'metrics.json'}")
     leave_processes()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from afmrl.attributes import KeyAttributes
 from afmrl.errors import InputError
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from afmrl.stages.rar_validation import Validation
 
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
+
+Until = Literal["sft", "agcl", "rar"]
 
 
 @dataclass
@@ -63,11 +65,15 @@ def run_recipe(
     *,
     say: Callable[[str], None] = print,
     callbacks: Callable[[str, str, int], list[Any]] = lambda stage, title, steps: [],
+    until: Until | None = None,
 ) -> Run:
     """Run every stage that is not complete yet and write DIR/{embedder,generator,metrics.json,report.html,run.json}.
 
     Under torchrun the stages that train do so in all processes together; everything else, and every file, is the
     first process' work.
+
+    Args:
+        until: the last stage to run. Its model is in DIR/stages/NAME/model, and nothing else is written.
 
     Raises:
         InputError: anything the user gave that cannot work, before the long stages start where that can be known.
@@ -91,9 +97,11 @@ def run_recipe(
     started = time.time()
     prepare_data(run)
     prepare_base(run)
-    train_generator(run)
-    train_embedder(run)
-    reinforce_generator(run)
+    for name, train in (("sft", train_generator), ("agcl", train_embedder), ("rar", reinforce_generator)):
+        train(run)
+        if name == until:
+            say(f"stopped behind {name}, as asked: {run.paths[name]}; the same command without --until goes on")
+            return run
     if recipe.cit.rounds:
         train_in_cycles(run)
 
