@@ -36,8 +36,20 @@ REWARD, VAL = 5, 8  # one style in so many
 RAR_STEPS = ["rar.max_steps=60", "rar.eval_steps=0", "rar.prompts_per_step=8", "rar.teachable_only=false"]
 
 
-def run_seed(recipe: Recipe, seed: int, num_folds: int, work: Path, results: Path, parts: Sequence[str]) -> None:
-    """Train what is missing of one seed and write its cells."""
+def run_seed(
+    recipe: Recipe,
+    seed: int,
+    num_folds: int,
+    work: Path,
+    results: Path,
+    parts: Sequence[str],
+    only: Sequence[int] | None = None,
+) -> None:
+    """Train what is missing of one seed and write its cells.
+
+    Args:
+        only: folds to do now, so that several processes share a seed whose base is there; None: all.
+    """
     quiet_libraries()
     assert recipe.catalogue.path is not None
     recipe = dataclasses.replace(recipe, seed=seed, rar=_rar(ALL_PAIRS))
@@ -45,7 +57,7 @@ def run_seed(recipe: Recipe, seed: int, num_folds: int, work: Path, results: Pat
     fold_of = deal_folds(offers, num_folds)
     folder = work / f"seed-{seed}"
     base = make_base(dataclasses.replace(recipe, rar=dataclasses.replace(recipe.rar, max_steps=0)), folder / "base")
-    for fold in range(num_folds):
+    for fold in range(num_folds) if only is None else only:
         home = folder / f"fold{fold}of{num_folds}"
         of_fold = dataclasses.replace(
             recipe,
@@ -87,6 +99,7 @@ def main() -> None:
     run.add_argument("--recipe", type=Path, default=HERE.parent / "recipes" / "magento.yaml")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--folds", type=int, default=4)
+    run.add_argument("--only", type=int, nargs="*", help="folds to do now; by default all, with none the base alone")
     run.add_argument("--parts", nargs="+", choices=PARTS, default=["ladder"], help="what to train and score")
     run.add_argument("--work", type=Path, default=Path("runs/magento_ladder"), help="models")
     for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
@@ -95,7 +108,7 @@ def main() -> None:
     if given.command == "run":
         recipe = load_recipe(given.recipe, [])
         for seed in given.seeds:
-            run_seed(recipe, seed, given.folds, given.work, given.results, given.parts)
+            run_seed(recipe, seed, given.folds, given.work, given.results, given.parts, given.only)
     cells = read_cells(given.results)
     print(table(cells, "query") if cells else f"no cells in {given.results}")
 
