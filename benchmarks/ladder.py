@@ -37,7 +37,7 @@ from afmrl.stages.ledger import Ledger, file_hash, fingerprint
 from afmrl.stages.rar import RARStage
 from ladder_table import METRICS
 
-PARTS = ("ladder", "safe", "paper", "cit", "cit_text", "loss")
+PARTS = ("ladder", "safe", "paper", "cit", "cit_text", "cit_apart", "loss")
 Scored = tuple[RetrievalResult, dict[str, float]]
 """Retrieval, and the means of `general_quality`."""
 
@@ -82,9 +82,15 @@ CIT = {
         "cit_text": CITStage(1, 1.0, "continue", "before"),
         "cit_text_control": CITStage(1, 0.0, "continue", "before"),
     },
+    "cit_apart": {
+        "cit_share": CITStage(1, 0.3, "continue", "before"),
+        "cit_scratch": CITStage(1, 1.0, "scratch", "before"),
+        "cit_written": CITStage(1, 1.0, "continue", "written"),
+    },
 }
 """One round, by part: from the base, 30 % of the labels written anew (the paper's share); and AGCL going on from the
-embedder it has, its text written anew, labels guiding. A control each, in which nothing is written anew."""
+embedder it has, its text written anew, labels guiding. A control each, in which nothing is written anew. Apart: the
+second with one of its three differences taken back."""
 
 
 @dataclasses.dataclass(frozen=True)
