@@ -9,8 +9,8 @@ loss beside it; the part "safe" has the default reward, "paper" the paper's own 
 faithfulness; benchmarks/rar_truth.py compares more). Every seed has its own tiny model, pretraining and pairs;
 the catalogue is one, so that all seeds answer the same test queries. InfoNCE and AGCL start from the same model and see
 equally many steps and pairs. CIT trains AGCL once more, so its control does so too, on the attributes that it had
-(the part "cit_apart" takes the mended CIT of "cit_text" apart). A cell's JSON holds the rank of every query, so cells of
-many days and machines add up.
+(the part "cit_apart" takes the mended CIT of "cit_text" apart). A cell's JSON holds the rank of every query, so cells
+of many days and machines add up.
 """
 
 from __future__ import annotations
