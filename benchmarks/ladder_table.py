@@ -63,6 +63,7 @@ def steps(side: str) -> list[tuple[str, str]]:
         *itertools.pairwise(climb),
         ("infonce", f"rar:{side}"),
         ("infonce", f"cit:{side}"),
+        ("infonce", f"cit_text:{side}"),
         (f"cit_control:{side}", f"cit:{side}"),
         (f"rar:{side}", f"cit_text:{side}"),
         (f"cit_text_control:{side}", f"cit_text:{side}"),
