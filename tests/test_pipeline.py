@@ -1,5 +1,6 @@
 """The whole way in processes of its own: what a run leaves, what a second one does, what a kill does to it."""
 
+import html
 import json
 import os
 import shutil
@@ -113,6 +114,9 @@ def test_the_terminal_shows_every_row_the_ceiling_and_what_to_type_next(quicksta
     assert "Traceback" not in (quickstart / "stderr.txt").read_text()
     # the ceiling is told before RAR is trained
     assert out.index("What attributes can win") < out.index("rar: done") < out.index("Next:")
+    # why RAR's row may be SFT's, in the terminal as in the report
+    (kept,) = [line for line in out.splitlines() if "validation split" in line and line.startswith("rar: ")]
+    assert f"RAR: {kept.removeprefix('rar: ')}." in html.unescape((quickstart / "report.html").read_text())
 
 
 def test_what_it_says_to_type_next_works(quickstart):

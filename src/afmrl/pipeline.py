@@ -251,6 +251,7 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
     from afmrl.embedder import Embedder
     from afmrl.pipeline_evaluation import default_side, generated_attributes, print_ceiling
     from afmrl.stages.rar import run_rar
+    from afmrl.stages.rar_validation import kept_in_words
 
     side = cast(Side, run.recipe.rar.attributes_on or default_side(run))
     config = dataclasses.replace(run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed, attributes_on=side)
@@ -295,6 +296,8 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
 
     run.paths[name] = run.ledger.run(name, made_of, work, together=True) / "model"
     run.made_of[name] = fingerprint(made_of, run.ledger.weights[name])
+    if validation := (run.ledger.results[name] or {}).get("validation"):
+        run.say(f"{name}: {kept_in_words(validation)}")
 
 
 def train_in_cycles(run: Run, name: str = "cit") -> None:

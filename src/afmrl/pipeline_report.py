@@ -20,6 +20,7 @@ from afmrl.evaluation.report_charts import recall_curve
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.evaluation.slices import FAMILY_COLUMNS, by_slice, slices_of
 from afmrl.splits import Split
+from afmrl.stages.rar_validation import kept_in_words
 
 if TYPE_CHECKING:
     from afmrl.pipeline import Run
@@ -158,13 +159,7 @@ def _notes(run: Run) -> list[str]:
             + (f", and {left_out} {rar['left_out']} were left out." if left_out else ".")
         )
         if watched := rar.get("validation"):
-            before, after = watched["before"], watched["after"]
-            stopped = f"; stopped early at step {watched['stopped_at']}" if watched["stopped_at"] else ""
-            notes.append(
-                f"RAR's step {watched['step']} was kept, the best on the validation split: MRR {before['mrr']:.3f} → "
-                f"{after['mrr']:.3f}, F1 of attributes {before['faithfulness']:.3f} → {after['faithfulness']:.3f}"
-                f"{stopped}."
-            )
+            notes.append(f"RAR: {kept_in_words(watched)}.")
     if run.cit:
         notes.append(f"CIT kept round {run.cit['kept_round']}; MRR on val by round: {run.cit['val_mrr']}.")
     if run.recipe.catalogue.sample:

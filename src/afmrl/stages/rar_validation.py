@@ -236,6 +236,29 @@ def load_weights(model: Any, path: Path) -> None:
                 parameter.copy_(saved[name])
 
 
+def kept_in_words(validation: dict[str, Any]) -> str:
+    """Which step a run goes on with, and what it is worth on the validation split.
+
+    Args:
+        validation: of `run_rar`'s result.
+
+    >>> before, after = {"mrr": 0.7, "faithfulness": 0.8}, {"mrr": 0.712, "faithfulness": 0.81}
+    >>> kept_in_words({"step": 20, "before": before, "after": after, "stopped_at": None})
+    'step 20 is kept, the best on the validation split: MRR 70.0 → 71.2, F1 of attributes 80.0 → 81.0'
+    >>> kept_in_words({"step": 0, "before": before, "after": before, "stopped_at": 30})
+    'no step found more on the validation split with attributes as true; it stays as it began; stopped early at step 30'
+    """
+    before, after = validation["before"], validation["after"]
+    found = "no step found more on the validation split with attributes as true; it stays as it began"
+    if validation["step"]:
+        found = (
+            f"step {validation['step']} is kept, the best on the validation split: MRR {100 * before['mrr']:.1f} → "
+            f"{100 * after['mrr']:.1f}, F1 of attributes {100 * before['faithfulness']:.1f} → "
+            f"{100 * after['faithfulness']:.1f}"
+        )
+    return found + (f"; stopped early at step {validation['stopped_at']}" if validation["stopped_at"] else "")
+
+
 def remove_watch(folder: Path) -> None:
     """Delete what only a run that was killed would need."""
     if rank() == 0:
