@@ -106,6 +106,8 @@ def main() -> None:
         command.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.command == "run":
+        if unknown := [fold for fold in given.only or () if not 0 <= fold < given.folds]:
+            parser.error(f"--only {unknown[0]}: folds are 0 to {given.folds - 1}")
         recipe = load_recipe(given.recipe, [])
         for seed in given.seeds:
             run_seed(recipe, seed, given.folds, given.work, given.results, given.parts, given.only)

@@ -314,10 +314,11 @@ def test_rar_goes_on_with_the_survey_and_the_weights_of_its_checkpoint(
 class Scripted:
     """A generator that writes what it is told: G completions for every query."""
 
-    def __init__(self, texts):
-        self.texts = texts
+    def __init__(self, texts, temperature=None):
+        self.texts, self.temperature = texts, temperature
 
-    def generate(self, offers, *, num_completions, **_):
+    def generate(self, offers, *, num_completions, temperature, **_):
+        assert self.temperature in (None, temperature)
         assert all(len(of_query) == num_completions for of_query in self.texts)
         return [[Completion(text, 3, text != "cut") for text in of_query] for of_query in self.texts]
 
@@ -372,6 +373,24 @@ def test_k_is_the_smallest_at_which_half_are_found(tmp_path):
     assert reward.k == 2
     assert rows == [3]  # measured with this k, not with the one before it was known
     assert survey["baseline"]["retrieval"] == 5 / 8
+
+
+def test_a_survey_is_taken_over_with_its_k_and_floors(tmp_path, monkeypatch):
+    queries = [Offer(str(n), "t") for n in range(4)]
+    texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
+    config = RARStage(num_generations=2, prompts_per_step=1, reward="ndcg@k", k=None, length_weight=0.1)
+    reward, opened = reward_by_text(queries, kind="ndcg@k"), []
+    reward.length_weight = config.length_weight
+    monkeypatch.setattr(
+        AttributeGenerator, "from_pretrained", lambda path: opened.append(path) or Scripted(texts, temperature=1.0)
+    )
+    first = rar_survey.kept_survey(config, reward, "policy", tmp_path)
+    assert opened == ["policy"] and first[2] == reward.k == 2 and not (tmp_path / PART).exists()
+    np.testing.assert_array_equal(first[3], reward.floors())
+    assert (first[3] < 0).all()
+    again = rar_survey.kept_survey(config, reward_by_text(queries, kind="ndcg@k"), "policy", tmp_path)
+    assert again[:3] == first[:3] and opened == ["policy"]
+    np.testing.assert_array_equal(again[3], first[3])
 
 
 def test_too_few_teachable_queries_are_named(tmp_path):

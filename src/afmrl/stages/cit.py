@@ -31,7 +31,7 @@ class CITStage:
     the attributes that it had."""
     init: str = "scratch"
     """Where AGCL starts: "scratch", from the base as in the first round, or "continue", from the embedder of the round
-    before."""
+    before, which won more than anything else here (docs/reinforcement.md)."""
     guidance: str = "written"
     """What draws batches, weighs negatives and filters them: "written", the new attributes, as what the text shows; or
     "before", the labels, as in the first training, so that what is written is only what the text shows. Labels are
