@@ -3,8 +3,8 @@
     python benchmarks/agcl_cost.py --work DIR            # everything, about an hour on two cores
     python benchmarks/agcl_cost.py --work DIR --parts loss bm25
 
-Both losses run on the tiny default model with the same batch of the sample catalogue (picture + title), by turns in one
-process, so that what else the machine does meets both; a ratio is of two neighbouring runs, and its interval a
+Both losses run on the tiny default model with the same batch of the sample catalog (image + title), by turns in one
+process, so that what else the machine does meets both; a ratio is of two neighboring runs, and its interval a
 bootstrap of the median of the ratios. Peak memory is of a process of its own for each loss and batch. Parts:
 
 - step: forward, backward and AdamW step, inputs already tensors;
@@ -12,7 +12,7 @@ bootstrap of the median of the ratios. Peak memory is of a process of its own fo
 - bm25: the BM25 matrix of the batch, as a share of the step;
 - statistics: what `last_statistics` costs, as a share of the step;
 - memory: peak memory of a step, inputs already tensors, both losses;
-- disk: a step whose pictures lie on disk, collation included, time and peak memory: all preprocessed at once
+- disk: a step whose images lie on disk, collation included, time and peak memory: all preprocessed at once
   (sentence-transformers' collator), or mini-batch by mini-batch (DeferredPreprocessing), keeping for the second pass
   nothing, 64 MiB a side, or all.
 
@@ -51,21 +51,21 @@ class Bench:
     def __init__(self, work: Path) -> None:
         import torch
 
-        from afmrl.demo.sample import write_sample_catalogue
-        from afmrl.demo.tiny import build_tiny_model
-        from afmrl.embedder import Embedder
-        from afmrl.offers import read_catalogue
-        from afmrl.recipe import CatalogueSection, SampleSection
-        from afmrl.splits import split_offers
+        from afmrl.data.catalog import read_catalog
+        from afmrl.embedder.embedder import Embedder
+        from afmrl.embedder.tiny import build_tiny_model
+        from afmrl.sample.catalog import write_sample_catalog
+        from afmrl.training.recipe import CatalogSection, SampleSection
+        from afmrl.training.splits import split_offers
 
         torch.manual_seed(0)
-        path = work / "catalogue" / "catalogue.jsonl"
+        path = work / "catalog" / "catalog.jsonl"
         if not path.is_file():
             few = {"reward": 1, "val": 1, "test": 1}
-            path = write_sample_catalogue(work / "catalogue", families={"train": 850, **few}, progress=True)
-        section = CatalogueSection(sample=SampleSection())
+            path = write_sample_catalog(work / "catalog", families={"train": 850, **few}, progress=True)
+        section = CatalogSection(sample=SampleSection())
         section.labels.column = "visible_attributes"
-        train = split_offers(read_catalogue(path).offers, section)["train"]
+        train = split_offers(read_catalog(path).offers, section)["train"]
         self.offers, self.attributes = train.offers, train.labels
         if not (work / "tiny" / "config.json").is_file():
             build_tiny_model([o.title for o in self.offers], work / "tiny")
@@ -80,14 +80,14 @@ class Bench:
     def rows(self, batch: int) -> np.ndarray:
         """(batch, 2) rows of anchor and positive, each of another product."""
         if len(self.pairs) < batch:
-            raise SystemExit(f"the catalogue has {len(self.pairs)} products of two offers, {batch} are needed")
+            raise SystemExit(f"the catalog has {len(self.pairs)} products of two offers, {batch} are needed")
         return self.pairs[np.random.default_rng(batch).permutation(len(self.pairs))[:batch]]
 
     def inputs(self, rows: np.ndarray, side: int, *, opened: bool) -> list[Any]:
-        """One column: opened pictures, or callables that open them."""
+        """One column: opened images, or callables that open them."""
         from functools import partial
 
-        from afmrl.embedder import embedder_input
+        from afmrl.embedder.embedder import embedder_input
 
         later = [partial(embedder_input, self.offers[row]) for row in rows[:, side]]
         return [one() for one in later] if opened else later
@@ -98,7 +98,7 @@ class Bench:
 
     def agcl(self, **options: Any) -> Any:
         """The loss with its defaults: raw BM25, the rule of agreement."""
-        from afmrl.losses import AttributeGuidedContrastiveLoss
+        from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
 
         return AttributeGuidedContrastiveLoss(
             self.model, self.attributes, temperature=TEMPERATURE, mini_batch_size=MINI_BATCH, **options
@@ -202,7 +202,7 @@ def measure_statistics(bench: Bench, batch: int, rounds: int) -> dict[str, Any]:
     """Seconds that the loss stage takes more for its statistics, with and without known products."""
     import torch
 
-    from afmrl.loss_statistics import LossStatistics
+    from afmrl.losses.statistics import LossStatistics
 
     rows = bench.rows(batch)
     labels = torch.from_numpy(rows)
@@ -231,11 +231,11 @@ def measure_statistics(bench: Bench, batch: int, rounds: int) -> dict[str, Any]:
 
 
 def disk_step(bench: Bench, batch: int, kind: str) -> Callable[[], None]:
-    """A step from pictures on disk: collation, forward, backward, AdamW."""
+    """A step from images on disk: collation, forward, backward, AdamW."""
     from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
     from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
 
-    from afmrl.deferred import KEEP_BYTES, DeferredPreprocessing
+    from afmrl.losses.deferred_inputs import KEEP_BYTES, DeferredPreprocessing
 
     rows = bench.rows(batch)
     at_once = kind == "at once"
@@ -318,7 +318,7 @@ def run_part(part: str, bench: Bench, work: Path, batch: int, rounds: int, times
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("runs/agcl_cost"), help="catalogue and tiny model")
+    parser.add_argument("--work", type=Path, default=Path("runs/agcl_cost"), help="catalog and tiny model")
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, help="timed pairs of runs; of steps 24, 12 and 6 by default")
@@ -328,8 +328,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    from afmrl.memory import keep_freed_memory
-    from afmrl.progress import quiet_libraries
+    from afmrl.terminal import quiet_libraries
+    from afmrl.training.memory import keep_freed_memory
 
     quiet_libraries()
     keep_freed_memory()  # as the command line does; page faults of freed memory are a tenth of a step, and its noise

@@ -1,9 +1,9 @@
-"""AGCL's settings on the sample catalogue: what each wins in retrieval and costs in coarse quality.
+"""AGCL's settings on the sample catalog: what each wins in retrieval and costs in coarse quality.
 
     python benchmarks/agcl_settings.py run --seeds 0 --settings "gain 4" "gain 1"   # one JSON a cell; goes on
     python benchmarks/agcl_settings.py table
 
-The quickstart's stages on a catalogue of another seed than `ablation.py`'s: the defaults are chosen here, so that the
+The quickstart's stages on a catalog of another seed than `ablation.py`'s: the defaults are chosen here, so that the
 ladder's test families have no part in it. SFT's generator is one a seed. Scored without attributes, with those that
 SFT's generator writes, and with all that is visible, on both sides each.
 """
@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from ablation import CATALOGUE_SEED, TRAINING
-from afmrl.demo.sample import write_sample_catalogue
-from afmrl.embedder import Embedder
+from ablation import CATALOG_SEED, TRAINING
+from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.metrics import recall_at_k
 from afmrl.evaluation.significance import bootstrap_seeds
-from afmrl.pipeline import Run, prepare_base, train_embedder, train_generator
-from afmrl.pipeline_data import prepare_data
-from afmrl.pipeline_evaluation import encode_attributed, encode_split, general_quality_of, score_encoded
-from afmrl.progress import StageProgress, quiet_libraries
-from afmrl.recipe import load_recipe
-from afmrl.stages.checkpoints import write_json
-from afmrl.stages.ledger import Ledger
+from afmrl.sample.catalog import write_sample_catalog
+from afmrl.terminal import StageProgress, quiet_libraries
+from afmrl.training.checkpoints import write_json
+from afmrl.training.data import prepare_data
+from afmrl.training.ladder import encode_attributed, encode_split, general_quality_of, score_encoded
+from afmrl.training.ledger import Ledger
+from afmrl.training.recipe import load_recipe
+from afmrl.training.run import Run, prepare_base, train_embedder, train_generator
 
 RESULTS = Path(__file__).resolve().parent / "results" / "agcl_settings"
 ROWS = {"": "no attributes", "sft": "SFT attributes", "perfect": "everything visible"}
@@ -71,13 +71,13 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> 
     if path.is_file():
         return
     quiet_libraries()
-    folder = work / f"catalogue-{families}"
-    if not (folder / "catalogue.jsonl").is_file():
-        write_sample_catalogue(folder, families={**TRAINING, "test": families}, seed=CATALOGUE_SEED + 1)
+    folder = work / f"catalog-{families}"
+    if not (folder / "catalog.jsonl").is_file():
+        write_sample_catalog(folder, families={**TRAINING, "test": families}, seed=CATALOG_SEED + 1)
     with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as recipe_path:
         recipe = load_recipe(recipe_path, [f"seed={seed}", "evaluation.num_resamples=200"])
-    recipe.catalogue.sample, recipe.catalogue.path = None, str(folder / "catalogue.jsonl")
-    recipe.catalogue.labels.column = "visible_attributes"
+    recipe.catalog.sample, recipe.catalog.path = None, str(folder / "catalog.jsonl")
+    recipe.catalog.labels.column = "visible_attributes"
     home = work / f"seed-{seed}"
     run = Run(folder=home, recipe=recipe, ledger=Ledger(home), say=print, callbacks=StageProgress())
     prepare_data(run)
@@ -145,7 +145,7 @@ def main() -> None:
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     run.add_argument("--families", type=int, default=300, help="test families of 5 products, two offers each")
-    run.add_argument("--work", type=Path, default=Path("runs/agcl_settings"), help="models and catalogue")
+    run.add_argument("--work", type=Path, default=Path("runs/agcl_settings"), help="models and catalog")
     for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
         command.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()

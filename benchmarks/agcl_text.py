@@ -9,8 +9,8 @@ all three: every query's title once an epoch, with the title of one of its match
 more. Within a seed all arms see the same pairs in the same batches, but the arms `…_similar`, whose batches bring
 offers of similar attributes together. It is measured on wdc_products' val split and the others' test split. The gallery
 is the set's whole one, of all splits: a split's own is too easy (BM25 finds 91 % of WDC's). Key attributes come from
-the rule-based extractor, whose brands are learnt on the training splits, or, in the arms "generated", from a generator
-that learnt from it; they steer the loss and do not stand in the text.
+the rule-based extractor, whose brands are learned on the training splits, or, in the arms "generated", from a generator
+that learned from it; they steer the loss and do not stand in the text.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from typing import Any
 import numpy as np
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
-from afmrl.attributes import KeyAttributes
-from afmrl.batches import similar_batches
-from afmrl.embedder import Embedder
+from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.catalog import read_catalog
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.text import embedder_text
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
-from afmrl.extractor import AttributeExtractor
-from afmrl.losses import AttributeGuidedContrastiveLoss, LogLossStatistics
-from afmrl.mining import mine_by_attributes
-from afmrl.offers import Offer, read_catalogue
-from afmrl.progress import quiet_libraries
-from afmrl.prompts import embedder_text
+from afmrl.losses.agcl import AttributeGuidedContrastiveLoss, LogLossStatistics
+from afmrl.losses.sampler import similar_batches
 from afmrl.retrieval.exact import ranks_of_scores
 from afmrl.retrieval.fusion import FusionWeights, bm25_scores, learn_fusion_weights, lexical_scores, scaled
-from afmrl.stages.checkpoints import write_json
-from afmrl.stages.ledger import Ledger, file_hash, fingerprint
+from afmrl.retrieval.mining import mine_by_attributes
+from afmrl.terminal import quiet_libraries
+from afmrl.training.checkpoints import write_json
+from afmrl.training.ledger import Ledger, file_hash, fingerprint
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "agcl_text"
@@ -130,7 +131,7 @@ class Data:
 
 
 def read_data(folder: Path) -> Data:
-    """The three sets, one training catalogue of them, and the tasks."""
+    """The three sets, one training catalog of them, and the tasks."""
     offers: list[Offer] = []
     tasks, validation, hashes = [], [], {}
     for name, measured in SETS.items():
@@ -138,7 +139,7 @@ def read_data(folder: Path) -> Data:
         if not path.is_file():
             raise SystemExit(f"{path}: no such file; --data names the folder that holds {', '.join(SETS)}")
         hashes[name] = file_hash(path)
-        of_set = read_catalogue(path, max_bad=0.05).offers
+        of_set = read_catalog(path, max_bad=0.05).offers
         offers += [o for o in of_set if o.extra["split"] == "train"]
         tasks.append(_task(name, of_set, measured))
         validation.append(_task(name, of_set, "val"))
@@ -216,9 +217,9 @@ def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> 
     pairs = training_pairs(data, training.epochs, seed)
     anchors = pairs[:, 0]
     products = [data.offers[row].product_id for row in anchors]
-    neighbours = np.full((len(anchors), 1), -1)
+    neighbors = np.full((len(anchors), 1), -1)
     if similar:
-        neighbours = mine_by_attributes([attributes[row] for row in anchors], 16, product_ids=products).rows
+        neighbors = mine_by_attributes([attributes[row] for row in anchors], 16, product_ids=products).rows
     texts = [embedder_text(offer) for offer in data.offers]
     rows = Dataset.from_dict(
         {
@@ -234,7 +235,7 @@ def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> 
         learning_rate=training.learning_rate,
         warmup_steps=training.warmup_ratio,
         weight_decay=training.weight_decay,
-        batch_sampler=similar_batches(neighbours, products, similar_group=8 if similar else 1),
+        batch_sampler=similar_batches(neighbors, products, similar_group=8 if similar else 1),
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         save_strategy="no",
@@ -261,10 +262,10 @@ def generated_attributes(data: Data, work: Path) -> list[KeyAttributes]:
 
     It has no other teacher: the sets' own attributes are prices and a few brands. All seeds share one generator.
     """
-    from afmrl.demo.tiny import build_tiny_model
-    from afmrl.generator import AttributeGenerator
-    from afmrl.rewards import pair_f_score
-    from afmrl.stages.sft import SFTStage, run_sft
+    from afmrl.embedder.tiny import build_tiny_model
+    from afmrl.generator.generator import AttributeGenerator
+    from afmrl.rewards.query import pair_f_score
+    from afmrl.training.sft import SFTStage, run_sft
 
     config = SFTStage(max_steps=GENERATOR_STEPS, batch_size=32, learning_rate=2e-3)
 
@@ -391,7 +392,7 @@ def table(results: Path) -> str:
 
 
 def make_model(arm: str, seed: int, data: Data, training: Training, out: Path, trained: Path | None) -> None:
-    """Train one arm and write OUT: the model, and the weights of `afmrl evaluate --fuse`, learnt on the val splits."""
+    """Train one arm and write OUT: the model, and the weights of `afmrl evaluate --fuse`, learned on the val splits."""
     embedder = Embedder.from_pretrained(trained) if trained else train(arm, seed, data, training, out)[0]
     embedder.save(out)
     fuse(embedder, data).save(out)

@@ -1,6 +1,6 @@
-"""Peak memory of `afmrl embed` over catalogues of different sizes: `python benchmarks/bulk_memory.py [--sizes N …]`.
+"""Peak memory of `afmrl embed` over catalogs of different sizes: `python benchmarks/bulk_memory.py [--sizes N …]`.
 
-Offers without pictures, the tiny model with random weights; each size in a process of its own, first into an empty
+Offers without images, the tiny model with random weights; each size in a process of its own, first into an empty
 folder, then once more with nothing to do.
 """
 
@@ -15,12 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from afmrl.demo.tiny import build_tiny_model
+from afmrl.embedder.tiny import build_tiny_model
 
 WORDS = ["red", "silk", "dress", "wide", "cut", "blue", "cotton", "shirt", "small", "large"]
 
 
-def write_catalogue(path: Path, size: int) -> None:
+def write_catalog(path: Path, size: int) -> None:
     """Offers of a few words and a number."""
     rng = random.Random(0)
     with open(path, "w", encoding="utf-8") as file:
@@ -49,7 +49,7 @@ def main() -> None:
         folder = Path(temporary)
         model = build_tiny_model(WORDS, folder / "model", vocab_size=400, hidden_size=64, num_layers=2, vision_layers=1)
         for size in sizes:
-            write_catalogue(folder / "offers.jsonl", size)
+            write_catalog(folder / "offers.jsonl", size)
             arguments = ["embed", str(folder / "offers.jsonl"), "--model", str(model), "--out", str(folder / str(size))]
             for name in ("first run", "nothing to do"):
                 megabytes, seconds = run(arguments)

@@ -7,9 +7,9 @@ Sets: oa_mine and ae110k (ExtractGPT's subsets), text alone, every gold value st
 plain baseline: each value of the category's training vocabulary that a title holds, the longest of a key; `copy-sure`:
 the same with the values that were labels in at least half of the training titles that hold them; `rules`:
 the rule-based extractor, its keys mapped to the set's where one means the same; `tiny-…`: the tiny generator, random
-weights, SFT on the training split through `afmrl.stages.sft`. All are told the category.
+weights, SFT on the training split through `afmrl.training.sft`. All are told the category.
 
-A value is right if it equals the gold one after `normalise_value`. A value for a key that the title is not labelled
+A value is right if it equals the gold one after `normalize_value`. A value for a key that the title is not labeled
 with is wrong ("strict"), or passed over where the set does not say that the key is absent ("annotated": ae110k labels
 only some of the keys of a title).
 """
@@ -27,16 +27,17 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attribute_schema import normalise_value
-from afmrl.attributes import KeyAttributes
-from afmrl.extractor import AttributeExtractor
-from afmrl.lexical import tokenize
-from afmrl.offers import Offer, read_catalogue
-from afmrl.progress import quiet_libraries
-from afmrl.prompts import GeneratorPrompt
-from afmrl.stages.augmentation import LabelAugmentation
-from afmrl.stages.checkpoints import write_json
-from afmrl.stages.sft import SFTStage
+from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.schema import normalize_value
+from afmrl.attributes.words import tokenize
+from afmrl.data.catalog import read_catalog
+from afmrl.data.offer import Offer
+from afmrl.generator.prompt import GeneratorPrompt
+from afmrl.terminal import quiet_libraries
+from afmrl.training.augmentation import LabelAugmentation
+from afmrl.training.checkpoints import write_json
+from afmrl.training.sft import SFTStage
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "distillation"
@@ -63,7 +64,7 @@ Write = Callable[[list[Offer]], list[KeyAttributes]]
 
 def load(data: Path, name: str, dev: bool) -> tuple[list[Offer], list[Offer]]:
     """Training and test offers; with `dev` both from the training split, every fifth offer to test."""
-    offers = list(read_catalogue(data / name / "products.jsonl"))
+    offers = list(read_catalog(data / name / "products.jsonl"))
     train, test = ([offer for offer in offers if offer.extra["split"] == split] for split in ("train", "test"))
     if dev:
         return [offer for row, offer in enumerate(train) if row % 5], train[::5]
@@ -71,7 +72,7 @@ def load(data: Path, name: str, dev: bool) -> tuple[list[Offer], list[Offer]]:
 
 
 def gold(offer: Offer) -> KeyAttributes:
-    """The labels, normalised."""
+    """The labels, normalized."""
     return KeyAttributes.of(offer.attributes)
 
 
@@ -136,9 +137,9 @@ def score(offers: list[Offer], written: list[KeyAttributes]) -> dict[str, Any]:
     for scoring in ("strict", "annotated"):
         table = {key: np.zeros((len(offers), 3)) for key in keys}  # right, written, gold
         for row, (offer, attributes) in enumerate(zip(offers, written, strict=True)):
-            truth = {key: normalise_value(value) for key, value in gold(offer)}
+            truth = {key: normalize_value(value) for key, value in gold(offer)}
             absent = set(KeyAttributes.of([(key, "x") for key in offer.extra.get("absent_attributes", ())]).as_dict())
-            said = {key: normalise_value(value) for key, value in attributes}
+            said = {key: normalize_value(value) for key, value in attributes}
             for key, value in said.items():
                 if key in truth or key in absent or scoring == "strict":
                     of_key = table.setdefault(key, np.zeros((len(offers), 3)))
@@ -173,12 +174,12 @@ def _prf(counts: np.ndarray) -> dict[str, float]:
 
 def seen_and_new(train: list[Offer], offers: list[Offer], written: list[KeyAttributes]) -> dict[str, Any]:
     """Recall of values that training held for that category and key, and of the others, which can only be copied."""
-    known = {(offer.category, key, normalise_value(value)) for offer in train for key, value in gold(offer)}
+    known = {(offer.category, key, normalize_value(value)) for offer in train for key, value in gold(offer)}
     right: dict[bool, list[bool]] = {True: [], False: []}
     for offer, attributes in zip(offers, written, strict=True):
-        said = {key: normalise_value(value) for key, value in attributes}
+        said = {key: normalize_value(value) for key, value in attributes}
         for key, value in gold(offer):
-            plain = normalise_value(value)
+            plain = normalize_value(value)
             right[(offer.category, key, plain) in known].append(said.get(key) == plain)
     return {
         name: {"gold": len(of), "recall": round(float(np.mean(of)), 4) if of else 0.0}
@@ -188,9 +189,9 @@ def seen_and_new(train: list[Offer], offers: list[Offer], written: list[KeyAttri
 
 def tiny(name: str, system: str, seed: int, train: list[Offer], work: Path) -> tuple[Write, dict[str, Any]]:
     """The tiny generator, trained."""
-    from afmrl.demo.tiny import build_tiny_model
-    from afmrl.generator import AttributeGenerator
-    from afmrl.stages.sft import run_sft
+    from afmrl.embedder.tiny import build_tiny_model
+    from afmrl.generator.generator import AttributeGenerator
+    from afmrl.training.sft import run_sft
 
     folder = work / f"{name}-{system}-seed{seed}"
     labels = [gold(offer) for offer in train]

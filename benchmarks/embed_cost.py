@@ -1,19 +1,19 @@
 """Offers a second of BulkEncoder beside plain sentence-transformers, decoding included; and its memory.
 
     afmrl quickstart --out RUN
-    python benchmarks/embed_cost.py --model RUN/embedder                  # 800 drawn pictures, 5 rounds
+    python benchmarks/embed_cost.py --model RUN/embedder                  # 800 drawn images, 5 rounds
     python benchmarks/embed_cost.py --model RUN/embedder --photographs DIR # cosines of scaled JPEG on real photographs
     python benchmarks/embed_cost.py --memory                              # peak memory at 10,000 and 300,000 offers
 
 By turns in one process, on the same files, which lie in the page cache, with the same threads and the same batch size:
 
-- plain: pictures opened with Pillow (RGB, upright) just before `SentenceTransformer.encode`, 1,024 offers at a time;
+- plain: images opened with Pillow (RGB, upright) just before `SentenceTransformer.encode`, 1,024 offers at a time;
 - bulk: `BulkEncoder`, windows of 512 offers;
 - scaled: the same with `scaled_jpeg=True`;
 - model alone: the inputs of all batches preprocessed before, the model's forward passes timed;
 - decoding alone: `BulkEncoder`'s threads reading, decoding and resizing, no model; once more with scaled JPEG.
 
-Pictures are drawn (smooth colours and grain), their sides 200 to 2,000 pixels, uniform in the logarithm, nine in ten
+Images are drawn (smooth colors and grain), their sides 200 to 2,000 pixels, uniform in the logarithm, nine in ten
 JPEG (quality 88), the others PNG; titles have 2 to 90 words; nothing twice. A ratio is of one round; stated are its
 median and its range over the rounds. `cores_got` says how much of the machine other programs left.
 Without --model: the tiny default with random weights. Writes benchmarks/results/embed_cost.json.
@@ -37,12 +37,12 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.bulk.encoding import BulkEncoder, Window
-from afmrl.bulk.pictures import PictureLoader
-from afmrl.bulk.read_ahead import ReadAhead, num_cores
-from afmrl.bulk.resizing import Resizing
-from afmrl.embedder import Embedder, embedder_input
-from afmrl.offers import Offer
+from afmrl.bulk.images.encoder import BulkEncoder, Window
+from afmrl.bulk.images.loader import ImageLoader
+from afmrl.bulk.images.read_ahead import ReadAhead, num_cores
+from afmrl.bulk.images.resizing import Resizing
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Embedder, embedder_input
 
 RESULTS = Path(__file__).parent / "results" / "embed_cost.json"
 BATCH, CHUNK, WINDOW = 64, 1024, 512
@@ -51,7 +51,7 @@ MEMORY_SIZES = (10_000, 300_000)
 
 
 def draw(folder: Path, num_offers: int) -> list[Offer]:
-    """Offers with a picture each."""
+    """Offers with an image each."""
     from PIL import Image
 
     offers = []
@@ -70,15 +70,15 @@ def draw(folder: Path, num_offers: int) -> list[Offer]:
 
 def enlarged(source: Path, folder: Path, num_offers: int) -> list[Offer]:
     """Offers with real photographs, brought to 1,400 pixels where they are smaller and saved as JPEG."""
-    from afmrl.images import open_image
+    from afmrl.data.images import open_image
 
     paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     chosen = np.random.default_rng(0).permutation(len(paths))[:num_offers]
     offers = []
     for number, path in enumerate(paths[place] for place in chosen):
-        picture = open_image(path)
-        factor = max(1.0, 1400 / max(picture.size))
-        large = picture.resize((round(picture.width * factor), round(picture.height * factor)))
+        image = open_image(path)
+        factor = max(1.0, 1400 / max(image.size))
+        large = image.resize((round(image.width * factor), round(image.height * factor)))
         large.save(folder / f"{number}.jpg", quality=90)
         offers.append(Offer(id=str(number), image=str(folder / f"{number}.jpg")))
     return offers
@@ -95,7 +95,7 @@ def plain(embedder: Embedder, offers: list[Offer]) -> np.ndarray:
 
 def bulk(embedder: Embedder, offers: list[Offer], *, scaled_jpeg: bool = False) -> np.ndarray:
     """BulkEncoder."""
-    encoder = BulkEncoder(embedder, batch_size=BATCH, pictures=PictureLoader(), scaled_jpeg=scaled_jpeg)
+    encoder = BulkEncoder(embedder, batch_size=BATCH, images=ImageLoader(), scaled_jpeg=scaled_jpeg)
     windows = (Window(offers[start : start + WINDOW]) for start in range(0, len(offers), WINDOW))
     rows = []
     for encoded in encoder.encode(windows):
@@ -106,13 +106,13 @@ def bulk(embedder: Embedder, offers: list[Offer], *, scaled_jpeg: bool = False) 
 
 
 def decoding(embedder: Embedder, offers: list[Offer], *, scaled_jpeg: bool = False) -> None:
-    """Pictures alone."""
+    """Images alone."""
     resizing = Resizing.of(embedder.model.processor)
-    reader = ReadAhead(PictureLoader(), workers=num_cores(), resizing=resizing, scaled_jpeg=scaled_jpeg)
+    reader = ReadAhead(ImageLoader(), workers=num_cores(), resizing=resizing, scaled_jpeg=scaled_jpeg)
     asked = [reader.ask(offer.image) for offer in offers]
-    for picture in asked:
-        reader.wait(picture)
-        reader.release(picture)
+    for image in asked:
+        reader.wait(image)
+        reader.release(image)
     reader.close()
 
 
@@ -198,9 +198,9 @@ def measure(model: Path, offers: list[Offer], num_rounds: int) -> dict[str, Any]
 
 
 def memory_of(num_offers: int, model: Path, folder: Path) -> dict[str, Any]:
-    """Peak memory of this process over `num_offers` offers: text, and a small picture of 50 for every fourth."""
+    """Peak memory of this process over `num_offers` offers: text, and a small image of 50 for every fourth."""
     embedder = Embedder.from_pretrained(model, device="cpu")
-    encoder = BulkEncoder(embedder, batch_size=BATCH, pictures=PictureLoader())
+    encoder = BulkEncoder(embedder, batch_size=BATCH, images=ImageLoader())
 
     def windows() -> Iterator[Window]:
         for start in range(0, num_offers, WINDOW):
@@ -227,7 +227,7 @@ def memory() -> list[dict[str, Any]]:
     """Peak memory by number of offers, each in a process of its own."""
     from PIL import Image
 
-    from afmrl.demo.tiny import build_tiny_model
+    from afmrl.embedder.tiny import build_tiny_model
 
     found = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -288,7 +288,7 @@ def main() -> None:
         folder = Path(temporary)
         model = given.model
         if model is None:
-            from afmrl.demo.tiny import build_tiny_model
+            from afmrl.embedder.tiny import build_tiny_model
 
             model = build_tiny_model([" ".join(WORDS)] * 50, folder / "model")
         if given.photographs:
@@ -300,7 +300,7 @@ def main() -> None:
         offers = draw(folder, given.offers)
         num_bytes = sum(Path(offer.image).stat().st_size for offer in offers)
         found = measure(model, offers, given.rounds)
-    write("speed", {"offers": len(offers), "bytes_a_picture": num_bytes / len(offers), **found})
+    write("speed", {"offers": len(offers), "bytes_a_image": num_bytes / len(offers), **found})
 
 
 if __name__ == "__main__":

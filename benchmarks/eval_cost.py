@@ -51,11 +51,11 @@ def draw(folder: Path, num_queries: int, num_gallery: int, dim: int) -> None:
     queries = rng.standard_normal((num_queries, dim), dtype=np.float32)
     relevant = rng.permutation(num_gallery)[: 3 * num_queries].reshape(num_queries, 3)
     relevant[np.arange(3) >= rng.integers(1, 4, num_queries)[:, None]] = -1
-    centres = rng.standard_normal((num_queries, dim), dtype=np.float32)
+    centers = rng.standard_normal((num_queries, dim), dtype=np.float32)
     share = np.sqrt(NEAR / (1 - NEAR), dtype=np.float32)
-    queries += share * centres
+    queries += share * centers
     query, place = np.nonzero(relevant >= 0)
-    gallery[relevant[query, place]] += share * centres[query]
+    gallery[relevant[query, place]] += share * centers[query]
     for name, rows in (("queries", queries), ("gallery", gallery)):
         rows /= np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
         np.save(folder / f"{name}.npy", rows)
@@ -253,7 +253,7 @@ def main() -> None:
             return
         rounds: list[dict[str, dict[str, Any]]] = []
         for number in range(given.rounds):
-            # the order turns, so that nobody always follows the same neighbour
+            # the order turns, so that nobody always follows the same neighbor
             turn = names[number % len(names) :] + names[: number % len(names)]
             done = {}
             for name in turn:

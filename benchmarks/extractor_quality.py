@@ -5,7 +5,7 @@
 For each key: the share of offers that have it; how often two offers that both have it agree, if they are of one product
 and if the other is one of the twenty offers of another product whose titles are nearest by BM25. For each key, and for
 the loss's rule of agreeing attributes with one, two and three shared keys, also what it calls one product among those
-pairs: precision and recall (seven to twenty negative pairs to a positive one, which is no catalogue's share).
+pairs: precision and recall (seven to twenty negative pairs to a positive one, which is no catalog's share).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.attributes import compare
-from afmrl.extractor import AttributeExtractor
-from afmrl.offers import read_catalogue
+from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.attributes.key_attributes import compare
+from afmrl.data.catalog import read_catalog
 from afmrl.retrieval.fusion import bm25_scores
 
 SETS = ("wdc_products", "abt_buy", "amazon_google")
@@ -42,8 +42,8 @@ def pairs_of(offers: list, scores: np.ndarray) -> list[tuple[int, int, bool]]:
 
 def quality(path: Path) -> str:
     """One set, as Markdown."""
-    catalogue = read_catalogue(path, max_bad=0.05)
-    offers = [offer for offer in catalogue if offer.extra["split"] in ("train", "val")]
+    catalog = read_catalog(path, max_bad=0.05)
+    offers = [offer for offer in catalog if offer.extra["split"] in ("train", "val")]
     extractor = AttributeExtractor.learn([offer for offer in offers if offer.extra["split"] == "train"])
     table = extractor.extract_all(offers)
     titles = {role: [offer.title for offer in offers if offer.extra["role"] == role] for role in ("query", "gallery")}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.embedder import Embedder
-from afmrl.offers import read_catalogue
+from afmrl.data.catalog import read_catalog
+from afmrl.embedder.embedder import Embedder
 from afmrl.retrieval.exact import ranks_of_scores
 from afmrl.retrieval.fusion import bm25_scores, scaled
 from agcl_text import minilm
@@ -31,7 +31,7 @@ SHOWN_ON = {"abt_buy": "test", "wdc_products": "val", "amazon_google": "test"}
 
 def ranks(name: str, splits: tuple[str, ...], data: Path, embedder: Embedder) -> dict[str, np.ndarray]:
     """Of BM25 alone and of each weight: the rank of every query's best match."""
-    offers = read_catalogue(data / name / "products.jsonl", max_bad=0.05).offers
+    offers = read_catalog(data / name / "products.jsonl", max_bad=0.05).offers
     gallery = sorted((offer for offer in offers if offer.extra["role"] == "gallery"), key=lambda offer: offer.id)
     rows: dict[str, list[int]] = {}
     for row, offer in enumerate(gallery):

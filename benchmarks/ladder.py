@@ -15,12 +15,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from afmrl.attribute_accuracy import attribute_accuracy
-from afmrl.embedder import Embedder
+from afmrl.attributes.accuracy import attribute_accuracy
+from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.retrieval import RetrievalResult
-from afmrl.pipeline import Run, prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
-from afmrl.pipeline_data import prepare_data
-from afmrl.pipeline_evaluation import (
+from afmrl.terminal import StageProgress
+from afmrl.training.agcl import AGCLStage
+from afmrl.training.checkpoints import write_json
+from afmrl.training.cit import CITStage
+from afmrl.training.data import prepare_data
+from afmrl.training.ladder import (
     Encoded,
     encode_attributed,
     encode_split,
@@ -28,13 +31,10 @@ from afmrl.pipeline_evaluation import (
     generated_attributes,
     score_encoded,
 )
-from afmrl.progress import StageProgress
-from afmrl.recipe import Recipe
-from afmrl.stages.agcl import AGCLStage
-from afmrl.stages.checkpoints import write_json
-from afmrl.stages.cit import CITStage
-from afmrl.stages.ledger import Ledger, file_hash, fingerprint
-from afmrl.stages.rar import RARStage
+from afmrl.training.ledger import Ledger, file_hash, fingerprint
+from afmrl.training.rar import RARStage
+from afmrl.training.recipe import Recipe
+from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
 from ladder_table import METRICS
 
 PARTS = ("ladder", "safe", "paper", "cit", "cit_text", "cit_apart", "loss")
@@ -217,7 +217,7 @@ class Ladder:
 
     def _write(self, found: dict[str, Scored], run: Run, accuracy: dict[str, Any]) -> None:
         self.results.mkdir(parents=True, exist_ok=True)
-        path = run.recipe.catalogue.path
+        path = run.recipe.catalog.path
         assert path is not None
         families = run.splits["test"].families
         even = len({len(list(group)) for _, group in itertools.groupby(families)}) == 1
@@ -228,7 +228,7 @@ class Ladder:
                 "metrics": {metric: round(float(of(result.ranks).mean()), 6) for metric, of in METRICS.items()},
                 "num_queries": len(result.ranks),
                 "num_families": len(set(families)),
-                "catalogue_sha256": file_hash(path),
+                "catalog_sha256": file_hash(path),
                 "settings": _made_of(rung, run),
                 "general": general,
                 "attribute_accuracy": accuracy.get(rung.partition(":")[0], {}),

@@ -163,7 +163,7 @@ def _general_table(cells: Sequence[dict[str, Any]], named: dict[str, str]) -> li
 
 
 def _accuracy_table(cells: Sequence[dict[str, Any]], named: dict[str, str], side: str) -> list[str]:
-    """Recall of each key's labelled values: mean over cells, and their range."""
+    """Recall of each key's labeled values: mean over cells, and their range."""
     of_rung: dict[str, list[dict[str, dict[str, float]]]] = {}
     for cell in cells:
         if cell.get("attribute_accuracy") and cell["rung"].endswith(f":{side}"):

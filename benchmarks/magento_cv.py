@@ -3,9 +3,9 @@
     python benchmarks/magento_cv.py run --folds 4    # trains and scores what is missing; one JSON a fold
     python benchmarks/magento_cv.py table            # pooled over folds, intervals by bootstrap over styles; Markdown
 
-The styles of the catalogue's `train` and `val` offers are dealt into folds whole. A fold's styles are only scored:
-of the others about one in seven is the run's `val` split (where fusion weights are learnt) and the rest its `train`
-split, as in the recipe. The pretrained model is made once: it sees the sample catalogue alone. A fold's gallery is the
+The styles of the catalog's `train` and `val` offers are dealt into folds whole. A fold's styles are only scored:
+of the others about one in seven is the run's `val` split (where fusion weights are learned) and the rest its `train`
+split, as in the recipe. The pretrained model is made once: it sees the sample catalog alone. A fold's gallery is the
 gallery offers of its own styles, and every system and floor answers the same queries in it, by `afmrl evaluate`.
 """
 
@@ -21,17 +21,18 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.data.catalog import read_catalog, write_catalog
+from afmrl.data.offer import Offer
 from afmrl.evaluation.evaluate import evaluate
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.qrels import write_qrels
 from afmrl.evaluation.significance import bootstrap_interval
-from afmrl.offers import Offer, read_catalogue, write_catalogue
-from afmrl.pipeline import Run, prepare_base, run_recipe
-from afmrl.pipeline_data import prepare_data
-from afmrl.progress import StageProgress, quiet_libraries
-from afmrl.recipe import Recipe, load_recipe
-from afmrl.stages.checkpoints import write_json
-from afmrl.stages.ledger import Ledger, file_hash, fingerprint
+from afmrl.terminal import StageProgress, quiet_libraries
+from afmrl.training.checkpoints import write_json
+from afmrl.training.data import prepare_data
+from afmrl.training.ledger import Ledger, file_hash, fingerprint
+from afmrl.training.recipe import Recipe, load_recipe
+from afmrl.training.run import Run, prepare_base, run_recipe
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "magento_cv"
@@ -43,8 +44,8 @@ SYSTEMS = {
     "fused": "embedder + generator + fusion",
     "tfidf": "floor: title TF-IDF",
     "bm25": "floor: title BM25",
-    "colour": "floor: colour histogram",
-    "tfidf+colour": "floor: title TF-IDF + 0.3 × colour histogram",
+    "color": "floor: color histogram",
+    "tfidf+color": "floor: title TF-IDF + 0.3 × color histogram",
 }
 
 
@@ -53,10 +54,10 @@ def run_folds(
 ) -> None:
     """Train what is missing and write each fold's JSON."""
     quiet_libraries()
-    assert recipe.catalogue.path is not None
-    offers = read_catalogue(recipe.catalogue.path).offers
+    assert recipe.catalog.path is not None
+    offers = read_catalog(recipe.catalog.path).offers
     fold_of = deal_folds(offers, num_folds)
-    settings = fingerprint(recipe, num_folds, file_hash(recipe.catalogue.path))
+    settings = fingerprint(recipe, num_folds, file_hash(recipe.catalog.path))
     for fold in range(num_folds):
         path = results / f"fold{fold}of{num_folds}.json"
         if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["settings"] == settings:
@@ -65,13 +66,13 @@ def run_folds(
         base = base or make_base(recipe, work / "base")
         started = time.time()
         folder = work / f"fold{fold}of{num_folds}"
-        catalogue = _write_fold(offers, fold_of, fold, folder)
+        catalog = _write_fold(offers, fold_of, fold, folder)
         of_fold = dataclasses.replace(
             recipe,
             tiny=None,
             base=str(base),
             evaluation=dataclasses.replace(recipe.evaluation, rows=["agcl", "sft"], floors=[]),
-            catalogue=dataclasses.replace(recipe.catalogue, path=str(catalogue)),
+            catalog=dataclasses.replace(recipe.catalog, path=str(catalog)),
         )
         run = run_recipe(of_fold, folder / "run", callbacks=StageProgress())
         cell: dict[str, Any] = {
@@ -90,7 +91,7 @@ def run_folds(
 
 
 def style_of(offer: Offer) -> str:
-    """The family of a garment in all its colours."""
+    """The family of a garment in all its colors."""
     return str(offer.extra[STYLE])
 
 
@@ -105,7 +106,7 @@ def make_base(recipe: Recipe, folder: Path) -> Path | str:
     """The pretrained model, once for all folds."""
     assert recipe.tiny is not None
     if recipe.tiny.sample is None or recipe.tiny.own_words:
-        raise SystemExit("the folds share one pretrained model: it may see nothing of the catalogue (tiny.own_words)")
+        raise SystemExit("the folds share one pretrained model: it may see nothing of the catalog (tiny.own_words)")
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder=folder, recipe=recipe, ledger=Ledger(folder), say=print, callbacks=StageProgress())
     prepare_data(run)
@@ -114,7 +115,7 @@ def make_base(recipe: Recipe, folder: Path) -> Path | str:
 
 
 def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
-    """The fold's catalogue with its splits, and queries, gallery and qrels of its held-out styles."""
+    """The fold's catalog with its splits, and queries, gallery and qrels of its held-out styles."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted(style for style, of in fold_of.items() if of != fold)
     order = np.random.default_rng(1 + fold).permutation(len(others))
@@ -123,8 +124,8 @@ def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder:
     gallery = [offer for offer in held_out if offer.extra["role"] == "gallery"]
     queries = [offer for offer in held_out if offer.extra["role"] == "query"]
     training = [offer for offer in offers if fold_of[style_of(offer)] != fold]
-    write_catalogue(folder / "queries.jsonl", [in_split(offer, "") for offer in queries])
-    write_catalogue(folder / "gallery.jsonl", [in_split(offer, "") for offer in gallery])
+    write_catalog(folder / "queries.jsonl", [in_split(offer, "") for offer in queries])
+    write_catalog(folder / "gallery.jsonl", [in_split(offer, "") for offer in gallery])
     grades = {
         query.id: {
             offer.id: 2 if offer.product_id == query.product_id else 1
@@ -134,14 +135,14 @@ def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder:
         for query in queries
     }
     write_qrels(folder / "qrels.tsv", grades)
-    # held-out styles are not in the run's catalogue at all
-    catalogue = folder / "catalogue.jsonl"
-    write_catalogue(catalogue, [in_split(o, "val" if style_of(o) in val else "train") for o in training])
-    return catalogue
+    # held-out styles are not in the run's catalog at all
+    catalog = folder / "catalog.jsonl"
+    write_catalog(catalog, [in_split(o, "val" if style_of(o) in val else "train") for o in training])
+    return catalog
 
 
 def in_split(offer: Offer, split: str) -> Offer:
-    """The offer in another split, its picture found from anywhere."""
+    """The offer in another split, its image found from anywhere."""
     extra = {**offer.extra, "split": split, "family_id": style_of(offer)}
     return dataclasses.replace(offer, image=str(Path(offer.image).resolve()) if offer.image else "", extra=extra)
 
@@ -198,9 +199,9 @@ def table(results: Path, num_folds: int) -> str:
         shown = [bootstrap_interval(values, styles, num_resamples=4000) for values in columns]
         lines.append(f"| {name} | " + " | ".join(f"{i.mean:.3f} [{i.low:.3f}, {i.high:.3f}]" for i in shown) + " |")
     weights = ", ".join(
-        "/".join(f"{c['fusion'].get(name, 0):g}" for name in ("bm25", "attributes", "colour")) for c in cells
+        "/".join(f"{c['fusion'].get(name, 0):g}" for name in ("bm25", "attributes", "color")) for c in cells
     )
-    lines += ["", f"Fusion weights (BM25 of titles / of attributes / colours) by fold: {weights}."]
+    lines += ["", f"Fusion weights (BM25 of titles / of attributes / colors) by fold: {weights}."]
     return "\n".join(lines)
 
 
@@ -209,7 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train and score what is missing")
-    run.add_argument("--recipe", type=Path, default=HERE.parent / "recipes" / "magento.yaml")
+    run.add_argument("--recipe", type=Path, default=HERE / "recipes" / "magento.yaml")
     run.add_argument("--work", type=Path, default=Path("runs/magento_cv"), help="models")
     run.add_argument("--base", type=Path, help="the recipe's pretrained model of an earlier run (stages/base/model)")
     run.add_argument("--set", nargs="*", default=[], metavar="section.field=value", help="overrides of the recipe")

@@ -4,10 +4,10 @@
     python benchmarks/magento_ladder.py table                 # pooled over folds; intervals over seeds and styles
 
 Stages have the settings of `recipes/magento.yaml`, RAR those of `afmrl quickstart` (60 steps of 8 queries; the reward
-of all pairs, without SFT's loss; the part "safe": the default reward). The styles of the catalogue's `train` and `val`
+of all pairs, without SFT's loss; the part "safe": the default reward). The styles of the catalog's `train` and `val`
 offers are dealt into folds whole: a fold's are the test split, of the others one in five rewards, one in eight is val,
-and the rest trains all stages. The pretrained model, one a seed, sees the sample catalogue alone. The generator reads
-the query alone, as the recipe has it: gallery titles say the colour.
+and the rest trains all stages. The pretrained model, one a seed, sees the sample catalog alone. The generator reads
+the query alone, as the recipe has it: gallery titles say the color.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from ablation import ALL_PAIRS
-from afmrl.offers import Offer, read_catalogue, write_catalogue
-from afmrl.progress import quiet_libraries
-from afmrl.recipe import Recipe, load_recipe
-from afmrl.stages.rar import RARStage
+from afmrl.data.catalog import read_catalog, write_catalog
+from afmrl.data.offer import Offer
+from afmrl.terminal import quiet_libraries
+from afmrl.training.rar import RARStage
+from afmrl.training.recipe import Recipe, load_recipe
 from ladder import PARTS, Ladder
 from ladder_table import read_cells, table
 from magento_cv import deal_folds, in_split, make_base, style_of
@@ -32,7 +33,7 @@ from magento_cv import deal_folds, in_split, make_base, style_of
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "magento_ladder"
 REWARD, VAL = 5, 8  # one style in so many
-# a fold has some 20 reward queries, of which the colours of a few alone differ by what is written
+# a fold has some 20 reward queries, of which the colors of a few alone differ by what is written
 RAR_STEPS = ["rar.max_steps=60", "rar.eval_steps=0", "rar.prompts_per_step=8", "rar.teachable_only=false"]
 
 
@@ -51,9 +52,9 @@ def run_seed(
         only: folds to do now, so that several processes share a seed whose base is there; None: all.
     """
     quiet_libraries()
-    assert recipe.catalogue.path is not None
+    assert recipe.catalog.path is not None
     recipe = dataclasses.replace(recipe, seed=seed, rar=_rar(ALL_PAIRS))
-    offers = read_catalogue(recipe.catalogue.path).offers
+    offers = read_catalog(recipe.catalog.path).offers
     fold_of = deal_folds(offers, num_folds)
     folder = work / f"seed-{seed}"
     base = make_base(dataclasses.replace(recipe, rar=dataclasses.replace(recipe.rar, max_steps=0)), folder / "base")
@@ -63,7 +64,7 @@ def run_seed(
             recipe,
             tiny=None,
             base=str(base),
-            catalogue=dataclasses.replace(recipe.catalogue, path=str(_write_fold(offers, fold_of, fold, home))),
+            catalog=dataclasses.replace(recipe.catalog, path=str(_write_fold(offers, fold_of, fold, home))),
         )
         ladder = Ladder.of(of_fold, home / "run", results, {"seed": seed, "fold": fold})
         ladder.climb(parts, safe=_rar([]))
@@ -86,8 +87,8 @@ def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder:
         style = style_of(offer)
         return "test" if fold_of[style] == fold else named.get(style, "train")
 
-    path = folder / "catalogue.jsonl"
-    write_catalogue(path, [in_split(offer, split(offer)) for offer in offers])
+    path = folder / "catalog.jsonl"
+    write_catalog(path, [in_split(offer, split(offer)) for offer in offers])
     return path
 
 
@@ -96,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train and score what is missing")
-    run.add_argument("--recipe", type=Path, default=HERE.parent / "recipes" / "magento.yaml")
+    run.add_argument("--recipe", type=Path, default=HERE / "recipes" / "magento.yaml")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--folds", type=int, default=4)
     run.add_argument("--only", type=int, nargs="*", help="folds to do now; by default all, with none the base alone")

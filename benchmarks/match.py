@@ -1,8 +1,8 @@
-"""`afmrl match` on labelled public sets, beside TF-IDF + union-find, dedupe and splink; its vetoes; its cost.
+"""`afmrl match` on labeled public sets, beside TF-IDF + union-find, dedupe and splink; its vetoes; its cost.
 
     python benchmarks/match.py defaults --data DIR    # learns the default pair model from the train splits
     python benchmarks/match.py run --data DIR         # quality: every set, with and without labels and models
-    python benchmarks/match.py vetoes --data DIR      # what each veto costs and saves on labelled pairs
+    python benchmarks/match.py vetoes --data DIR      # what each veto costs and saves on labeled pairs
     python benchmarks/match.py linkage --data DIR     # groups: average linkage, complete linkage, union-find
     python benchmarks/match.py scale --offers 10000 100000 1000000
     python benchmarks/match.py table
@@ -32,7 +32,7 @@ def main() -> None:
             command.add_argument("--sets", nargs="+", default=None)
             command.add_argument("--peers", action="store_true", help="dedupe and splink too")
         if name == "defaults":
-            command.add_argument("--image-model", default=None, help="embedder that reads pictures, for magento_luma")
+            command.add_argument("--image-model", default=None, help="embedder that reads images, for magento_luma")
     scale = commands.add_parser("scale")
     scale.add_argument("--offers", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     commands.add_parser("one").add_argument("offers", type=int)  # a run of `scale`, in a process of its own

@@ -1,8 +1,8 @@
 """Learns the default pair model of `afmrl match` from the train splits of the public sets.
 
-Nothing of a test split is learnt: offers are those whose product is of the split train, and of the published labelled
+Nothing of a test split is learned: offers are those whose product is of the split train, and of the published labeled
 pairs those of `test` (and gold standards) are left out even where both offers are of train. Calibration and threshold
-come from scores out of set: each set is scored by a model of the other three, as a new catalogue will be.
+come from scores out of set: each set is scored by a model of the other three, as a new catalog will be.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from typing import Any
 import numpy as np
 
 import afmrl.matching
-from afmrl.embedder import Embedder
+from afmrl.embedder.embedder import Embedder
 from afmrl.matching.candidates import candidate_pairs
 from afmrl.matching.features import DENSE_FEATURES, FALLING, IMAGE_FEATURES, TEXT_FEATURES
 from afmrl.matching.pair_model import PairModel, fit_pair_model
 from afmrl.matching.probability import calibrated
 from afmrl.matching.scoring import Scorer
-from match_sets import SETS, Encode, LabelledSet, load_set, write_json
+from match_sets import SETS, Encode, LabeledSet, load_set, write_json
 
 PRIOR = {"gtin agrees": 8.0}
 """No set has GTINs: that one article number is one article is known without learning."""
 TARGET = 0.88
 """Precision by the labels that the default threshold reaches out of set, among candidates that are siblings for the
 most part; a twentieth of wdc_products' labels are wrong by themselves, so the true one is higher. amazon_google is left
-out: its labels miss many true pairs (offers of identical titles are labelled apart), so precision cannot be read there,
-and its candidates are not learnt from either, only its labelled pairs."""
+out: its labels miss many true pairs (offers of identical titles are labeled apart), so precision cannot be read there,
+and its candidates are not learned from either, only its labeled pairs."""
 JUDGED = ("wdc_products", "abt_buy")
-WEIGHT = 3_000.0  # of each set's labelled pairs, and of its candidates
+WEIGHT = 3_000.0  # of each set's labeled pairs, and of its candidates
 
 
 class Examples:
-    """Labelled pairs and candidates of one set."""
+    """Labeled pairs and candidates of one set."""
 
-    def __init__(self, of: LabelledSet, model: PairModel) -> None:
+    def __init__(self, of: LabeledSet, model: PairModel) -> None:
         scorer = Scorer(of.table, model)
         rows = of.rows
         published = {(rows[p.left.id], rows[p.right.id]): p for p in of.pairs}
-        hidden = {tuple(sorted(pair)) for pair, p in published.items() if not _learnt(p.split)}
+        hidden = {tuple(sorted(pair)) for pair, p in published.items() if not _learned(p.split)}
         left, right = candidate_pairs(of.table)
         free = np.array([(int(a), int(b)) not in hidden for a, b in zip(left, right, strict=True)])
         self.left, self.right = left[free], right[free]
@@ -50,13 +50,13 @@ class Examples:
         self.complete = of.name != "amazon_google"
         """Whether the labels name every true pair."""
         self.num_true = of.num_true_pairs - int(hidden_true)
-        chosen = [(pair, p.same) for pair, p in published.items() if _learnt(p.split)]
+        chosen = [(pair, p.same) for pair, p in published.items() if _learned(p.split)]
         ours = np.array([pair for pair, _ in chosen], dtype=np.int64).reshape(-1, 2)
         self.pair_values = scorer.compare(ours[:, 0], ours[:, 1]).values
         self.pair_same = np.array([same for _, same in chosen], dtype=bool)
 
 
-def _learnt(split: str) -> bool:
+def _learned(split: str) -> bool:
     return split.lower().startswith(("train", "val"))
 
 
@@ -65,22 +65,22 @@ def run(data: Path, results: Path, image_model: str | None) -> None:
     from agcl_text import minilm
 
     text = Embedder.from_pretrained(minilm())
-    pictured = Embedder.from_pretrained(image_model) if image_model else None
+    imaged = Embedder.from_pretrained(image_model) if image_model else None
 
     def encode(name: str) -> Encode:
-        embedder = pictured if name == "magento_luma" and pictured is not None else text
+        embedder = imaged if name == "magento_luma" and imaged is not None else text
         return lambda offers: embedder.encode(offers)
 
-    stored: dict[str, Any] = {"format": "afmrl-default-pair-models", "learnt_on": [f"{name}, train" for name in SETS]}
+    stored: dict[str, Any] = {"format": "afmrl-default-pair-models", "learned_on": [f"{name}, train" for name in SETS]}
     measured: dict[str, Any] = {}
     for kind in ("words", "dense"):
         names = TEXT_FEATURES + IMAGE_FEATURES + (DENSE_FEATURES if kind == "dense" else ())
         prior = PairModel(names, np.array([PRIOR.get(name, 0.0) for name in names]), 0.0)
         sets = {name: load_set(data, name, ("train",), encode(name) if kind == "dense" else None) for name in SETS}
-        if kind == "dense" and pictured is not None:
+        if kind == "dense" and imaged is not None:
             magento = sets["magento_luma"]
             for side in ("text", "image"):
-                magento.table.dense[side] = pictured.encode(magento.table.offers, modality=side)  # type: ignore[arg-type]
+                magento.table.dense[side] = imaged.encode(magento.table.offers, modality=side)  # type: ignore[arg-type]
         examples = {name: Examples(of, prior) for name, of in sets.items()}
         model = _fit(list(examples.values()), names, prior)
         unseen = {

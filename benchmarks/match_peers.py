@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from match_sets import LabelledSet
+from match_sets import LabeledSet
 
 if TYPE_CHECKING:
     from match_quality import Task
 
 
-def measure(of: LabelledSet, task: Task) -> dict[str, Any]:
+def measure(of: LabeledSet, task: Task) -> dict[str, Any]:
     """Both peers; where one cannot run, its error."""
     found: dict[str, Any] = {}
     for name, peer in (("dedupe 3.0.3", _dedupe), ("splink 5.0.0", _splink)):
@@ -25,9 +25,9 @@ def measure(of: LabelledSet, task: Task) -> dict[str, Any]:
     return found
 
 
-def _records(of: LabelledSet) -> dict[str, dict[str, str | None]]:
-    """What both get: title, words of the title that hold digits, colour and brand as extracted."""
-    from afmrl.extractor import AttributeExtractor
+def _records(of: LabeledSet) -> dict[str, dict[str, str | None]]:
+    """What both get: title, words of the title that hold digits, color and brand as extracted."""
+    from afmrl.attributes.extractor import AttributeExtractor
 
     extractor = AttributeExtractor.learn(of.table.offers)
     records = {}
@@ -44,7 +44,7 @@ def _records(of: LabelledSet) -> dict[str, dict[str, str | None]]:
     return records
 
 
-def _dedupe(of: LabelledSet, task: Task) -> dict[str, Any]:
+def _dedupe(of: LabeledSet, task: Task) -> dict[str, Any]:
     import dedupe
     from dedupe.serializer import write_training
 
@@ -62,15 +62,15 @@ def _dedupe(of: LabelledSet, task: Task) -> dict[str, Any]:
     ids = [offer.id for offer in of.table.offers]
     rows = task.by_product
     train = np.flatnonzero(rows.split == "train")[:4000]
-    labelled: dict[str, list[Any]] = {"match": [], "distinct": []}
+    labeled: dict[str, list[Any]] = {"match": [], "distinct": []}
     for place in train:
         pair = (records[ids[rows.left[place]]], records[ids[rows.right[place]]])
-        labelled["match" if rows.same[place] else "distinct"].append(pair)
+        labeled["match" if rows.same[place] else "distinct"].append(pair)
     model = dedupe.Dedupe(fields, num_cores=1)
     # dedupe draws from the global generator
     np.random.seed(0)  # noqa: NPY002
     file = io.StringIO()
-    write_training(labelled, file)
+    write_training(labeled, file)
     file.seek(0)
     model.prepare_training(records, training_file=file, sample_size=1500)
     model.train(recall=0.95)
@@ -109,7 +109,7 @@ def _mend_dedupe() -> None:
     canopy.mass_weightedUnion = lambda weighed: _ByValue(mass_weightedUnion(weighed))
 
 
-def _splink(of: LabelledSet, task: Task) -> dict[str, Any]:
+def _splink(of: LabeledSet, task: Task) -> dict[str, Any]:
     import pandas as pd
     import splink.comparison_library as compare
     from splink import DuckDBAPI, Linker, SettingsCreator, block_on

@@ -1,7 +1,7 @@
-"""Quality of a match on the labelled sets: pairs, groups, vetoes, linkage; beside TF-IDF + union-find and peers.
+"""Quality of a match on the labeled sets: pairs, groups, vetoes, linkage; beside TF-IDF + union-find and peers.
 
-Pairs: the published labelled pairs, fitted on `train`, threshold on `valid`, scored on `test` (wdc_products: gs050).
-magento_luma has none: pairs are each offer's ten nearest by TF-IDF, labelled by product. Groups: the whole catalogue is
+Pairs: the published labeled pairs, fitted on `train`, threshold on `valid`, scored on `test` (wdc_products: gs050).
+magento_luma has none: pairs are each offer's ten nearest by TF-IDF, labeled by product. Groups: the whole catalog is
 matched; labels are those pairs whose offers are both of the product split train (fit) or val (threshold; where the
 measured split is val itself, a fifth of train); B-cubed is of the offers of the split test (val, where there is no
 test), whose products no label names. Thresholds are those of the highest F1 on the validation pairs, for all systems;
@@ -19,17 +19,18 @@ from zlib import crc32
 import numpy as np
 
 import match_peers
-from afmrl.evaluation.pairs import LabelledPair, score_pairs
+from afmrl.data.pairs import LabeledPair
+from afmrl.evaluation.pairs import score_pairs
 from afmrl.matching.bcubed import bcubed, bcubed_f1
 from afmrl.matching.conflicts import IDENTIFYING
 from afmrl.matching.defaults import default_model
 from afmrl.matching.features import FALLING, feature_names
-from afmrl.matching.labels import LabelledRows
+from afmrl.matching.labels import LabeledRows
 from afmrl.matching.match import Matched, match_offers
 from afmrl.matching.pair_model import fit_pair_model
 from afmrl.matching.scoring import Scorer
-from afmrl.retrieval.baselines import tfidf_scores
-from match_sets import SETS, LabelledSet, load_set, write_json
+from afmrl.retrieval.floors import tfidf_scores
+from match_sets import SETS, LabeledSet, load_set, write_json
 
 RESAMPLES = 1000
 
@@ -52,7 +53,7 @@ def run(data: Path, path: Path, *, sets: list[str] | None, peers: bool) -> None:
 
 
 def _minilm() -> Any:
-    from afmrl.embedder import Embedder
+    from afmrl.embedder.embedder import Embedder
     from agcl_text import minilm
 
     embedder = Embedder.from_pretrained(minilm())
@@ -60,13 +61,13 @@ def _minilm() -> Any:
 
 
 class Task:
-    """Labelled pairs of a set, for pairs and for groups, and the offers that groups are measured on."""
+    """Labeled pairs of a set, for pairs and for groups, and the offers that groups are measured on."""
 
-    def __init__(self, of: LabelledSet) -> None:
+    def __init__(self, of: LabeledSet) -> None:
         self.of = of
         self.split = "test" if "test" in of.splits else "val"
-        pairs = of.pairs or _neighbours(of)
-        self.published = LabelledRows.of(pairs, of.rows)
+        pairs = of.pairs or _neighbors(of)
+        self.published = LabeledRows.of(pairs, of.rows)
         splits = np.array(of.splits)
         left, right = splits[self.published.left], splits[self.published.right]
         train, val = (left == "train") & (right == "train"), (left == "val") & (right == "val")
@@ -75,7 +76,7 @@ class Task:
             val = train & np.array([crc32(identifier.encode()) % 5 == 0 for identifier in ids])
             train &= ~val
         names = np.where(train, "train", np.where(val, "validation", "test"))
-        self.by_product = LabelledRows(self.published.left, self.published.right, self.published.same, names)
+        self.by_product = LabeledRows(self.published.left, self.published.right, self.published.same, names)
         self.measured = np.flatnonzero(splits == self.split)
 
     def bcubed(self, groups: np.ndarray) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _three(mean: float, low: float, high: float) -> list[float]:
     return [round(float(value), 4) for value in (mean, low, high)]
 
 
-def _neighbours(of: LabelledSet, k: int = 10) -> list[LabelledPair]:
+def _neighbors(of: LabeledSet, k: int = 10) -> list[LabeledPair]:
     titles = [offer.title for offer in of.table.offers]
     likeness = tfidf_scores(titles, titles)
     np.fill_diagonal(likeness, -1)
@@ -127,7 +128,7 @@ def _neighbours(of: LabelledSet, k: int = 10) -> list[LabelledPair]:
         split = of.splits[a] if of.splits[a] != "val" else "test"
         if split == "train" and crc32(offers[a].product_id.encode()) % 5 == 0:
             split = "validation"
-        pairs.append(LabelledPair(offers[a], offers[b], bool(of.products[a] == of.products[b]), split))
+        pairs.append(LabeledPair(offers[a], offers[b], bool(of.products[a] == of.products[b]), split))
     return pairs
 
 
@@ -151,7 +152,7 @@ def union_find(left: np.ndarray, right: np.ndarray, linked: np.ndarray, count: i
     return connected_components(graph, directed=False)[1]
 
 
-def _fitted(of: LabelledSet, rows: LabelledRows) -> tuple[Scorer, np.ndarray, float]:
+def _fitted(of: LabeledSet, rows: LabeledRows) -> tuple[Scorer, np.ndarray, float]:
     """The scorer fitted on the train rows, the scores of all rows (vetoed ones last), the threshold."""
     default = default_model(feature_names(of.table), dense=bool(of.table.dense)).model
     scorer = Scorer(of.table, default)
@@ -165,17 +166,17 @@ def _fitted(of: LabelledSet, rows: LabelledRows) -> tuple[Scorer, np.ndarray, fl
     return scorer, scores, best_f1_threshold(scores[held], rows.same[held])
 
 
-def _default_scores(of: LabelledSet, rows: LabelledRows) -> np.ndarray:
+def _default_scores(of: LabeledSet, rows: LabeledRows) -> np.ndarray:
     scorer = Scorer(of.table, default_model(feature_names(of.table), dense=bool(of.table.dense)).model)
     found = scorer.score(rows.left, rows.right)
     return np.where(found.vetoed, -99.0, found.logits)
 
 
-def _matched(of: LabelledSet, scorer: Scorer | None, threshold: float | None) -> Matched:
+def _matched(of: LabeledSet, scorer: Scorer | None, threshold: float | None) -> Matched:
     return match_offers(of.table, model=None if scorer is None else scorer.model, threshold=threshold)
 
 
-def _measure(of: LabelledSet, system: str) -> dict[str, Any]:
+def _measure(of: LabeledSet, system: str) -> dict[str, Any]:
     task = Task(of)
     cells: dict[str, Any] = {}
     by_default = _matched(of, None, None)
@@ -211,11 +212,11 @@ def _called(task: Task, matched: Matched) -> dict[str, list[float]]:
     }
 
 
-def _candidate_recall(of: LabelledSet, matched: Matched) -> float:
+def _candidate_recall(of: LabeledSet, matched: Matched) -> float:
     return round(float((of.products[matched.left] == of.products[matched.right]).sum()) / of.num_true_pairs, 4)
 
 
-def _tfidf(of: LabelledSet, task: Task, for_groups: bool) -> dict[str, Any]:
+def _tfidf(of: LabeledSet, task: Task, for_groups: bool) -> dict[str, Any]:
     """The threshold of the highest F1 on the validation pairs; or, what nothing else here is given, of the highest
     B-cubed F1 of the train split's offers."""
     titles = [offer.title for offer in of.table.offers]
@@ -239,11 +240,11 @@ def _tfidf(of: LabelledSet, task: Task, for_groups: bool) -> dict[str, Any]:
 
 
 def vetoes(data: Path, path: Path) -> None:
-    """How many true and other labelled pairs of the train split each veto meets, and those of likely pairs alone."""
+    """How many true and other labeled pairs of the train split each veto meets, and those of likely pairs alone."""
     results: dict[str, Any] = {}
     for name in SETS[:3]:
         of = load_set(data, name, ("train",))
-        rows = LabelledRows.of(of.pairs, of.rows)
+        rows = LabeledRows.of(of.pairs, of.rows)
         scorer = Scorer(of.table, default_model(feature_names(of.table), dense=False).model)
         features = scorer.compare(rows.left, rows.right)
         alike = scorer.of_features(features)[2] >= default_model(feature_names(of.table), dense=False).threshold.logit
@@ -299,7 +300,7 @@ def linkages(data: Path, path: Path) -> None:
         print(key, json.dumps(row))
 
 
-def _row(groups: np.ndarray, of: LabelledSet) -> dict[str, float]:
+def _row(groups: np.ndarray, of: LabeledSet) -> dict[str, float]:
     precision, recall = bcubed(groups, of.products)
     return {
         "f1": round(bcubed_f1(precision, recall), 4), "precision": round(float(precision.mean()), 4),

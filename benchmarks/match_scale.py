@@ -1,4 +1,4 @@
-"""Cost of a match from 10,000 to 1,000,000 synthetic offers without pictures: time, peak memory, exponent."""
+"""Cost of a match from 10,000 to 1,000,000 synthetic offers without images: time, peak memory, exponent."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import numpy as np
 
 KINDS_TEXT = "drill saw lamp kettle router camera headset keyboard printer monitor speaker charger blender toaster"
 KINDS = KINDS_TEXT.split()
-COLOURS_TEXT = "black white red blue green silver yellow"
-COLOURS = COLOURS_TEXT.split()
+COLORS_TEXT = "black white red blue green silver yellow"
+COLORS = COLORS_TEXT.split()
 WORDS_TEXT = "cordless compact professional wireless digital portable classic smart eco turbo premium home office"
 WORDS = WORDS_TEXT.split()
 MORE_TEXT = "new original with warranty fast shipping retail box set edition quality genuine offer"
@@ -25,10 +25,10 @@ MORE = MORE_TEXT.split()
 
 
 def synthetic(path: Path, num_offers: int, seed: int = 0) -> dict[str, int]:
-    """Titles in families of siblings: one brand and series, models of one scheme, colours, capacities.
+    """Titles in families of siblings: one brand and series, models of one scheme, colors, capacities.
 
     Half of the products have two offers, a quarter one, a quarter three; shops reorder words, leave some out, add
-    others. As a catalogue grows so do its brands, series and models. Returns offer id → product.
+    others. As a catalog grows so do its brands, series and models. Returns offer id → product.
     """
     draw = np.random.default_rng(seed)
     products: dict[str, int] = {}
@@ -43,13 +43,13 @@ def synthetic(path: Path, num_offers: int, seed: int = 0) -> dict[str, int]:
             base = int(draw.integers(1000, 9000))
             for sibling in range(int(draw.integers(2, 9))):
                 model = f"{prefix}{base + 10 * sibling}"
-                colour = COLOURS[draw.integers(len(COLOURS))]
+                color = COLORS[draw.integers(len(COLORS))]
                 size = f"{int(2 ** draw.integers(3, 10))}gb"
                 for _ in range(int(draw.choice([1, 2, 2, 3]))):
                     parts = [brand, series, *words, kind]
                     parts = [part for part in parts if draw.random() < 0.9]
                     parts += [model] if draw.random() < 0.85 else []
-                    parts += [colour] if draw.random() < 0.8 else []
+                    parts += [color] if draw.random() < 0.8 else []
                     parts += [size] if draw.random() < 0.8 else []
                     parts += [MORE[i] for i in draw.integers(len(MORE), size=int(draw.integers(0, 3)))]
                     if draw.random() < 0.5:
@@ -73,14 +73,14 @@ def _word(draw: np.random.Generator, size: int) -> str:
 
 def run_one(num_offers: int) -> None:
     """One size, in this process; prints its measurement as JSON."""
-    from afmrl.matching.match import match_catalogue
+    from afmrl.matching.match import match_catalog
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "offers.jsonl"
         products = synthetic(path, num_offers)
         base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started, cpu = time.perf_counter(), time.process_time()
-        result = match_catalogue(path, Path(folder) / "out", progress=sys.stderr.isatty())
+        result = match_catalog(path, Path(folder) / "out", progress=sys.stderr.isatty())
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         same = sum(len(group) * (len(group) - 1) // 2 for group in result.groups)
         true = sum(

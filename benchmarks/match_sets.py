@@ -1,4 +1,4 @@
-"""The labelled sets of `match.py`, as tables to match."""
+"""The labeled sets of `match.py`, as tables to match."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.evaluation.pairs import LabelledPair, read_pairs
-from afmrl.matching.pictures import colour_histograms
+from afmrl.data.catalog import read_catalog
+from afmrl.data.offer import Offer
+from afmrl.data.pairs import LabeledPair, read_pairs
+from afmrl.matching.images import color_histograms
 from afmrl.matching.table import OfferTable, offer_table
-from afmrl.offers import Offer, read_catalogue
 
 SETS = ("wdc_products", "abt_buy", "amazon_google", "magento_luma")
 Encode = Callable[[list[Offer]], np.ndarray]
 
 
 @dataclass
-class LabelledSet:
-    """Offers of some splits of one set, as one catalogue."""
+class LabeledSet:
+    """Offers of some splits of one set, as one catalog."""
 
     name: str
     table: OfferTable
     products: np.ndarray
     """(N,) product numbers."""
     splits: list[str]
-    pairs: list[LabelledPair]
-    """Labelled pairs of offers that are both here."""
+    pairs: list[LabeledPair]
+    """Labeled pairs of offers that are both here."""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -42,22 +43,22 @@ class LabelledSet:
         return int((sizes * (sizes - 1) // 2).sum())
 
 
-def load_set(data: Path, name: str, splits: Collection[str] | None = None, encode: Encode | None = None) -> LabelledSet:
+def load_set(data: Path, name: str, splits: Collection[str] | None = None, encode: Encode | None = None) -> LabeledSet:
     """A set, or the offers of some of its splits alone."""
     folder = data / name
-    catalogue = read_catalogue(folder / "products.jsonl")
-    offers = [o for o in catalogue.offers if splits is None or o.extra["split"] in splits]
+    catalog = read_catalog(folder / "products.jsonl")
+    offers = [o for o in catalog.offers if splits is None or o.extra["split"] in splits]
     offers.sort(key=lambda offer: offer.id)
     table = offer_table(offers)
-    table.colours, _ = colour_histograms(offers)
+    table.colors, _ = color_histograms(offers)
     if encode is not None:
         table.dense = {"fused": encode(offers)}
     products = np.unique([offer.product_id for offer in offers], return_inverse=True)[1]
-    pairs: list[LabelledPair] = []
+    pairs: list[LabeledPair] = []
     if (folder / "pairs.jsonl").is_file():
         here = {offer.id for offer in offers}
-        pairs = [p for p in read_pairs(folder / "pairs.jsonl", catalogue.by_id) if {p.left.id, p.right.id} <= here]
-    return LabelledSet(name, table, products, [str(o.extra["split"]) for o in offers], pairs)
+        pairs = [p for p in read_pairs(folder / "pairs.jsonl", catalog.by_id) if {p.left.id, p.right.id} <= here]
+    return LabeledSet(name, table, products, [str(o.extra["split"]) for o in offers], pairs)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -1,13 +1,13 @@
 """Time and peak memory of mining hard negatives and drawing batches, from 10,000 to 1,000,000 offers.
 
-Synthetic key attributes: each product has a brand, a series of it, a colour, a size, a material and a model number
-(some offers leave some out), two offers each. As a catalogue grows so do its brands, series and models. Every size
+Synthetic key attributes: each product has a brand, a series of it, a color, a size, a material and a model number
+(some offers leave some out), two offers each. As a catalog grows so do its brands, series and models. Every size
 runs in a process of its own, so that its peak memory is its own.
 
     python benchmarks/mining_cost.py --sizes 10000 100000 1000000
 
 Writes benchmarks/results/mining_cost.json: for each size and part its seconds, the peak memory, what the scores found
-are of the exact best (200 offers), and the exponent e of cost ~ n^e, fitted over the sizes and between neighbours.
+are of the exact best (200 offers), and the exponent e of cost ~ n^e, fitted over the sizes and between neighbors.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ WORDS = ("red", "deep red", "blue", "navy", "black", "white", "green", "grey", "
 
 
 def synthetic(num_offers: int, seed: int = 0) -> tuple[list, list[str]]:
-    """Key attributes and product ids; equal pairs are one object, as strings of a real catalogue could be."""
-    from afmrl.attributes import KeyAttributes
+    """Key attributes and product ids; equal pairs are one object, as strings of a real catalog could be."""
+    from afmrl.attributes.key_attributes import KeyAttributes
 
     draw = np.random.default_rng(seed)
     num_products = num_offers // 2
@@ -69,9 +69,9 @@ def synthetic(num_offers: int, seed: int = 0) -> tuple[list, list[str]]:
 
 def measure(num_offers: int) -> dict:
     """One size, in this process."""
-    from afmrl.batches import SimilarBatchSampler
-    from afmrl.lexical import AttributeBM25
-    from afmrl.mining import mine_by_attributes
+    from afmrl.attributes.relations import AttributeBM25
+    from afmrl.losses.sampler import SimilarBatchSampler
+    from afmrl.retrieval.mining import mine_by_attributes
 
     table, ids = synthetic(num_offers)
     before = peak()
@@ -90,7 +90,7 @@ def measure(num_offers: int) -> dict:
     lap("mining")
     batches = 0
     for batch in SimilarBatchSampler(
-        range(num_offers), BATCH_SIZE, neighbours=mined.rows, product_ids=ids, similar_group=8
+        range(num_offers), BATCH_SIZE, neighbors=mined.rows, product_ids=ids, similar_group=8
     ):
         batches += len(batch) == BATCH_SIZE
     lap("epoch_of_batches")
@@ -103,7 +103,7 @@ def measure(num_offers: int) -> dict:
         "cpu_seconds": {**seconds, "all": round(sum(seconds.values()), 3)},
         "wall_seconds": round(wall, 3),
         "peak_mb": round(reached),
-        "peak_mb_above_the_catalogue": round(reached - before),
+        "peak_mb_above_the_catalog": round(reached - before),
         "full_batches": batches,
         "found_per_offer": float((mined.rows >= 0).sum(axis=1).mean()),
         "same_product_pairs": int((~right).sum()),
@@ -113,7 +113,7 @@ def measure(num_offers: int) -> dict:
 
 def share_of_exact(table: list, products: np.ndarray, lexical, mined) -> float:
     """Summed BM25 of what was mined for a few offers, of that of their exact best, refused by the same rules."""
-    from afmrl.lexical import AttributeAgreement
+    from afmrl.attributes.relations import AttributeAgreement
 
     agreement = AttributeAgreement(table)
     scores_of = lexical.against(np.arange(len(table)))
@@ -142,12 +142,12 @@ def exponents(runs: list[dict]) -> dict:
             round(math.log(values[i + 1] / values[i]) / math.log(sizes[i + 1] / sizes[i]), 3)
             for i in range(len(sizes) - 1)
         ]
-        return {"fitted": round(float(np.polyfit(*logs, 1)[0]), 3), "between_neighbours": steps}
+        return {"fitted": round(float(np.polyfit(*logs, 1)[0]), 3), "between_neighbors": steps}
 
     if len(runs) < 2:
         return {}
     parts = {f"cpu_seconds {name}": fit([run["cpu_seconds"][name] for run in runs]) for name in runs[0]["cpu_seconds"]}
-    return {**parts, "peak_mb_above_the_catalogue": fit([run["peak_mb_above_the_catalogue"] for run in runs])}
+    return {**parts, "peak_mb_above_the_catalog": fit([run["peak_mb_above_the_catalog"] for run in runs])}
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Every labelled set under DIR, for floors, MiniLM, and the tiny default with its stages.
+"""Every labeled set under DIR, for floors, MiniLM, and the tiny default with its stages.
 
     python benchmarks/public_sets.py run --data DIR   # one JSON a cell (set, system); goes on where it was
     python benchmarks/public_sets.py table            # Markdown
 
-DIR holds the sets as folders with a products.jsonl. The tiny default is pretrained once on the drawn sample catalogue,
+DIR holds the sets as folders with a products.jsonl. The tiny default is pretrained once on the drawn sample catalog,
 which knows nothing of the sets, and then trained on each set's train split: magento_luma and grocery_store by their
 recipes, the text sets by `TEXT_RECIPE`, whose labels are what the rule-based extractor reads off the train titles (the
 sets' own attributes are prices). A cell is what `afmrl evaluate --catalog` measures, and holds that command.
@@ -19,19 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afmrl.evaluation.catalogue_evaluation import evaluate_catalogue
-from afmrl.extractor import AttributeExtractor
-from afmrl.offers import read_catalogue, write_catalogue
-from afmrl.pipeline import Run, prepare_base, train_embedder, train_generator
-from afmrl.pipeline_data import prepare_data
-from afmrl.progress import StageProgress, quiet_libraries
-from afmrl.recipe import Recipe, load_recipe, recipe_of
-from afmrl.stages.checkpoints import write_json
-from afmrl.stages.ledger import Ledger, file_hash, fingerprint
+from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.data.catalog import read_catalog, write_catalog
+from afmrl.evaluation.catalog_evaluation import evaluate_catalog
+from afmrl.terminal import StageProgress, quiet_libraries
+from afmrl.training.checkpoints import write_json
+from afmrl.training.data import prepare_data
+from afmrl.training.ledger import Ledger, file_hash, fingerprint
+from afmrl.training.recipe import Recipe, load_recipe, recipe_of
+from afmrl.training.run import Run, prepare_base, train_embedder, train_generator
 from agcl_text import minilm
 
 HERE = Path(__file__).resolve().parent
-RECIPES = HERE.parent / "recipes"
+RECIPES = HERE / "recipes"
 RESULTS = HERE / "results" / "public_sets"
 NUM_RESAMPLES = 2000
 
@@ -44,7 +44,7 @@ class MeasuredSet:
     tasks: tuple[str, ...]
     recipe: str = "text"
     """A file of recipes/, "text" for `TEXT_RECIPE`, "" where there is nothing to train on."""
-    pictures: bool = False
+    images: bool = False
     titles: bool = True
     """Whether queries have any."""
     gallery: str = "all"
@@ -64,8 +64,8 @@ SETS = {
 FLOORS = {
     "tfidf": "TF-IDF of titles",
     "bm25": "BM25 of titles",
-    "colour": "colour histogram",
-    "tfidf+colour": "TF-IDF + 0.3 × colour histogram",
+    "color": "color histogram",
+    "tfidf+color": "TF-IDF + 0.3 × color histogram",
 }
 STAGES = {"untrained": "tiny, pretrained", "agcl": "tiny, AGCL", "sft": "tiny, AGCL + SFT attributes"}
 TRAINED = ("agcl", "sft")
@@ -79,7 +79,7 @@ SHOWN = {
 }
 TEXT_RECIPE: dict[str, Any] = {
     "name": "text",
-    "catalogue": {"labels": {"column": "key_attributes"}},
+    "catalog": {"labels": {"column": "key_attributes"}},
     "sft": {"max_steps": 150, "batch_size": 32},
     "agcl": {"max_steps": 200, "batch_size": 48, "temperature": 0.05, "attributes_on": "both"},
     "rar": {"max_steps": 0},
@@ -91,18 +91,18 @@ def recipe_of_set(name: str, data: Path, work: Path, base: Path) -> Recipe:
     path, measured = data / name / "products.jsonl", SETS[name]
     if measured.recipe != "text":
         recipe = load_recipe(RECIPES / measured.recipe)
-        recipe.catalogue.path = str(path)
+        recipe.catalog.path = str(path)
     else:
-        offers = read_catalogue(path, max_bad=0.05).offers
+        offers = read_catalog(path, max_bad=0.05).offers
         extractor = AttributeExtractor.learn([o for o in offers if o.extra["split"] == "train"])
-        labelled = [
+        labeled = [
             dataclasses.replace(o, extra={**o.extra, "key_attributes": extractor.extract(o).as_dict()}) for o in offers
         ]
-        write_catalogue(work / name / "catalogue.jsonl", labelled)
+        write_catalog(work / name / "catalog.jsonl", labeled)
         recipe = recipe_of(
-            {**TEXT_RECIPE, "base": str(base), "catalogue": {**TEXT_RECIPE["catalogue"], "path": "catalogue.jsonl"}}
+            {**TEXT_RECIPE, "base": str(base), "catalog": {**TEXT_RECIPE["catalog"], "path": "catalog.jsonl"}}
         )
-        recipe.catalogue.path = str(work / name / "catalogue.jsonl")
+        recipe.catalog.path = str(work / name / "catalog.jsonl")
     recipe.tiny, recipe.base = None, str(base)
     recipe.rar.max_steps = 0
     return recipe
@@ -111,7 +111,7 @@ def recipe_of_set(name: str, data: Path, work: Path, base: Path) -> Recipe:
 def pretrain(work: Path, data: Path) -> Path:
     """The tiny default, pretrained on the drawn sample alone, once for all sets."""
     recipe = load_recipe(RECIPES / "magento.yaml")
-    recipe.catalogue.path = str(data / "magento_luma" / "products.jsonl")
+    recipe.catalog.path = str(data / "magento_luma" / "products.jsonl")
     assert recipe.tiny is not None
     assert recipe.tiny.sample is not None
     assert not recipe.tiny.own_words  # else it would know the words of one set
@@ -149,16 +149,16 @@ def systems_of(name: str) -> list[str]:
     measured = SETS[name]
     retrieval = any(task in ("fine", "coarse", "pairs") for task in measured.tasks)
     text = ["tfidf", "bm25"] if measured.titles and retrieval else []
-    colour = ["colour", *(["tfidf+colour"] if measured.titles else [])] if measured.pictures else []
+    color = ["color", *(["tfidf+color"] if measured.titles else [])] if measured.images else []
     trained = ["agcl", "sft"] if measured.recipe and retrieval else []
-    return [*text, *colour, *(["minilm"] if measured.titles else []), "untrained", *trained]
+    return [*text, *color, *(["minilm"] if measured.titles else []), "untrained", *trained]
 
 
 def run_cell(name: str, system: str, data: Path, work: Path, results: Path, base: Path) -> None:
     """Measure one cell unless its JSON is there and made of the same."""
     measured, path = SETS[name], results / f"{name}-{system.replace('+', '-')}.json"
-    catalogue = data / name / "products.jsonl"
-    parts: list[Any] = [measured, system, file_hash(catalogue)]
+    catalog = data / name / "products.jsonl"
+    parts: list[Any] = [measured, system, file_hash(catalog)]
     if system in STAGES:
         parts.append(
             TEXT_RECIPE if measured.recipe == "text" else (RECIPES / (measured.recipe or "magento.yaml")).read_text()
@@ -171,9 +171,9 @@ def run_cell(name: str, system: str, data: Path, work: Path, results: Path, base
     out = work / name / "scores" / system
     shutil.rmtree(out, ignore_errors=True)
     gallery = () if measured.gallery == "gallery" else (measured.gallery,)
-    result = evaluate_catalogue(
+    result = evaluate_catalog(
         model,
-        catalogue,
+        catalog,
         out,
         tasks=measured.tasks,
         split=measured.split,

@@ -20,21 +20,21 @@ from typing import Any
 
 import numpy as np
 
-from ablation import CATALOGUE_SEED, TRAINING
-from afmrl.demo.sample import write_sample_catalogue
-from afmrl.embedder import Embedder
+from ablation import CATALOG_SEED, TRAINING
+from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.significance import bootstrap_seeds, paired_bootstrap_seeds
-from afmrl.generator import AttributeGenerator
-from afmrl.pipeline import Run, prepare_base, reinforce_generator, train_embedder, train_generator
-from afmrl.pipeline_data import prepare_data
-from afmrl.pipeline_evaluation import generated_attributes, score_attributed
-from afmrl.progress import StageProgress, quiet_libraries
-from afmrl.recipe import load_recipe
-from afmrl.rewards import RetrievalReward
-from afmrl.splits import Split
-from afmrl.stages.checkpoints import write_json
-from afmrl.stages.ledger import Ledger, fingerprint
-from afmrl.stages.sft import SFTStage, run_sft
+from afmrl.generator.generator import AttributeGenerator
+from afmrl.rewards.query import RetrievalReward
+from afmrl.sample.catalog import write_sample_catalog
+from afmrl.terminal import StageProgress, quiet_libraries
+from afmrl.training.checkpoints import write_json
+from afmrl.training.data import prepare_data
+from afmrl.training.ladder import generated_attributes, score_attributed
+from afmrl.training.ledger import Ledger, fingerprint
+from afmrl.training.recipe import load_recipe
+from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator
+from afmrl.training.sft import SFTStage, run_sft
+from afmrl.training.splits import Split
 from ladder import PAPERS_REWARD
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
@@ -75,13 +75,13 @@ SAMPLES = 8  # of a query, as in a group of GRPO
 def trained(seed: int, work: Path, families: int, scored: int) -> Run:
     """Base, SFT and AGCL of one seed, trained unless they are there; what is scored is the first test families."""
     quiet_libraries()
-    folder = work / f"catalogue-{families}"
-    if not (folder / "catalogue.jsonl").is_file():
-        write_sample_catalogue(folder, families={**TRAINING, "test": families}, seed=CATALOGUE_SEED)
+    folder = work / f"catalog-{families}"
+    if not (folder / "catalog.jsonl").is_file():
+        write_sample_catalog(folder, families={**TRAINING, "test": families}, seed=CATALOG_SEED)
     with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
         recipe = load_recipe(path, [f"seed={seed}", "rar.eval_steps=0", "evaluation.num_resamples=200"])
-    recipe.catalogue.sample, recipe.catalogue.path = None, str(folder / "catalogue.jsonl")
-    recipe.catalogue.labels.column = "visible_attributes"
+    recipe.catalog.sample, recipe.catalog.path = None, str(folder / "catalog.jsonl")
+    recipe.catalog.labels.column = "visible_attributes"
     home = work / f"seed-{seed}"
     run = Run(folder=home, recipe=recipe, ledger=Ledger(home), say=print, callbacks=StageProgress())
     prepare_data(run)
@@ -131,7 +131,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
             "recall@1": {row: round(float((r.ranks == 1).mean()), 6) for row, r in scores.items()},
             "mrr": {row: round(float((1 / r.ranks).mean()), 6) for row, r in scores.items()},
             "ranks": {row: " ".join(map(str, scores[row].ranks.tolist())) for row in ("sft:both", "rar:both")},
-            # of every offer that shows the key, in catalogue order: whether SFT's and RAR's value is right
+            # of every offer that shows the key, in catalog order: whether SFT's and RAR's value is right
             "right": {key: _right(key, split.labels, before, after) for key in keys},
         },
     )
@@ -293,11 +293,11 @@ def plot(results: Path, path: Path) -> str:
         lengths = np.array([cell["length"] for cell in cells if cell.get("length")])
         if not len(lengths):
             continue
-        steps, colour = np.arange(1, lengths.shape[1] + 1), f"C{place}"
+        steps, color = np.arange(1, lengths.shape[1] + 1), f"C{place}"
         counted = f"{len(lengths)} seed{'s' if len(lengths) > 1 else ''}"
         name, stroke = f"{name} ({counted})", "--" if "dapo" in setting else "-"
-        axes.plot(steps, lengths.mean(axis=0), stroke, color=colour, label=name, linewidth=1.5)
-        axes.fill_between(steps, lengths.min(axis=0), lengths.max(axis=0), color=colour, alpha=0.12, linewidth=0)
+        axes.plot(steps, lengths.mean(axis=0), stroke, color=color, label=name, linewidth=1.5)
+        axes.fill_between(steps, lengths.min(axis=0), lengths.max(axis=0), color=color, alpha=0.12, linewidth=0)
         told.append(name)
     axes.set(xlabel="step of GRPO", ylabel="tokens of a completion", ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
@@ -327,7 +327,7 @@ def main() -> None:
     for command in (run, headroom):
         command.add_argument("--families", type=int, default=400, help="test families of 5 products, two offers each")
         command.add_argument("--scored", type=int, default=SCORED, help="of them, those that are measured")
-        command.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalogue")
+        command.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalog")
         command.add_argument("--results", type=Path, default=RESULTS)
     shown = commands.add_parser("table", help="print the table of the cells that are there")
     shown.add_argument("--results", type=Path, default=RESULTS)

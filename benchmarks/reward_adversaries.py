@@ -30,13 +30,14 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
-from afmrl.embedder import Embedder
-from afmrl.gallery_reward import GalleryRetrievalReward
-from afmrl.offers import Offer, read_catalogue
-from afmrl.recipe import recipe_of
-from afmrl.rewards import RetrievalReward
-from afmrl.splits import Split, split_offers
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.catalog import read_catalog
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Embedder
+from afmrl.rewards.gallery import GalleryRetrievalReward
+from afmrl.rewards.query import RetrievalReward
+from afmrl.training.recipe import recipe_of
+from afmrl.training.splits import Split, split_offers
 
 RESULTS = Path(__file__).parent / "results" / "reward_adversaries.json"
 KINDS = ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")
@@ -244,8 +245,8 @@ def main() -> None:
     given = parser.parse_args()
     record = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
     recipe = recipe_of(record["recipe"])
-    recipe.catalogue.labels.column = "visible_attributes"
-    splits = split_offers(read_catalogue(given.run / "catalogue" / "catalogue.jsonl").offers, recipe.catalogue)
+    recipe.catalog.labels.column = "visible_attributes"
+    splits = split_offers(read_catalog(given.run / "catalog" / "catalog.jsonl").offers, recipe.catalog)
     embedder = Embedder.from_pretrained(given.run / "stages" / "agcl" / "model")
     chosen = settings_of(recipe.rar, k=K)
     settings = {name: of for name, of in chosen.items() if name.split(",")[0] in given.settings}

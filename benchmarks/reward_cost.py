@@ -10,7 +10,7 @@ rounds. All completions differ: the reward embeds and scores equal ones once, wh
 `rewards_per_second` is the whole of `RetrievalReward.score` but the encoding, parsing included. Memory is what numpy
 allocates during a step, above gallery and completions.
 
-Encoding is that of the tiny default embedder with random weights, picture and text (a trained one costs the same); it
+Encoding is that of the tiny default embedder with random weights, image and text (a trained one costs the same); it
 has another dimension and does not enter the comparison.
 
 Writes benchmarks/results/reward_cost.json.
@@ -49,9 +49,9 @@ def unit_rows(draw: np.random.Generator, number: int) -> np.ndarray:
 
 def measure(size: int, completions: int, rounds: int, block_bytes: int) -> dict[str, Any]:
     """One gallery and step, in this process."""
-    from afmrl.attributes import KeyAttributes
-    from afmrl.offers import Offer
-    from afmrl.rewards import RetrievalReward
+    from afmrl.attributes.key_attributes import KeyAttributes
+    from afmrl.data.offer import Offer
+    from afmrl.rewards.query import RetrievalReward
 
     draw = np.random.default_rng(size + completions)
     gallery = unit_rows(draw, size)
@@ -148,14 +148,14 @@ def measure_encoding(completions: int, rounds: int) -> dict[str, Any]:
     """The tiny embedder on a step's completions."""
     import tempfile
 
-    from afmrl.attributes import KeyAttributes
-    from afmrl.demo.sample import write_sample_catalogue
-    from afmrl.demo.tiny import build_tiny_model
-    from afmrl.embedder import Embedder
-    from afmrl.offers import read_catalogue
+    from afmrl.attributes.key_attributes import KeyAttributes
+    from afmrl.data.catalog import read_catalog
+    from afmrl.embedder.embedder import Embedder
+    from afmrl.embedder.tiny import build_tiny_model
+    from afmrl.sample.catalog import write_sample_catalog
 
     with tempfile.TemporaryDirectory() as folder:
-        offers = read_catalogue(write_sample_catalogue(folder, families={"reward": 20}, seed=0)).offers
+        offers = read_catalog(write_sample_catalog(folder, families={"reward": 20}, seed=0)).offers
         visible = [KeyAttributes.of(o.extra["visible_attributes"]) for o in offers]
         texts = [o.title for o in offers] + [str(label) for label in visible]
         embedder = Embedder.from_pretrained(build_tiny_model(texts, Path(folder) / "model", vocab_size=1280))

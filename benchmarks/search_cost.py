@@ -1,6 +1,6 @@
 """Queries a second, build time and recall of a local index beside plain faiss, hnswlib and usearch, at equal recall.
 
-Rows and queries are drawn from clusters: a centre on the unit sphere for every 50 rows (20,000 for a million), plus
+Rows and queries are drawn from clusters: a center on the unit sphere for every 50 rows (20,000 for a million), plus
 Gaussian noise of 0.6 times its length. Every library builds an HNSW graph of 16 links (32 in the lowest layer) at width
 100; its search width is the least on a grid that finds at least --recall of the 10 nearest. Then they are timed by
 turns, in a new order every round: all queries at once, single ones, and both among rows that pass a filter, each with
@@ -38,12 +38,12 @@ BATCH_ROWS = 65_536
 def draw(num_rows: int, num_queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """(N, D) rows and (Q, D) queries of the same clusters, unit length."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((num_rows // PER_CLUSTER, DIMENSION), dtype=np.float32)
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    centers = rng.standard_normal((num_rows // PER_CLUSTER, DIMENSION), dtype=np.float32)
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
 
     def some(count: int) -> np.ndarray:
         noise = rng.standard_normal((count, DIMENSION), dtype=np.float32) * np.float32(NOISE / np.sqrt(DIMENSION))
-        rows = centres[rng.integers(0, len(centres), count)] + noise
+        rows = centers[rng.integers(0, len(centers), count)] + noise
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     return np.concatenate([some(min(BATCH_ROWS, num_rows - i)) for i in range(0, num_rows, BATCH_ROWS)]), some(
@@ -69,9 +69,9 @@ class Ours:
     """`afmrl index` on a folder, by its public methods."""
 
     def __init__(self, rows: np.ndarray, labels: Labels, work: Path, dtype: str = "f16") -> None:
-        from afmrl.attributes import KeyAttributes
+        from afmrl.attributes.key_attributes import KeyAttributes
+        from afmrl.data.offer import Offer
         from afmrl.index.backend import Rows, open_index
-        from afmrl.offers import Offer
 
         self.name, folder, facts = f"afmrl {dtype}", work / f"afmrl-{dtype}-{len(rows)}", {}
         if not (folder / "facts.txt").exists():

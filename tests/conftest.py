@@ -1,4 +1,4 @@
-"""What several tests share: the data beside the project, small catalogues, the one run that the slow tests look at."""
+"""What several tests share: the data beside the project, small catalogs, the one run that the slow tests look at."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shared_data(name: str) -> Path:
 def afmrl(*arguments: object, timeout: float = 600, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     """Run the command line in a process of its own, one thread."""
     return subprocess.run(
-        [sys.executable, "-c", "from afmrl.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from afmrl.cli.app import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -43,8 +43,8 @@ def afmrl(*arguments: object, timeout: float = 600, env: dict[str, str] | None =
     )
 
 
-def save_picture(path: Path, seed: int = 0, size: tuple[int, int] = (24, 24)) -> Path:
-    """A small picture of noise around one colour."""
+def save_image(path: Path, seed: int = 0, size: tuple[int, int] = (24, 24)) -> Path:
+    """A small image of noise around one color."""
     from PIL import Image
 
     rng = np.random.default_rng(seed)
@@ -66,15 +66,15 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    """One readable picture."""
-    return save_picture(tmp_path / "picture.png")
+def image(tmp_path: Path) -> Path:
+    """One readable image."""
+    return save_image(tmp_path / "image.png")
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny default model at its smallest, with random weights."""
-    from afmrl.demo.tiny import build_tiny_model
+    from afmrl.embedder.tiny import build_tiny_model
 
     texts = [f"red silk dress {number}; color: red; cut: wide; size: m; none" for number in range(50)]
     return build_tiny_model(
@@ -98,7 +98,7 @@ def call(monkeypatch, capsys):
     """`afmrl …` in this process: exit code, stdout, stderr."""
     warnings.filterwarnings("ignore", message="Cyclopts application invoked without tokens")
 
-    from afmrl import cli
+    from afmrl.cli import app as cli
 
     def run(*arguments, columns=160):
         monkeypatch.setattr(sys, "argv", ["afmrl", *map(str, arguments)])

@@ -1,6 +1,6 @@
 """`python -m afmrl`, and so `torchrun -m afmrl`."""
 
-from afmrl.cli import main
+from afmrl.cli.app import main
 
 if __name__ == "__main__":
     main()

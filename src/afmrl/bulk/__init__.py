@@ -1,0 +1,1 @@
+"""Bulk jobs: a catalog of any size, resumable."""

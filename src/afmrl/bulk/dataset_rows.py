@@ -1,4 +1,4 @@
-"""A data set of the library `datasets` as a catalogue, read as a stream."""
+"""A data set of the library `datasets` as a catalog, read as a stream."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from afmrl.catalogue_files import BadRow
+from afmrl.data.rows import BadRow
 from afmrl.errors import InputError
 
 
 class DatasetRows:
     """The rows of a data set: of all its splits, one after the other, each with a column `split`.
 
-    Pictures that lie inside the rows are written to a folder, each once, named by the hash of their bytes.
+    Images that lie inside the rows are written to a folder, each once, named by the hash of their bytes.
 
     Args:
         address: a folder that `save_to_disk` wrote, another folder that `load_dataset` reads, or `owner/name` on the
             hub, which is then read from there.
-        pictures: folder for the pictures; made when the first is written.
+        images: folder for the images; made when the first is written.
 
     Raises:
         InputError: `datasets` cannot read it, or it has no column `id`.
     """
 
-    def __init__(self, address: str, pictures: str | Path) -> None:
+    def __init__(self, address: str, images: str | Path) -> None:
         self.path = Path(address)
         self.folder = self.path if self.path.is_dir() else Path.cwd()
-        self.pictures = Path(pictures).resolve()
+        self.images = Path(images).resolve()
         self._splits = _open_splits(address)
         for split in self._splits.values():
             if split.column_names is not None and "id" not in split.column_names:
@@ -48,7 +48,7 @@ class DatasetRows:
                 except (OSError, ValueError, RuntimeError) as error:
                     raise InputError(f"{self.path}: cannot be read after row {number} ({error})") from error
                 number += 1
-                yield number, {"split": name, **row, "image": self._picture(row.get("image"))}
+                yield number, {"split": name, **row, "image": self._image(row.get("image"))}
 
     def total(self) -> int | None:
         """Rows of all splits, where the data set says them."""
@@ -63,14 +63,14 @@ class DatasetRows:
                 return None
         return total
 
-    def _picture(self, value: Any) -> Any:
+    def _image(self, value: Any) -> Any:
         if not isinstance(value, dict) or "bytes" not in value:
             return value
         if value["bytes"] is None:
             return value.get("path") or ""
         content = value["bytes"]
         name = hashlib.blake2b(content, digest_size=16).hexdigest()
-        path = self.pictures / name[:2] / f"{name}{_ending(content)}"
+        path = self.images / name[:2] / f"{name}{_ending(content)}"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(path.name + ".tmp")
@@ -99,7 +99,7 @@ def _open_splits(address: str) -> dict[str, Any]:
 
 
 def _undecoded(split: Any) -> Any:
-    """The split with its pictures as bytes."""
+    """The split with its images as bytes."""
     import datasets
 
     features = split.features or {}

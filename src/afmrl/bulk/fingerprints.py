@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.catalog import ARCHIVE_SEPARATOR
+from afmrl.data.offer import Offer
+from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
-from afmrl.offers import ARCHIVE_SEPARATOR, Offer
-from afmrl.prompts import embedder_text, generator_messages
+from afmrl.generator.prompt import generator_messages
 
 NOT_OF_THE_MODEL = ("fusion.json", "history.json")
 """Files of a model's folder that change nothing of what it computes; nor do Markdown and hidden files."""
 READ_BYTES = 1 << 22
 
 
-class PictureMissing(Exception):
-    """The picture that a row names is not there."""
+class ImageMissing(Exception):
+    """The image that a row names is not there."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -35,17 +37,17 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def row_fingerprint(offer: Offer, pictures: Path | None = None) -> str:
-    """Of all that a row's output is made from and says: the text as models read it, the columns, the picture.
+def row_fingerprint(offer: Offer, images: Path | None = None) -> str:
+    """Of all that a row's output is made from and says: the text as models read it, the columns, the image.
 
-    A picture is told by its path, size and time of change (an archive's for its members), an address by itself alone;
+    An image is told by its path, size and time of change (an archive's for its members), an address by itself alone;
     its bytes are not read.
 
     Args:
-        pictures: folder of pictures that are named by their content, and so are told by their name.
+        images: folder of images that are named by their content, and so are told by their name.
 
     Raises:
-        PictureMissing: no such file.
+        ImageMissing: no such file.
     """
     return fingerprint(
         embedder_text(offer),
@@ -54,19 +56,19 @@ def row_fingerprint(offer: Offer, pictures: Path | None = None) -> str:
         str(offer.extra.get("seller") or ""),
         list(offer.attributes.items()),
         offer.product_id,
-        _picture_identity(offer.image, pictures) if offer.image else None,
+        _image_identity(offer.image, images) if offer.image else None,
     )
 
 
-def _picture_identity(image: str, pictures: Path | None) -> list[Any]:
+def _image_identity(image: str, images: Path | None) -> list[Any]:
     if "://" in image:
         return [image]
     path = image.partition(ARCHIVE_SEPARATOR)[0]
     try:
         status = os.stat(path)
     except OSError as error:
-        raise PictureMissing(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else error}") from error
-    if pictures is not None and path.startswith(f"{pictures}{os.sep}"):
+        raise ImageMissing(f"{path}: {'no such file' if isinstance(error, FileNotFoundError) else error}") from error
+    if images is not None and path.startswith(f"{images}{os.sep}"):
         return [os.path.basename(path)]
     return [image, status.st_size, status.st_mtime_ns]
 
@@ -108,9 +110,7 @@ def model_fingerprint(model: str | Path) -> str:
 
 def rendering_fingerprint() -> str:
     """Of how offers are rendered: another prompt or another order of an offer's text changes it."""
-    offer = Offer(
-        "id", "title", "description", "picture", "category", {"key": "value"}, "product", {"seller": "seller"}
-    )
+    offer = Offer("id", "title", "description", "image", "category", {"key": "value"}, "product", {"seller": "seller"})
     return fingerprint(
         embedder_text(offer, KeyAttributes.of({"b": "2", "a": "1"})), generator_messages(offer), embedder_text(offer)
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.offers import Offer
 
 if TYPE_CHECKING:
     import pyarrow

@@ -1,4 +1,4 @@
-"""A bulk job: a catalogue's rows through some work into shards, going on where it was stopped."""
+"""A bulk job: a catalog's rows through some work into shards, going on where it was stopped."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.compaction import compact
-from afmrl.bulk.fingerprints import PictureMissing, fingerprint, hash64, row_checks, row_fingerprint
+from afmrl.bulk.fingerprints import ImageMissing, fingerprint, hash64, row_checks, row_fingerprint
 from afmrl.bulk.known_rows import KnownRows, SeenIds
 from afmrl.bulk.quarantine import Quarantine, TooManyBadRows
 from afmrl.bulk.shards import ShardWriter
-from afmrl.bulk.state import PICTURES, FolderState
+from afmrl.bulk.state import IMAGES, FolderState
 from afmrl.bulk.work import Made, Task, Work
 from afmrl.bulk.written_attributes import WrittenAttributes
-from afmrl.catalogue_files import CatalogueRows
+from afmrl.data.catalog import stream_offers
+from afmrl.data.offer import Offer, SkippedRow
+from afmrl.data.rows import CatalogRows
 from afmrl.errors import InputError
-from afmrl.offers import Offer, SkippedRow, stream_offers
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK = 1024  # rows whose ids are looked up together
@@ -36,14 +37,14 @@ class Summary:
     """What a run did, in rows."""
 
     read: int = 0
-    """Of the catalogue."""
+    """Of the catalog."""
     rows: int = 0
     """Of the output."""
     kept: int = 0
     """Of an earlier run, or of this one before it was stopped; nothing of them has changed."""
     new: int = 0
     again: int = 0
-    """Whose row, picture, model or prompt has changed."""
+    """Whose row, image, model or prompt has changed."""
     removed: int = 0
     """That were in the output and are no longer."""
     quarantined: int = 0
@@ -57,17 +58,17 @@ class Summary:
 
 
 class BulkJob:
-    """One run of a command over a catalogue.
+    """One run of a command over a catalog.
 
     Args:
-        rows: the catalogue.
+        rows: the catalog.
         work: what is made of the offers.
         out: the folder.
         attributes: of another run, which travel with the offers.
         max_bad: share of the rows that may go to quarantine.
         shard_rows: rows of a shard.
-        save_seconds: a shard is closed after so much time, and later joined with its neighbours.
-        addresses: pictures may be http(s) addresses.
+        save_seconds: a shard is closed after so much time, and later joined with its neighbors.
+        addresses: images may be http(s) addresses.
         progress: show a bar.
 
     Raises:
@@ -76,7 +77,7 @@ class BulkJob:
 
     def __init__(
         self,
-        rows: CatalogueRows,
+        rows: CatalogRows,
         work: Work,
         out: str | Path,
         *,
@@ -102,7 +103,7 @@ class BulkJob:
         """Do what is not done yet, and make the folder complete.
 
         Raises:
-            InputError: the catalogue cannot be read or is empty, or the disk is full.
+            InputError: the catalog cannot be read or is empty, or the disk is full.
             TooManyBadRows: more than `max_bad` are bad; what was made stays, and the same run goes on from there.
         """
         started = time.monotonic()
@@ -138,7 +139,7 @@ class BulkJob:
                     self._take(done, writer, quarantine)
             writer.close()
             if not summary.read:
-                raise InputError(f"{self.rows.path}: the catalogue is empty; one offer a row is expected")
+                raise InputError(f"{self.rows.path}: the catalog is empty; one offer a row is expected")
             quarantine.check(summary.read, complete=True)
             if not summary.kept + summary.new + summary.again:
                 quarantine.max_bad = 0.0
@@ -178,7 +179,7 @@ class BulkJob:
         live = np.concatenate([kept, np.ones(added, dtype=bool)])
         shards = compact(self.out, state.shards, live, names, self.description.schema, shard_rows=self.shard_rows)
         content: dict[str, Any] = {
-            "catalogue": str(self.rows.path),
+            "catalog": str(self.rows.path),
             **self.description.manifest,
             "work": self.description.fingerprint,
             "quarantined": quarantined,
@@ -188,7 +189,7 @@ class BulkJob:
         state.complete(shards, content)
 
     def _tasks(self, known: KnownRows, quarantine: Quarantine) -> Iterator[Task]:
-        """Offers that are new or have changed, in the catalogue's order."""
+        """Offers that are new or have changed, in the catalog's order."""
         seen = SeenIds()
         waiting: list[_Row] = []
         for chunk in self._chunks(quarantine):
@@ -221,9 +222,9 @@ class BulkJob:
         rows = []
         for row in self._once(chunk, known, seen, quarantine):
             try:
-                row.fingerprint = row_fingerprint(row.offer, self.out / PICTURES)
+                row.fingerprint = row_fingerprint(row.offer, self.out / IMAGES)
                 rows.append(row)
-            except PictureMissing as missing:
+            except ImageMissing as missing:
                 self._leave_out(quarantine, row.offer.id, row.number, "image", str(missing))
         if self.attributes is not None:
             found = self.attributes.of([row.offer.id for row in rows], [row.fingerprint for row in rows])

@@ -28,7 +28,7 @@ class KnownRows:
         del order
         self.live = np.zeros(len(ids), dtype=bool)
         """Which rows belong to the new version, in the folder's order."""
-        self._noted = np.zeros(len(ids), dtype=np.uint32)  # rows of the catalogue, at the first place of an id
+        self._noted = np.zeros(len(ids), dtype=np.uint32)  # rows of the catalog, at the first place of an id
         self._most = 1  # times that one id stands here
         self.num_ids = int(len(ids) and 1 + (self._ids[1:] != self._ids[:-1]).sum())
         """Different ids."""
@@ -39,7 +39,7 @@ class KnownRows:
         return len(self._ids)
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
-        """In which row of the catalogue each id was noted; 0: in none, or it is not known.
+        """In which row of the catalog each id was noted; 0: in none, or it is not known.
 
         Shape:
             ids: (n,) uint64. returns (n,) uint32.
@@ -50,7 +50,7 @@ class KnownRows:
         return np.where(known, self._noted[place], np.uint32(0))
 
     def note(self, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Note in which row of the catalogue, from 1, ids stand; True where an id is known.
+        """Note in which row of the catalog, from 1, ids stand; True where an id is known.
 
         Shape:
             ids: (n,) uint64. rows: (n,) uint32. returns (n,) bool.

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from afmrl.bulk.folder import COMMAND
-from afmrl.catalogue_files import CatalogueRows
+from afmrl.data.rows import CatalogRows
 
 
 class RowsBar(Progress):
@@ -19,11 +19,11 @@ class RowsBar(Progress):
 
     Args:
         kind: EMBEDDINGS or ATTRIBUTES.
-        rows: the catalogue; its total may be an estimate that grows better.
+        rows: the catalog; its total may be an estimate that grows better.
         done: how many of its rows are done.
     """
 
-    def __init__(self, kind: str, rows: CatalogueRows, done: Callable[[], int]) -> None:
+    def __init__(self, kind: str, rows: CatalogRows, done: Callable[[], int]) -> None:
         self._source, self._done, self._begun = rows, done, time.monotonic()
         self._row_task: TaskID | None = None
         super().__init__(

@@ -25,12 +25,12 @@ class Quarantine:
 
     Args:
         folder: of the run.
-        catalogue: named in messages.
-        max_bad: share of the catalogue's rows that may be bad.
+        catalog: named in messages.
+        max_bad: share of the catalog's rows that may be bad.
     """
 
-    def __init__(self, folder: Path, catalogue: str, max_bad: float) -> None:
-        self.folder, self.catalogue, self.max_bad = folder, catalogue, max_bad
+    def __init__(self, folder: Path, catalog: str, max_bad: float) -> None:
+        self.folder, self.catalog, self.max_bad = folder, catalog, max_bad
         self.count = 0
         self._first: list[str] = []
         self._lock = threading.Lock()  # rows are read in one thread and embedded in another
@@ -52,7 +52,7 @@ class Quarantine:
         Before the end, only a share that cannot well be chance is too much: five standard deviations above.
 
         Args:
-            read: rows of the catalogue so far.
+            read: rows of the catalog so far.
             complete: those are all.
 
         Raises:
@@ -65,7 +65,7 @@ class Quarantine:
             allowed += 5 * math.sqrt(allowed + 1)
         if self.count > allowed:
             raise TooManyBadRows(
-                f"{self.catalogue}: {self.count:,} of the {read:,} rows read are bad, more than the tolerated share of "
+                f"{self.catalog}: {self.count:,} of the {read:,} rows read are bad, more than the tolerated share of "
                 f"{self.max_bad:g} (--max-bad):\n" + "\n".join(self._first)
             )
 

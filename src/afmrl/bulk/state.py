@@ -19,7 +19,7 @@ from afmrl.errors import InputError
 
 JOURNAL = "journal.json"
 LOCK = ".lock"
-PICTURES = "pictures"
+IMAGES = "images"
 _SHARD = re.compile(r"part-(\d+)\.parquet(\.tmp)?$")
 
 
@@ -42,7 +42,7 @@ class FolderState:
         self._lock = _lock(path)
         try:
             if not (path / MANIFEST).exists():
-                foreign = sorted({entry.name for entry in path.iterdir()} - {LOCK, MANIFEST + ".tmp", PICTURES})
+                foreign = sorted({entry.name for entry in path.iterdir()} - {LOCK, MANIFEST + ".tmp", IMAGES})
                 if foreign:
                     raise InputError(
                         f"{path}: is not empty ({foreign[0]}) and no folder of `{COMMAND[kind]}`; give another --out"

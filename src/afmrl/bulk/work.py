@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.attributes_on import Side
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.offers import Offer
-from afmrl.sides import Side
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,7 +29,7 @@ class Task:
     offers: list[Offer]
     fingerprints: list[str]
     rows: list[int]
-    """Of the catalogue, from 1."""
+    """Of the catalog, from 1."""
     known: list[bool]
     """Whether the folder held the id before."""
     key_attributes: list[KeyAttributes] | None = None
@@ -90,7 +90,7 @@ class AttributesOptions:
 
     def load(self) -> Work:
         """Load the generator."""
-        from afmrl.bulk.attributes_work import AttributesWork
+        from afmrl.bulk.attributes import AttributesWork
 
         return AttributesWork(self)
 
@@ -114,7 +114,7 @@ class EmbedOptions:
 
     def load(self) -> Work:
         """Load the embedder, and the generator where there is one."""
-        from afmrl.bulk.embed_work import EmbedWork
+        from afmrl.bulk.embeddings import EmbedWork
 
         return EmbedWork(self)
 
@@ -179,15 +179,15 @@ def absolute(model: str | None) -> str | None:
     return str(Path(model).resolve()) if model and Path(model).is_dir() else model
 
 
-def picture_loader(fetch: bool) -> Any:
-    """The loader of a job's pictures."""
-    from afmrl.bulk.pictures import PictureLoader
+def image_loader(fetch: bool) -> Any:
+    """The loader of a job's images."""
+    from afmrl.bulk.images.loader import ImageLoader
 
     if not fetch:
-        return PictureLoader()
-    from afmrl.bulk.fetch import Fetcher
+        return ImageLoader()
+    from afmrl.bulk.images.fetch import Fetcher
 
-    return PictureLoader(Fetcher())
+    return ImageLoader(Fetcher())
 
 
 def check_positive(name: str, value: int | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.fingerprints import hash64
 from afmrl.bulk.folder import ATTRIBUTES, BulkFolder, shard_batches
 from afmrl.errors import InputError

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from afmrl.console import output_console
 from afmrl.errors import InputError
-from afmrl.evaluation.query_records import QueryRecord, chosen_task, read_query_records, read_settings
+from afmrl.evaluation.records import QueryRecord, chosen_task, read_query_records, read_settings
 from afmrl.evaluation.significance import Interval, bootstrap_intervals, holm, paired_bootstraps
 from afmrl.evaluation.tables import cell, metric_label, ordered_metrics, percent, points
+from afmrl.terminal import output_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -294,7 +294,7 @@ def _other_queries(
     return (
         f"{a} and {b} were not scored on the same queries: {listed([q for q in records_a if q not in records_b])} "
         f"stand in the first alone, {listed([q for q in records_b if q not in records_a])} in the second alone; "
-        "evaluate both on the same catalogue, or compare what they share with --common"
+        "evaluate both on the same catalog, or compare what they share with --common"
     )
 
 

@@ -1,4 +1,4 @@
-"""`afmrl evaluate --queries --gallery --qrels`: any model on a query catalogue, a gallery catalogue and their qrels."""
+"""`afmrl evaluate --queries --gallery --qrels`: any model on a query catalog, a gallery catalog and their qrels."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.attributes.attributes_on import SIDES
+from afmrl.data.catalog import read_catalog
+from afmrl.data.offer import SkippedRow
 from afmrl.errors import InputError
 from afmrl.evaluation.protocols import PROTOCOLS
 from afmrl.evaluation.qrels import read_qrels
 from afmrl.evaluation.scoring import System
-from afmrl.evaluation.task_report import write_evaluation_report
 from afmrl.evaluation.task_run import TaskRun, run_task, write_evaluation
 from afmrl.evaluation.tasks import RetrievalTask, cluster_of
-from afmrl.offers import SkippedRow, read_catalogue
-from afmrl.sides import SIDES
+from afmrl.report.task_report import write_evaluation_report
 
 
 def evaluate(
@@ -46,7 +47,7 @@ def evaluate(
     (columns `family_id`, `style_id`, `family`) or product_id where they are known.
 
     Args:
-        model: an embedder, or a floor ("tfidf", "bm25", "colour", "tfidf+colour").
+        model: an embedder, or a floor ("tfidf", "bm25", "color", "tfidf+color").
         protocol: "standard" or "m5product".
         attributes_on: "query", "gallery", "both" or "none"; None: what the model was trained for, "query" if it does
             not say.
@@ -56,7 +57,7 @@ def evaluate(
         what metrics.json holds: recall@1, recall@5, recall@10, mrr and the protocol's others, intervals, counts.
 
     Raises:
-        InputError: catalogues, qrels or models that cannot be used.
+        InputError: catalogs, qrels or models that cannot be used.
     """
     if attributes_on not in (None, *SIDES):
         raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(SIDES)}")
@@ -64,21 +65,21 @@ def evaluate(
         raise InputError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
     if k < 1:
         raise InputError(f"k={k}: at least one hit a query")
-    query_catalogue = read_catalogue(queries, max_bad=max_bad)
-    gallery_catalogue = read_catalogue(gallery, max_bad=max_bad)
-    skipped = [*query_catalogue.skipped, *gallery_catalogue.skipped]
+    query_catalog = read_catalog(queries, max_bad=max_bad)
+    gallery_catalog = read_catalog(gallery, max_bad=max_bad)
+    skipped = [*query_catalog.skipped, *gallery_catalog.skipped]
     truth = read_qrels(
         qrels,
-        query_catalogue.by_id,
-        gallery_catalogue.by_id,
+        query_catalog.by_id,
+        gallery_catalog.by_id,
         min_grade=min_grade,
         skipped_ids=[row.id for row in skipped if row.id],
     )
-    ordered = sorted(gallery_catalogue, key=lambda offer: offer.id)  # equal scores stand in the order of ids
+    ordered = sorted(gallery_catalog, key=lambda offer: offer.id)  # equal scores stand in the order of ids
     row_of = {offer.id: row for row, offer in enumerate(ordered)}
     relevant: list[np.ndarray] = []
     grades: list[np.ndarray] = []
-    for offer in query_catalogue:
+    for offer in query_catalog:
         # an offer on both sides is not its own match
         of_query = sorted((row_of[i], grade) for i, grade in truth.grades.get(offer.id, {}).items() if i != offer.id)
         relevant.append(np.array([row for row, _ in of_query], dtype=np.int64))
@@ -87,11 +88,11 @@ def evaluate(
         raise InputError(f"{qrels}: no query has a match in the gallery")
     task = RetrievalTask(
         "fine",
-        query_catalogue.offers,
+        query_catalog.offers,
         ordered,
         relevant,
-        np.array([row_of.get(offer.id, -1) for offer in query_catalogue], dtype=np.int64),
-        [cluster_of(offer) for offer in query_catalogue],
+        np.array([row_of.get(offer.id, -1) for offer in query_catalog], dtype=np.int64),
+        [cluster_of(offer) for offer in query_catalog],
     )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)  # before the models run

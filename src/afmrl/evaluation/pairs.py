@@ -1,95 +1,27 @@
-"""Duplicate detection among labelled pairs: precision and recall over all thresholds of the score."""
+"""Duplicate detection among labeled pairs: precision and recall over all thresholds of the score."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from afmrl.errors import InputError
+from afmrl.data.pairs import LabeledPair
 from afmrl.evaluation.significance import Interval
-from afmrl.offers import Offer
 
-PAIRS_FILE = "pairs.jsonl"
-"""Looked for beside the catalogue."""
 HIGH_PRECISION = 0.99
 CURVE_POINTS = 200
-SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledPair:
-    """Two offers, and whether they are the same product."""
-
-    left: Offer
-    right: Offer
-    same: bool
-    split: str = ""
-    """`pair_split` of the file: train, validation, test, as its publisher named them."""
-
-
-def read_pairs(
-    path: str | Path, offers: Mapping[str, Offer], *, skipped_ids: Collection[str] = ()
-) -> list[LabelledPair]:
-    """Pairs of a JSONL file: `left`, `right` (offer ids), `label` (1 same product, 0 not), and maybe `pair_split`.
-
-    Args:
-        offers: the catalogue's offers by id.
-        skipped_ids: ids of catalogue rows that were skipped as unreadable: pairs that name them are passed over.
-
-    Raises:
-        InputError: a file that cannot be read, a malformed line, or ids that are not in the catalogue.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"pairs {path}: cannot be read ({error})") from error
-    pairs: list[LabelledPair] = []
-    unknown: list[str] = []
-    skipped = set(skipped_ids)
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            left, right, label = str(row["left"]), str(row["right"]), row["label"]
-            if label not in (0, 1):
-                raise ValueError(f"label {label!r} is neither 0 nor 1")
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f'pairs {path}:{number}: expected {{"left": id, "right": id, "label": 0 or 1}} ({error})'
-            ) from error
-        if {left, right} & skipped:
-            continue
-        missing = [i for i in (left, right) if i not in offers]
-        if missing:
-            unknown.append(f"{path}:{number}: offer id {missing[0]!r} is not in the catalogue")
-            continue
-        pairs.append(LabelledPair(offers[left], offers[right], bool(label), str(row.get("pair_split") or "")))
-    if unknown:
-        more = f"\n  … and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        raise InputError(
-            f"{len(unknown)} pairs name unknown ids; give the catalogue they were made for:\n  "
-            + "\n  ".join(unknown[:SHOWN])
-            + more
-        )
-    if not pairs:
-        raise InputError(f"pairs {path}: holds no pair")
-    return pairs
-
-
-def evaluated_and_validation(pairs: Sequence[LabelledPair]) -> tuple[list[int], list[int]]:
+def evaluated_and_validation(pairs: Sequence[LabeledPair]) -> tuple[list[int], list[int]]:
     """Rows that are scored, and rows that the threshold is chosen on (none where nothing tells them apart).
 
     By `pair_split`: names that begin with "val" are validation, with "train" training (left out); all others ("test",
     a gold standard) are scored. Where no other is left the validation pairs are scored, and without them all.
 
     >>> a = Offer("a")
-    >>> evaluated_and_validation([LabelledPair(a, a, True, name) for name in ("train", "valid", "test")])
+    >>> evaluated_and_validation([LabeledPair(a, a, True, name) for name in ("train", "valid", "test")])
     ([2], [1])
     """
     names = [pair.split.lower() for pair in pairs]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afmrl.console import output_console
-from afmrl.evaluation.catalogue_evaluation import CatalogueResult, tables_of
+from afmrl.evaluation.catalog_evaluation import CatalogResult, tables_of
 from afmrl.evaluation.protocols import SHOWN_METRICS
 from afmrl.evaluation.tables import Metrics, metric_label, ordered_metrics, percent, points, render_table
-from afmrl.evaluation.task_report import shown_intervals
 from afmrl.evaluation.tasks import EVERYTHING
+from afmrl.report.task_report import shown_intervals
+from afmrl.terminal import output_console
 
 ONE_LINE_CELL, TWO_LINE_CELL = 23, 17  # characters of a column: "100.0 [100.0, 100.0]", the interval alone
 
@@ -32,7 +32,7 @@ def print_qrels_result(model: str, metrics: Mapping[str, Any], out: Path) -> Non
     print(f"{out / 'metrics.json'}   {out / 'hits.jsonl'}   {out / 'queries.jsonl'}   {out / 'report.html'}")
 
 
-def print_catalogue_result(result: CatalogueResult, out: Path) -> None:
+def print_catalog_result(result: CatalogResult, out: Path) -> None:
     """One table a kind of task, what was not possible and why, and where the files lie."""
     shown = "every offer" if result.split == EVERYTHING else f"split {result.split!r}"
     if result.runs:

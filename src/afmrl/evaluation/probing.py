@@ -163,7 +163,7 @@ def purity(table: np.ndarray) -> float:
 
 
 def nmi(table: np.ndarray) -> float:
-    """Normalised mutual information, by the arithmetic mean of both entropies (scikit-learn's default).
+    """Normalized mutual information, by the arithmetic mean of both entropies (scikit-learn's default).
 
     >>> round(nmi(np.array([[3, 1], [0, 4]])), 6)
     0.56159

@@ -34,10 +34,10 @@ def read_qrels(
 
     Args:
         min_grade: grade from which a pair is a match; None: the highest grade present.
-        skipped_ids: ids of catalogue rows that were skipped as unreadable: their lines are passed over.
+        skipped_ids: ids of catalog rows that were skipped as unreadable: their lines are passed over.
 
     Raises:
-        InputError: a malformed line, ids that are in neither catalogue, or no match left.
+        InputError: a malformed line, ids that are in neither catalog, or no match left.
     """
     path = Path(path)
     try:
@@ -62,15 +62,15 @@ def read_qrels(
         if query in skipped or offer in skipped:
             continue
         if query not in queries:
-            unknown.append(f"{path}:{number}: query id {query!r} is not in the query catalogue")
+            unknown.append(f"{path}:{number}: query id {query!r} is not in the query catalog")
         elif offer not in gallery:
-            unknown.append(f"{path}:{number}: gallery id {offer!r} is not in the gallery catalogue")
+            unknown.append(f"{path}:{number}: gallery id {offer!r} is not in the gallery catalog")
         else:
             found.append((query, offer, grade))
     if unknown:
         more = f"\n  … and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         raise InputError(
-            f"{len(unknown)} qrels name unknown ids; give the catalogues they were made for:\n  "
+            f"{len(unknown)} qrels name unknown ids; give the catalogs they were made for:\n  "
             + "\n  ".join(unknown[:SHOWN])
             + more
         )

@@ -1,4 +1,4 @@
-"""Robustness: what is left of a result when titles lose words and pictures lose detail."""
+"""Robustness: what is left of a result when titles lose words and images lose detail."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from afmrl.data.images import open_image
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.evaluation.significance import Interval, PairedTest, bootstrap_intervals, paired_bootstraps
-from afmrl.images import open_image
-from afmrl.offers import Offer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,15 +27,15 @@ CROP = 0.7  # of each side that is kept
 QUALITY = 10  # of the JPEG
 PERTURBATIONS: Mapping[str, str] = {
     "words-dropped": "30 % of the title's words left out, at least one",
-    "blurred": "Gaussian blur, standard deviation 2 % of the picture's longer side",
-    "cropped": "a window of 70 % of each side, anywhere in the picture",
+    "blurred": "Gaussian blur, standard deviation 2 % of the image's longer side",
+    "cropped": "a window of 70 % of each side, anywhere in the image",
     "recompressed": "JPEG of quality 10",
-    "no-title": "title and description removed: the picture is left",
-    "no-picture": "picture removed: the text is left",
+    "no-title": "title and description removed: the image is left",
+    "no-image": "image removed: the text is left",
 }
 """Name -> what is done to a query; galleries stay as they are."""
-PICTURE_PERTURBATIONS = ("blurred", "cropped", "recompressed")
-PROGRESS_FROM = 500  # pictures, from which a bar is drawn
+IMAGE_PERTURBATIONS = ("blurred", "cropped", "recompressed")
+PROGRESS_FROM = 500  # images, from which a bar is drawn
 # a word: a run without white space; in scripts without spaces between words, each character
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\s\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 
@@ -44,30 +44,30 @@ def perturbed(offers: Sequence[Offer], name: str, *, seed: int = 0, folder: str 
     """The offers after one perturbation. What is drawn depends on `seed`, the name and the offer's id alone.
 
     An offer that the perturbation cannot touch comes back as the same object (`changed[i] is offers[i]`): one
-    without a picture to blur, with a title of one word, or with nothing left if its only part were removed.
+    without an image to blur, with a title of one word, or with nothing left if its only part were removed.
 
     Args:
         name: one of PERTURBATIONS.
-        folder: where changed pictures are written, as JPEG of at most 2,048 pixels a side; the caller removes it
+        folder: where changed images are written, as JPEG of at most 2,048 pixels a side; the caller removes it
             (`tempfile.TemporaryDirectory`).
 
     Raises:
-        InputError: an unknown name, or a picture that cannot be opened.
+        InputError: an unknown name, or an image that cannot be opened.
 
     >>> perturbed([Offer("1", title="red silk dress"), Offer("2", title="hat")], "words-dropped", folder="unused")
     [Offer(id='1', title='red silk', ...), Offer(id='2', title='hat', ...)]
     """
     if name not in PERTURBATIONS:
         raise InputError(f"perturbation {name!r}: one of {', '.join(PERTURBATIONS)}")
-    if name not in PICTURE_PERTURBATIONS:
+    if name not in IMAGE_PERTURBATIONS:
         return [_without_parts(offer, name, seed) for offer in offers]
     from rich.progress import track
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    num_pictures = sum(bool(offer.image) for offer in offers)
-    shown = track(offers, description=f"pictures {name}") if num_pictures > PROGRESS_FROM else offers
-    return [_with_picture(offer, name, seed, folder) if offer.image else offer for offer in shown]
+    num_images = sum(bool(offer.image) for offer in offers)
+    shown = track(offers, description=f"images {name}") if num_images > PROGRESS_FROM else offers
+    return [_with_image(offer, name, seed, folder) if offer.image else offer for offer in shown]
 
 
 def drop_words(title: str, draw: random.Random) -> str:
@@ -172,24 +172,24 @@ def _without_parts(offer: Offer, name: str, seed: int) -> Offer:
     return dataclasses.replace(offer, image="")
 
 
-def _with_picture(offer: Offer, name: str, seed: int, folder: Path) -> Offer:
+def _with_image(offer: Offer, name: str, seed: int, folder: Path) -> Offer:
     draw, digest = _draw(offer, name, seed)
-    picture = _changed_picture(open_image(offer.image), name, draw)
+    image = _changed_image(open_image(offer.image), name, draw)
     path = folder / f"{digest[:32]}.jpg"
     if name == "recompressed":
-        picture.save(path, "JPEG", quality=QUALITY)
+        image.save(path, "JPEG", quality=QUALITY)
     else:  # as good as JPEG can: only the perturbation itself is to be seen
-        picture.save(path, "JPEG", quality=95, subsampling=0)
+        image.save(path, "JPEG", quality=95, subsampling=0)
     return dataclasses.replace(offer, image=str(path))
 
 
-def _changed_picture(picture: Image, name: str, draw: random.Random) -> Image:
+def _changed_image(image: Image, name: str, draw: random.Random) -> Image:
     if name == "blurred":
         from PIL import ImageFilter
 
-        return picture.filter(ImageFilter.GaussianBlur(BLUR * max(picture.size)))
+        return image.filter(ImageFilter.GaussianBlur(BLUR * max(image.size)))
     if name == "cropped":
-        width, height = (max(1, math.ceil(CROP * side)) for side in picture.size)
-        left, top = draw.randint(0, picture.width - width), draw.randint(0, picture.height - height)
-        return picture.crop((left, top, left + width, top + height))
-    return picture
+        width, height = (max(1, math.ceil(CROP * side)) for side in image.size)
+        left, top = draw.randint(0, image.width - width), draw.randint(0, image.height - height)
+        return image.crop((left, top, left + width, top + height))
+    return image

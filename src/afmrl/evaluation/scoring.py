@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
-from afmrl.embedder import Embedder, Modality
+from afmrl.attributes.attributes_on import SIDES, on_gallery, on_query
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Embedder, Modality
+from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.evaluation.ranking import DenseScores, Scores
-from afmrl.offers import Offer
-from afmrl.prompts import embedder_text
-from afmrl.retrieval.baselines import Floor, floor_scores
+from afmrl.retrieval.floors import Floor, floor_scores
 from afmrl.retrieval.fusion import FusionWeights
-from afmrl.sides import SIDES, on_gallery, on_query
 
 if TYPE_CHECKING:
-    from afmrl.generator import AttributeGenerator
+    from afmrl.generator.generator import AttributeGenerator
 
-FLOOR_READS = {"tfidf": ("text",), "bm25": ("text",), "colour": ("image",), "tfidf+colour": ("text", "image")}
+FLOOR_READS = {"tfidf": ("text",), "bm25": ("text",), "color": ("image",), "tfidf+color": ("text", "image")}
 MATRIX_BYTES = 600_000_000  # of scores that are made at a time where they are no plain product
 
 
 def shown(offer: Offer, modality: Modality) -> Offer:
-    """The offer with what `modality` leaves of it: "image" the picture alone, "text" everything but the picture.
+    """The offer with what `modality` leaves of it: "image" the image alone, "text" everything but the image.
 
     >>> shown(Offer("1", title="red dress", image="1.jpg"), "image").title
     ''
@@ -44,9 +44,9 @@ class System:
 
     Args:
         embedder: None for a floor.
-        floor: "tfidf", "bm25", "colour" or "tfidf+colour".
+        floor: "tfidf", "bm25", "color" or "tfidf+color".
         generator: writes key attributes that are embedded with the text.
-        weights: of BM25 and colours beside the cosine.
+        weights: of BM25 and colors beside the cosine.
         attributes_on: which side carries generated attributes.
     """
 
@@ -101,7 +101,7 @@ class System:
         sides = attributes_on or (embedder.settings.get("attributes_on") if generator else None) or "query"
         writer = None
         if generator is not None and sides != "none":
-            from afmrl.generator import open_generator
+            from afmrl.generator.generator import open_generator
 
             writer = open_generator(generator)
         return cls(
@@ -184,7 +184,7 @@ class System:
     ) -> Scores:
         """(Q, N) scores of queries against a gallery, each side as its modality shows it.
 
-        Attributes are written from what is shown, so a text query's from its text alone; a gallery of pictures alone
+        Attributes are written from what is shown, so a text query's from its text alone; a gallery of images alone
         carries none.
         """
         queries = [shown(offer, query_modality) for offer in queries]

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.evaluation.significance import Interval, bootstrap_intervals
-from afmrl.offers import Offer
 
 FAMILY_COLUMNS = ("family_id", "style_id", "family")
-"""Columns of a catalogue that name the family of siblings (a style, a model line); the first that is filled counts."""
+"""Columns of a catalog that name the family of siblings (a style, a model line); the first that is filled counts."""
 MAX_VALUES = 12
 """Values of a slice that are told apart, the largest; the rest is pooled."""
 MIN_CLUSTERS = 10

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from afmrl.console import output_console
+from afmrl.terminal import output_console
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.attributes_on import on_gallery, on_query
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer, SkippedRow
 from afmrl.evaluation.protocols import score_protocol
 from afmrl.evaluation.ranking import Scores
 from afmrl.evaluation.retrieval import RetrievalResult
@@ -21,8 +23,6 @@ from afmrl.evaluation.robustness import PERTURBATIONS, RobustnessScore, perturbe
 from afmrl.evaluation.scoring import System, shown
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
 from afmrl.evaluation.tasks import TASKS, RetrievalTask
-from afmrl.offers import Offer, SkippedRow
-from afmrl.sides import on_gallery, on_query
 
 
 @dataclass(frozen=True)

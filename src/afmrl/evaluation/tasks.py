@@ -1,4 +1,4 @@
-"""Tasks of a catalogue: who are queries, who is the gallery, what is relevant; and why a task is not possible."""
+"""Tasks of a catalog: who are queries, who is the gallery, what is relevant; and why a task is not possible."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from afmrl.embedder import Modality
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Modality
 from afmrl.errors import InputError
 from afmrl.evaluation.slices import family_of
-from afmrl.offers import Offer
 
 RetrievalTaskName = Literal["fine", "coarse", "text-to-image", "image-to-product", "text-to-product"]
 TASKS: Mapping[str, str] = {
-    "fine": "identical product: picture and text against picture and text",
-    "coarse": "same category: picture and text against picture and text",
-    "text-to-image": "identical product: the query's text against the gallery's pictures",
-    "image-to-product": "identical product: the query's picture against picture and text",
-    "text-to-product": "identical product: the query's text against picture and text",
+    "fine": "identical product: image and text against image and text",
+    "coarse": "same category: image and text against image and text",
+    "text-to-image": "identical product: the query's text against the gallery's images",
+    "image-to-product": "identical product: the query's image against image and text",
+    "text-to-product": "identical product: the query's text against image and text",
     "classification": "category by a linear probe on frozen embeddings",
     "clustering": "category by k-means of frozen embeddings",
-    "pairs": "duplicates among labelled pairs",
+    "pairs": "duplicates among labeled pairs",
 }
 """Name -> what it measures, in the order of tables."""
 EVERYTHING = "all"
-"""As a split: every offer of the catalogue; as gallery splits: the gallery offers of every split."""
+"""As a split: every offer of the catalog; as gallery splits: the gallery offers of every split."""
 SHARED_GALLERY = "gallery"
 """A split of this name belongs to the gallery of every other."""
 _MODALITIES: Mapping[str, tuple[Modality, Modality]] = {
@@ -59,7 +59,7 @@ class RetrievalTask:
 
 @dataclass(frozen=True)
 class Impossible:
-    """A task that the catalogue does not allow, and why."""
+    """A task that the catalog does not allow, and why."""
 
     name: str
     reason: str
@@ -117,7 +117,7 @@ def role_of(offer: Offer) -> str:
 
 
 def other_roles(offers: Sequence[Offer]) -> dict[str, int]:
-    """Values of the column `role` that count as none, a misspelt "querry" say, and how many offers have each.
+    """Values of the column `role` that count as none, a misspelled "querry" say, and how many offers have each.
 
     >>> other_roles([Offer("1", "a", extra={"role": "querry"}), Offer("2", "b", extra={"role": "Gallery"})])
     {'querry': 1}
@@ -140,7 +140,7 @@ def build_task(name: RetrievalTaskName | str, split: SplitOffers) -> RetrievalTa
 
     Queries are the offers whose column `role` says "query" or "both"; an offer without a role is a query if it is the
     first of its product in the split and the product has another. The others, and "both", are the gallery. Of a
-    catalogue without roles and without two offers of a product, "coarse" takes every offer of the split as a query and
+    catalog without roles and without two offers of a product, "coarse" takes every offer of the split as a query and
     every one as gallery: the query itself is no hit.
 
     Queries without a relevant gallery offer stay in the task; the protocol says whether they count.
@@ -163,7 +163,7 @@ def build_task(name: RetrievalTaskName | str, split: SplitOffers) -> RetrievalTa
         return Impossible(name, f"no query has a {'category' if coarse else 'product_id'}")
     for modality, side in ((query_modality, queries), (gallery_modality, gallery)):
         if modality == "image" and not any(offer.image for offer in side):
-            return Impossible(name, f"no {'query' if side is queries else 'gallery offer'} has a picture")
+            return Impossible(name, f"no {'query' if side is queries else 'gallery offer'} has an image")
         if modality == "text" and not any(offer.title.strip() for offer in side):
             return Impossible(name, f"no {'query' if side is queries else 'gallery offer'} has a title")
     queries = [offer for offer in queries if _has(offer, query_modality)]

@@ -1,0 +1,1 @@
+"""An index of offers: a folder or a database."""

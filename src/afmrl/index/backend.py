@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.offers import Offer
 
 Where = Mapping[str, Collection[str]]
 """A filter: column -> values. A row passes when each column's value is one of the column's: equality, "or" between the
@@ -125,7 +125,7 @@ class IndexBackend(Protocol):
         ...
 
     def lexical(self, texts: Sequence[str], k: int, *, where: Where | None = None) -> Hits:
-        """The k rows of highest BM25 (above 0) over `lexical_text`, by the words of `afmrl.lexical.tokenize`.
+        """The k rows of highest BM25 (above 0) over `lexical_text`, by the words of `afmrl.attributes.relations.tokenize`.
 
         Document frequencies and lengths are those of the whole index, whatever the filter. A text without a word that
         the index knows finds nothing.
@@ -167,22 +167,22 @@ def open_index(
         raise InputError(f"index {address}: creating one needs a dimension and settings")
     kind, separator, rest = str(address).partition(":")
     if separator and kind in ("postgresql", "postgres"):
-        from afmrl.index.pgvector import PgvectorIndex
+        from afmrl.index.pgvector.index import PgvectorIndex
 
         return PgvectorIndex.open(address, create=create, dimension=dimension, settings=settings)
     if separator and kind == "qdrant":
-        from afmrl.index.qdrant import QdrantIndex
+        from afmrl.index.qdrant.index import QdrantIndex
 
         return QdrantIndex.open(rest, create=create, dimension=dimension, settings=settings)
     if separator and kind == "lancedb":
-        from afmrl.index.lancedb import LanceIndex
+        from afmrl.index.lancedb.index import LanceIndex
 
         return LanceIndex.open(rest, create=create, dimension=dimension, settings=settings)
     if "://" in str(address):
         raise InputError(
             f"index {kind}://…: no such kind of index; give a folder, postgresql://…, qdrant:… or lancedb:…"
         )
-    from afmrl.index.local import LocalIndex
+    from afmrl.index.local.index import LocalIndex
 
     return LocalIndex.open(address, create=create, dimension=dimension, settings=settings)
 
@@ -190,7 +190,7 @@ def open_index(
 def lexical_text(offer: Offer, key_attributes: KeyAttributes) -> str:
     """What BM25 reads of a row: title, the seller's attributes' values, the key attributes' values.
 
-    >>> lexical_text(Offer("1", "dress", attributes={"size": "M"}), KeyAttributes.of({"colour": "red"}))
+    >>> lexical_text(Offer("1", "dress", attributes={"size": "M"}), KeyAttributes.of({"color": "red"}))
     'dress M red'
     """
     return " ".join([offer.title, *offer.attributes.values(), *(value for _, value in key_attributes)])

@@ -1,1 +1,1 @@
-"""Which offers are the same product: candidates, pair scores, vetoes, calibrated probabilities, groups, reasons."""
+"""Matching: which offers are one product."""

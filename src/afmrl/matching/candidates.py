@@ -9,16 +9,16 @@ import numpy as np
 
 from afmrl.matching.conflicts import paired
 from afmrl.matching.table import OfferTable
-from afmrl.permuted_index import PermutedIndex
+from afmrl.retrieval.permuted_index import PermutedIndex
 
 WINDOW = 10
 MAX_WORDS = 16
-AT_ONCE = 4_096  # offers whose neighbours are in memory at a time
+AT_ONCE = 4_096  # offers whose neighbors are in memory at a time
 MAX_CANDIDATES = 30
 """Best pairs by words that each offer may propose; it may be proposed by others beside."""
 MAX_SHARING = 40
 """Offers that may share a code before the code is no longer looked at by itself."""
-NEIGHBOURS = 10  # by embedding or picture
+NEIGHBOURS = 10  # by embedding or image
 EXACT_UP_TO = 20_000  # offers whose embeddings are all compared; above, an approximate index is asked
 Progress = Callable[[int], None]
 
@@ -29,9 +29,9 @@ def candidate_pairs(
     """Pairs that are worth comparing, each once, left row < right row, sorted.
 
     Offers stand in a list once for each of their rarest words, sorted by that word and those that follow (sorted
-    neighbourhood over a permuted index, `afmrl.permuted_index`); of an offer's neighbours there the best by TF-IDF
+    neighborhood over a permuted index, `afmrl.retrieval.permuted_index`); of an offer's neighbors there the best by TF-IDF
     are kept. Beside them all that share a model number, part number or GTIN that few offers have, and, where there
-    are embeddings or pictures, the nearest by either. Time is n log n, memory O(n · max_candidates).
+    are embeddings or images, the nearest by either. Time is n log n, memory O(n · max_candidates).
 
     Shape:
         returns (P,) int32 left rows, (P,) int32 right rows.
@@ -51,7 +51,7 @@ def _coded(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _by_words(table: OfferTable, max_candidates: int, progress: Progress | None) -> Iterator[np.ndarray]:
     titles, texts = table.titles.weights, table.texts.weights
     index = PermutedIndex(table.titles.present, max_words=MAX_WORDS)
-    for start, near in index.neighbours(window=WINDOW, at_once=AT_ONCE):
+    for start, near in index.neighbors(window=WINDOW, at_once=AT_ONCE):
         ours, place = np.nonzero(near >= 0)
         left, right = ours + start, near[ours, place]
         likeness = paired(titles, titles, left, right) + 0.5 * paired(texts, texts, left, right)
@@ -100,13 +100,13 @@ def _sharing(count: int, ours: Any, theirs: Any) -> np.ndarray:
 
 def _by_embeddings(table: OfferTable) -> Iterator[np.ndarray]:
     spaces = [table.dense["fused"]] if "fused" in table.dense else []
-    spaces += [table.colours] if table.colours is not None else []
+    spaces += [table.colors] if table.colors is not None else []
     for embeddings in spaces:
         yield _nearest(embeddings)
 
 
 def _nearest(embeddings: np.ndarray) -> np.ndarray:
-    from afmrl.mining import mine_by_embeddings
+    from afmrl.retrieval.mining import mine_by_embeddings
 
     rows = np.flatnonzero(np.any(embeddings, axis=1))  # zeros: the offer has no such part
     if len(rows) < 2:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.matching.choices import CHOICES
+from afmrl.matching.facts.choices import CHOICES
 from afmrl.matching.table import OfferTable
 
 CODES = ("model", "series", "variant")
@@ -16,11 +16,11 @@ EACH_ITS_OWN = frozenset(("color", "memory"))
 """Keys where each side having a value that the other lacks is a conflict: 8 + 128 GB and 8 + 256 GB. Of other keys with
 several values all must differ, unless both sides name as many: of a width and a height a shop may leave out either."""
 IDENTIFYING = (
-    *CODES, "gtin", "mpn", "color", "size", "memory", "pack", "users", "year", "edition", "licence", "platform",
+    *CODES, "gtin", "mpn", "color", "size", "memory", "pack", "users", "year", "edition", "license", "platform",
     "length", "weight", "volume", "area", "power", "voltage", "charge", "zoom", "speed", "speeds", "ports", "cups",
     "pages", "aperture", "bits", "duration", *CHOICES,
 )  # fmt: skip
-"""Vetoing by default; docs/matching.md has what each one costs and saves on labelled pairs."""
+"""Vetoing by default; docs/matching.md has what each one costs and saves on labeled pairs."""
 SOFT = ("version", "pixels", "frequency", "rate", "resolution")
 """Differ between shops too often to veto (base and boost clock, gross and net pixels): they only lower the score."""
 

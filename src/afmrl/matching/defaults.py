@@ -1,4 +1,4 @@
-"""The pair model that stands in where there are no labels: learnt on public sets, shipped as JSON."""
+"""The pair model that stands in where there are no labels: learned on public sets, shipped as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE = "default_pair_model.json"
 
 @dataclass(frozen=True)
 class DefaultModel:
-    """Coefficients, calibration and threshold for catalogues without labels."""
+    """Coefficients, calibration and threshold for catalogs without labels."""
 
     model: PairModel
     threshold: Threshold
@@ -29,6 +29,6 @@ def default_model(features: Sequence[str], *, dense: bool) -> DefaultModel:
     ours = stored["dense" if dense else "words"]
     return DefaultModel(
         PairModel.of_dict(ours, features),
-        Threshold(float(ours["threshold"]), "no labels: a default learnt on public sets; precision unknown here"),
+        Threshold(float(ours["threshold"]), "no labels: a default learned on public sets; precision unknown here"),
         float(ours["vetoed"]),
     )

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
-from afmrl.catalogue_files import BadRow, CatalogueFile
-from afmrl.offers import Offer
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
+from afmrl.data.rows import BadRow, CatalogFile
 
 
 class OneSide:
-    """The rows of a catalogue with their text alone, or their picture alone (rows that have one)."""
+    """The rows of a catalog with their text alone, or their image alone (rows that have one)."""
 
-    def __init__(self, rows: CatalogueFile, side: str) -> None:
+    def __init__(self, rows: CatalogFile, side: str) -> None:
         self._rows, self._side = rows, side
         self.path, self.folder = rows.path, rows.folder
 
@@ -30,7 +30,7 @@ class OneSide:
                 yield number, {**row, "title": "", "description": "", "attributes": None}
 
     def total(self) -> int | None:
-        """As many as the catalogue has at most."""
+        """As many as the catalog has at most."""
         return self._rows.total()
 
 
@@ -45,25 +45,25 @@ def embed_offers(
 ) -> tuple[dict[str, np.ndarray], list[KeyAttributes] | None]:
     """Embeddings of `offers`, through the folder OUT/embeddings, which a second run takes up again.
 
-    Where offers have pictures and the model reads them, text alone and picture alone are embedded too
+    Where offers have images and the model reads them, text alone and image alone are embedded too
     (OUT/embeddings-text, -image).
 
     Shape:
         returns "fused" (and "text", "image") → (N, D) float16, zeros for an offer that has none; N KeyAttributes that
         the generator wrote, or None.
     """
-    from afmrl.bulk.embed_work import EmbedWork
+    from afmrl.bulk.embeddings import EmbedWork
     from afmrl.bulk.folder import BulkFolder, embeddings_of, key_attributes_of
     from afmrl.bulk.job import BulkJob
     from afmrl.bulk.work import EmbedOptions
 
     rows = {offer.id: row for row, offer in enumerate(offers)}
     work = EmbedWork(EmbedOptions(model=model, generator=generator))
-    pictures = work.reads_pictures and any(offer.image for offer in offers)
+    images = work.reads_images and any(offer.image for offer in offers)
     found: dict[str, np.ndarray] = {}
     generated: list[KeyAttributes] | None = None
-    for side in ("fused", "text", "image") if pictures else ("fused",):
-        source = CatalogueFile(catalog)
+    for side in ("fused", "text", "image") if images else ("fused",):
+        source = CatalogFile(catalog)
         folder = out / ("embeddings" if side == "fused" else f"embeddings-{side}")
         if side != "fused" and generator is not None:
             # the generator writes once, of the whole offer

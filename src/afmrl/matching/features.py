@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.matching.choices import CHOICES
 from afmrl.matching.conflicts import CODES, SOFT, Conflicts, paired
+from afmrl.matching.facts.choices import CHOICES
 from afmrl.matching.table import OfferTable
 
 TEXT_FEATURES = (
@@ -24,18 +24,18 @@ CONFLICT_FEATURES = frozenset(
      "choice differs")
 )  # fmt: skip
 """What a veto rests on; without them the score says how alike two offers are otherwise."""
-IMAGE_FEATURES = ("pictures", "colour cosine", "colours equal")
-"""Zero where one of the two has no picture."""
+IMAGE_FEATURES = ("images", "color cosine", "colors equal")
+"""Zero where one of the two has no image."""
 DENSE_FEATURES = ("dense cosine", "dense text cosine", "dense image cosine")
-"""Fused; text alone and picture alone only where both have pictures: elsewhere the first is the text's."""
+"""Fused; text alone and image alone only where both have images: elsewhere the first is the text's."""
 RANDOM_PAIRS = 20_000
 FALLING = frozenset(
     ("title rest", "numbers differ", "code differs", "other codes", "another code differs", "series differs",
      "variant differs", "color differs", "color on one side", "measures differ", "edition differs",
-     "edition on one side", "choice differs", "soft differs", "brand differs", "pictures")
+     "edition on one side", "choice differs", "soft differs", "brand differs", "images")
 )  # fmt: skip
 """Features that can only speak against one product; all others only for it."""
-EDITION_KEYS = ("edition", "licence", "platform", "users", "year")
+EDITION_KEYS = ("edition", "license", "platform", "users", "year")
 
 
 def feature_names(table: OfferTable) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class Comparer:
         self.conflicts = Conflicts(table, keys)
         self.names = feature_names(table)
         self._typical = {name: _typical_cosine(rows) for name, rows in table.dense.items()}
-        self._pictured: Any = None if table.colours is None else table.colours.any(axis=1)
+        self._with_image: Any = None if table.colors is None else table.colors.any(axis=1)
         places = {key: place for place, key in enumerate(self.conflicts.keys)}
         self._edition = [places[key] for key in EDITION_KEYS]
         self._soft = [places[key] for key in SOFT]
@@ -80,7 +80,7 @@ class Comparer:
         self._numbers = np.diff(table.numbers.indptr)
         self._codes = np.diff(table.codes.indptr)
         self._known = table.codes
-        self._coloured = (
+        self._colored = (
             np.diff(table.values[:, table.keys["color"]].indptr) > 0
             if "color" in table.keys
             else np.zeros(len(table), bool)
@@ -128,30 +128,30 @@ class Comparer:
         lone = np.minimum(self._numbers[left], self._numbers[right]) - shared
         column["numbers agree"] = np.minimum(shared, 4)
         column["numbers differ"] = np.minimum(lone, 3)
-        column["color on one side"] = self._coloured[left] != self._coloured[right]
+        column["color on one side"] = self._colored[left] != self._colored[right]
         ours = self._codes[left] - paired(self._known, table.forms, left, right)
         theirs = self._codes[right] - paired(table.forms, self._known, left, right)
         column["another code differs"] = same & (ours > 0) & (theirs > 0)
-        self._pictures(left, right, column)
+        self._images(left, right, column)
         if table.dense:
             self._dense(left, right, column)
         values = np.column_stack([column[name] for name in self.names]).astype(np.float32)
         return PairFeatures(self.names, values, self.conflicts.keys, agree, differ)
 
-    def _pictures(self, left: np.ndarray, right: np.ndarray, column: dict[str, Any]) -> None:
+    def _images(self, left: np.ndarray, right: np.ndarray, column: dict[str, Any]) -> None:
         for name in IMAGE_FEATURES:
             column[name] = np.zeros(len(left), dtype=np.float32)
-        if self._pictured is None or self.table.colours is None:
+        if self._with_image is None or self.table.colors is None:
             return
-        pictured: np.ndarray = self._pictured
-        rows = np.flatnonzero(pictured[left] & pictured[right])
-        cosine = np.einsum("pd,pd->p", self.table.colours[left[rows]], self.table.colours[right[rows]])
-        column["pictures"][rows] = 1
-        column["colour cosine"][rows] = cosine
-        column["colours equal"][rows] = cosine > 0.9999
+        with_image: np.ndarray = self._with_image
+        rows = np.flatnonzero(with_image[left] & with_image[right])
+        cosine = np.einsum("pd,pd->p", self.table.colors[left[rows]], self.table.colors[right[rows]])
+        column["images"][rows] = 1
+        column["color cosine"][rows] = cosine
+        column["colors equal"][rows] = cosine > 0.9999
 
     def _dense(self, left: np.ndarray, right: np.ndarray, column: dict[str, Any]) -> None:
-        both = column["pictures"] > 0
+        both = column["images"] > 0
         for name, of in zip(DENSE_FEATURES, ("fused", "text", "image"), strict=True):
             column[name] = np.zeros(len(left), dtype=np.float32)
             rows = self.table.dense.get(of)

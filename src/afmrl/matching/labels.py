@@ -1,4 +1,4 @@
-"""Labelled pairs: fit the pair model to them, calibrate it, choose the threshold, say how good it is."""
+"""Labeled pairs: fit the pair model to them, calibrate it, choose the threshold, say how good it is."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from zlib import crc32
 
 import numpy as np
 
+from afmrl.data.pairs import LabeledPair
 from afmrl.errors import InputError
-from afmrl.evaluation.pairs import LabelledPair
 from afmrl.evaluation.significance import Interval
 from afmrl.matching.features import FALLING
 from afmrl.matching.pair_model import PairModel, fit_pair_model
@@ -34,7 +34,7 @@ MIN_RECALL = 0.25
 
 
 @dataclass(frozen=True)
-class LabelledResult:
+class LabeledResult:
     """What labels gave."""
 
     model: PairModel
@@ -49,8 +49,8 @@ class LabelledResult:
 
 
 @dataclass(frozen=True)
-class LabelledRows:
-    """Labelled pairs as rows of a table.
+class LabeledRows:
+    """Labeled pairs as rows of a table.
 
     Shape:
         left, right (P,) rows; same (P,) bool; split P names: "train", "validation", "test" or "".
@@ -62,7 +62,7 @@ class LabelledRows:
     split: np.ndarray
 
     @classmethod
-    def of(cls, pairs: Sequence[LabelledPair], rows: Mapping[str, int]) -> LabelledRows:
+    def of(cls, pairs: Sequence[LabeledPair], rows: Mapping[str, int]) -> LabeledRows:
         """Pairs of offers whose rows are known."""
         splits = [
             "train" if name.startswith("train") else "validation" if name.startswith("val") else "test" if name else ""
@@ -76,7 +76,7 @@ class LabelledRows:
         )
 
 
-def learn_from_labels(scorer: Scorer, labels: LabelledRows, precision: float | None) -> LabelledResult:
+def learn_from_labels(scorer: Scorer, labels: LabeledRows, precision: float | None) -> LabeledResult:
     """Fit on the train pairs around the scorer's coefficients, calibrate and choose the threshold on validation pairs.
 
     Pairs without a split, and sets without train or validation pairs, are dealt into folds by their left offer: the
@@ -96,7 +96,7 @@ def learn_from_labels(scorer: Scorer, labels: LabelledRows, precision: float | N
     if not labels.same[learns].any() or labels.same[learns].all():
         raise InputError(
             "labels: pairs of both kinds are needed to choose a threshold (label 1: same product, 0: not); "
-            f"{int(labels.same[learns].sum())} of {int(learns.sum())} pairs outside the test split are labelled 1"
+            f"{int(labels.same[learns].sum())} of {int(learns.sum())} pairs outside the test split are labeled 1"
         )
     train, held = labels.split == "train", labels.split == "validation"
     if _enough(labels.same[train]) and _both(labels.same[held]):
@@ -124,7 +124,7 @@ def learn_from_labels(scorer: Scorer, labels: LabelledRows, precision: float | N
     test = labels.split == "test"
     measured = test if _both(labels.same[test]) else judged
     found = precision_and_recall(called[measured], labels.same[measured])
-    return LabelledResult(
+    return LabeledResult(
         model,
         Threshold(logit, how, *of_judged, reached),
         num_train,
@@ -141,7 +141,7 @@ def _fit(values: np.ndarray, same: np.ndarray, scorer: Scorer) -> PairModel:
     return fit_pair_model(values, same, scorer.model.features, scorer.model, falling=FALLING)
 
 
-def _out_of_fold(values: np.ndarray, labels: LabelledRows, learns: np.ndarray, scorer: Scorer) -> np.ndarray:
+def _out_of_fold(values: np.ndarray, labels: LabeledRows, learns: np.ndarray, scorer: Scorer) -> np.ndarray:
     offers = scorer.table.offers
     folds = np.array([crc32(offers[row].id.encode("utf-8", "replace")) % FOLDS for row in labels.left])
     logits = np.zeros(len(values))

@@ -1,4 +1,4 @@
-"""`afmrl match`: from a catalogue to groups of offers that are the same product, with reasons."""
+"""`afmrl match`: from a catalog to groups of offers that are the same product, with reasons."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.errors import InputError
-from afmrl.evaluation.pairs import PAIRS_FILE, read_pairs
 from afmrl.matching.candidates import candidate_pairs
 from afmrl.matching.conflicts import CODES, IDENTIFYING
 from afmrl.matching.defaults import default_model
 from afmrl.matching.features import feature_names
 from afmrl.matching.groups import group_offers
-from afmrl.matching.labels import LabelledResult, LabelledRows, learn_from_labels
+from afmrl.matching.images import color_histograms
+from afmrl.matching.labels import LabeledResult, LabeledRows, learn_from_labels
 from afmrl.matching.output import group_lists, pair_files, whole_file, write_groups
 from afmrl.matching.pair_model import PairModel
-from afmrl.matching.pictures import colour_histograms
 from afmrl.matching.probability import Threshold
 from afmrl.matching.reasons import MODEL, Reasons
 from afmrl.matching.scoring import AT_ONCE, Scorer, Scores
-from afmrl.matching.sources import MatchSource, is_index, offers_of_catalogue, offers_of_index, with_index
-from afmrl.matching.stages_bar import Stages
+from afmrl.matching.sources import MatchSource, is_index, offers_of_catalog, offers_of_index, with_index
 from afmrl.matching.table import OfferTable, offer_table
+from afmrl.terminal import Stages
 
 LISTED_FROM = 0.05
 """Probability from which a pair is listed; so are those in one group, and those that only a veto keeps apart."""
@@ -56,7 +56,7 @@ class Matched:
     scores: Scores
     groups: np.ndarray
     """(N,) the number of each offer's group."""
-    labelled: LabelledResult | None = None
+    labeled: LabeledResult | None = None
     notes: list[str] = field(default_factory=list)
 
     def probabilities(self, logits: np.ndarray, vetoed: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def match_offers(
     table: OfferTable,
     *,
     vetoes: Collection[str] = IDENTIFYING,
-    labels: LabelledRows | None = None,
+    labels: LabeledRows | None = None,
     precision: float | None = None,
     side: np.ndarray | None = None,
     model: PairModel | None = None,
@@ -180,7 +180,7 @@ def write_match(
             probabilities = matched.probabilities(logits, vetoed)
             same = matched.groups[ours] == matched.groups[theirs]
             ordered = ours, theirs
-            if side is not None:  # the catalogue's offer stands left
+            if side is not None:  # the catalog's offer stands left
                 turned = side[ours] == 1
                 ordered = np.where(turned, theirs, ours), np.where(turned, ours, theirs)
             for place, of_pair in enumerate(reasons.of_pairs(*ordered, features)):
@@ -207,7 +207,7 @@ def write_match(
         "offers_in_groups": sum(sizes),
         "largest_group": max(sizes, default=1),
         "threshold": _threshold(matched),
-        "labels": _labels(matched.labelled),
+        "labels": _labels(matched.labeled),
         "model_of_pairs": scorer.model.as_dict(),
         "notes": matched.notes,
     }
@@ -224,7 +224,7 @@ def _threshold(matched: Matched) -> dict[str, Any]:
     return {"score": round(threshold.logit, 4), "probability": round(probability, 4), "from": threshold.origin}
 
 
-def _labels(result: LabelledResult | None) -> dict[str, Any] | None:
+def _labels(result: LabeledResult | None) -> dict[str, Any] | None:
     if result is None:
         return None
     return {
@@ -241,7 +241,7 @@ def _labels(result: LabelledResult | None) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def match_catalogue(
+def match_catalog(
     catalog: str | Path,
     out: str | Path,
     *,
@@ -255,18 +255,18 @@ def match_catalogue(
     max_bad: float = 0.01,
     progress: bool = False,
 ) -> MatchResult:
-    """Find the offers of a catalogue that are the same product, and write OUT.
+    """Find the offers of a catalog that are the same product, and write OUT.
 
     Args:
-        catalog: a catalogue's file, or an index.
-        against: an index: only pairs of the catalogue's offers with the index's.
-        labels: labelled pairs; None: pairs.jsonl beside the catalogue, if it is there.
+        catalog: a catalog's file, or an index.
+        against: an index: only pairs of the catalog's offers with the index's.
+        labels: labeled pairs; None: pairs.jsonl beside the catalog, if it is there.
         precision: which share of the pairs called the same shall be so, on the labels; None: 0.99, or less where that
             finds next to nothing.
         veto, no_veto: keys that veto beside the default ones, or not.
 
     Raises:
-        InputError: what `read_catalogue`, `read_pairs` and `veto_keys` refuse; a precision that is no share.
+        InputError: what `read_catalog`, `read_pairs` and `veto_keys` refuse; a precision that is no share.
     """
     if precision is not None and not 0 < precision <= 1:
         raise InputError(f"--precision {precision:g}: a share above 0, up to 1")
@@ -277,10 +277,10 @@ def match_catalogue(
     stages = Stages(progress)
     if is_index(catalog):
         if model is not None or labels is not None or against is not None:
-            raise InputError(f"{catalog} is an index: --model, --labels and --against go with a catalogue's file")
+            raise InputError(f"{catalog} is an index: --model, --labels and --against go with a catalog's file")
         source = offers_of_index(catalog)
     else:
-        source = offers_of_catalogue(
+        source = offers_of_catalog(
             Path(catalog), out, model=model, generator=generator, max_bad=max_bad, progress=progress
         )
         if against is not None:
@@ -290,11 +290,11 @@ def match_catalogue(
     rows = None
     if labels is not None:
         pairs = read_pairs(labels, source.read, skipped_ids=source.skipped_ids)
-        rows = LabelledRows.of(pairs, {offer.id: row for row, offer in enumerate(source.offers)})
+        rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(source.offers)})
     matched = match_offers(table, vetoes=vetoes, labels=rows, precision=precision, side=source.side, stages=stages)
     matched.notes.extend(source.notes + notes)
     told = {
-        "catalogue": catalog,
+        "catalog": catalog,
         "against": against,
         "model": model,
         "generator": generator,
@@ -305,22 +305,20 @@ def match_catalogue(
 
 
 def beside(catalog: Path) -> Path | None:
-    """The labelled pairs that lie beside a catalogue."""
+    """The labeled pairs that lie beside a catalog."""
     path = catalog.parent / PAIRS_FILE
     return path if path.is_file() else None
 
 
 def prepared_table(source: MatchSource, stages: Stages) -> tuple[OfferTable, list[str]]:
-    """The table of offers with pictures' colours and embeddings, and what has to be said of it."""
+    """The table of offers with images' colors and embeddings, and what has to be said of it."""
     with stages("reading offers", len(source.offers)) as advance:
         table = offer_table(source.offers, source.generated, progress=advance)
-    with stages("colours of pictures", len(source.offers)) as advance:
-        table.colours, unreadable = colour_histograms(table.offers, progress=advance)
+    with stages("colors of images", len(source.offers)) as advance:
+        table.colors, unreadable = color_histograms(table.offers, progress=advance)
     table.dense = source.dense
     notes = []
     if unreadable:
         identifier, reason = unreadable[0]
-        notes.append(
-            f"{len(unreadable)} pictures cannot be read and count as none, first: offer {identifier}: {reason}"
-        )
+        notes.append(f"{len(unreadable)} images cannot be read and count as none, first: offer {identifier}: {reason}")
     return table, notes

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from afmrl.offers import Offer
+from afmrl.data.offer import Offer
 
 PAIR_COLUMNS = (
     "left", "right", "left_title", "right_title", "score", "probability", "same", "agree", "differ", "only_left",

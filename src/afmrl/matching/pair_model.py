@@ -69,7 +69,7 @@ def fit_pair_model(
 ) -> PairModel:
     """Maximum a posteriori logistic regression: Gaussian prior around the coefficients of `prior` (or 0).
 
-    With few labels the prior's judgement stays, with many they decide. Coefficients are compared in units of the
+    With few labels the prior's judgment stays, with many they decide. Coefficients are compared in units of the
     features' standard deviations. No coefficient has the wrong sign: what makes two offers more alike never lowers
     their score.
 

@@ -21,7 +21,7 @@ class Threshold:
     origin: str
     """Where it comes from, in words."""
     precision: Interval | None = None
-    """On labelled pairs, with its 95 % interval; None: nobody knows."""
+    """On labeled pairs, with its 95 % interval; None: nobody knows."""
     recall: Interval | None = None
     reached: bool = True
     """Whether the precision that was asked for is reached on the labels."""
@@ -39,7 +39,7 @@ class ReliabilityRow:
 
 
 def calibrated(model: PairModel, logits: np.ndarray, same: np.ndarray) -> PairModel:
-    """Platt scaling (1999) on labelled pairs that the coefficients were not fitted on, with his smoothed targets."""
+    """Platt scaling (1999) on labeled pairs that the coefficients were not fitted on, with his smoothed targets."""
     from sklearn.linear_model import LogisticRegression
 
     num_same = int(np.sum(same))
@@ -80,7 +80,7 @@ def threshold_for_precision(
 
 
 def precision_and_recall(called: np.ndarray, same: np.ndarray) -> tuple[Interval, Interval]:
-    """Of labelled pairs, with Wilson's 95 % intervals (1927)."""
+    """Of labeled pairs, with Wilson's 95 % intervals (1927)."""
     true = int(np.sum(called & (np.asarray(same) > 0)))
     return wilson(true, int(np.sum(called))), wilson(true, int(np.sum(same)))
 

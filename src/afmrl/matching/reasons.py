@@ -1,4 +1,4 @@
-"""Reasons: which attributes of two offers agree, differ, or stand on one side; what text and picture say; the veto."""
+"""Reasons: which attributes of two offers agree, differ, or stand on one side; what text and image say; the veto."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from afmrl.offers import Offer
+from afmrl.data.offer import Offer
 
 if TYPE_CHECKING:
     from afmrl.matching.match import Matched
@@ -72,7 +72,7 @@ class Review:
 
     def write(self, path: Path, matched: Matched, summary: dict[str, Any], lists: Sequence[np.ndarray]) -> None:
         """OUT/report.html."""
-        from afmrl.matching.review_page import write_review_page
+        from afmrl.report.match_page import write_review_page
 
         write_review_page(path, self, summary, least_sure_groups(matched, lists))
 

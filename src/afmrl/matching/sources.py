@@ -1,4 +1,4 @@
-"""Where the offers of a match come from: a catalogue's file, an index, or both."""
+"""Where the offers of a match come from: a catalog's file, an index, or both."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.catalog import read_catalog
+from afmrl.data.offer import Offer
+from afmrl.data.offer_text import offer_text
 from afmrl.errors import InputError
-from afmrl.offers import Offer, read_catalogue
-from afmrl.prompts import offer_text
 
 if TYPE_CHECKING:
     from afmrl.index.backend import IndexBackend
@@ -28,7 +29,7 @@ class MatchSource:
     """Offers by id, and what is known of them beside their rows.
 
     Shape:
-        dense: "fused" (and "text", "image") → (N, D); side (N,): 0 the catalogue's, 1 the index's; None: one side.
+        dense: "fused" (and "text", "image") → (N, D); side (N,): 0 the catalog's, 1 the index's; None: one side.
     """
 
     offers: list[Offer]
@@ -49,11 +50,11 @@ def is_index(address: str) -> bool:
     return address.startswith(ADDRESSES) or Path(address).is_dir()
 
 
-def offers_of_catalogue(
+def offers_of_catalog(
     catalog: Path, out: Path, *, model: str | None, generator: str | None, max_bad: float, progress: bool
 ) -> MatchSource:
     """The offers of a file, embedded where there is a model."""
-    read = read_catalogue(catalog, max_bad=max_bad)
+    read = read_catalog(catalog, max_bad=max_bad)
     source = MatchSource(
         sorted(read.offers, key=lambda offer: offer.id), skipped_ids=[row.id for row in read.skipped if row.id]
     )
@@ -108,7 +109,7 @@ def with_index(source: MatchSource, address: str) -> MatchSource:
     side = np.array([0] * len(source.offers) + [1] * len(rows.offers), dtype=np.int8)[order]
     dense: dict[str, np.ndarray] = {}
     if "fused" in source.dense:
-        # text alone and picture alone are not kept in an index
+        # text alone and image alone are not kept in an index
         dense["fused"] = np.concatenate([source.dense["fused"], rows.embeddings.astype(np.float16)])[order]
     generated = [*(source.generated or [KeyAttributes()] * len(source.offers)), *rows.key_attributes]
     return MatchSource(

@@ -1,4 +1,4 @@
-"""The offers of a match in columns: words, codes, facts, colours of pictures, embeddings."""
+"""The offers of a match in columns: words, codes, facts, colors of images, embeddings."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from zlib import crc32
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes, normalise
-from afmrl.extractor import AttributeExtractor
-from afmrl.lexical import tokenize
-from afmrl.matching.codes import codes, forms, loose_forms, numbers, schemes, series, stem
-from afmrl.matching.facts import Fact, facts
-from afmrl.matching.facts import title as title_of
-from afmrl.offers import Offer
-from afmrl.quantities import quantities
+from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.quantities import quantities
+from afmrl.attributes.words import normalize, tokenize
+from afmrl.data.offer import Offer
+from afmrl.matching.facts.codes import codes, forms, loose_forms, numbers, schemes, series, stem
+from afmrl.matching.facts.facts import Fact, facts
+from afmrl.matching.facts.facts import title as title_of
 
 MAX_WORDS = 64  # of a title
 MAX_TEXT_WORDS = 160  # of title, description and attributes together
 HASHES = 2**31 - 1  # columns of a hashed text; two words in one column are harmless and rare
-PRIOR = 200  # offers of an imagined catalogue that are added to a small one's document frequencies
+PRIOR = 200  # offers of an imagined catalog that are added to a small one's document frequencies
 COLUMNS = ("title", "text", "codes", "forms", "loose", "stems", "schemes", "series", "numbers")
 _STOP = "a an and the for with of in on to by or w from new de der die das und mit für et avec pour la le"
 
@@ -74,8 +74,8 @@ class OfferTable:
     """(N, U) which values of which key it states, whoever says so, save the generator."""
     keys: dict[str, slice]
     """Columns of `values` that belong to a key."""
-    colours: np.ndarray | None = None
-    """(N, 216) float32 colour histograms; zeros without a picture."""
+    colors: np.ndarray | None = None
+    """(N, 216) float32 color histograms; zeros without an image."""
     dense: dict[str, np.ndarray] = field(default_factory=dict)
     """"fused", "text", "image" → (N, D) unit rows; a row of zeros: the offer has no such part."""
 
@@ -94,7 +94,7 @@ def offer_table(
 
     Args:
         generated: key attributes that a generator wrote, one an offer.
-        extractor: None: brands are learnt from these offers.
+        extractor: None: brands are learned from these offers.
     """
     offers = list(offers)
     extractor = extractor or AttributeExtractor.learn(offers)
@@ -103,7 +103,7 @@ def offer_table(
     stated = _Rows()
     for row, offer in enumerate(offers):
         title = title_of(offer)
-        rest = normalise(" ".join([offer.description[:2_000], *map(str, offer.attributes.values())]))
+        rest = normalize(" ".join([offer.description[:2_000], *map(str, offer.attributes.values())]))
         words = tokenize(title)[:MAX_WORDS]
         columns["title"].append(words)
         columns["text"].append((words + tokenize(rest))[:MAX_TEXT_WORDS])
@@ -147,9 +147,9 @@ def _sellers_codes(offer: Offer) -> set[str]:
     named = (
         value
         for key, value in offer.attributes.items()
-        if normalise(str(key)) in ("mpn", "model number", "part number")
+        if normalize(str(key)) in ("mpn", "model number", "part number")
     )
-    return {code for value in named if len(code := re.sub(r"[\W_]+", "", normalise(str(value)))) >= 4}
+    return {code for value in named if len(code := re.sub(r"[\W_]+", "", normalize(str(value)))) >= 4}
 
 
 class _Rows:
@@ -211,10 +211,10 @@ def _texts(rows: _Rows) -> Texts:
     counts = rows.matrix()
     words, columns = np.unique(counts.indices, return_inverse=True)
     frequency = np.bincount(columns, minlength=len(words))
-    # a catalogue of a few offers does not know which words are common: PRIOR offers of any shop are imagined beside it
+    # a catalog of a few offers does not know which words are common: PRIOR offers of any shop are imagined beside it
     common = np.where(np.isin(words, _STOP_HASHES), 0.3, 0.003)
     size = len(rows.starts) - 1 + PRIOR
-    # 1: a word of one offer alone, whatever the catalogue's size
+    # 1: a word of one offer alone, whatever the catalog's size
     idf = (np.log(size / (frequency + PRIOR * common)) / np.log(size / (1 + PRIOR * 0.003))).astype(np.float32)
     shape: Any = (counts.shape[0], max(len(words), 1))
     rows_of: Any = (idf[columns], columns.astype(np.int32), counts.indptr)

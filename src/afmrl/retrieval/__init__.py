@@ -1,0 +1,1 @@
+"""Search of a gallery: exact, by floors without learning, fused; mining of hard negatives."""

@@ -1,4 +1,4 @@
-"""Fusion: BM25 over title and attributes, and colours of the pictures, added to the dense score with learnt weights."""
+"""Fusion: BM25 over title and attributes, and colors of the images, added to the dense score with learned weights."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.attributes import KeyAttributes
+from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.words import tokenize
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.extractor import AttributeExtractor
-from afmrl.lexical import tokenize
-from afmrl.offers import Offer
-from afmrl.retrieval.baselines import colour_scores
 from afmrl.retrieval.exact import ranks_of_scores
+from afmrl.retrieval.floors import color_scores
 
 FUSION_FILE = "fusion.json"
 _RULES = AttributeExtractor()
 # no further: on clothes a heavier weight lost queries (docs/results.md)
-COLOUR_GRID = (0.0, 0.1, 0.2, 0.3, 0.5)
+COLOR_GRID = (0.0, 0.1, 0.2, 0.3, 0.5)
 GRID = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)
 class FusionWeights:
-    """score = cosine + bm25 · B / max B + attributes · A / max A + colour · C.
+    """score = cosine + bm25 · B / max B + attributes · A / max A + color · C.
 
     B is BM25 of the query's title over the words of title and attributes, A of its attributes over the same, each
-    divided by the query's maximum; C the cosine of the pictures' colour histograms.
+    divided by the query's maximum; C the cosine of the images' color histograms.
     """
 
     bm25: float
@@ -38,16 +38,16 @@ class FusionWeights:
     extracted: bool = False
     """Whether what `AttributeExtractor` reads off a title counts as words of it: a model number without its hyphens, a
     length in one unit."""
-    colour: float = 0.0
-    """Weight of the cosine of the pictures' colour histograms."""
+    color: float = 0.0
+    """Weight of the cosine of the images' color histograms."""
 
     def fuse(
-        self, dense: np.ndarray, words: np.ndarray, attributes: np.ndarray, colours: np.ndarray | None = None
+        self, dense: np.ndarray, words: np.ndarray, attributes: np.ndarray, colors: np.ndarray | None = None
     ) -> np.ndarray:
-        """(Q, N) fused scores of (Q, N) cosines, two BM25 matrices and the colours' cosines."""
+        """(Q, N) fused scores of (Q, N) cosines, two BM25 matrices and the colors' cosines."""
         fused = dense + self.bm25 * scaled(words) + self.attributes * scaled(attributes)
-        if colours is not None:
-            fused = fused + self.colour * colours
+        if colors is not None:
+            fused = fused + self.color * colors
         return np.asarray(fused, dtype=np.float32)
 
     def fuse_offers(
@@ -60,7 +60,7 @@ class FusionWeights:
     ) -> np.ndarray:
         """(Q, N) fused scores of (Q, N) cosines and what the offers themselves say and show."""
         words, values = lexical_scores(queries, gallery, query_attributes, gallery_attributes, extracted=self.extracted)
-        return self.fuse(dense, words, values, colour_scores(queries, gallery) if self.colour else None)
+        return self.fuse(dense, words, values, color_scores(queries, gallery) if self.color else None)
 
     def save(self, folder: str | Path) -> None:
         """Write FOLDER/fusion.json."""
@@ -77,7 +77,7 @@ class FusionWeights:
             return cls(**json.loads((Path(folder) / FUSION_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
-                f"{folder}: holds no {FUSION_FILE} ({error}); fusion weights are learnt by a run with "
+                f"{folder}: holds no {FUSION_FILE} ({error}); fusion weights are learned by a run with "
                 "evaluation.fuse=true"
             ) from error
 
@@ -145,27 +145,27 @@ def learn_fusion_weights(
     words: np.ndarray,
     attributes: np.ndarray,
     relevant: Sequence[np.ndarray],
-    colours: np.ndarray | None = None,
+    colors: np.ndarray | None = None,
 ) -> FusionWeights:
-    """The weights of highest mean reciprocal rank on a grid; of equal ones the middle, which generalises better.
+    """The weights of highest mean reciprocal rank on a grid; of equal ones the middle, which generalizes better.
 
     Args:
-        colours: cosines of colour histograms; None where there are no pictures, and then they weigh nothing.
+        colors: cosines of color histograms; None where there are no images, and then they weigh nothing.
 
     Shape:
-        dense, words, attributes, colours (Q, N) of queries that the embedder was not trained on.
+        dense, words, attributes, colors (Q, N) of queries that the embedder was not trained on.
     """
     words, attributes = scaled(words), scaled(attributes)
-    grids = (GRID, GRID if attributes.any() else (0.0,), (0.0,) if colours is None else COLOUR_GRID)
+    grids = (GRID, GRID if attributes.any() else (0.0,), (0.0,) if colors is None else COLOR_GRID)
     found = np.empty([len(grid) for grid in grids])
     for place in np.ndindex(found.shape):
-        of_words, of_attributes, of_colours = (grid[i] for grid, i in zip(grids, place, strict=True))
+        of_words, of_attributes, of_colors = (grid[i] for grid, i in zip(grids, place, strict=True))
         fused = dense + of_words * words + of_attributes * attributes
-        if of_colours and colours is not None:
-            fused = fused + of_colours * colours
+        if of_colors and colors is not None:
+            fused = fused + of_colors * colors
         found[place] = (1 / ranks_of_scores(np.asarray(fused, dtype=np.float32), relevant)).mean()
-    # half of a place is its neighbours: a few queries leave a plateau, and its edge is no safe place
-    smooth = 0.5 * found + 0.5 * _neighbourhood_means(found)
+    # half of a place is its neighbors: a few queries leave a plateau, and its edge is no safe place
+    smooth = 0.5 * found + 0.5 * _neighborhood_means(found)
     best = np.argwhere(smooth > smooth.max() - 1e-9)
     chosen: list[float] = []
     for axis, grid in enumerate(grids):
@@ -173,10 +173,10 @@ def learn_fusion_weights(
         middle = values[(len(values) - 1) // 2]
         best = best[best[:, axis] == middle]
         chosen.append(grid[middle])
-    return FusionWeights(chosen[0], chosen[1], colour=chosen[2])
+    return FusionWeights(chosen[0], chosen[1], color=chosen[2])
 
 
-def _neighbourhood_means(values: np.ndarray) -> np.ndarray:
+def _neighborhood_means(values: np.ndarray) -> np.ndarray:
     """The mean of each place of a grid with those beside it, at the grid's ends of fewer."""
     from scipy.ndimage import uniform_filter
 

@@ -59,7 +59,7 @@ class Embeddings:
         longest = lengths(gallery, "gallery").max(initial=0.0) if longest is None else longest
         products = lengths(queries, "query") * longest
         if products.max(initial=0.0) > 1e38:
-            raise InputError("search: embeddings are too long for float32 products; normalise them")
+            raise InputError("search: embeddings are too long for float32 products; normalize them")
         # |fl(q·g) − q·g| ≤ γ_D ‖q‖‖g‖ in whatever order it is summed (Higham, Accuracy and Stability of Numerical
         # Algorithms, 2002, section 3.1); the rest is for rounding rows, scores and bounds to float32, and underflow
         margin = 1.01 * (queries.shape[1] + 8) * UNIT_ROUNDOFF * products + 1e-36

@@ -1,0 +1,138 @@
+"""Key attributes: parse a completion, normalize, serialize, compare."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from afmrl.attributes.words import normalize
+
+PAIR_SEPARATOR = "; "
+KEY_SEPARATOR = ": "
+NOTHING = "none"
+"""What an offer without any readable attribute is labeled with, and what such a completion says."""
+UNKNOWN_VALUES = frozenset({
+    "", "unknown", "n/a", "n.a.", "not visible", "not specified", "unspecified", "not available", "not applicable",
+    "not mentioned", "not provided", "none", "null", "-", "--", "?", "未知", "不详", "不明", "未提供", "未注明",
+})  # fmt: skip
+MAX_PAIRS = 32
+MAX_VALUE_CHARACTERS = 200
+
+
+class InvalidCompletion(ValueError):
+    """A completion that is no list of key attributes; the message says why (RAR rewards it with −0.1)."""
+
+
+def _clean_value(value: str) -> str:
+    # the separators may not stand inside a value, or the string would not parse back
+    return normalize(value).replace(";", ",").strip(" ,")
+
+
+def _clean_key(key: str) -> str:
+    # nor may a key begin like the parenthesis that some models write around the whole list
+    return normalize(re.sub(r"[:;]", " ", normalize(key))).strip("() ")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAttributes:
+    """Ordered `key: value` pairs of one offer; keys are unique, values non-empty and normalized.
+
+    >>> attributes = KeyAttributes.of({"Color": "Deep Red", "Series": "Cabernet Sauvignon", "Size": "unknown"})
+    >>> str(attributes)
+    'color: deep red; series: cabernet sauvignon'
+    >>> KeyAttributes.parse(str(attributes)) == attributes
+    True
+    """
+
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> KeyAttributes:
+        """From a mapping or pairs: normalized; unknown values are left out; the first of a key counts."""
+        items = pairs.items() if isinstance(pairs, Mapping) else pairs
+        kept: dict[str, str] = {}
+        for key, value in items:
+            key, value = _clean_key(str(key)), _clean_value(str(value))
+            if key and value not in UNKNOWN_VALUES:
+                kept.setdefault(key, value)
+        return cls(tuple(kept.items()))
+
+    @classmethod
+    def parse(cls, completion: str) -> KeyAttributes:
+        """Key attributes of a completion, strictly.
+
+        Raises:
+            InvalidCompletion: empty text, a part without `key: value`, a key twice, an over-long value,
+                too many pairs.
+
+        >>> KeyAttributes.parse("color: red; color: blue")
+        Traceback (most recent call last):
+        afmrl.attributes.key_attributes.InvalidCompletion: key 'color' stands twice
+        """
+        text = normalize(completion)
+        if text.startswith("(") and text.endswith(")"):
+            text = text[1:-1].strip()
+        if not text:
+            raise InvalidCompletion("empty completion")
+        if text == NOTHING:
+            return cls()
+        parts = [part.strip() for part in text.rstrip("; ").split(";")]
+        if len(parts) > MAX_PAIRS:
+            raise InvalidCompletion(f"{len(parts)} pairs, at most {MAX_PAIRS} are allowed")
+        pairs: dict[str, str] = {}
+        for part in parts:
+            key, separator, value = part.partition(":")
+            key, value = key.strip("() "), value.strip()
+            if not separator or not key or not value:
+                raise InvalidCompletion(f"{part[:60]!r} is not 'key: value'")
+            if key in pairs:
+                raise InvalidCompletion(f"key {key!r} stands twice")
+            if len(key) > MAX_VALUE_CHARACTERS or len(value) > MAX_VALUE_CHARACTERS:
+                raise InvalidCompletion(f"a key or value of over {MAX_VALUE_CHARACTERS} characters ({part[:40]!r}…)")
+            pairs[key] = value
+        return cls(tuple((key, value) for key, value in pairs.items() if value not in UNKNOWN_VALUES))
+
+    def within_limits(self) -> KeyAttributes:
+        """What `parse` would read back: without over-long keys and values, and no more pairs than it takes."""
+        short = [pair for pair in self.pairs if max(map(len, pair)) <= MAX_VALUE_CHARACTERS]
+        return KeyAttributes(tuple(short[:MAX_PAIRS]))
+
+    def __str__(self) -> str:
+        return PAIR_SEPARATOR.join(f"{key}{KEY_SEPARATOR}{value}" for key, value in self.pairs) or NOTHING
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def as_dict(self) -> dict[str, str]:
+        """The pairs as a new dict, in order."""
+        return dict(self.pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two offers' key attributes side by side: keys in the left offer's order, then the right's."""
+
+    agree: tuple[str, ...]
+    differ: tuple[str, ...]
+    only_left: tuple[str, ...]
+    only_right: tuple[str, ...]
+
+
+def compare(left: KeyAttributes, right: KeyAttributes) -> Comparison:
+    """Which keys agree, differ, or stand on one side only.
+
+    >>> compare(KeyAttributes.of({"color": "red", "size": "m"}), KeyAttributes.of({"color": "blue"}))
+    Comparison(agree=(), differ=('color',), only_left=('size',), only_right=())
+    """
+    ours, theirs = left.as_dict(), right.as_dict()
+    shared = [key for key in ours if key in theirs]
+    return Comparison(
+        agree=tuple(key for key in shared if ours[key] == theirs[key]),
+        differ=tuple(key for key in shared if ours[key] != theirs[key]),
+        only_left=tuple(key for key in ours if key not in theirs),
+        only_right=tuple(key for key in theirs if key not in ours),
+    )

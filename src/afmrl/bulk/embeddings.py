@@ -1,0 +1,168 @@
+"""The work of `afmrl embed`: embeddings of offers, and of their key attributes where they are read, as rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from afmrl.attributes.attributes_on import on_gallery
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.bulk.attribute_writer import AttributeWriter, bulk_generator, generator_fingerprint
+from afmrl.bulk.fingerprints import fingerprint, model_fingerprint, rendering_fingerprint
+from afmrl.bulk.folder import EMBEDDINGS, schema
+from afmrl.bulk.images.encoder import BulkEncoder, EncodedWindow, Window
+from afmrl.bulk.work import (
+    WINDOW_BATCHES,
+    Description,
+    EmbedOptions,
+    Made,
+    Task,
+    absolute,
+    embedding_array,
+    image_loader,
+    record_batch,
+)
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.text import embedder_text
+from afmrl.errors import InputError
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What travels with a window: the task, and which of its offers are in the window."""
+
+    task: Task
+    places: list[int]
+    key_attributes: list[KeyAttributes] | None
+    bad: dict[int, tuple[str, str]]
+
+
+class EmbedWork:
+    """Embeds the offers of a gallery, with the same scores as `afmrl evaluate` gives them.
+
+    Key attributes are always written to the rows where there are any; the embedder reads them where it was trained
+    with attributes on the gallery or on both sides, or is told so.
+
+    Args:
+        options: which models, and how.
+
+    Raises:
+        InputError: a model that does not load.
+    """
+
+    def __init__(self, options: EmbedOptions) -> None:
+        if options.attributes_on is not None and options.generator is None and options.attributes is None:
+            raise InputError("attributes_on: there are no key attributes; give --generator or --attributes as well")
+        self.options = options
+        self.embedder = Embedder.from_pretrained(options.model, device=options.device)
+        self.reads_images = bool(self.embedder.model.supports("image"))
+        images = image_loader(options.fetch)
+        self.encoder = BulkEncoder(
+            self.embedder, batch_size=options.batch_size, images=images, scaled_jpeg=options.scaled_jpeg
+        )
+        self.writer = None
+        if options.generator is not None:
+            self.writer = AttributeWriter(
+                bulk_generator(options.generator, options.device),
+                images=images,
+                batch_size=options.batch_size,
+                max_new_tokens=options.max_new_tokens,
+            )
+        trained = str(self.embedder.settings.get("attributes_on") or "query")
+        sides = options.attributes_on or trained
+        has_attributes = options.generator is not None or options.attributes is not None
+        self.reads_attributes = has_attributes and on_gallery(sides)
+        self._description = self._describe(sides if has_attributes else None)
+
+    def describe(self) -> Description:
+        """What this work is."""
+        return self._description
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Made]:
+        """Do the tasks, in their order."""
+        for encoded in self.encoder.encode(self._window(task) for task in tasks):
+            yield self._made(encoded)
+
+    def _describe(self, sides: str | None) -> Description:
+        options = self.options
+        model = model_fingerprint(options.model)
+        generator = None
+        if options.generator is not None and self.writer is not None:
+            generator = generator_fingerprint(options.generator, self.writer.generator)
+        work = fingerprint(
+            EMBEDDINGS,
+            model,
+            rendering_fingerprint(),
+            options.dtype,
+            options.scaled_jpeg,
+            self.reads_attributes,
+            # the attributes of a folder are in each row's own fingerprint
+            [generator, options.max_new_tokens] if generator else options.attributes is not None,
+        )
+        return Description(
+            kind=EMBEDDINGS,
+            fingerprint=work,
+            schema=schema(EMBEDDINGS, dimension=self.embedder.dimension, dtype=options.dtype),
+            manifest={
+                "model": {"path": absolute(options.model), "fingerprint": model},
+                "generator": {"path": absolute(options.generator), "fingerprint": generator} if generator else None,
+                "attributes_on": sides,
+                "dimension": self.embedder.dimension,
+                "dtype": options.dtype,
+            },
+            window=WINDOW_BATCHES * options.batch_size,
+        )
+
+    def _window(self, task: Task) -> Window:
+        attributes, bad = task.key_attributes, {}
+        if self.writer is not None:
+            written = self.writer.write(task.offers)
+            attributes = [written.key_attributes.get(place, KeyAttributes()) for place in range(len(task.offers))]
+            bad = dict(written.bad)
+        places, offers = [], []
+        for place, offer in enumerate(task.offers):
+            if place in bad:
+                continue
+            shown = offer if self.reads_images else _without_image(offer)
+            read = attributes[place] if attributes is not None and self.reads_attributes else None
+            if not shown.image and not embedder_text(shown, read or None):
+                bad[place] = ("title", "is empty, and this model reads text alone")
+                continue
+            places.append(place)
+            offers.append(shown)
+        chosen = [attributes[place] for place in places] if attributes is not None else None
+        return Window(offers, chosen if self.reads_attributes else None, _Chosen(task, places, chosen, bad))
+
+    def _made(self, encoded: EncodedWindow) -> Made:
+        chosen: _Chosen = encoded.window.payload
+        finite = np.isfinite(encoded.embeddings).all(axis=1)
+        kept = [number for number in range(len(chosen.places)) if number not in encoded.bad and finite[number]]
+        bad = dict(chosen.bad)
+        for number, place in enumerate(chosen.places):
+            if number in encoded.bad:
+                bad[place] = _field_and_reason(encoded.bad[number])
+            elif not finite[number]:
+                bad[place] = ("embedding", "is not finite; the model or the row is damaged")
+        attributes = chosen.key_attributes
+        rows = record_batch(
+            self._description.schema,
+            chosen.task,
+            [chosen.places[number] for number in kept],
+            self._description.fingerprint,
+            [attributes[number] for number in kept] if attributes is not None else None,
+            {"embedding": embedding_array(encoded.embeddings[kept], self.options.dtype)},
+        )
+        return Made(chosen.task, rows, bad)
+
+
+def _field_and_reason(reason: str) -> tuple[str, str]:
+    field, separator, rest = reason.partition(": ")
+    return (field, rest) if separator and field == "embedding" else ("image", reason.removeprefix("image "))
+
+
+def _without_image(offer: Offer) -> Offer:
+    return dataclasses.replace(offer, image="") if offer.image else offer

@@ -1,0 +1,67 @@
+"""Images by reference: a local file, a member of an archive, and, only when asked, an http(s) address."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from afmrl.bulk.images.archives import MAX_BYTES, Archives, split_member
+from afmrl.data.images import MAX_SIDE, decode, open_header
+from afmrl.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from afmrl.bulk.images.fetch import Fetcher
+
+
+class ImageLoader:
+    """Opens images by their references; threads may share one.
+
+    A reference is a path (`/data/1.jpg`), a member of an archive (`/data/photos.zip!/shoes/1.jpg`, `.tar` as well),
+    or an address (`https://…`).
+
+    Args:
+        fetcher: fetches addresses; None: they are refused.
+    """
+
+    def __init__(self, fetcher: Fetcher | None = None) -> None:
+        self.fetcher = fetcher
+        self._archives = Archives()
+
+    def read(self, reference: str) -> bytes:
+        """An image's file content, not looked into.
+
+        Raises:
+            InputError: it is missing, may not be fetched, or is too large.
+        """
+        if "://" in reference:
+            if self.fetcher is None:
+                raise InputError(f"image {reference}: is an address, and images are fetched only with --fetch")
+            return self.fetcher.fetch(reference)
+        member = split_member(reference)
+        if member and not os.path.isfile(reference):
+            return self._archives.read(*member)
+        return _file_content(reference)
+
+    def load(self, reference: str, *, max_side: int | None = MAX_SIDE) -> Image:
+        """An image as RGB, upright, transparent parts on white, with the bounds of `afmrl.data.images.open_image`.
+
+        Raises:
+            InputError: it is missing, no image, damaged, too large, or may not be fetched.
+        """
+        with open_header(self.read(reference), reference) as image:
+            return decode(image, reference, max_side=max_side)
+
+
+def _file_content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"image {path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"image {path}: cannot be read ({error})") from error
+    if len(content) > MAX_BYTES:
+        raise InputError(f"image {path}: more than {MAX_BYTES:,} bytes; at most so many are read")
+    return content

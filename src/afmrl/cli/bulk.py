@@ -1,0 +1,250 @@
+"""`afmrl attributes` and `afmrl embed`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from afmrl.attributes.attributes_on import Side
+from afmrl.errors import InputError
+
+if TYPE_CHECKING:
+    from afmrl.bulk.work import AttributesOptions, EmbedOptions, Work
+    from afmrl.data.rows import CatalogRows
+
+Engine = Literal["local", "ray"]
+
+
+def attributes(
+    catalog: str,
+    *,
+    generator: str,
+    out: Path,
+    schema: Path | None = None,
+    show_sellers: bool = False,
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    shard_rows: int = 50_000,
+    device: str | None = None,
+    fetch: bool = False,
+    concurrency: int | None = None,
+    max_bad: float = 0.01,
+    engine: Engine = "local",
+    ray_workers: int | None = None,
+) -> None:
+    """Write the key attributes of a catalog's offers to Parquet shards; a run that was stopped goes on.
+
+    Only what is new or has changed is done: a row, its image, the generator, the prompt. Exit code 3: more rows
+    than --max-bad allows are bad.
+
+    Parameters
+    ----------
+    catalog
+        Offers: .jsonl, .csv, .tsv, .parquet, or a data set of the library `datasets` (a folder, or owner/name).
+    generator
+        A generator's folder, its name on the hub, `openai:http://host:8000/v1#model` for a server (vLLM, SGLang, …),
+        `trained:FOLDER@openai:…` for a trained generator that is served there, or `recorded:FILE`.
+    out
+        Folder of the shards, manifest.json and quarantine.jsonl.
+    schema
+        Keys of each category that a general model is asked for (YAML or JSON; see `afmrl schema`). A generator that was
+        trained here has its own.
+    show_sellers
+        Show a general model what the seller wrote as attributes, named as the seller's.
+    batch_size
+        Offers generated together.
+    max_new_tokens
+        Of what is written for an offer, by default 96, and 512 for JSON; what is cut off counts as invalid.
+    shard_rows
+        Rows of a shard.
+    device
+        Of the model: cpu, cuda, cuda:1, …
+    fetch
+        Fetch images whose `image` is an http(s) address.
+    concurrency
+        Requests under way at a time, where the generator is a server; 8 by default.
+    max_bad
+        Share of rows that may go to quarantine.
+    engine
+        "local": this machine; "ray": a Ray cluster (RAY_ADDRESS, else one on this machine).
+    ray_workers
+        With --engine ray: processes that hold the model; by default one a GPU, or one for two CPUs.
+    """
+    from afmrl.bulk.work import AttributesOptions, check_positive
+    from afmrl.terminal import quiet_libraries
+
+    check_positive("max_new_tokens", max_new_tokens)
+    check_positive("concurrency", concurrency)
+    quiet_libraries()
+    options = AttributesOptions(
+        generator,
+        str(schema.resolve()) if schema else None,
+        batch_size,
+        max_new_tokens,
+        device,
+        fetch,
+        concurrency,
+        show_sellers,
+    )
+    _run(catalog, options, out, None, shard_rows, max_bad, engine, ray_workers)
+
+
+def embed(
+    catalog: str,
+    *,
+    model: str,
+    out: Path,
+    generator: str | None = None,
+    attributes: Path | None = None,
+    attributes_on: Side | None = None,
+    dtype: Literal["float16", "float32"] = "float16",
+    batch_size: int = 64,
+    max_new_tokens: int | None = None,
+    shard_rows: int = 50_000,
+    device: str | None = None,
+    scaled_jpeg: bool = False,
+    fetch: bool = False,
+    max_bad: float = 0.01,
+    engine: Engine = "local",
+    ray_workers: int | None = None,
+) -> None:
+    """Write the embeddings of a catalog's offers to Parquet shards; a run that was stopped goes on.
+
+    Only what is new or has changed is done: a row, its image, a model, the prompt. Exit code 3: more rows than
+    --max-bad allows are bad.
+
+    Parameters
+    ----------
+    catalog
+        Offers: .jsonl, .csv, .tsv, .parquet, or a data set of the library `datasets` (a folder, or owner/name).
+    model
+        A trained embedder's folder, or any sentence-transformers model.
+    out
+        Folder of the shards, manifest.json and quarantine.jsonl.
+    generator
+        A generator, as in `afmrl attributes`: its key attributes are written too.
+    attributes
+        Folder that `afmrl attributes` wrote of the same catalog, instead of a generator.
+    attributes_on
+        "both", "gallery": the embedder reads the key attributes; "query", "none": they are only written beside the
+        embeddings; by default what the model was trained for.
+    dtype
+        Of the embeddings.
+    batch_size
+        Offers embedded together.
+    max_new_tokens
+        With --generator: of what is written for an offer.
+    shard_rows
+        Rows of a shard.
+    device
+        Of the models: cpu, cuda, cuda:1, …
+    scaled_jpeg
+        Decode large JPEG images at a fraction of their size: faster, and nearly the same embeddings.
+    fetch
+        Fetch images whose `image` is an http(s) address.
+    max_bad
+        Share of rows that may go to quarantine.
+    engine
+        "local": this machine; "ray": a Ray cluster (RAY_ADDRESS, else one on this machine).
+    ray_workers
+        With --engine ray: processes that hold the models; by default one a GPU, or one for two CPUs.
+    """
+    from afmrl.bulk.work import EmbedOptions, check_positive
+    from afmrl.terminal import quiet_libraries
+
+    if generator is not None and attributes is not None:
+        raise InputError("embed: --generator writes key attributes and --attributes reads them; give one of them")
+    check_positive("max_new_tokens", max_new_tokens)
+    quiet_libraries()
+    options = EmbedOptions(
+        model=model,
+        generator=generator,
+        attributes=str(attributes.resolve()) if attributes else None,
+        attributes_on=attributes_on,
+        dtype=dtype,
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        device=device,
+        scaled_jpeg=scaled_jpeg,
+        fetch=fetch,
+    )
+    _run(catalog, options, out, attributes, shard_rows, max_bad, engine, ray_workers)
+
+
+def _run(
+    catalog: str,
+    options: AttributesOptions | EmbedOptions,
+    out: Path,
+    attributes: Path | None,
+    shard_rows: int,
+    max_bad: float,
+    engine: Engine,
+    ray_workers: int | None,
+) -> None:
+    from afmrl.bulk.job import BulkJob
+    from afmrl.bulk.quarantine import TooManyBadRows
+    from afmrl.bulk.work import check_positive
+    from afmrl.bulk.written_attributes import WrittenAttributes
+
+    check_positive("batch_size", options.batch_size)
+    if ray_workers is not None:
+        if engine != "ray":
+            raise InputError("--ray-workers goes with --engine ray")
+        check_positive("ray_workers", ray_workers)
+    rows = _catalog(catalog, out)
+    written = WrittenAttributes(attributes) if attributes is not None else None
+    if engine == "ray":
+        from afmrl.bulk.ray import RayWork
+
+        work: Work = RayWork(options, workers=ray_workers)
+    else:
+        work = options.load()
+    try:
+        job = BulkJob(
+            rows,
+            work,
+            out,
+            attributes=written,
+            max_bad=max_bad,
+            shard_rows=shard_rows,
+            addresses=options.fetch,
+            progress=True,
+        )
+        summary = job.run()
+    except TooManyBadRows as error:
+        print(
+            f"afmrl: {error}\nAll of them: {out / 'quarantine.jsonl'}. What was done is kept: mend the rows or raise "
+            "--max-bad, and give the same command again.",
+            file=sys.stderr,
+        )
+        raise SystemExit(3) from None
+    print(f"{out}: {summary}")
+    writer = getattr(work, "writer", None)  # Ray's workers hold theirs
+    for note in writer.notes() if writer is not None else ():
+        print(note)
+
+
+def _catalog(catalog: str, out: Path) -> CatalogRows:
+    from afmrl.bulk.state import IMAGES
+    from afmrl.data.rows import CatalogFile
+
+    path = Path(catalog)
+    if path.is_dir() or (not path.exists() and _is_hub_name(catalog)):
+        from afmrl.bulk.dataset_rows import DatasetRows
+
+        return DatasetRows(catalog, out / IMAGES)
+    return CatalogFile(path)
+
+
+def _is_hub_name(catalog: str) -> bool:
+    """`owner/name`, and no path to a file that is missing.
+
+    >>> _is_hub_name("owner/name"), _is_hub_name("folder/offers.csv"), _is_hub_name("./name")
+    (True, False, False)
+    """
+    from afmrl.data.rows import ENDINGS
+
+    owner, separator, name = catalog.partition("/")
+    known = Path(catalog).suffix.lower() in ENDINGS
+    return bool(separator and owner.strip(".") and name) and "/" not in name and not known

@@ -1,0 +1,94 @@
+"""`afmrl match`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from afmrl.matching.match import MatchResult
+
+
+def match(
+    catalog: str,
+    *,
+    out: Path,
+    against: str | None = None,
+    model: str | None = None,
+    generator: str | None = None,
+    labels: Path | None = None,
+    precision: float | None = None,
+    veto: Annotated[list[str] | None, Parameter(negative=())] = None,
+    no_veto: Annotated[list[str] | None, Parameter(negative=())] = None,
+    max_bad: float = 0.01,
+) -> None:
+    """Which offers are the same product: groups, and every pair with its probability and reasons.
+
+    Works on words, attributes and the colors of images; with a model on embeddings too.
+
+    Parameters
+    ----------
+    catalog
+        Offers: .jsonl, .csv, .tsv, .parquet; or an index, whose embeddings are then used.
+    out
+        Folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json and report.html.
+    against
+        An index: only pairs of the catalog's offers with the index's are looked for.
+    model
+        A trained embedder's folder, or any sentence-transformers model; embeddings are kept in OUT/embeddings.
+    generator
+        With --model: a generator's folder; the key attributes it writes are compared too.
+    labels
+        Labeled pairs (JSONL of left, right, label) that the scores are fitted to and the threshold is chosen by; by
+        default pairs.jsonl beside the catalog. Without any, a conservative default stands in.
+    precision
+        Share of the pairs called the same that must be, on the labels; by default 0.99, or as much less (0.97, 0.95,
+        0.9) as it takes to find a quarter of the true pairs.
+    veto, no_veto
+        An attribute whose conflict keeps two offers apart, beside the default ones, or not any more; as often as
+        wanted.
+    max_bad
+        Share of rows that may be skipped as unreadable.
+    """
+    from afmrl.matching.match import match_catalog
+    from afmrl.terminal import quiet_libraries
+
+    if model is not None:
+        quiet_libraries()
+    result = match_catalog(
+        catalog,
+        out,
+        against=against,
+        model=model,
+        generator=generator,
+        labels=labels,
+        precision=precision,
+        veto=veto or (),
+        no_veto=no_veto or (),
+        max_bad=max_bad,
+        progress=True,
+    )
+    print_match(result)
+
+
+def print_match(result: MatchResult) -> None:
+    """What was found, in a few lines."""
+    summary: dict[str, Any] = result.summary
+    threshold, labels = summary["threshold"], summary["labels"]
+    print(
+        f"{summary['groups']:,} groups of {summary['offers_in_groups']:,} of {summary['offers']:,} offers, the largest "
+        f"of {summary['largest_group']:,}; {summary['pairs_compared']:,} pairs compared, "
+        f"{summary['pairs_same']:,} in one group."
+    )
+    print(f"Same product from probability {threshold['probability']:.3f}: {threshold['from']}.")
+    if labels is not None:
+        precision, recall = labels["precision"], labels["recall"]
+        print(
+            f"On {labels['measured_on']}: precision {precision['mean']:.3f} [{precision['low']:.3f}, "
+            f"{precision['high']:.3f}], recall {recall['mean']:.3f} [{recall['low']:.3f}, {recall['high']:.3f}]."
+        )
+    for note in summary["notes"]:
+        print(f"Note: {note}")
+    print(f"Report: {result.out / 'report.html'}   pairs: {result.out / 'pairs.jsonl'}")

@@ -1,0 +1,1 @@
+"""Offers: one, a catalog of them, its files, rows and images."""

@@ -1,0 +1,1 @@
+"""The embedder: offers to vectors."""

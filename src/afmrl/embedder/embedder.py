@@ -1,0 +1,166 @@
+"""The embedder: offers (and their key attributes) to unit rows, with a plain SentenceTransformer underneath."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.images import open_image
+from afmrl.data.offer import Offer
+from afmrl.embedder.text import embedder_text
+from afmrl.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from sentence_transformers import SentenceTransformer
+
+Modality = Literal["fused", "text", "image"]
+SETTINGS_FILE = "afmrl.json"
+"""Beside the model: what training decided and inference must know (`attributes_on`, …)."""
+CHUNK = 1024  # offers whose images are in memory at a time
+
+
+def embedder_input(
+    offer: Offer,
+    attributes: KeyAttributes | None = None,
+    modality: Modality = "fused",
+    *,
+    opened: Image | None = None,
+) -> Any:
+    """One offer as a sentence-transformers input: text, image, or `{"image": …, "text": …}`.
+
+    An offer without the part that `modality` asks for is rendered as the empty text, never dropped. `opened` stands in
+    for the offer's own.
+    """
+    image = (opened or open_image(offer.image)) if offer.image and modality != "text" else None
+    text = embedder_text(offer, attributes) if modality != "image" else ""
+    if image is None:
+        return text
+    return {"image": image, "text": text} if text else image
+
+
+class Embedder:
+    """Embeds offers. `model` is the SentenceTransformer; a trained one also loads with `SentenceTransformer(path)`.
+
+    Args:
+        model: any SentenceTransformer; one without images embeds the text alone.
+        settings: what training stored beside the model.
+    """
+
+    def __init__(self, model: SentenceTransformer, settings: dict[str, Any] | None = None) -> None:
+        self.model = model
+        self.settings = settings or {}
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, device: str | None = None, dtype: str | None = None, max_seq_length: int | None = None
+    ) -> Embedder:
+        """A trained embedder, any sentence-transformers model, or a plain MLLM to start from.
+
+        A folder without sentence-transformers modules becomes last-token state + L2 norm (VLM2Vec's head; the
+        paper's embedder), asked at the end of the user's turn as in generation.
+
+        Raises:
+            InputError: `path` cannot be loaded.
+        """
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.util import is_sentence_transformer_model
+        from transformers import AutoConfig
+
+        folder = Path(path)
+        kwargs: dict[str, Any] = {"model_kwargs": {"dtype": dtype}} if dtype else {}
+        if not folder.is_dir() and (folder.is_absolute() or str(path).startswith(".")):
+            raise InputError(f"embedder {path}: no such folder; give a model's folder or its name on the hub")
+        try:
+            if is_sentence_transformer_model(str(path)) or not hasattr(
+                AutoConfig.from_pretrained(str(path)), "vision_config"
+            ):
+                model = SentenceTransformer(str(path), device=device, **kwargs)
+            else:
+                model = SentenceTransformer(modules=_last_token_modules(str(path), kwargs), device=device)
+            settings_path = folder / SETTINGS_FILE
+            settings = json.loads(settings_path.read_text(encoding="utf-8")) if settings_path.is_file() else {}
+        except Exception as error:  # the libraries below answer a torn or foreign folder with whatever comes first
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            where = "" if folder.is_dir() else " (and there is no folder of that name here)"
+            raise InputError(f"embedder {path} does not load{where}: {reason[0]}") from error
+        if max_seq_length:
+            model.max_seq_length = max_seq_length
+        return cls(model, settings)
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of an embedding."""
+        return int(self.model.get_embedding_dimension() or 0)
+
+    def encode(
+        self,
+        offers: Sequence[Offer],
+        attributes: Sequence[KeyAttributes] | None = None,
+        *,
+        batch_size: int = 64,
+        modality: Modality = "fused",
+        progress: bool = False,
+        description: str = "embedding",
+    ) -> np.ndarray:
+        """Embeddings of `offers`, images opened chunk by chunk.
+
+        Args:
+            attributes: one KeyAttributes an offer, written behind its text; None: none.
+            modality: what of an offer is read: image and text, text alone, image alone.
+
+        Shape:
+            returns (N, D) float32, rows of unit length.
+        """
+        from rich.progress import track
+
+        if modality not in get_args(Modality):
+            raise InputError(f"modality {modality!r}: one of {', '.join(get_args(Modality))}")
+        if attributes is not None and len(attributes) != len(offers):
+            raise InputError(f"{len(attributes)} key attributes for {len(offers)} offers: one an offer is needed")
+        rows = np.empty((len(offers), self.dimension), dtype=np.float32)
+        starts: Any = range(0, len(offers), CHUNK)
+        with _evaluation_mode(self.model):
+            for start in track(starts, description=description) if progress and len(offers) > CHUNK else starts:
+                stop = min(start + CHUNK, len(offers))
+                inputs = [
+                    embedder_input(offers[i], attributes[i] if attributes else None, modality)
+                    for i in range(start, stop)
+                ]
+                rows[start:stop] = self.model.encode(
+                    inputs, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+                )
+        return rows
+
+    def save(self, path: str | Path) -> None:
+        """Model, processor, card and settings as one folder that plain `SentenceTransformer(path)` loads."""
+        self.model.save_pretrained(str(path))
+        (Path(path) / SETTINGS_FILE).write_text(
+            json.dumps(self.settings, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
+
+
+def _last_token_modules(path: str, kwargs: dict[str, Any]) -> list[Any]:
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    transformer = Transformer(path, processing_kwargs={"chat_template": {"add_generation_prompt": True}}, **kwargs)
+    if transformer.tokenizer is not None:
+        transformer.tokenizer.padding_side = "left"  # the last position is then every row's last token
+    return [transformer, Pooling(transformer.get_embedding_dimension(), "lasttoken"), Normalize()]
+
+
+@contextlib.contextmanager
+def _evaluation_mode(model: SentenceTransformer) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

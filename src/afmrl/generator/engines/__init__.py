@@ -1,0 +1,1 @@
+"""What runs a generator: a local model, a server, a recording."""

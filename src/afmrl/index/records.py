@@ -1,0 +1,158 @@
+"""What the adapters of databases share: rows as records, words to count, addresses to show."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.words import tokenize
+from afmrl.data.offer import Offer
+from afmrl.errors import InputError
+from afmrl.index.backend import DTYPES, EXACT_BELOW, Rows, filter_value, lexical_text
+
+K1, B = 1.5, 0.75
+"""BM25's saturation and length normalization, as `afmrl.attributes.relations` has them."""
+MAX_WORD_CHARACTERS = 100
+FORMAT, VERSION = "afmrl-index", 1
+T = TypeVar("T")
+DTYPE = "f16"
+STORED_DTYPES = ("f32", "f16")  # i8 is the local index's own
+
+
+def record_of(offer: Offer, key_attributes: KeyAttributes) -> dict[str, str]:
+    """A row's texts as columns; the mappings as JSON, which keeps their order and every character.
+
+    >>> offer_of(record_of(Offer("1", "dress", extra={"seller": "shop"}), KeyAttributes.of({"color": "red"})))
+    (Offer(id='1', title='dress', ..., extra={'seller': 'shop'}), KeyAttributes(pairs=(('color', 'red'),)))
+    """
+    return {
+        "id": offer.id,
+        "title": offer.title,
+        "description": offer.description,
+        "image": offer.image,
+        "category": offer.category,
+        "seller": filter_value(offer, "seller"),
+        "product_id": offer.product_id,
+        "attributes": json.dumps(dict(offer.attributes)),
+        "key_attributes": json.dumps(key_attributes.as_dict()),
+        "extra": json.dumps(dict(offer.extra), default=str),  # str: a date of a Parquet column
+    }
+
+
+def records_of(rows: Rows) -> list[dict[str, str]]:
+    """`record_of` every row, with its fingerprint."""
+    columns = zip(rows.ids, rows.offers, rows.key_attributes, rows.fingerprints, strict=True)
+    return [record_of(offer, found) | {"id": name, "fingerprint": mark} for name, offer, found, mark in columns]
+
+
+def offer_of(record: Mapping[str, Any]) -> tuple[Offer, KeyAttributes]:
+    """The offer and the key attributes that `record_of` wrote."""
+    offer = Offer(
+        id=record["id"],
+        title=record["title"],
+        description=record["description"],
+        image=record["image"],
+        category=record["category"],
+        attributes=json.loads(record["attributes"]),
+        product_id=record["product_id"],
+        extra=json.loads(record["extra"]),
+    )
+    return offer, KeyAttributes(tuple(json.loads(record["key_attributes"]).items()))
+
+
+def word_counts(text: str) -> Counter[str]:
+    """How often each word stands in a text; an endless one is cut and hashed, since indexes bound their keys.
+
+    >>> word_counts("red Red dress")
+    Counter({'red': 2, 'dress': 1})
+    """
+    return Counter(word if len(word) <= MAX_WORD_CHARACTERS else _shortened(word) for word in tokenize(text))
+
+
+def row_words(offer: Offer, key_attributes: KeyAttributes) -> Counter[str]:
+    """The words that BM25 reads of a row."""
+    return word_counts(lexical_text(offer, key_attributes))
+
+
+def stored_dtype(address: str, settings: Mapping[str, Any]) -> str:
+    """The settings' dtype, f16 where they name none.
+
+    Raises:
+        InputError: one that databases do not hold.
+    """
+    dtype = str(settings.get("dtype", DTYPE))
+    if dtype not in STORED_DTYPES:
+        reason = "is only for a local index" if dtype in DTYPES else "is unknown"
+        raise InputError(f"index {address}: dtype {dtype!r} {reason}; choose {' or '.join(STORED_DTYPES)}")
+    return dtype
+
+
+def sealed(dimension: int, settings: Mapping[str, Any]) -> str:
+    """What a database remembers of the index, as JSON; what the settings leave out stands in it as it then is."""
+    whole = {"dtype": DTYPE, "exact_below": EXACT_BELOW, **settings}
+    return json.dumps({"format": FORMAT, "version": VERSION, "dimension": dimension, "settings": whole})
+
+
+def unsealed(address: str, text: str | None) -> tuple[int, dict[str, Any]]:
+    """Dimension and settings that `sealed` wrote.
+
+    Raises:
+        InputError: it did not, or a later version did.
+    """
+    try:
+        found = json.loads(text or "")
+        if found["format"] == FORMAT and found["version"] == VERSION:
+            return int(found["dimension"]), dict(found["settings"])
+        reason = f"is of format {found['format']!r}, version {found['version']}; this release reads {VERSION}"
+    except (ValueError, TypeError, KeyError):
+        reason = "was not made by `afmrl index`"
+    raise InputError(f"index {address}: {reason}; give another address")
+
+
+def without_password(address: str) -> str:
+    """The address as messages may show it.
+
+    >>> without_password("postgresql://shop:s3cret@db/offers?password=s3cret&table=t")
+    'postgresql://shop:…@db/offers?password=…&table=t'
+    """
+    shown = re.sub(r"(://[^/@:]*):[^@]*@", r"\1:…@", address)  # a password may hold a slash
+    return re.sub(r"((?:password|api_key)=)[^&\s]*", r"\1…", shown)
+
+
+def without_secrets(message: str, address: str) -> str:
+    """A library's message on one line, without the address's password.
+
+    >>> without_secrets("no host s3 cret,\\n none", "postgresql://shop:s3%20cret@db/offers")
+    'no host …, none'
+    """
+    try:
+        password = urlsplit(address).password or ""
+    except ValueError:
+        password = ""
+    message = " ".join(without_password(message).split())
+    for secret in {password, unquote(password)} - {""}:
+        message = message.replace(secret, "…")
+    return message
+
+
+def chunks(things: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` things, the last of the rest.
+
+    >>> list(chunks("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    rest = iter(things)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _shortened(word: str) -> str:
+    digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return f"{word[: MAX_WORD_CHARACTERS - 17]}~{digest}"

@@ -1,0 +1,157 @@
+"""From a folder of embeddings to an index: create, update, mirror, delete, describe."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afmrl.bulk.folder import EMBEDDINGS, BulkFolder, embeddings_of, key_attributes_of, offers_of
+from afmrl.errors import InputError
+from afmrl.index.backend import BATCH_ROWS, IndexBackend, Rows, Touched, open_index
+from afmrl.index.local.index import LocalIndex
+
+COLUMNS = (
+    "id", "title", "category", "seller", "image", "attributes", "product_id", "key_attributes", "fingerprint", "model",
+    "embedding",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update did to an index."""
+
+    touched: Touched
+    deleted: int
+    rows: int
+    """Of the index afterwards."""
+
+    def __str__(self) -> str:
+        touched = self.touched
+        deleted = f", deleted {self.deleted:,}" if self.deleted else ""
+        return (
+            f"inserted {touched.inserted:,}, updated {touched.updated:,}, unchanged {touched.unchanged:,}{deleted}; "
+            f"{self.rows:,} rows"
+        )
+
+
+def update_index(
+    embeddings: str | Path,
+    address: str,
+    *,
+    dtype: str | None = None,
+    exact_below: int | None = None,
+    mirror: bool = False,
+    progress: bool = False,
+) -> Update:
+    """Bring an index up to date with what `afmrl embed` wrote; create it where there is none.
+
+    A local index is changed in one step: readers see all of it or nothing.
+
+    Args:
+        embeddings: folder of `afmrl embed`.
+        address: of the index, see `open_index`.
+        dtype: how a new index stores embeddings; exact_below: rows up to which it compares all. None: its default.
+        mirror: delete the rows that are not among the embeddings.
+
+    Raises:
+        InputError: embeddings of another model or dimension than the index's, options that an existing index
+            contradicts.
+    """
+    folder = BulkFolder.open(embeddings, kind=EMBEDDINGS)
+    settings = {name: folder.manifest.get(name) for name in ("model", "generator", "attributes_on")}
+    chosen = {"dtype": dtype, "exact_below": exact_below}
+    settings |= {name: value for name, value in chosen.items() if value is not None}
+    with open_index(address, create=True, dimension=folder.dimension, settings=settings) as index:
+        for name, value in chosen.items():
+            if value is not None and index.settings.get(name) != value:
+                raise InputError(
+                    f"index {address}: was made with {name} {index.settings.get(name)}, which cannot be changed to "
+                    f"{value}; leave the option out, or make another index"
+                )
+        touched, deleted, seen = Touched(), 0, set[str]()
+        whole = index.transaction(progress=progress) if isinstance(index, LocalIndex) else contextlib.nullcontext()
+        with whole:
+            for rows in _tracked(folder, progress):
+                touched += index.upsert(rows)
+                seen.update(rows.ids)
+            if mirror:
+                gone = [identifier for rows in index.scan() for identifier in rows.ids if identifier not in seen]
+                deleted = index.delete(gone)
+        return Update(touched, deleted, len(index))
+
+
+def delete_rows(index: IndexBackend, ids: Sequence[str]) -> tuple[int, list[str]]:
+    """Delete rows; how many really went, and the ids that were not there."""
+    there: set[str] = set()
+    for start in range(0, len(ids), BATCH_ROWS):
+        there.update(index.get(ids[start : start + BATCH_ROWS]).ids)
+    return index.delete(ids), [identifier for identifier in dict.fromkeys(ids) if identifier not in there]
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a text file, one a line.
+
+    Raises:
+        InputError: no such file, or no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; give the ids to delete, one a line") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text; give the ids to delete, one a line") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def describe_index(address: str, index: IndexBackend) -> dict[str, str]:
+    """What `afmrl index INDEX --info` prints."""
+    model: dict[str, Any] = index.settings.get("model") or {}
+    generator: dict[str, Any] = index.settings.get("generator") or {}
+    facts = {
+        "index": address,
+        "rows": f"{len(index):,}",
+        "dimension": str(index.dimension),
+        "stored as": str(index.settings.get("dtype", "")),
+        "model": f"{model.get('path', 'unknown')} ({model.get('fingerprint', '')})",
+        "generator": f"{generator['path']} ({generator.get('fingerprint', '')})" if generator else "none",
+    }
+    if isinstance(index, LocalIndex):
+        version = index.version
+        size = sum(path.stat().st_size for path in Path(address).rglob("*") if path.is_file())
+        dead = sum(entry["dead"]["rows"] for entry in version.segments if entry.get("dead"))
+        if version.graph:
+            recall = f"{version.graph['recall']:.3f} of the 10 nearest at width {version.graph['width']}"
+            facts["search"] = f"HNSW graph, recall {recall}, of {version.segments[0]['rows']:,} rows"
+        else:
+            facts["search"] = "exact"
+        facts["segments"] = f"{len(version.segments)}, {dead:,} dead rows"
+        facts["size on disk"] = f"{size / 1e6:,.1f} MB"
+        facts["version"] = f"{version.sequence}, {version.written}"
+    return {name: value for name, value in facts.items() if value}
+
+
+def _tracked(folder: BulkFolder, progress: bool) -> Any:
+    batches = (
+        Rows(
+            batch.column("id").to_pylist(),
+            embeddings_of(batch),
+            offers_of(batch),
+            key_attributes_of(batch),
+            _fingerprints(batch),
+        )
+        for batch in folder.batches(COLUMNS, BATCH_ROWS)
+    )
+    if not progress:
+        return batches
+    from rich.progress import track
+
+    return track(batches, description="Index", total=-(-len(folder) // BATCH_ROWS))
+
+
+def _fingerprints(batch: Any) -> list[str]:
+    # an offer that is read by another model, or with other attributes, makes another row
+    columns = (batch.column(name).to_pylist() for name in ("fingerprint", "model"))
+    return [f"{row}:{work}" for row, work in zip(*columns, strict=True)]

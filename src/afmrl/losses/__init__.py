@@ -1,0 +1,1 @@
+"""AGCL: the loss, its inputs and its batches."""

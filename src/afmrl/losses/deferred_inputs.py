@@ -1,0 +1,124 @@
+"""Inputs that are decoded and preprocessed when their mini-batch is embedded, not when their batch is collated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+import torch.utils.data
+
+from afmrl.errors import InputError
+
+KEEP_BYTES = 64 * 2**20
+MARK = "input_ids"  # a suffix by which the trainer knows a column; here it carries the inputs that wait
+PLACES = "places"
+
+
+class DeferredPreprocessing:
+    """A collator's `preprocess_fn` that leaves the work to the loss, mini-batch by mini-batch.
+
+    sentence-transformers preprocesses a whole batch before the loss sees it: at batch 4,096 the pixels alone are
+    hundreds of megabytes, however small the mini-batches of GradCache. With this function a batch carries its inputs
+    as they are (text, an image's path, or a callable that opens one), and `AttributeGuidedContrastiveLoss` asks for
+    the tensors of one mini-batch at a time. Each mini-batch is also padded to its own longest input only.
+
+    GradCache embeds every mini-batch twice. Tensors of up to `keep_bytes` a column wait in memory for the second time;
+    those beyond are made again, which costs decoding twice and keeps memory the same whatever the batch.
+
+    Args:
+        preprocess: `model.preprocess`.
+        keep_bytes: as said; larger is faster. 0 keeps nothing.
+        num_workers: threads that preprocess the next mini-batches while the model computes: for GPUs. Without a GPU
+            they would take the model's own cores: 0.
+
+    Raises:
+        InputError: an option below 0; or, when called, in a loader's process (`dataloader_num_workers` above 0).
+
+    Example:
+        ::
+
+            collator = SentenceTransformerDataCollator(preprocess_fn=DeferredPreprocessing(model.preprocess))
+            loss = AttributeGuidedContrastiveLoss(model, attributes, mini_batch_size=32)
+            SentenceTransformerTrainer(model=model, train_dataset=rows, loss=loss, data_collator=collator).train()
+    """
+
+    def __init__(
+        self, preprocess: Callable[..., dict[str, Any]], *, keep_bytes: int = KEEP_BYTES, num_workers: int = 0
+    ) -> None:
+        for name, value in (("keep_bytes", keep_bytes), ("num_workers", num_workers)):
+            if value < 0:
+                raise InputError(f"deferred preprocessing: {name}={value} must be at least 0")
+        self.preprocess, self.keep_bytes, self.num_workers = preprocess, keep_bytes, num_workers
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __call__(self, inputs: Sequence[Any], **options: Any) -> dict[str, Any]:
+        """A column's features: the inputs that wait, and `places`, by which the batch knows its size."""
+        if torch.utils.data.get_worker_info() is not None:
+            raise InputError(
+                "deferred preprocessing: happens where the model computes, not in a loader's process; set "
+                "dataloader_num_workers=0, and DeferredPreprocessing(num_workers=...) for threads"
+            )
+        if self.num_workers and self._threads is None:
+            self._threads = ThreadPoolExecutor(self.num_workers, thread_name_prefix="preprocess")
+
+        def preprocess(chosen: list[Any]) -> dict[str, Any]:
+            return self.preprocess([one() if callable(one) else one for one in chosen], **options)
+
+        waiting = WaitingInputs(list(inputs), preprocess, self.keep_bytes, self._threads, self.num_workers)
+        return {MARK: waiting, PLACES: torch.arange(len(inputs))}
+
+
+class WaitingInputs:
+    """One column of a batch before it is preprocessed."""
+
+    def __init__(
+        self,
+        inputs: list[Any],
+        preprocess: Callable[[list[Any]], dict[str, Any]],
+        keep_bytes: int,
+        threads: ThreadPoolExecutor | None = None,
+        ahead: int = 0,
+    ) -> None:
+        self._inputs, self._preprocess = inputs, preprocess
+        self._room, self._threads, self._ahead = keep_bytes, threads, ahead
+        self._kept: dict[tuple[int, int], dict[str, Any]] = {}
+        self._coming: dict[tuple[int, int], Future[dict[str, Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def features(self, begin: int = 0, end: int | None = None, *, again: bool = False) -> dict[str, Any]:
+        """The tensors of inputs begin … end − 1.
+
+        Args:
+            again: whether they will be asked for once more, and are worth keeping.
+        """
+        span = begin, len(self) if end is None else min(end, len(self))
+        features = self._kept.pop(span, None)
+        if features is None:
+            coming = self._coming.pop(span, None)
+            features = coming.result() if coming else self._made(span)
+            size = sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
+            if again and size <= self._room:
+                self._room -= size
+                self._kept[span] = features
+        self._look_ahead(span)
+        return dict(features)  # modules may put their own entries in
+
+    def _made(self, span: tuple[int, int]) -> dict[str, Any]:
+        return self._preprocess(self._inputs[span[0] : span[1]])
+
+    def _look_ahead(self, span: tuple[int, int]) -> None:
+        begin, end = span
+        for place in range(self._ahead):
+            following = end + place * (end - begin), min(end + (place + 1) * (end - begin), len(self))
+            if self._threads and following[0] < following[1] and following not in {*self._kept, *self._coming}:
+                self._coming[following] = self._threads.submit(self._made, following)
+
+
+def waiting_inputs(features: dict[str, Any]) -> WaitingInputs | None:
+    """The inputs that wait in a column's features; None where they are tensors already."""
+    waiting = features.get(MARK)
+    return waiting if isinstance(waiting, WaitingInputs) else None

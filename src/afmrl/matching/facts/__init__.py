@@ -1,0 +1,1 @@
+"""Facts that matching reads off an offer."""

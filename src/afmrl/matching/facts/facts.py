@@ -1,0 +1,141 @@
+"""What an offer states of itself: key and value, and whether the seller, the generator or a rule says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.quantities import UNITS, quantities
+from afmrl.attributes.words import normalize
+from afmrl.data.offer import Offer
+from afmrl.matching.facts.choices import choices, sizes
+from afmrl.matching.facts.codes import codes, gtins, series
+from afmrl.matching.facts.colors import colors
+
+Source = Literal["seller", "generated", "extracted"]
+# between two numbers: the unit of a zoom is an x too
+_SEVERAL = re.compile(r" x (?=\d)| / ")
+SELLERS_KEYS: Mapping[str, str] = {
+    **dict.fromkeys(("color", "colour", "farbe", "couleur", "kleur", "colore", "colour name", "color name"), "color"),
+    **dict.fromkeys(("gtin", "gtin8", "gtin12", "gtin13", "gtin14", "ean", "ean13", "upc", "barcode", "isbn"), "gtin"),
+    **dict.fromkeys(("mpn", "sku model", "part number", "model number", "manufacturer part number"), "mpn"),
+    **dict.fromkeys(("storage", "capacity", "memory", "storage capacity", "ssd", "hard disk"), "memory"),
+    **dict.fromkeys(("pack", "pack size", "pack count", "count", "quantity", "number of pieces", "units"), "pack"),
+    **dict.fromkeys(("brand", "manufacturer", "vendor", "marke", "品牌"), "brand"),
+    **dict.fromkeys(("size", "größe", "taille", "shoe size", "clothing size"), "size"),
+    **dict.fromkeys(("version",), "version"),
+    **dict.fromkeys(("edition",), "edition"),
+    **dict.fromkeys(("model", "model name"), "model name"),
+}
+"""What sellers call a key that rules read off titles too."""
+QUANTITIES = frozenset(UNITS)
+EXACT = frozenset(("memory", "pack", "users", "ports", "speeds", "bits", "cups"))
+"""Quantities that are counted; all others are measured, and two shops round them differently."""
+SILENT = frozenset(("price", "currency", "url", "id", "sku"))
+"""Keys that say nothing of which product it is."""
+_MARKS = re.compile("[™®©℠]")
+_MAX_VALUE = 80
+_FROM_RULES = frozenset(("brand", "gtin", "aperture", "year", "version", "license", "edition", "platform", *QUANTITIES))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fact:
+    """One value of one key of an offer."""
+
+    key: str
+    value: str
+    source: Source
+
+
+def facts(offer: Offer, generated: KeyAttributes | None, extractor: AttributeExtractor) -> Iterator[Fact]:
+    """All that an offer states; a key may stand several times, with the several values that a title names.
+
+    >>> offer = Offer("1", "Samsung Galaxy A12s 64GB, blue", attributes={"Color": "Blue"})
+    >>> [f"{fact.key}={fact.value}" for fact in facts(offer, None, AttributeExtractor(["samsung"]))]
+    ['brand=samsung', 'memory=64 gb', 'color=blue', 'series a=12s', 'variant a 12s=plain', 'color=blue']
+    >>> lens = facts(Offer("2", "Lens 12x 4x"), None, AttributeExtractor())
+    >>> [f"{fact.key}={fact.value}" for fact in lens]
+    ['zoom=12 x', 'zoom=4 x']
+    """
+    text = title(offer)
+    for key, value in extractor.extract(Offer(id=offer.id, title=text, attributes=offer.attributes)):
+        if key in _FROM_RULES and key != "gtin":
+            for part in _SEVERAL.split(value):
+                yield Fact(key, _rounded(key, part.removesuffix(".0")), "extracted")
+    for color in colors(text):
+        yield Fact("color", color, "extracted")
+    for gtin in gtins(text):
+        yield Fact("gtin", gtin, "extracted")
+    for name, value, variant in series(text):
+        yield Fact(f"series {name}", value, "extracted")
+        if variant is not None:
+            yield Fact(f"variant {name} {value}", variant or "plain", "extracted")
+    for key, value in choices(text):
+        yield Fact(key, value, "extracted")
+    for size in sizes(text):
+        yield Fact("size", size, "extracted")
+    for code in codes(text):
+        yield Fact("model", code, "extracted")
+    for key, value in offer.attributes.items():
+        yield from _stated(str(key), str(value), "seller")
+    for key, value in generated or ():
+        yield from _stated(key, value, "generated")
+
+
+def title(offer: Offer) -> str:
+    """An offer's title, normalized; inches that an export has escaped are mended."""
+    return normalize(_MARKS.sub(" ", offer.title[:2_000].replace('\\"', '"')))
+
+
+def _stated(key: str, value: str, source: Source) -> Iterator[Fact]:
+    key, value = normalize(key), normalize(value)
+    if not key or not value or key in SILENT or len(value) > _MAX_VALUE:
+        return
+    key = SELLERS_KEYS.get(key.replace("_", " "), key.replace("_", " "))
+    if key == "gtin":
+        found = gtins(value)
+        yield from (Fact("gtin", gtin, source) for gtin in found)
+        return
+    if key == "mpn":
+        yield Fact("mpn", re.sub(r"[\W_]+", "", value), source)
+        return
+    if key == "color":
+        named = colors(value)
+        yield from (Fact("color", name, source) for name in named or [value])
+        return
+    if key == "pack" and re.fullmatch(r"\d{1,5}", value):
+        yield Fact("pack", f"{int(value)} pieces", source)
+        return
+    measured, _ = quantities(value)
+    if measured:
+        for kind, values in measured.items():
+            yield from (Fact(kind, _rounded(kind, one), source) for one in _SEVERAL.split(values))
+        return
+    yield Fact(key, value, source)
+
+
+def _rounded(key: str, value: str) -> str:
+    """A measured quantity to three figures, a length to two: 24 inches are 61 cm."""
+    number, _, unit = value.partition(" ")
+    if key not in QUANTITIES or not unit or (key in EXACT and key != "memory"):
+        return value
+    if key == "memory":
+        return _memory(float(number))
+    figures = 2 if key in ("length", "pixels") else 3
+    try:
+        rounded = float(f"{float(number):.{figures}g}")
+    except ValueError:
+        return value
+    return f"{rounded:g} {unit}"
+
+
+def _memory(gigabytes: float) -> str:
+    """Gigabytes; what was counted in steps of 1,024 (4,096 mb, 2,048 gb) as if in steps of 1,000."""
+    whole = gigabytes / 1.024
+    if abs(whole - round(whole)) < 1e-6 and (gigabytes != round(gigabytes) or gigabytes >= 1000):
+        gigabytes = round(whole)
+    return f"{gigabytes:.4g} gb"

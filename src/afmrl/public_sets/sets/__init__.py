@@ -1,0 +1,1 @@
+"""The public sets, one file each."""

@@ -1,0 +1,1 @@
+"""Pages: the report of a run, of an evaluation, of a comparison, of a match."""

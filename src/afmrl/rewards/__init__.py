@@ -1,0 +1,1 @@
+"""RAR's rewards: of a query, of the gallery's offers."""

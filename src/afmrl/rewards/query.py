@@ -1,0 +1,308 @@
+"""RAR's reward: how well the frozen embedder retrieves with the attributes that a completion gives the query."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from afmrl.attributes.key_attributes import MAX_PAIRS, InvalidCompletion, KeyAttributes
+from afmrl.attributes.schema import comparable
+from afmrl.data.offer import Offer
+from afmrl.errors import InputError
+from afmrl.retrieval.exact import BLOCK_BYTES
+from afmrl.retrieval.frozen import FrozenGallery
+
+RewardKind = Literal["recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin"]
+RewardedPairs = Literal["true", "all"]
+Encode = Callable[[Sequence[Offer], Sequence[KeyAttributes]], np.ndarray]
+"""Offers and their attributes to (N, D) unit rows: `Embedder.encode`."""
+Read = Callable[[str, Offer], KeyAttributes]
+"""A completion and its query to key attributes, or InvalidCompletion."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The rewards of one step and what they are made of, one number a completion.
+
+    Of an invalid completion `retrieval` and `faithfulness` are 0 and the rank is behind the gallery's last.
+    """
+
+    reward: np.ndarray
+    retrieval: np.ndarray
+    valid: np.ndarray
+    faithfulness: np.ndarray
+    ranks: np.ndarray
+
+
+class RetrievalReward:
+    """Reward of attribute strings by retrieval in a frozen gallery (AFMRL, RAR).
+
+    For a valid completion, `reward = retrieval + faithfulness_weight · F − length_weight · pairs`; an invalid one (no
+    list of `key: value`, or cut off before its end) earns `invalid_reward`, −0.1 in the paper, on top of its query's
+    floor: the least that a valid one earns, which is 0 for the first three kinds. (With rank_gain and margin, where a
+    hard query's best answer may earn less than −0.1, garbage would pay.) `retrieval` is one of
+
+    - "recall@k": 1 if an offer of the same product stands in the top k (the paper's);
+    - "reciprocal_rank": 1 / rank;  "ndcg@k": NDCG of the top k, which with one relevant offer is 1 / log2(rank + 1);
+    - "rank_gain": 1 / rank with the attributes − 1 / rank without;
+    - "margin": cosine of the best relevant offer − cosine of the hardest other.
+
+    The floor of rank_gain is −1 / rank without attributes; that of margin the margin without attributes, or 0 where
+    that is less, or what `lower_floors` has seen; `length_weight` lowers each by the longest list.
+
+    `F` is the F score of the completion's pairs against `labels` where given: attributes are read by people too, and
+    retrieval alone lets them drift into a private code between generator and embedder. What maximizes F1 leaves out
+    every value that is right less than half as often as F1 is high; `faithfulness_beta` above 1 asks for more of them.
+    `rewarded_pairs="true"` shows the embedder only the pairs that `labels` confirm, so that what is false or cannot be
+    seen may retrieve what it likes and earns nothing. (The paper's reward is "all".)
+
+    Ranks are counted, not sorted, in blocks (`FrozenGallery`); a step's completions are embedded together whatever
+    their group, equal ones once. A completion's reward depends on its query and its attributes alone, not on the
+    others of its step.
+
+    Args:
+        encode: the frozen embedder.
+        queries: query offers; completions name them by row number.
+        gallery: (N, D) embeddings, unit rows, made once.
+        relevant: for each query, gallery rows of the same product.
+        k: of recall@k and ndcg@k.
+        rewarded_pairs: what of a completion retrieves: "all" of it, or the "true" pairs, for which labels are needed.
+        labels: what can be seen and read of each query, for F and for the true pairs.
+        read: how a completion is read; None: `KeyAttributes.parse`. With a schema its keys and spelling belong here.
+        end_token_ids: tokens that end a completion. trl hands over token ids alone, so without these a completion cut
+            off at the limit counts as whole.
+        score_block_bytes: memory of the scoring, whatever the gallery.
+
+    Raises:
+        InputError: an unknown kind, or numbers of queries that disagree.
+
+    With trl:
+
+        reward = RetrievalReward(embedder.encode, queries, gallery, relevant, end_token_ids=[tokenizer.eos_token_id])
+        GRPOTrainer(model, reward_funcs=reward, train_dataset=rows, ...)  # rows: columns prompt and query_row
+    """
+
+    __name__ = "retrieval_reward"  # what trl logs it as
+    described = "queries"  # what completions describe, in messages
+
+    def __init__(
+        self,
+        encode: Encode,
+        queries: Sequence[Offer],
+        gallery: np.ndarray,
+        relevant: Sequence[np.ndarray],
+        *,
+        kind: RewardKind | str = "recall@k",
+        k: int = 50,
+        invalid_reward: float = -0.1,
+        faithfulness_weight: float = 0.0,
+        faithfulness_beta: float = 1.0,
+        length_weight: float = 0.0,
+        rewarded_pairs: RewardedPairs | str = "all",
+        labels: Sequence[KeyAttributes] | None = None,
+        read: Read | None = None,
+        end_token_ids: Collection[int] | None = None,
+        score_block_bytes: int = BLOCK_BYTES,
+    ) -> None:
+        if kind not in get_args(RewardKind):
+            raise InputError(f"reward {kind!r} is unknown; one of {', '.join(get_args(RewardKind))}")
+        if k < 1:
+            raise InputError(f"reward: k={k} must be at least 1")
+        if len(queries) != len(relevant) or (labels is not None and len(labels) != len(queries)):
+            raise InputError("reward: queries, relevant rows and labels must be as many")
+        if faithfulness_weight and labels is None:
+            raise InputError("reward: faithfulness_weight needs labels of the reward split's queries")
+        if faithfulness_beta <= 0:
+            raise InputError(f"reward: faithfulness_beta={faithfulness_beta} must be above 0")
+        if rewarded_pairs not in get_args(RewardedPairs):
+            raise InputError(f"reward: rewarded_pairs {rewarded_pairs!r} is unknown; 'true' or 'all'")
+        if rewarded_pairs == "true" and labels is None:
+            raise InputError("reward: rewarded_pairs 'true' needs labels of the reward split's queries")
+        self.encode, self.queries = encode, queries
+        self.relevant = [np.unique(np.asarray(rows, dtype=np.int64)) for rows in relevant]  # twice named is found once
+        self.read: Read = read or (lambda completion, _: KeyAttributes.parse(completion))
+        self.end_token_ids = None if end_token_ids is None else frozenset(end_token_ids)
+        self.gallery = FrozenGallery(gallery, block_bytes=score_block_bytes)
+        self.rewarded_pairs, self.faithfulness_beta = rewarded_pairs, faithfulness_beta
+        self.kind, self.k, self.invalid_reward = kind, k, invalid_reward
+        self.faithfulness_weight, self.length_weight, self.labels = faithfulness_weight, length_weight, labels
+        self._plain_ranks: np.ndarray | None = None
+        self._floors: np.ndarray | None = None
+
+    def score(self, rows: Sequence[int], completions: Sequence[str], ended: Sequence[bool] | None = None) -> Scored:
+        """Rewards of completions; completion i is for query `rows[i]`.
+
+        Args:
+            ended: whether each completion ended by itself; None: all did.
+        """
+        attributes: list[KeyAttributes | None] = []
+        for place, completion in enumerate(completions):
+            try:
+                if ended is not None and not ended[place]:
+                    raise InvalidCompletion("cut off")
+                attributes.append(self.read(completion, self.queries[rows[place]]))
+            except InvalidCompletion:
+                attributes.append(None)
+        valid = np.array([a is not None for a in attributes])
+        retrieval, ranks = np.zeros(len(attributes)), np.full(len(attributes), len(self.gallery) + 1)
+        if valid.any():
+            chosen = np.flatnonzero(valid).tolist()
+            of_valid = [(rows[i], attributes[i] or KeyAttributes()) for i in chosen]
+            retrieval[chosen], ranks[chosen] = self._retrieve(of_valid)
+        faithfulness = np.zeros(len(attributes))
+        if self.labels is not None:
+            faithfulness = np.array(
+                [
+                    0.0 if a is None else pair_f_score(a, self.labels[row], self.faithfulness_beta)
+                    for row, a in zip(rows, attributes, strict=True)
+                ]
+            )
+        pairs = np.array([0 if a is None else len(a) for a in attributes])
+        reward = retrieval + self.faithfulness_weight * faithfulness - self.length_weight * pairs
+        if not valid.all():
+            of_invalid = self.floors()[np.asarray(rows, dtype=np.int64)] + self.invalid_reward
+            reward = np.where(valid, reward, of_invalid)
+        return Scored(reward, retrieval, valid, faithfulness, ranks)
+
+    def floors(self) -> np.ndarray:
+        """(Q,) the least that a valid completion of each query earns, 0 at most."""
+        if self._floors is None:
+            least = np.zeros(len(self.queries))
+            if self.kind == "rank_gain":
+                least = -self.plain_reciprocal_ranks()
+            elif self.kind == "margin":
+                plain = self.encode(self.queries, [KeyAttributes()] * len(self.queries))
+                least = np.minimum(self._values(plain, list(range(len(self.queries))))[0], 0.0)
+            self._floors = least - self.length_weight * MAX_PAIRS
+        return self._floors
+
+    def set_floors(self, floors: np.ndarray) -> None:
+        """Take over what another process found."""
+        self._floors = np.asarray(floors, dtype=np.float64)
+
+    def lower_floors(self, rows: Sequence[int], scored: Scored) -> None:
+        """Take valid completions that were scored into account: none of them may earn less than an invalid one."""
+        floors = self.floors().copy()
+        valid = scored.valid
+        np.minimum.at(floors, np.asarray(rows, dtype=np.int64)[valid], scored.reward[valid])
+        self._floors = floors
+
+    def _retrieve(self, pairs: list[tuple[int, KeyAttributes]]) -> tuple[np.ndarray, np.ndarray]:
+        if self.rewarded_pairs == "true" and self.labels is not None:
+            pairs = [(row, confirmed(written, self.labels[row])) for row, written in pairs]
+        unique = list(dict.fromkeys(pairs))
+        place = {pair: number for number, pair in enumerate(unique)}
+        embeddings = self.encode([self.queries[row] for row, _ in unique], [a for _, a in unique])
+        values, ranks = self._values(embeddings, [row for row, _ in unique])
+        back = [place[pair] for pair in pairs]
+        return values[back], ranks[back]
+
+    def _values(self, embeddings: np.ndarray, rows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The retrieval term of each embedded query, and its rank."""
+        relevant = [self.relevant[row] for row in rows]
+        placed = self.gallery.place(
+            embeddings, relevant, all_ranks=self.kind == "ndcg@k", hardest=self.kind == "margin"
+        )
+        if self.kind == "recall@k":
+            # what is nowhere in the gallery has the rank behind its last
+            values = (placed.ranks <= min(self.k, len(self.gallery))).astype(np.float64)
+        elif self.kind == "reciprocal_rank":
+            values = np.where(placed.ranks <= len(self.gallery), 1.0 / placed.ranks, 0.0)
+        elif self.kind == "ndcg@k":
+            values = np.array([ndcg_of_ranks(ranks, self.k) for ranks in placed.relevant_ranks])
+        elif self.kind == "rank_gain":
+            values = 1.0 / placed.ranks - self.plain_reciprocal_ranks()[rows]
+        else:
+            values = placed.best_scores.astype(np.float64) - placed.hardest_scores
+            values[np.isnan(values)] = 0.0  # nothing to find, or nothing to take for it
+        return values, placed.ranks
+
+    def plain_ranks(self) -> np.ndarray:
+        """(Q,) ranks without any attributes, computed once."""
+        if self._plain_ranks is None:
+            embeddings = self.encode(self.queries, [KeyAttributes()] * len(self.queries))
+            self._plain_ranks = self.gallery.place(embeddings, self.relevant).ranks
+        return self._plain_ranks
+
+    def plain_reciprocal_ranks(self) -> np.ndarray:
+        """(Q,) 1 / rank without any attributes."""
+        return 1.0 / self.plain_ranks()
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        query_row: Sequence[int],
+        ended: Sequence[bool] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **_: Any,
+    ) -> list[float]:
+        """trl's reward function: one number a completion.
+
+        Args:
+            ended: whether each completion ended by itself; None: as `completion_ids` and `end_token_ids` say.
+        """
+        if ended is None and completion_ids is not None:
+            if self.end_token_ids is None:
+                warnings.warn(
+                    "RetrievalReward knows no end_token_ids: a completion cut off at the limit counts as whole",
+                    stacklevel=2,
+                )
+            else:
+                ended = [bool(len(ids)) and int(ids[-1]) in self.end_token_ids for ids in completion_ids]
+        texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
+        scored = self.score(query_row, texts, ended)
+        if log_metric is not None:
+            log_metric("valid", float(scored.valid.mean()))
+            if scored.valid.any():
+                log_metric("retrieval", float(scored.retrieval[scored.valid].mean()))
+            log_metric("faithfulness", float(scored.faithfulness.mean()))
+        return [float(value) for value in scored.reward]
+
+
+def pair_f_score(written: KeyAttributes, labels: KeyAttributes, beta: float = 1.0) -> float:
+    """F score of `key: value` pairs; 1 where both are empty. Recall counts `beta` times as much as precision.
+
+    >>> pair_f_score(KeyAttributes.of({"color": "red", "size": "m"}), KeyAttributes.of({"color": "red"}))
+    0.6666666666666666
+    """
+    if not len(written) and not len(labels):
+        return 1.0
+    right = len(comparable(written).items() & comparable(labels).items())
+    return (1 + beta**2) * right / (len(written) + beta**2 * len(labels))
+
+
+def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:
+    """The smallest k at which Recall@k is at least `target`: smaller is too sparse, larger saturates.
+
+    >>> smallest_k(np.array([1, 2, 8, 30]))
+    2
+    """
+    return int(np.sort(ranks)[max(int(np.ceil(target * len(ranks))) - 1, 0)])
+
+
+def confirmed(written: KeyAttributes, labels: KeyAttributes) -> KeyAttributes:
+    """The pairs that the labels hold too, in the order and the spelling written.
+
+    >>> str(confirmed(KeyAttributes.of({"size": "m", "color": "red"}), KeyAttributes.of({"color": "red"})))
+    'color: red'
+    """
+    known, compared = comparable(labels), comparable(written)
+    return KeyAttributes(tuple(pair for pair in written if known.get(pair[0]) == compared[pair[0]]))
+
+
+def ndcg_of_ranks(ranks: np.ndarray, k: int) -> float:
+    """NDCG of the top k, from the rank of every relevant offer; 0 where there is none.
+
+    >>> ndcg_of_ranks(np.array([2]), 10)
+    0.6309297535714575
+    """
+    if not len(ranks):
+        return 0.0
+    ideal = (1.0 / np.log2(np.arange(2, min(len(ranks), k) + 2))).sum()
+    return float((1.0 / np.log2(ranks[ranks <= k] + 1)).sum() / ideal)

@@ -1,0 +1,1 @@
+"""A run: its recipe, data, stages and ladder."""

@@ -1,0 +1,89 @@
+"""A share of SFT's loss beside GRPO's: what the generator learned to read stays, whatever the reward makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.images import open_image
+from afmrl.data.offer import Offer
+from afmrl.generator.prompt import GeneratorPrompt, generator_messages
+from afmrl.training.processes import rank, share, world_size
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Labeled offers, a batch of which is learned at every step as in SFT.
+
+    Args:
+        offers, labels: the training split's.
+        weight: of their loss beside GRPO's.
+        batch_size: offers a step, of all processes together.
+        prompt: that the generator was trained with; None: the default.
+    """
+
+    offers: Sequence[Offer]
+    labels: Sequence[KeyAttributes]
+    weight: float
+    batch_size: int
+    seed: int
+    prompt: GeneratorPrompt | None = None
+
+    def rows(self, step: int, part: int, parts: int) -> list[int]:
+        """This process' offers of one of a step's `parts` backward passes; the same again when a run resumes."""
+        few = len(self.offers) < self.batch_size
+        drawn = np.random.default_rng((self.seed, step)).choice(len(self.offers), self.batch_size, replace=few)
+        own = drawn[rank() :: world_size()] if world_size() > 1 else drawn
+        return [int(row) for row in own[part::parts]]
+
+
+def anchored(trainer: type, anchor: Anchor, processor: Any) -> type:
+    """The trainer class, with the anchor's gradient added to each step's.
+
+    The loss is that of `run_sft`: cross-entropy of the label's tokens. It has a backward pass of its own, because a
+    model that is spread over processes cannot take part twice in one.
+    """
+    share(anchor.batch_size, "rar.sft_batch_size")
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
+    end = processor.tokenizer.eos_token
+    prompt = anchor.prompt or GeneratorPrompt()
+
+    def batch_of(rows: Sequence[int]) -> Any:
+        return collate(
+            [
+                {
+                    "prompt": processor.apply_chat_template(
+                        generator_messages(anchor.offers[row], prompt), add_generation_prompt=True, tokenize=False
+                    ),
+                    "completion": str(anchor.labels[row]) + end,
+                    "images": [open_image(anchor.offers[row].image)] if anchor.offers[row].image else [],
+                }
+                for row in rows
+            ]
+        )
+
+    class AnchoredTrainer(trainer):
+        """trl's, and SFT's loss beside it."""
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            parts = self.args.gradient_accumulation_steps
+            self.anchor_part = (getattr(self, "anchor_part", -1) + 1) % parts
+            rows = anchor.rows(self.state.global_step, self.anchor_part, parts)
+            if rows:
+                batch = {name: value.to(self.accelerator.device) for name, value in batch_of(rows).items()}
+                with self.compute_loss_context_manager():
+                    learned = model(**batch).loss
+                # every offer counts once, however many backward passes there are and however they share them out
+                whole = anchor.batch_size // world_size()
+                self.accelerator.backward(anchor.weight * learned * len(rows) / whole)
+                self._metrics["train"]["sft_loss"].append(float(learned.detach()))
+            return loss
+
+    return AnchoredTrainer

@@ -1,0 +1,221 @@
+"""Augmentation: a training offer's image and title as they might also have been, for catalogs of few offers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.words import normalize, tokenize
+from afmrl.data.images import open_image
+from afmrl.data.offer import Offer
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+INVENTED_OF_ALL = 0.5
+"""Share of an offer's values that are invented, where any are: the known ones beside them say what is what."""
+_WORD_OR_NUMBER = re.compile(r"\d+|[^\W\d_]{3,}")
+MAX_TURN = 25  # degrees
+SYLLABLES = tuple(c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "an", "er", "il", "on"))
+
+
+@dataclass
+class Augmentation:
+    """What may happen to an offer that a stage trains on; as it stands here, nothing does."""
+
+    crop: float = 0.0
+    """Share of the images that are cut down to a random part."""
+    smallest_crop: float = 0.4
+    """Least share of the image's width and of its height that a cut leaves."""
+    mirror: bool = False
+    """Whether half of the images are turned left to right."""
+    light: float = 0.0
+    """Brightness of each image is multiplied by a factor between 1 - light and 1 + light."""
+    contrast: float = 0.0
+    """The same for contrast and, by a factor of its own, for saturation."""
+    tint: float = 0.0
+    """Each of red, green and blue is multiplied by a factor between 1 - tint and 1 + tint: another lamp, another
+    camera."""
+    rotate: float = 0.0
+    """Share of the images that are turned by up to 25 degrees to either side."""
+    blur: float = 0.0
+    """Share of the images that lose their fine detail."""
+    erase: float = 0.0
+    """Share of the images of which a rectangle is covered, up to half as wide and as high as the image."""
+    hide_values: float = 0.0
+    """Share of the titles that lose the words of their own label, where an image shows what they said."""
+    word_dropout: float = 0.0
+    """Share of a title's words that are left out."""
+    rename: float = 0.0
+    """Share of the words of all titles of a batch (labels' values stay) that are replaced by invented ones, the same
+    in the whole batch: names are matched that were never seen."""
+
+
+@dataclass
+class PairAugmentation(Augmentation):
+    """The same for pairs of one product."""
+
+    hue: float = 0.0
+    """Share of the pairs whose two images are turned by the same random angle of hue: a product in a color of its
+    own, whose texts then name no value of its label."""
+    hide_candidates: float | None = None
+    """`hide_values` of the second side (the gallery's, at retrieval); None: as on the first."""
+
+
+@dataclass
+class LabelAugmentation(Augmentation):
+    """The same for a generator's training."""
+
+    invent_values: float = 0.0
+    """Share of the offers whose title and label get invented words and numbers in place of the label's values that
+    the title holds, so that recalling known values does not suffice. Measured on the tiny default: no gain
+    (docs/generator.md). Not for values that images show: the image would contradict them."""
+
+
+def is_active(config: Augmentation) -> bool:
+    """Whether anything is changed at all."""
+    return config != type(config)(smallest_crop=config.smallest_crop)
+
+
+def augment(
+    offer: Offer,
+    label: KeyAttributes,
+    config: Augmentation,
+    seeds: tuple[int, ...],
+    *,
+    batch_seeds: tuple[int, ...],
+    hue: float | None = None,
+) -> tuple[Offer, Image | None]:
+    """An offer with its title changed, and its changed image; the same again for the same seeds.
+
+    Args:
+        label: its words are hidden by `hide_values` and never renamed.
+        seeds: of what this offer alone goes through.
+        batch_seeds: of the invented words.
+        hue: turn the image's hue by this share of a full circle, and hide the label's words.
+    """
+    rng = np.random.default_rng(seeds)
+    hidden = rng.random() < config.hide_values or hue is not None
+    kept = rng.random(64) >= config.word_dropout
+    image = _image(open_image(offer.image), config, rng, hue) if offer.image else None
+    values = {token for _, value in label for token in tokenize(value)}
+    words = [
+        word for word, keep in zip(offer.title.split(), np.resize(kept, len(offer.title.split())), strict=True) if keep
+    ]
+    if image is not None and hidden:
+        words = _without(words, values)
+    if config.rename:
+        words = [_renamed(word, values, config.rename, batch_seeds) for word in words]
+    return dataclasses.replace(offer, title=" ".join(words)), image
+
+
+def with_invented_values(
+    offer: Offer, label: KeyAttributes, share: float, seeds: tuple[int, ...]
+) -> tuple[Offer, KeyAttributes]:
+    """Offer and label with invented values, for `share` of the offers; as they are for the others.
+
+    Numbers take other digits and words of three letters or more other syllables; what stands in several values is
+    replaced alike, and values that the title does not hold stay.
+    """
+    rng = np.random.default_rng(seeds)
+    if rng.random() >= share:
+        return offer, label
+    title = normalize(offer.title)
+    invented: dict[str, str] = {}
+
+    def other(match: re.Match[str]) -> str:
+        word = match[0]
+        if word not in invented:
+            if word.isdigit():
+                invented[word] = "".join(str(digit) for digit in rng.integers(0, 10, len(word)))
+            else:
+                invented[word] = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 4))))
+        return invented[word]
+
+    for _, value in label:
+        if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", title) and rng.random() < INVENTED_OF_ALL:
+            _WORD_OR_NUMBER.sub(other, value)
+    # the same everywhere, so that title and label go on saying the same
+    title, *values = (
+        _WORD_OR_NUMBER.sub(lambda match: invented.get(match[0], match[0]), text)
+        for text in (title, *(value for _, value in label))
+    )
+    changed = [(key, value) for (key, _), value in zip(label, values, strict=True)]
+    return dataclasses.replace(offer, title=title), KeyAttributes.of(changed)
+
+
+def hue_of(config: PairAugmentation, seeds: tuple[int, ...]) -> float | None:
+    """The turn of hue of a pair, None for most."""
+    rng = np.random.default_rng(seeds)
+    return float(rng.random()) if rng.random() < config.hue else None
+
+
+def _without(words: list[str], values: Collection[str]) -> list[str]:
+    left = [word for word in words if not (set(tokenize(word)) & set(values))]
+    if left:
+        left[-1] = left[-1].rstrip(",;:-|/")
+    return [word for word in left if word]
+
+
+def _renamed(word: str, values: Collection[str], share: float, seeds: tuple[int, ...]) -> str:
+    plain = word.casefold().strip(".,;:|()")
+    if not plain or plain in values:
+        return word
+    digest = hashlib.sha256(repr((seeds, plain)).encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    if rng.random() >= share:
+        return word
+    invented = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 5))))
+    return re.sub(re.escape(plain), invented, word.casefold())
+
+
+def _as_another_camera(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
+    """Contrast, saturation, tint, turn, blur and cover, each as its share asks."""
+    from PIL import Image, ImageEnhance, ImageFilter
+
+    signs, draws = 2 * rng.random(8) - 1, rng.random(8)
+    if config.contrast:
+        image = ImageEnhance.Contrast(image).enhance(1 + config.contrast * signs[0])
+        image = ImageEnhance.Color(image).enhance(1 + config.contrast * signs[1])
+    if config.tint:
+        factors = 1 + config.tint * signs[2:5]
+        image = Image.fromarray(np.clip(np.asarray(image) * factors, 0, 255).astype(np.uint8))
+    if draws[0] < config.rotate:
+        mean = tuple(int(value) for value in np.asarray(image).reshape(-1, 3).mean(axis=0))
+        image = image.rotate(MAX_TURN * float(signs[5]), Image.Resampling.BILINEAR, fillcolor=mean)
+    if draws[1] < config.blur:
+        image = image.filter(ImageFilter.GaussianBlur(float(draws[2]) * max(image.size) / 60))
+    if draws[3] < config.erase:
+        width, height = (max(1, round(side * draw / 2)) for side, draw in zip(image.size, draws[4:6], strict=True))
+        corner = round((image.width - width) * draws[6]), round((image.height - height) * draws[7])
+        image = image.copy()
+        image.paste((128, 128, 128), (*corner, corner[0] + width, corner[1] + height))
+    return image
+
+
+def _image(image: Image, config: Augmentation, rng: np.random.Generator, hue: float | None) -> Image:
+    from PIL import Image, ImageEnhance, ImageOps
+
+    draws = rng.random(8)
+    if draws[0] < config.crop:
+        share = config.smallest_crop + (1 - config.smallest_crop) * draws[1]
+        width, height = max(1, round(image.width * share)), max(1, round(image.height * share))
+        left, top = round((image.width - width) * draws[2]), round((image.height - height) * draws[3])
+        image = image.crop((left, top, left + width, top + height))
+    if config.mirror and draws[4] < 0.5:
+        image = ImageOps.mirror(image)
+    if config.light:
+        image = ImageEnhance.Brightness(image).enhance(1 + config.light * (2 * draws[5] - 1))
+    image = _as_another_camera(image, config, rng)
+    if hue is not None:
+        bands = np.array(image.convert("HSV"))
+        bands[..., 0] += np.uint8(256 * hue % 256)  # wraps around
+        image = Image.fromarray(bands, "HSV").convert("RGB")
+    return image

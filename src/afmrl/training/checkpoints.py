@@ -1,0 +1,62 @@
+"""Checkpoints of a stage that was killed, and the curve of one that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def last_checkpoint(folder: str | Path, max_steps: int) -> str | None:
+    """The newest complete `checkpoint-N` in `folder` with N below `max_steps`; torn and later ones are removed.
+
+    transformers writes `trainer_state.json` last, so a folder without a readable one was killed half-way. From a
+    checkpoint of the last step it would train one step too many.
+    """
+    found = sorted(Path(folder).glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[-1]))
+    for path in reversed(found):
+        if int(path.name.rsplit("-", 1)[-1]) >= max_steps:
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            return str(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+    return None
+
+
+def resume_by_own_names(trainer: Any) -> None:
+    """Let a trainer of transformers go on with the weights of its checkpoint.
+
+    A checkpoint of Qwen2-VL is written under the names of the hub's files, and the trainer reads it by those that the
+    modules have now: nothing matches, it warns, and training goes on from the weights that it was begun with, beside
+    the optimizer's state of the checkpoint. `from_pretrained` knows both names. LoRA's adapters are read as before.
+    """
+    load = trainer._load_from_checkpoint
+
+    def load_whole(checkpoint: str, model: Any = None) -> None:
+        model = trainer.model if model is None else model
+        if not (Path(checkpoint) / "config.json").is_file():  # adapters alone
+            load(checkpoint, model)
+            return
+        read = type(model).from_pretrained(checkpoint, dtype=model.dtype)
+        model.load_state_dict(read.state_dict())
+
+    trainer._load_from_checkpoint = load_whole
+
+
+def remove_checkpoints(folder: str | Path) -> None:
+    """Delete the checkpoints of a finished stage."""
+    for path in Path(folder).glob("checkpoint-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

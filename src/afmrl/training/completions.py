@@ -1,0 +1,90 @@
+"""Completions of many offers within a run: kept chunk by chunk, so that a run that was killed goes on there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from afmrl.data.offer import Offer
+from afmrl.generator.engines.base import Completion
+from afmrl.generator.generator import AttributeGenerator
+
+CHUNK_BATCHES = 16
+"""Of a chunk: enough offers to sort by length, few enough to lose."""
+PART = "completions.part.jsonl"
+
+
+def kept_completions(
+    generator: AttributeGenerator,
+    offers: Sequence[Offer],
+    folder: str | Path,
+    *,
+    batch_size: int,
+    seed: int | None = None,
+    **sampling: Any,
+) -> list[list[Completion]]:
+    """`generator.generate`'s completions of each offer, in order; those that `folder` holds are not made again.
+
+    Chunks are the same whether or not the call was interrupted, and so are the completions. The caller deletes what
+    is kept (`forget_completions`) once its own result is written.
+
+    Args:
+        seed: of the sampling; each chunk has its own.
+        sampling: options of `generate`.
+    """
+    path = Path(folder) / PART
+    chunk = CHUNK_BATCHES * batch_size
+    found = _whole_chunks(path, chunk)
+    starts = range(len(found), len(offers), chunk)
+    several = len(offers) > chunk
+    with open(path, "a", encoding="utf-8") as file:
+        for start in _tracked(starts) if several else starts:
+            written = generator.generate(
+                offers[start : start + chunk],
+                batch_size=batch_size,
+                seed=None if seed is None else seed + start // chunk,
+                progress=not several,
+                **sampling,
+            )
+            for of_offer in written:
+                kept = [dataclasses.asdict(completion) for completion in of_offer]
+                file.write(json.dumps(kept, ensure_ascii=False) + "\n")
+            found += written
+            file.flush()
+            os.fsync(file.fileno())
+    return found
+
+
+def forget_completions(folder: str | Path) -> None:
+    """Delete what `kept_completions` kept."""
+    (Path(folder) / PART).unlink(missing_ok=True)
+
+
+def _whole_chunks(path: Path, chunk: int) -> list[list[Completion]]:
+    """What an earlier process wrote, up to its last whole chunk; the rest is cut off the file."""
+    found: list[list[Completion]] = []
+    if not path.is_file():
+        return found
+    ends = [0]
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            of_offer = [Completion(**completion) for completion in json.loads(line)]
+        except (ValueError, TypeError):
+            break  # torn
+        if not line.endswith(b"\n"):
+            break  # torn at its very end: the next line would be written behind it
+        found.append(of_offer)
+        ends.append(ends[-1] + len(line))
+    whole = len(found) - len(found) % chunk
+    os.truncate(path, ends[whole])
+    return found[:whole]
+
+
+def _tracked(starts: range) -> Iterable[int]:
+    from rich.progress import track
+
+    return track(starts, description="writing attributes")

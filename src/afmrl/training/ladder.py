@@ -1,0 +1,323 @@
+"""How a run is measured: the ladder on test families, the attributes' accuracy, metrics.json and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afmrl.attributes.accuracy import attribute_accuracy
+from afmrl.attributes.attributes_on import on_gallery, on_query
+from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
+from afmrl.embedder.embedder import Embedder, Modality
+from afmrl.evaluation.alignment_tax import general_quality
+from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
+from afmrl.evaluation.significance import Interval
+from afmrl.evaluation.tables import print_ladder
+from afmrl.generator.generator import AttributeGenerator
+from afmrl.training.checkpoints import write_json
+from afmrl.training.completions import forget_completions, kept_completions
+from afmrl.training.ledger import fingerprint
+from afmrl.training.run_report import CEILING_NAMES, next_steps, write_run_report
+from afmrl.training.splits import Split
+
+if TYPE_CHECKING:
+    from afmrl.training.run import Run
+
+ROW_NAMES = {
+    "text": "title only",
+    "image": "image only",
+    "untrained": "untrained",
+    "agcl": "AGCL",
+    "sft": "AGCL + SFT attributes",
+    "rar": "AGCL + RAR attributes",
+    "cit": "AGCL again on RAR attributes (CIT)",
+    "perfect": "AGCL + everything visible (perfect reader)",
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Embeddings of one split's queries (Q, D) and gallery (N, D)."""
+
+    queries: np.ndarray
+    gallery: np.ndarray
+
+
+def encode_split(
+    embedder: Embedder,
+    split: Split,
+    query_attributes: Sequence[KeyAttributes] | None = None,
+    gallery_attributes: Sequence[KeyAttributes] | None = None,
+    *,
+    modality: Modality = "fused",
+    batch_size: int = 64,
+) -> Encoded:
+    """Embed a split's queries and gallery, with key attributes in their text where given."""
+    return Encoded(
+        embedder.encode(split.query_offers(), query_attributes, modality=modality, batch_size=batch_size),
+        embedder.encode(split.gallery_offers(), gallery_attributes, modality=modality, batch_size=batch_size),
+    )
+
+
+def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttributes]:
+    """What the generator of stage `which` ("sft", "rar") writes for every offer of a split, kept in the run."""
+    split, config = run.splits[split_name], run.recipe.evaluation
+
+    def work(folder: Path) -> dict[str, Any]:
+        generator = AttributeGenerator.from_pretrained(run.paths[which])
+        completions = kept_completions(
+            generator, split.offers, folder, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size
+        )
+        num_invalid = 0
+        with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
+            for offer, (completion,) in zip(split.offers, completions, strict=True):
+                try:
+                    of_offer = generator.read(completion, offer)
+                except InvalidCompletion:
+                    num_invalid, of_offer = num_invalid + 1, KeyAttributes()
+                file.write(json.dumps({"id": offer.id, "attributes": of_offer.as_dict()}, ensure_ascii=False) + "\n")
+        forget_completions(folder)
+        return {"num_invalid": num_invalid, "num_offers": len(completions)}
+
+    made_of = fingerprint(run.made_of[which], run.made_of["data"], split_name, config.max_new_tokens)
+    folder = run.ledger.run(f"attributes-{which}-{split_name}", made_of, work)
+    lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
+    return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]
+
+
+def shown_attributes(run: Run) -> list[KeyAttributes]:
+    """What the text of the training offers shows in AGCL: the labels, or what the SFT generator writes."""
+    if run.recipe.agcl.text_attributes == "generated":
+        return generated_attributes(run, "sft", "train")
+    return list(run.splits["train"].labels)
+
+
+def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:
+    """The ladder: one result a row; attributed rows as `NAME` (the recipe's sides) and as `NAME:SIDE` of each side."""
+    split = run.splits[split_name]
+    embedder = Embedder.from_pretrained(run.paths["agcl"])
+    results: dict[str, RetrievalResult] = {}
+
+    def encode(model: Embedder, **options: Any) -> Encoded:
+        return encode_split(model, split, batch_size=run.recipe.evaluation.batch_size, **options)
+
+    plain = encode(embedder)
+    for row in rows:
+        if row == "agcl":
+            results[row] = score_encoded(run, split, plain)
+        elif row in ("text", "image"):
+            results[row] = score_encoded(run, split, encode(embedder, modality=row))
+        elif row == "untrained":
+            results[row] = score_encoded(run, split, encode(Embedder.from_pretrained(run.base)))
+        else:
+            if row == "cit":
+                found = score_attributed(run, split_name, run.paths["cit"], run.cit_generator)
+            else:
+                found = score_attributed(run, split_name, embedder, row, plain)
+            results |= {f"{row}:{side}": result for side, result in found.items()}
+            results[row] = results[f"{row}:{default_side(run)}"]
+    return results
+
+
+def default_side(run: Run) -> str:
+    """The sides whose text carries attributes in this run: "query", "gallery" or "both"."""
+    return run.recipe.agcl.attributes_on if run.recipe.agcl.attributes_on != "none" else "query"
+
+
+def score_attributed(
+    run: Run, split_name: str, embedder: Embedder | str | Path, which: str, plain: Encoded | None = None
+) -> dict[str, RetrievalResult]:
+    """Retrieval with what the generator of stage `which` ("perfect": the labels) writes, on "query", on
+    "gallery" and on "both".
+
+    Args:
+        plain: embeddings without attributes, where they are at hand.
+    """
+    split = run.splits[split_name]
+    model = embedder if isinstance(embedder, Embedder) else Embedder.from_pretrained(embedder)
+    plain = plain or encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
+    both = encode_attributed(run, split_name, model, which)
+    return {
+        "query": score_encoded(run, split, Encoded(both.queries, plain.gallery)),
+        "gallery": score_encoded(run, split, Encoded(plain.queries, both.gallery)),
+        "both": score_encoded(run, split, both),
+    }
+
+
+def encode_attributed(run: Run, split_name: str, model: Embedder, which: str) -> Encoded:
+    """Queries and gallery with what the generator of stage `which` ("perfect": the labels) writes of each."""
+    split = run.splits[split_name]
+    attributes = split.labels if which == "perfect" else generated_attributes(run, which, split_name)
+    return encode_split(
+        model,
+        split,
+        [attributes[r] for r in split.queries],
+        [attributes[r] for r in split.gallery],
+        batch_size=run.recipe.evaluation.batch_size,
+    )
+
+
+def score_encoded(run: Run, split: Split, encoded: Encoded) -> RetrievalResult:
+    """Same-product retrieval with the recipe's number of resamples."""
+    return score_retrieval(
+        encoded.queries,
+        encoded.gallery,
+        split.relevant,
+        split.families,
+        num_resamples=run.recipe.evaluation.num_resamples,
+    )
+
+
+def print_ceiling(run: Run) -> None:
+    """Before RAR is trained: what attributes can win on the validation split, on query only and on both sides."""
+    split = run.splits["val"] if run.splits["val"].queries else run.splits["reward"]
+    name = "val" if split is run.splits["val"] else "reward"
+
+    def work(folder: Path) -> dict[str, Any]:
+        results = score_rows(run, name, ["agcl", "sft", "perfect"])
+        return {
+            row: {metric: [i.mean, i.low, i.high] for metric, i in result.metrics.items()}
+            for row, result in results.items()
+            if ":" in row or row == "agcl"
+        }
+
+    run.ledger.run("ceiling", fingerprint(run.made_of["agcl"], run.made_of["sft"], name), work)
+    rows = [(title, run.ledger.results["ceiling"][row]) for row, title in CEILING_NAMES.items()]
+    print_ladder(f"What attributes can win ({len(split.queries)} {name} queries)", rows)
+
+
+def general_quality_of(run: Run, split: Split, encoded: Encoded) -> dict[str, Interval]:
+    """Coarse retrieval, classification and clustering by category, of the offers that have one; empty where their
+    queries have no two."""
+    of = [offer.category for offer in split.offers]
+    asked = [place for place, row in enumerate(split.queries) if of[row]]
+    offered = [place for place, row in enumerate(split.gallery) if of[row]]
+    categories = [of[split.queries[place]] for place in asked]
+    if len(set(categories)) < 2 or not offered:
+        return {}
+    return general_quality(
+        encoded.queries[asked],
+        encoded.gallery[offered],
+        categories,
+        [of[split.gallery[place]] for place in offered],
+        [split.families[place] for place in asked],
+        seed=run.recipe.seed,
+        num_resamples=min(run.recipe.evaluation.num_resamples, 500),
+    )
+
+
+def alignment_tax(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """What same-product training costs elsewhere, of AGCL alone and with each generator's attributes. Empty where the
+    split has no two categories."""
+    split = run.splits[split_name]
+    found = {}
+    for row in [row for row in ("agcl", "sft", "rar", "cit") if row in rows]:
+        model = Embedder.from_pretrained(run.paths["cit" if row == "cit" else "agcl"])
+        if row == "agcl":
+            encoded = encode_split(model, split, batch_size=run.recipe.evaluation.batch_size)
+        else:
+            encoded = encode_attributed(run, split_name, model, run.cit_generator if row == "cit" else row)
+        metrics = general_quality_of(run, split, encoded)
+        if not metrics:
+            return {}
+        found[row] = {name: [round(i.mean, 6), round(i.low, 6), round(i.high, 6)] for name, i in metrics.items()}
+    return found
+
+
+def evaluate_run(run: Run) -> dict[str, Any]:
+    """Score the test split, print the table, write metrics.json and report.html; returns what run.json keeps."""
+    split_name = "test" if run.splits["test"].queries else "val"
+    split, config = run.splits[split_name], run.recipe.evaluation
+    if run.recipe.evaluation.fuse:
+        _learn_fusion(run)
+    rows = shown_rows(run)
+    results = score_rows(run, split_name, rows)
+    titles = [(ROW_NAMES[row], _intervals(results[row])) for row in rows]
+    titles += [(f"floor: {kind}", _intervals(_floor(run, split, kind))) for kind in config.floors]
+    print_ladder(f"{run.recipe.name}: {len(split.queries)} {split_name} queries", titles)
+    generators: dict[str, str] = {which: which for which in ("sft", "rar") if which in rows}
+    if run.cit_generator not in (*generators, "rar"):
+        generators["cit"] = run.cit_generator  # reinforced once more in CIT's rounds, and the one that is kept
+    accuracy: dict[str, dict[str, dict[str, float]]] = {
+        name: attribute_accuracy(generated_attributes(run, which, split_name), split.labels)
+        for name, which in generators.items()
+    }
+    tax = alignment_tax(run, split_name, rows)
+    metrics = {
+        "split": split_name,
+        "num_queries": len(split.queries),
+        "num_gallery": len(split.gallery),
+        "num_families": len(set(split.families)),
+        "attributes_on": run.recipe.agcl.attributes_on,
+        "rows": {row: _intervals(result) for row, result in results.items()},
+        "floors": {name.removeprefix("floor: "): row for name, row in titles if name.startswith("floor: ")},
+        "attribute_accuracy": accuracy,
+        "alignment_tax": tax,
+        "rar": {k: v for k, v in run.ledger.results.get("rar", {}).items() if k != "history"},
+        **({"cit": run.cit} if run.cit else {}),
+    }
+    write_json(run.folder / "metrics.json", metrics)
+    final: str | None = run.cit_generator if run.cit else next((row for row in ("rar", "sft") if row in rows), None)
+    write_run_report(
+        run,
+        split_name,
+        results,
+        titles,
+        accuracy,
+        tax,
+        generated_attributes(run, final, split_name) if final else None,
+        next_steps(run, split),
+    )
+    return {"metrics": {row: metrics["rows"][row]["recall@1"][0] for row in rows}}  # type: ignore[index]
+
+
+def shown_rows(run: Run) -> list[str]:
+    """The recipe's rows, but RAR's where nothing was reinforced, and CIT's before the perfect reader's after rounds."""
+    wanted = list(run.recipe.evaluation.rows)
+    rows = [row for row in wanted if row != "rar" or run.recipe.rar.max_steps] or wanted
+    if run.cit and "cit" not in rows:
+        rows.insert(rows.index("perfect") if "perfect" in rows else len(rows), "cit")
+    return rows
+
+
+def _intervals(result: RetrievalResult) -> dict[str, list[float]]:
+    return {
+        metric: [round(i.mean, 6), round(i.low, 6), round(i.high, 6)] for metric, i in sorted(result.metrics.items())
+    }
+
+
+def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
+    from afmrl.retrieval.floors import floor_scores
+
+    return score_matrix(
+        floor_scores(split.query_offers(), split.gallery_offers(), kind),
+        split.relevant,
+        split.families,
+        num_resamples=run.recipe.evaluation.num_resamples,
+    )
+
+
+def _learn_fusion(run: Run) -> None:
+    """Weights of BM25 beside the dense score, learned where the embedder was not trained, stored beside it."""
+    from afmrl.retrieval.floors import color_scores
+    from afmrl.retrieval.fusion import learn_fusion_weights, lexical_scores
+
+    name = next((n for n in ("reward", "val", "train") if len(run.splits[n].queries) >= 8), "train")
+    split = run.splits[name]
+    attributes = generated_attributes(run, run.cit_generator, name)
+    side = default_side(run)
+    of_queries = [attributes[row] for row in split.queries] if on_query(side) else None
+    of_gallery = [attributes[row] for row in split.gallery] if on_gallery(side) else None
+    encoded = encode_split(Embedder.from_pretrained(run.folder / "embedder"), split, of_queries, of_gallery)
+    queries, gallery = split.query_offers(), split.gallery_offers()
+    words, values = lexical_scores(queries, gallery, of_queries, of_gallery)
+    has_images = any(o.image for o in queries) and any(o.image for o in gallery)
+    colors = color_scores(queries, gallery) if has_images else None
+    weights = learn_fusion_weights(encoded.queries @ encoded.gallery.T, words, values, split.relevant, colors)
+    weights.save(run.folder / "embedder")
+    run.say(f"fusion weights, learned on the split {name!r}: {weights}")

@@ -1,0 +1,139 @@
+"""What of a run is complete: a stage is done once, resumed if killed, and never taken for whole when it is half."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from afmrl.training.checkpoints import write_json
+from afmrl.training.processes import on_first, rank
+
+COMPLETE, STARTED = "complete.json", "started.json"
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of configs (dataclasses), strings and numbers; the same in every process.
+
+    >>> fingerprint({"a": 1}, "x") == fingerprint({"a": 1}, "x")
+    True
+    """
+    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Ledger:
+    """The stages of one run folder, each in `DIR/stages/NAME` with what it was made of and how long it took.
+
+    Args:
+        folder: the run's folder.
+        say: called with one line when a stage is taken over, resumed or done.
+    """
+
+    def __init__(self, folder: str | Path, say: Callable[[str], None] = print) -> None:
+        self.folder = Path(folder) / "stages"
+        self.say = say
+        self.seconds: dict[str, float] = {}
+        self.results: dict[str, dict[str, Any]] = {}
+        self.weights: dict[str, str] = {}
+        """A hash of the weights that each stage left: what was made of others is made again."""
+
+    def run(
+        self, name: str, made_of: str, work: Callable[[Path], dict[str, Any] | None], *, together: bool = False
+    ) -> Path:
+        """Do `work(folder)` unless this stage is complete and made of the same; return its folder.
+
+        A stage that was killed is called again over what it left (its checkpoints), if it is made of the same;
+        otherwise its folder is emptied first.
+
+        Args:
+            together: all processes of a run do the work; otherwise the first one does and the others wait. Only the
+                first one reads and writes the ledger.
+        """
+        folder = self.folder / name
+        if together:
+            before = on_first(lambda: self._open(name, made_of))
+            if before is not None:
+                start = time.perf_counter()
+                try:
+                    result = work(folder) or {}
+                except BaseException:
+                    if rank() == 0:
+                        self._interrupted(folder, made_of, before + time.perf_counter() - start)
+                    raise
+                on_first(lambda: self._close(name, made_of, before + time.perf_counter() - start, result))
+        else:
+            on_first(lambda: self._run_alone(name, made_of, work))
+        known = (self.seconds.get(name), self.results.get(name), self.weights.get(name))
+        self.seconds[name], self.results[name], self.weights[name] = on_first(lambda: known)
+        return folder
+
+    def _run_alone(self, name: str, made_of: str, work: Callable[[Path], dict[str, Any] | None]) -> None:
+        folder = self.folder / name
+        before = self._open(name, made_of)
+        if before is None:
+            return
+        start = time.perf_counter()
+        try:
+            result = work(folder) or {}
+        except BaseException:
+            self._interrupted(folder, made_of, before + time.perf_counter() - start)
+            raise
+        self._close(name, made_of, before + time.perf_counter() - start, result)
+
+    def _open(self, name: str, made_of: str) -> float | None:
+        """Make a stage's folder ready; the seconds spent there before, or None where it is complete."""
+        folder = self.folder / name
+        done = _read(folder / COMPLETE)
+        if done and done.get("made_of") == made_of and "weights" in done:
+            if name not in self.seconds:  # said once, however often it is asked for
+                self.say(f"{name}: complete, not run again")
+            self.seconds[name], self.results[name] = done["seconds"], done["result"]
+            self.weights[name] = done["weights"]
+            return None
+        begun = _read(folder / STARTED)
+        if folder.exists() and (done or not begun or begun.get("made_of") != made_of):
+            shutil.rmtree(folder)
+        elif begun:
+            self.say(f"{name}: was interrupted, goes on from what is there")
+        folder.mkdir(parents=True, exist_ok=True)
+        before = float((begun or {}).get("seconds", 0.0)) if (folder / STARTED).exists() else 0.0
+        write_json(folder / STARTED, {"made_of": made_of, "seconds": before})
+        return before
+
+    @staticmethod
+    def _interrupted(folder: Path, made_of: str, seconds: float) -> None:
+        """The time spent so far counts, should the stage go on later."""
+        write_json(folder / STARTED, {"made_of": made_of, "seconds": round(seconds, 2)})
+
+    def _close(self, name: str, made_of: str, seconds: float, result: dict[str, Any]) -> None:
+        folder = self.folder / name
+        self.seconds[name] = round(seconds, 2)
+        self.results[name] = result
+        self.weights[name] = _weights_hash(folder)
+        record = {"made_of": made_of, "seconds": self.seconds[name], "weights": self.weights[name], "result": result}
+        write_json(folder / COMPLETE, record)
+        self.say(f"{name}: done in {self.seconds[name]:.0f} s")
+
+
+def _weights_hash(folder: Path) -> str:
+    """Of every weight file below `folder`; checkpoints are gone by then."""
+    return fingerprint(*(file_hash(path) for path in sorted(folder.rglob("*.safetensors"))))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None

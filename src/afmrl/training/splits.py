@@ -1,0 +1,249 @@
+"""A run's offers: positives, labels, and who trains, rewards, validates and tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import FIELDS, Offer
+from afmrl.errors import InputError
+from afmrl.training.recipe import CatalogSection, LabelSection, SplitSection
+
+SPLITS = ("train", "reward", "val", "test")
+ROLES = ("query", "gallery")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Offers of one split, with their labels; queries and gallery are row numbers into them."""
+
+    offers: list[Offer]
+    labels: list[KeyAttributes]
+    queries: list[int]
+    gallery: list[int]
+    relevant: list[np.ndarray]
+    """For each query, the gallery positions (not row numbers) of the same product."""
+    families: list[str]
+    """For each query, its family (its product where no family is known): the unit of the bootstrap."""
+
+    def query_offers(self) -> list[Offer]:
+        return [self.offers[row] for row in self.queries]
+
+    def gallery_offers(self) -> list[Offer]:
+        return [self.offers[row] for row in self.gallery]
+
+
+def split_offers(
+    offers: Sequence[Offer],
+    section: CatalogSection,
+    *,
+    skipped_ids: Collection[str] = (),
+    labels_optional: bool = False,
+) -> dict[str, Split]:
+    """Deal the offers out. Products never stand in two splits, but where `split.shared` names a gallery of all.
+
+    Args:
+        skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are passed over.
+        labels_optional: the catalog need not have key attributes; somebody else labels its offers.
+
+    Raises:
+        InputError: a split is empty, a product stands in two splits, no positives are known, no labels are there.
+    """
+    offers = with_positives(offers, section, skipped_ids=skipped_ids)
+    labels = read_labels(offers, section.labels, optional=labels_optional)
+    names = _split_names(offers, section.split)
+    _refuse_leaks(offers, names, section)
+    splits = {}
+    for split in SPLITS:
+        rows = [row for row, name in enumerate(names) if name == split]
+        if rows and section.split.shared:
+            rows += [row for row, name in enumerate(names) if name == section.split.shared]
+        splits[split] = _make_split([offers[row] for row in rows], [labels[row] for row in rows], section)
+    if not splits["train"].offers:
+        raise InputError(
+            f"catalog: no offer belongs to the split 'train' (column {section.split.column!r}); name the column in "
+            "catalog.split.column, or deal products out with catalog.split.by"
+        )
+    return splits
+
+
+def with_positives(
+    offers: Sequence[Offer], section: CatalogSection, *, skipped_ids: Collection[str] = ()
+) -> list[Offer]:
+    """The offers with `product_id` set from what the recipe names: a column, or a file of pairs.
+
+    Raises:
+        InputError: nothing says which offers are the same product.
+    """
+    positives = section.positives
+    if positives.pairs:
+        return _from_pairs(offers, positives.pairs, set(skipped_ids))
+    column = positives.column or "product_id"
+    if column != "product_id":
+        offers = [dataclasses.replace(o, product_id=_cell(o, column)) for o in offers]
+    values = [offer.product_id for offer in offers if offer.product_id]
+    if len(values) == len(set(values)):
+        raise InputError(
+            f"catalog: no two offers share a value of '{column}', so nothing says which offers are the same product. "
+            "Name the positives in the recipe: catalog.positives.column (a GTIN, an MPN, a style of which there are "
+            "two views) or catalog.positives.pairs (a JSONL file of left, right)"
+        )
+    return list(offers)
+
+
+def _from_pairs(offers: Sequence[Offer], path: str, skipped: set[str]) -> list[Offer]:
+    from scipy.cluster.hierarchy import DisjointSet
+
+    known = {offer.id for offer in offers}
+    same: Any = DisjointSet([])
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"positives {path}: cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            pair = json.loads(line)
+            left, right, label = str(pair["left"]), str(pair["right"]), int(pair.get("label", 1))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"positives {path}:{number}: expected {{left, right[, label]}} ({error})") from error
+        if {left, right} & skipped:
+            continue
+        if missing := {left, right} - known:
+            raise InputError(f"positives {path}:{number}: unknown offer id {sorted(missing)[0]!r}")
+        if label:
+            same.add(left)
+            same.add(right)
+            same.merge(left, right)
+    if not len(same):
+        raise InputError(f"positives {path}: names no two offers of the same product")
+    return [dataclasses.replace(o, product_id=str(same[o.id]) if o.id in same else o.id) for o in offers]
+
+
+def read_labels(offers: Sequence[Offer], section: LabelSection, *, optional: bool = False) -> list[KeyAttributes]:
+    """Key attributes of each offer from the label column, restricted to `keys`, `shared` ones taken over.
+
+    Args:
+        optional: not one offer needs to have any; somebody else labels them.
+    """
+    found: list[dict[str, str]] = []
+    for offer in offers:
+        value: Any = offer.attributes if section.column == "attributes" else offer.extra.get(section.column)
+        if value is None or value == "":
+            value = {}
+        if isinstance(value, str):
+            try:
+                value = json.loads(value) if value.lstrip().startswith("{") else KeyAttributes.parse(value).as_dict()
+            except ValueError as error:
+                raise InputError(
+                    f"catalog: offer {offer.id!r}: the column {section.column!r} holds no key attributes ({error}); "
+                    "expected an object of key: value, or text such as 'color: red; size: m'"
+                ) from error
+        if not isinstance(value, Mapping):
+            raise InputError(
+                f"catalog: offer {offer.id!r}: the column {section.column!r} is {type(value).__name__}, expected an "
+                "object of key: value"
+            )
+        found.append(KeyAttributes.of(value).as_dict())
+    for key in section.shared:
+        of_product = {o.product_id: v[key] for o, v in zip(offers, found, strict=True) if o.product_id and key in v}
+        for offer, values in zip(offers, found, strict=True):
+            if key not in values and offer.product_id in of_product:
+                values[key] = of_product[offer.product_id]
+    if not any(found) and not optional:
+        raise InputError(
+            f"catalog: no offer has key attributes in the column {section.column!r}; name it in catalog.labels.column"
+        )
+    if section.keys is None:
+        return [KeyAttributes.of(values) for values in found]
+    return [KeyAttributes.of([(k, values[k]) for k in section.keys if k in values]) for values in found]
+
+
+def _split_names(offers: Sequence[Offer], section: SplitSection) -> list[str]:
+    if section.by is None:
+        return [_cell(offer, section.column or "split") for offer in offers]
+    if not any(_cell(offer, section.by) for offer in offers):
+        raise InputError(f"catalog.split.by: no offer has a value in the column {section.by!r}")
+    if min(section.fractions.values(), default=0.0) < 0 or not sum(section.fractions.values()):
+        raise InputError(f"catalog.split.fractions: {section.fractions}: shares of at least 0, not all of them 0")
+    unknown = set(section.fractions) - set(SPLITS)
+    if unknown:
+        raise InputError(f"catalog.split.fractions: unknown split {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}")
+    dealt = [_cell(offer, section.by) or offer.product_id or offer.id for offer in offers]
+    values = sorted(set(dealt))
+    order = np.random.default_rng(section.seed).permutation(len(values))
+    bounds = np.cumsum([section.fractions.get(split, 0.0) for split in SPLITS])
+    place = (np.arange(len(values)) + 0.5) / len(values) * bounds[-1]
+    names = {values[int(v)]: SPLITS[int(np.searchsorted(bounds, p))] for v, p in zip(order, place, strict=True)}
+    return [names[value] for value in dealt]
+
+
+def _cell(offer: Offer, column: str) -> str:
+    """An offer's value in a column, be it one of its own fields or any other of the file."""
+    value = getattr(offer, column) if column in FIELDS else offer.extra.get(column)
+    return "" if value is None or value != value else str(value)  # NaN: an empty cell
+
+
+def _role(offer: Offer, section: CatalogSection) -> str:
+    return _cell(offer, section.role_column).strip().lower()
+
+
+def other_roles(offers: Sequence[Offer], section: CatalogSection) -> dict[str, int]:
+    """Values of the role column that count as none ("both", a misspelled "querry"), and how many offers have each.
+
+    >>> offers = [Offer("1", "a", extra={"role": "querry"}), Offer("2", "b", extra={"role": "Gallery"})]
+    >>> other_roles(offers, CatalogSection())
+    {'querry': 1}
+    """
+    return dict(Counter(role for offer in offers if (role := _role(offer, section)) and role not in ROLES))
+
+
+def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: CatalogSection) -> None:
+    if section.split.shared:
+        if section.split.shared not in names:
+            raise InputError(
+                f"catalog.split.shared: no offer says {section.split.shared!r} in the column {section.split.column!r}"
+            )
+        return
+    seen: dict[str, str] = {}
+    for offer, name in zip(offers, names, strict=True):
+        if name and offer.product_id and seen.setdefault(offer.product_id, name) != name:
+            raise InputError(
+                f"catalog: product {offer.product_id!r} stands in the splits {seen[offer.product_id]!r} and "
+                f"{name!r}; split by product or family (catalog.split.by)"
+            )
+
+
+def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: CatalogSection) -> Split:
+    queries: list[int] = []
+    gallery: list[int] = []
+    of_product: dict[str, list[int]] = defaultdict(list)
+    for row, offer in enumerate(offers):
+        of_product[offer.product_id or offer.id].append(row)
+    for rows in of_product.values():
+        for place, row in enumerate(rows):
+            role = _role(offers[row], section)
+            if role not in ROLES:
+                role = "query" if place == 0 and len(rows) > 1 else "gallery"
+            (queries if role == "query" else gallery).append(row)
+    position: dict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(gallery):
+        position[offers[row].product_id].append(place)
+    queries = [row for row in sorted(queries) if offers[row].product_id and position.get(offers[row].product_id)]
+    return Split(
+        offers=offers,
+        labels=labels,
+        queries=queries,
+        gallery=gallery,
+        relevant=[np.array(position[offers[row].product_id]) for row in queries],
+        families=[_cell(offers[row], section.family_column or "") or offers[row].product_id for row in queries],
+    )

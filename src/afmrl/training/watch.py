@@ -1,0 +1,267 @@
+"""RAR watched from outside its reward: retrieval and true attributes on the validation split, every few steps.
+
+A reward can rise without what it stands for. What the generator writes for families that neither embedder nor reward
+has seen is what a shop will get; so it chooses the step that is kept, and ends a run that only its reward still likes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from afmrl.attributes.accuracy import attribute_accuracy
+from afmrl.attributes.attributes_on import Side, on_gallery, on_query
+from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
+from afmrl.generator.generator import AttributeGenerator
+from afmrl.generator.prompt import GeneratorPrompt
+from afmrl.retrieval.exact import ranks_of
+from afmrl.rewards.query import pair_f_score
+from afmrl.training.checkpoints import write_json
+from afmrl.training.processes import on_first, rank
+
+if TYPE_CHECKING:
+    from afmrl.embedder.embedder import Embedder
+    from afmrl.training.splits import Split
+
+BEST, RECORD = "best.safetensors", "validation.json"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Offers that nothing was trained on, and the frozen embedder that finds them.
+
+    Args:
+        side: whose text carries what the generator writes.
+    """
+
+    split: Split
+    embedder: Embedder
+    side: Side = "query"
+    max_new_tokens: int = 64
+    batch_size: int = 64
+
+    def measure(self, generator: AttributeGenerator) -> dict[str, Any]:
+        """Greedy attributes of the split's offers, how well they retrieve, and how true they are.
+
+        Returns:
+            {"mrr", "recall@1", "valid", "length" (tokens), "faithfulness" (mean F1 of pairs, over the
+            offers that have labels), "accuracy" (by key)}
+        """
+        split = self.split
+        queries, gallery = on_query(self.side), on_gallery(self.side)
+        rows = [*(split.queries if queries else ()), *(split.gallery if gallery else ())]
+        rows = sorted(set(rows))
+        written: dict[int, KeyAttributes] = {}
+        tokens, num_valid = 0, 0
+        offers = [split.offers[row] for row in rows]
+        completions = generator.generate(offers, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
+        for row, (completion,) in zip(rows, completions, strict=True):
+            tokens += completion.num_tokens
+            try:
+                written[row] = generator.read(completion, split.offers[row])
+                num_valid += 1
+            except InvalidCompletion:
+                written[row] = KeyAttributes()
+        of_queries = [written[row] for row in split.queries] if queries else None
+        of_gallery = [written[row] for row in split.gallery] if gallery else None
+        asked = self.embedder.encode(split.query_offers(), of_queries)
+        ranks = ranks_of(asked, self.embedder.encode(split.gallery_offers(), of_gallery), split.relevant)
+        ours, labels = [written[row] for row in rows], [split.labels[row] for row in rows]
+        scores = [pair_f_score(a, label) for a, label in zip(ours, labels, strict=True) if len(label)]
+        return {
+            "mrr": float((1.0 / ranks).mean()),
+            "recall@1": float((ranks == 1).mean()),
+            "valid": num_valid / len(rows),
+            "length": tokens / len(rows),
+            "faithfulness": float(np.mean(scores)) if scores else 0.0,
+            "accuracy": attribute_accuracy(ours, labels),
+        }
+
+
+@dataclass
+class Watch:
+    """What was measured so far, the best step of it, and whether to go on. It survives a kill: see `restore`."""
+
+    folder: Path
+    patience: int
+    measured: list[dict[str, Any]] = field(default_factory=list)
+    """Entries of `Validation.measure` with their "step"."""
+    stopped_at: int | None = None
+    hold_truth: bool = False
+    """Keep no step whose attributes are less true (F1 on validation) than the SFT policy's."""
+    kept_step: int | None = None
+    """Step of the best weights of an earlier process: a step that is done again may not take its place by name."""
+
+    def restore(self, step: int) -> None:
+        """Take over what an earlier process measured up to the checkpoint's step; later measures are made again.
+
+        The best weights of all stay the best, even if they were reached after that step: the policy is one that this
+        training came by. What was measured of them stands in their file, so that the two cannot disagree.
+        """
+        try:
+            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        kept = kept_entry(self.folder / BEST)
+        self.measured = [e for e in record if e["step"] <= step and (kept is None or e["step"] != kept["step"])]
+        if kept is not None:
+            self.kept_step = kept["step"]
+            self.measured.append(kept)
+
+    @staticmethod
+    def best_of(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The entry of the highest MRR; of equal ones the earliest, which is nearer to the SFT policy."""
+        return max(measured, key=lambda entry: (entry["mrr"], -entry["step"]))
+
+    def best(self) -> dict[str, Any]:
+        """The entry whose weights are kept: the best of those that may be."""
+        first = next((entry for entry in self.measured if entry["step"] == 0), None)
+        if not self.hold_truth or first is None:
+            return self.best_of(self.measured)
+        least = first["faithfulness"]
+        return self.best_of([entry for entry in self.measured if entry["faithfulness"] >= least])
+
+    def add(self, entry: dict[str, Any]) -> bool:
+        """Keep one more measure; whether it is the best so far, and its weights are to be saved."""
+        if entry["step"] == self.kept_step and entry["mrr"] <= self.best()["mrr"]:
+            return False
+        self.measured = [known for known in self.measured if known["step"] != entry["step"]] + [entry]
+        return self.best() is entry
+
+    def keep(self) -> None:
+        """Write what was measured; after the weights it speaks of, so that a kill between them loses nothing."""
+        write_json(self.folder / RECORD, self.measured)
+
+    def should_stop(self, rewards: Sequence[tuple[int, float]]) -> bool:
+        """Whether validation fell `patience` times in a row below its best while the reward rose.
+
+        Args:
+            rewards: (step, mean reward), in order.
+        """
+        if not self.patience or not self.measured:
+            return False
+        best = self.best_of(self.measured)
+        since = [entry for entry in self.measured if entry["step"] > best["step"]]
+        before = [reward for step, reward in rewards if step <= max(best["step"], 1)]
+        after = [reward for step, reward in rewards if step > max(best["step"], 1)]
+        if len(since) < self.patience or not before or not after:
+            return False
+        fell = all(entry["mrr"] < best["mrr"] for entry in since[-self.patience :])
+        window = max(1, len(after) // 2)  # the latest of them, against as many before the best
+        return fell and float(np.mean(after[-window:])) > float(np.mean(before[-window:]))
+
+
+def watch_callback(
+    watch: Watch, validation: Validation, processor: Any, every: int, prompt: GeneratorPrompt | None = None
+) -> Any:
+    """A trainer callback that measures before the first step, every few steps, and after the last."""
+    from transformers import TrainerCallback
+
+    from afmrl.generator.engines.local import LocalEngine
+
+    class WatchCallback(TrainerCallback):
+        """Measures in the first process; the others wait and stop with it."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            watch.restore(state.global_step)
+            if not watch.measured:
+                self._measure(model, state, control)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            if state.global_step % every == 0 or state.global_step == state.max_steps:
+                self._measure(model, state, control)
+
+        def _measure(self, model: Any, state: Any, control: Any) -> None:
+            def work() -> tuple[list[dict[str, Any]], bool]:
+                plain = getattr(model, "module", model)  # without the wrapper of several processes
+                was_training = plain.training
+                plain.eval()
+                try:
+                    writer = AttributeGenerator(LocalEngine(plain, processor), prompt)
+                    entry = {"step": state.global_step, **validation.measure(writer)}
+                finally:
+                    plain.train(was_training)
+                if watch.add(entry):
+                    save_weights(plain, watch.folder / BEST, entry)
+                watch.keep()
+                rewards = [(e["step"], e["reward"]) for e in state.log_history if "reward" in e]
+                return watch.measured, watch.should_stop(rewards)
+
+            watch.measured, stop = on_first(work)
+            if stop and state.global_step < state.max_steps:
+                watch.stopped_at = state.global_step
+                control.should_training_stop = True
+
+    return WatchCallback()
+
+
+def save_weights(model: Any, path: Path, entry: dict[str, Any]) -> None:
+    """The trained parameters and what was measured of them as one file, whole or not at all."""
+    import os
+
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(path.name + ".tmp")
+    trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    save_file(trained, str(temporary), metadata={"measured": json.dumps(entry)})
+    os.replace(temporary, path)
+
+
+def kept_entry(path: Path) -> dict[str, Any] | None:
+    """What was measured of the weights in a file of `save_weights`; None where there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            entry: dict[str, Any] = json.loads(file.metadata()["measured"])
+            return entry
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Put back what `save_weights` wrote."""
+    import torch
+    from safetensors.torch import load_file
+
+    saved = load_file(str(path))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in saved:
+                parameter.copy_(saved[name])
+
+
+def kept_in_words(validation: dict[str, Any]) -> str:
+    """Which step a run goes on with, and what it is worth on the validation split.
+
+    Args:
+        validation: of `run_rar`'s result.
+
+    >>> before, after = {"mrr": 0.7, "faithfulness": 0.8}, {"mrr": 0.712, "faithfulness": 0.81}
+    >>> kept_in_words({"step": 20, "before": before, "after": after, "stopped_at": None})
+    'step 20 is kept, the best on the validation split: MRR 70.0 → 71.2, F1 of attributes 80.0 → 81.0'
+    >>> kept_in_words({"step": 0, "before": before, "after": before, "stopped_at": 30})
+    'no step found more on the validation split with attributes as true; it stays as it began; stopped early at step 30'
+    """
+    before, after = validation["before"], validation["after"]
+    found = "no step found more on the validation split with attributes as true; it stays as it began"
+    if validation["step"]:
+        found = (
+            f"step {validation['step']} is kept, the best on the validation split: MRR {100 * before['mrr']:.1f} → "
+            f"{100 * after['mrr']:.1f}, F1 of attributes {100 * before['faithfulness']:.1f} → "
+            f"{100 * after['faithfulness']:.1f}"
+        )
+    return found + (f"; stopped early at step {validation['stopped_at']}" if validation["stopped_at"] else "")
+
+
+def remove_watch(folder: Path) -> None:
+    """Delete what only a run that was killed would need."""
+    if rank() == 0:
+        for name in (BEST, RECORD):
+            (folder / name).unlink(missing_ok=True)
+            (folder / f"{name}.tmp").unlink(missing_ok=True)  # of a process that was killed while it wrote

@@ -1,0 +1,286 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.relations import AttributeBM25
+from afmrl.data.offer import Offer
+from afmrl.errors import InputError
+from afmrl.training import agcl
+from afmrl.training import batch_plan as training_plan
+from afmrl.training.agcl import AGCLStage, run_agcl
+from afmrl.training.batch_plan import make_plan
+
+COLORS = ("red", "blue", "white", "black")
+CUTS = ("long", "short", "straight")
+
+
+def catalog(num_products=12):
+    """Two text offers of each product, told apart by their titles."""
+    offers, attributes = [], []
+    for product in range(num_products):
+        pairs = {"color": COLORS[product % 4], "cut": CUTS[product % 3], "size": f"s{product % 5}", "series": "silk"}
+        for side, word in enumerate(("dress", "gown")):
+            title = f"{pairs['color']} {word} {pairs['cut']} {pairs['size']}"
+            offers.append(Offer(id=f"{product}-{side}", title=title, product_id=f"p{product}"))
+            attributes.append(KeyAttributes.of(pairs))
+    return offers, attributes
+
+
+@pytest.fixture(scope="module")
+def text_base(tmp_path_factory):
+    """A random BERT of two layers, with dropout: a resumed run must draw it as one that was not stopped."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("base")
+    known = ["[PAD]", "[UNK]", "dress", "gown", "silk", *COLORS, *CUTS, *(f"s{size}" for size in range(5))]
+    tokens = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
+    bert = folder / "bert"
+    PreTrainedTokenizerFast(tokenizer_object=tokens, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(bert)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(known), **sizes)).save_pretrained(bert)
+    model = SentenceTransformer(modules=[Transformer(str(bert)), Pooling(32, "mean")], device="cpu")
+    model.save_pretrained(str(folder / "embedder"))
+    return folder / "embedder"
+
+
+class Killed(Exception):
+    pass
+
+
+def killing(step):
+    from transformers import TrainerCallback
+
+    class Kill(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == step:
+                raise Killed
+
+    return Kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bf16": True, "mini_batch_size": 3},
+        {"lora_r": 4, "rules": ("agreement", "margin"), "learning_rate": 1e-2},
+        {"lora_r": 4, "bf16": True, "mini_batch_size": 4},
+    ],
+    ids=["plain", "bf16", "lora", "lora-bf16"],
+)
+def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, tmp_path, options):
+    offers, attributes = catalog()
+    config = AGCLStage(max_steps=5, batch_size=8, save_steps=2, log_steps=1, warmup_steps=1, similar_group=4, **options)
+    whole = run_agcl(config, text_base, offers, attributes, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run_agcl(config, text_base, offers, attributes, tmp_path / "parts", callbacks=[killing(3)])
+    assert [path.name for path in (tmp_path / "parts").glob("checkpoint-*")] == ["checkpoint-2"]
+    parts = run_agcl(config, text_base, offers, attributes, tmp_path / "parts")
+
+    assert [entry["step"] for entry in parts["history"]] == [1, 2, 3, 4, 5]
+    losses = [[entry["loss"] for entry in run["history"]] for run in (whole, parts)]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 5 and all(math.isfinite(loss) and loss > 0 for loss in losses[0])
+    for name in ("masked_share", "masked_share_agreement", "mean_offset", "offset_by_decile", "precision"):
+        assert [e[name] for e in whole["history"]] == [e[name] for e in parts["history"]]
+    assert json.loads((tmp_path / "parts" / "history.json").read_text(encoding="utf-8")) == parts["history"]
+
+    from sentence_transformers import SentenceTransformer
+
+    titles = [offer.title for offer in offers]
+    base, *trained = (
+        SentenceTransformer(str(path), device="cpu").encode(titles)
+        for path in (text_base, tmp_path / "whole", tmp_path / "parts")
+    )
+    np.testing.assert_allclose(trained[0], trained[1], atol=1e-6)
+    assert not np.allclose(trained[0], base, atol=1e-4)
+    assert not list((tmp_path / "parts").rglob("adapter*")) and (tmp_path / "parts" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("similar_group", [1, 4])
+def test_many_products_are_drawn_without_comparing_all(monkeypatch, similar_group):
+    offers, attributes = catalog(60)
+    monkeypatch.setattr(training_plan, "EXACT_PRODUCTS", 10)
+    monkeypatch.setattr(training_plan, "_similar_products", None)
+    config = AGCLStage(max_steps=6, batch_size=16, similar_group=similar_group, agreement_min_shared=4)
+    plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    again = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    assert np.array_equal(plan.anchors, again.anchors) and len(plan.anchors) == 96
+    for step in range(6):
+        drawn = slice(16 * step, 16 * step + 16)
+        assert len(set((plan.anchors[drawn] // 2).tolist())) == 16
+    assert (plan.anchors // 2 == plan.candidates // 2).all() and (plan.anchors != plan.candidates).all()
+    shared = [
+        len(set(attributes[left]) & set(attributes[right]))
+        for left, right in zip(plan.anchors[:-1:similar_group], plan.anchors[1::similar_group], strict=False)
+    ]
+    assert (np.mean(shared) > 2.4) == (similar_group > 1)
+
+
+def drawn_products(plan):
+    return plan.anchors // 2
+
+
+@pytest.mark.parametrize("crowd", ["family", "equal attributes", "hub", "none"])
+def test_no_product_starves_however_large_its_family_and_however_many_are_its_equals(crowd):
+    """130 products in batches of 32: after every whole round each has been drawn equally often."""
+    offers, attributes = catalog(130)
+    config = AGCLStage(max_steps=65, batch_size=32, similar_group=8)
+    if crowd == "family":  # one of 100, ten of 2, ten alone
+        values = [*["large"] * 200, *(f"small {place // 4}" for place in range(40)), *[""] * 20]
+        offers = [replace(offer, extra={"style": value}) for offer, value in zip(offers, values, strict=True)]
+        config = replace(config, group_column="style")
+    elif crowd == "equal attributes":
+        attributes = [attributes[0]] * 120 + [KeyAttributes.of([])] * 140
+    elif crowd == "hub":  # two that are like all others
+        every = KeyAttributes.of([(f"key {place}", f"value {place}") for place in range(60)])
+        attributes = [every] * 4 + [KeyAttributes.of([(f"key {i % 60}", f"value {i % 60}")]) for i in range(256)]
+    else:
+        config = replace(config, similar_group=1)
+    plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    drawn = drawn_products(plan)
+    counts = np.bincount(drawn, minlength=130)
+    assert counts.sum() == 65 * 32 == 16 * 130
+    assert set(counts) == {16}, "sixteen rounds of 130 products"
+    assert set(np.bincount(drawn[: 4 * 130], minlength=130)) <= {3, 4, 5}
+    for step in range(65):
+        assert len(set(drawn[32 * step : 32 * step + 32])) == 32
+
+
+@pytest.mark.parametrize(("side", "anchors", "candidates"), [("none", 0, 0), ("query", 1, 0), ("gallery", 0, 1)])
+def test_one_side_alone_shows_its_attributes(side, anchors, candidates):
+    offers, attributes = catalog(40)
+    config = AGCLStage(max_steps=50, batch_size=32, attributes_on=side, attribute_dropout=0.25, one_sided=0.5)
+    shown = make_plan(offers, attributes, config, AttributeBM25(attributes)).shown
+    # by attribute_dropout alone: there is no other side to leave it to
+    assert shown[:, 0].mean() == pytest.approx(0.75 * anchors, abs=0.04)
+    assert shown[:, 1].mean() == pytest.approx(0.75 * candidates, abs=0.04)
+
+
+def test_fewer_products_than_a_batch_are_shared_evenly(monkeypatch):
+    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 13
+    monkeypatch.setattr(training_plan, "world_size", lambda: 4)
+    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 12
+    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 70) == 64
+    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 3) == 1  # refused where it is shared out
+
+
+def test_a_share_of_the_batches_is_random_and_still_nobody_starves():
+    offers, attributes = catalog(120)
+    batches = {}
+    for share in (1.0, 0.5, 0.0):
+        config = AGCLStage(max_steps=60, batch_size=16, similar_group=4, similar_share=share)
+        drawn = drawn_products(make_plan(offers, attributes, config, AttributeBM25(attributes))).reshape(-1, 16)
+        assert set(np.bincount(drawn.ravel(), minlength=120)) == {8}
+        # neighbors of equal color, cut and size
+        alike = (drawn[:, :-1] % 60 == drawn[:, 1:] % 60).mean(axis=1)
+        batches[share] = (alike > 0.05).mean()
+    assert batches[1.0] > 0.9 > 0.75 > batches[0.5] > 0.25 > batches[0.0]
+
+
+def test_those_who_stand_together_change_in_a_large_family():
+    offers, attributes = catalog(100)
+    offers = [replace(offer, extra={"style": "one" if place < 120 else ""}) for place, offer in enumerate(offers)]
+    config = AGCLStage(max_steps=200, batch_size=20, similar_group=4, group_column="style")
+    drawn = drawn_products(make_plan(offers, attributes, config, AttributeBM25(attributes))).reshape(-1, 20)
+    first = [set(batch) - {0} for batch in drawn.tolist() if 0 in batch]
+    assert len(set().union(*first) & set(range(60))) > 50, "every other member stands beside it in time"
+    # members of the family stand side by side, those without a family do not
+    side_by_side = np.mean((drawn[:, :-1] < 60) & (drawn[:, 1:] < 60))
+    assert side_by_side > 0.45, "0.36 by chance"
+
+
+def test_a_catalog_of_one_batch_is_drawn_whole_every_time():
+    offers, attributes = catalog(12)
+    plan = make_plan(offers, attributes, AGCLStage(max_steps=5, batch_size=64), AttributeBM25(attributes))
+    assert [sorted(batch) for batch in drawn_products(plan).reshape(5, 12).tolist()] == [list(range(12))] * 5
+
+
+def test_every_data_set_has_its_own_loss(text_base, tmp_path):
+    from datasets import Dataset, DatasetDict
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+    from afmrl.losses.agcl import AttributeGuidedContrastiveLoss, LogLossStatistics
+
+    offers, attributes = catalog()
+    model = SentenceTransformer(str(text_base), device="cpu")
+    rows = np.arange(len(offers)).reshape(-1, 2)
+    columns = {
+        "anchor": [offers[row].title for row in rows[:, 0]],
+        "positive": [offers[row].title for row in rows[:, 1]],
+    }
+    labeled = {**columns, "label": rows.tolist()}
+    losses = {
+        "dresses": AttributeGuidedContrastiveLoss(model, attributes, rules=("agreement",), agreement_min_shared=2),
+        "gowns": AttributeGuidedContrastiveLoss(model, attributes, weighting="cosine", rules=(), mini_batch_size=2),
+        "plain": MultipleNegativesRankingLoss(model),
+    }
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=Arguments(
+            output_dir=str(tmp_path),
+            max_steps=9,
+            per_device_train_batch_size=4,
+            logging_steps=9,
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            save_strategy="no",
+        ),
+        train_dataset=DatasetDict(
+            {name: Dataset.from_dict(columns if name == "plain" else labeled) for name in losses}
+        ),
+        loss=losses,
+        callbacks=[LogLossStatistics(losses)],
+    )
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["dresses_num_negatives"] == entry["gowns_num_negatives"] == 12
+    assert "dresses_masked_share_agreement" in entry and "gowns_masked_share_agreement" not in entry
+    assert "dresses_bm25_by_decile" in entry and "gowns_bm25_by_decile" not in entry
+    assert not any(name.startswith("plain") for name in entry)
+
+
+@pytest.mark.slow
+def test_the_text_can_show_other_attributes_than_those_that_weigh(text_base, tmp_path, monkeypatch):
+    offers, attributes = catalog()
+    written = [KeyAttributes.of({"color": "gray"})] * len(offers)
+    config = AGCLStage(max_steps=2, batch_size=8, log_steps=1, warmup_steps=0, attribute_dropout=0.0, one_sided=0.0)
+    seen = []
+    plain = agcl.embedder_input
+
+    def watched(offer, of_offer, **options):
+        seen.append(of_offer)
+        return plain(offer, of_offer, **options)
+
+    monkeypatch.setattr(agcl, "embedder_input", watched)
+    runs = {
+        name: run_agcl(replace(config, value_dropout=0.0), text_base, offers, of, tmp_path / name, shown=shown)
+        for name, of, shown in (("same", attributes, None), ("apart", attributes, written), ("all", written, None))
+    }
+    assert set(seen) == {*attributes, written[0]}
+    assert set(seen[-2 * 2 * 2 * 8 :]) == {written[0]}  # of the second and the third training
+    weights = [[entry["mean_offset"] for entry in run["history"]] for run in runs.values()]
+    assert weights[0] == weights[1] != weights[2]
+    losses = [[entry["loss"] for entry in run["history"]] for run in runs.values()]
+    assert losses[0] != losses[1] != losses[2]
+
+
+def test_generated_text_without_what_was_generated_is_refused(text_base, tmp_path):
+    offers, attributes = catalog()
+    with pytest.raises(InputError, match="'generated' needs what the generator writes"):
+        run_agcl(AGCLStage(text_attributes="generated"), text_base, offers, attributes, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,107 @@
+import json
+
+import pytest
+
+from afmrl.training.checkpoints import last_checkpoint
+from afmrl.training.ledger import Ledger, fingerprint
+
+
+def test_a_complete_stage_is_not_run_again(tmp_path):
+    calls = []
+    for _ in range(2):
+        ledger = Ledger(tmp_path, say=lambda line: None)
+        ledger.run("a", "same", lambda folder: calls.append(folder) or {"value": 1})
+    assert len(calls) == 1
+    assert ledger.results["a"] == {"value": 1}
+
+
+def test_that_a_stage_is_complete_is_said_once(tmp_path):
+    Ledger(tmp_path, say=lambda line: None).run("a", "same", lambda folder: {})
+    said = []
+    ledger = Ledger(tmp_path, say=said.append)
+    for _ in range(3):
+        ledger.run("a", "same", lambda folder: {})
+    assert said == ["a: complete, not run again"]
+
+
+def test_a_stage_made_of_something_else_runs_again_from_nothing(tmp_path):
+    ledger = Ledger(tmp_path, say=lambda line: None)
+    ledger.run("a", "one", lambda folder: (folder / "left").write_text("x") and {})
+    seen = []
+    ledger.run("a", "two", lambda folder: seen.append((folder / "left").exists()) or {})
+    assert seen == [False]
+
+
+def test_a_killed_stage_finds_what_it_left_and_is_not_taken_for_whole(tmp_path):
+    ledger = Ledger(tmp_path, say=lambda line: None)
+
+    def killed(folder):
+        (folder / "checkpoint").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.run("a", "same", killed)
+    assert not (tmp_path / "stages" / "a" / "complete.json").exists()
+    seen = []
+    ledger.run("a", "same", lambda folder: seen.append((folder / "checkpoint").read_text()) or {})
+    assert seen == ["half"]
+
+
+def test_fingerprints_tell_configs_apart():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_torn_checkpoints_are_passed_over_and_removed(tmp_path):
+    for step, text in ((100, "{}"), (200, '{"half'), (1000, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if text is not None:
+            (folder / "trainer_state.json").write_text(text)
+    assert last_checkpoint(tmp_path, 2000) == str(tmp_path / "checkpoint-100")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-100"]
+    assert json.loads((tmp_path / "checkpoint-100" / "trainer_state.json").read_text()) == {}
+
+
+def test_no_checkpoint(tmp_path):
+    assert last_checkpoint(tmp_path, 100) is None
+
+
+def test_nothing_goes_on_from_the_last_step(tmp_path):
+    # transformers would train one step more
+    for step in (50, 100):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path, 100) == str(tmp_path / "checkpoint-50")
+    assert last_checkpoint(tmp_path, 50) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_time_before_a_stop_counts(tmp_path):
+    import time
+
+    ledger = Ledger(tmp_path, say=lambda line: None)
+
+    def stopped(folder):
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.run("a", "same", stopped)
+    ledger.run("a", "same", lambda folder: {})
+    assert ledger.seconds["a"] >= 0.05
+
+
+def test_weights_are_told_apart(tmp_path):
+    hashes = []
+    for number, content in enumerate((b"one", b"one", b"two")):
+        ledger = Ledger(tmp_path / str(number), say=lambda line: None)
+
+        def work(folder, content=content):
+            (folder / "model").mkdir()
+            (folder / "model" / "model.safetensors").write_bytes(content)
+
+        for _ in range(2):  # done, and taken over
+            ledger.run("a", "same", work)
+            hashes.append(ledger.weights["a"])
+    assert hashes[0] == hashes[1] == hashes[2] == hashes[3] != hashes[4] == hashes[5]

@@ -1,0 +1,489 @@
+"""RAR: the traps of GRPO in trl, on a model small enough to train in seconds."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Embedder
+from afmrl.errors import InputError
+from afmrl.generator.engines.base import Completion
+from afmrl.generator.generator import AttributeGenerator
+from afmrl.rewards.gallery import GalleryRetrievalReward
+from afmrl.rewards.query import RetrievalReward
+from afmrl.training import rar
+from afmrl.training import survey as rar_survey
+from afmrl.training.completions import PART
+from afmrl.training.rar import RARStage, run_rar
+from afmrl.training.recipe import CatalogSection, SplitSection
+from afmrl.training.sft import SFTStage, run_sft
+from afmrl.training.splits import split_offers
+from conftest import save_image
+
+COLORS = ["red", "blue", "green", "white"]
+LABELS = [KeyAttributes.of({"color": COLORS[number % 4]}) for number in range(8)]
+SMALL = {"prompts_per_step": 2, "num_generations": 4, "max_completion_length": 12, "warmup_steps": 0,
+         "teachable_only": False, "faithfulness_weight": 1.0}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def offers(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    return [Offer(f"o{n}", f"{COLORS[n % 4]} dress", image=str(save_image(folder / f"{n}.png", n))) for n in range(8)]
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_model, offers, tmp_path_factory):
+    """A generator after a few steps of SFT: it has learned to end, but not always what to say."""
+    folder = tmp_path_factory.mktemp("policy") / "model"
+    run_sft(
+        SFTStage(max_steps=25, batch_size=8, learning_rate=3e-3, warmup_steps=2), tiny_model, offers, LABELS, folder
+    )
+    return folder
+
+
+def trained(policy, tiny_model, offers, out, config, **options):
+    return run_rar(
+        config, policy, Embedder.from_pretrained(tiny_model), offers[:4], offers[4:],
+        [np.array([n]) for n in range(4)], out, **{"labels": LABELS[:4], **options},
+    )  # fmt: skip
+
+
+# what is asked of trl
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def asked(monkeypatch, policy, tiny_model, offers, tmp_path):
+    """What GRPOTrainer is called with, for a config."""
+
+    def of(config, **options):
+        caught = {}
+
+        def trainer(**arguments):
+            caught.update(arguments)
+            raise Stop
+
+        import trl
+
+        monkeypatch.setattr(trl, "GRPOTrainer", trainer)
+        with pytest.raises(Stop):
+            trained(policy, tiny_model, offers, tmp_path, config, **options)
+        return caught
+
+    return of
+
+
+def test_defaults_are_the_papers_and_not_trls(asked, policy):
+    call = asked(RARStage(**SMALL))
+    arguments = call["args"]
+    assert arguments.beta == 0.04  # trl's default is 0: no KL at all
+    assert arguments.loss_type == "grpo"  # trl's is "dapo"
+    assert arguments.scale_rewards == "group"
+    assert arguments.epsilon == 0.2
+    assert arguments.num_iterations == 1
+    # and ours that are not: without them attributes drift from the truth
+    assert (RARStage().rewarded_pairs, RARStage().sft_weight) == ("true", 1.0)
+    # by its path: trl loads the KL reference anew from there
+    assert call["model"] == str(policy)
+    assert (policy / "model.safetensors").is_file()
+
+
+def test_only_confirmed_pairs_are_rewarded_where_there_are_labels(asked):
+    rewards = [asked(RARStage(**SMALL), **options)["reward_funcs"].reward for options in ({}, {"labels": None})]
+    assert [of.rewarded_pairs for of in rewards] == ["true", "all"]
+    assert [of.faithfulness_weight for of in rewards] == [SMALL["faithfulness_weight"], 0.0]
+
+
+def test_every_option_reaches_trl(asked):
+    config = RARStage(
+        **SMALL, loss_type="dr_grpo", scale_rewards="none", beta=0.1, epsilon=0.3, num_iterations=2, temperature=0.7,
+        learning_rate=2e-5, max_steps=9, micro_batch_size=4, seed=5, save_steps=3,
+    )  # fmt: skip
+    arguments = asked(config)["args"]
+    assert (arguments.loss_type, arguments.scale_rewards) == ("dr_grpo", "none")
+    assert (arguments.beta, arguments.epsilon, arguments.num_iterations) == (0.1, 0.3, 2)
+    assert (arguments.temperature, arguments.learning_rate, arguments.max_steps) == (0.7, 2e-5, 9)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 2)
+    assert (arguments.seed, arguments.save_steps) == (5, 3)
+    assert (arguments.num_generations, arguments.max_completion_length) == (4, 12)
+
+
+def test_with_attributes_on_the_gallery_its_offers_are_described(asked, offers, tiny_model):
+    call = asked(
+        RARStage(**SMALL, attributes_on="gallery", reward="margin"), labels=[LABELS[5], LABELS[7]], described=[1, 3]
+    )
+    reward = call["reward_funcs"].reward
+    assert isinstance(reward, GalleryRetrievalReward) and reward.queries == [offers[5], offers[7]]
+    embedder = Embedder.from_pretrained(tiny_model)
+    np.testing.assert_allclose(reward.asked, embedder.encode(offers[:4]), atol=1e-5)  # queries without attributes
+    assert "white dress" in str(call["train_dataset"][1]["prompt"])
+    # what it is told the labels confirm is behind the offer's text, and the product's query ranks it there
+    text = str(LABELS[5])
+    shown = embedder.encode([offers[5]], [LABELS[5]])[0]
+    others = np.delete(embedder.encode(offers[4:]), 1, axis=0)
+    expected = reward.asked[1] @ shown - (others @ reward.asked[1]).max()
+    assert reward.score([0], [text]).retrieval[0] == pytest.approx(expected, abs=1e-5)
+    assert asked(RARStage(**SMALL, attributes_on="gallery"), labels=None)["reward_funcs"].reward.queries == offers[4:]
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_scale_rewards_is_what_trl_makes_of_it(asked, scale):
+    assert asked(RARStage(**SMALL, scale_rewards=scale))["args"].scale_rewards == scale
+
+
+def test_rows_carry_the_query_and_its_image_only(asked):
+    row = asked(RARStage(**SMALL))["train_dataset"][1]
+    assert set(row) == {"prompt", "query_row", "images"}
+    assert row["query_row"] == 1
+    text = json.dumps(row["prompt"])
+    assert "blue dress" in text and "green" not in text
+
+
+# what it does
+
+
+def test_the_kl_to_the_reference_is_zero_at_the_first_step(policy, tiny_model, offers, tmp_path):
+    result = trained(policy, tiny_model, offers, tmp_path / "out", RARStage(**SMALL, max_steps=6, learning_rate=3e-3))
+    first, *later = result["history"]
+    assert abs(first["kl"]) < 1e-6
+    assert max(abs(entry["kl"]) for entry in later) > 1e-4  # and the policy does move away from it
+    assert [entry["step"] for entry in result["history"]] == [1, 2, 3, 4, 5, 6]
+    for entry in result["history"]:
+        assert 0 <= entry["zero_variance_share"] <= 1
+        assert {"reward", "kl", "length", "valid", "retrieval", "faithfulness"} <= set(entry)
+    assert 0 <= result["zero_variance_share"] <= 1
+    assert (result["num_queries"], set(result["baseline"])) == (4, {"reward", "retrieval", "valid", "faithfulness"})
+    # an ordinary folder, other weights, no checkpoints
+    assert not list((tmp_path / "out").glob("checkpoint-*"))
+    assert json.loads((tmp_path / "out" / "history.json").read_text()) == result["history"]
+    before, after = (AttributeGenerator.from_pretrained(path) for path in (policy, tmp_path / "out"))
+    pairs = zip(before.model.parameters(), after.model.parameters(), strict=True)
+    assert any(not bool((one == two).all()) for one, two in pairs)
+
+
+@pytest.mark.slow
+def test_it_raises_the_reward(policy, tiny_model, offers, tmp_path):
+    config = RARStage(**{**SMALL, "prompts_per_step": 4, "num_generations": 8}, max_steps=25, learning_rate=1e-3)
+    result = trained(policy, tiny_model, offers, tmp_path / "out", config)
+    rewards = [entry["reward"] for entry in result["history"]]
+    assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.1
+    assert result["baseline"]["reward"] == pytest.approx(np.mean(rewards[:3]), abs=0.35)
+
+
+def test_text_alone_and_a_wrong_micro_batch(policy, tiny_model, offers, tmp_path):
+    words = [Offer(offer.id, offer.title) for offer in offers]
+    assert len(trained(policy, tiny_model, words, tmp_path / "a", RARStage(**SMALL, max_steps=1))["history"]) == 1
+    with pytest.raises(InputError, match="micro_batch_size=3 must divide prompts_per_step × num_generations = 8"):
+        trained(policy, tiny_model, words, tmp_path / "b", RARStage(**SMALL, max_steps=1, micro_batch_size=3))
+
+
+def test_groups_without_variance_are_counted_whatever_scales_the_rewards(policy, tiny_model, offers, tmp_path):
+    """trl's own share is the batch's deviation where `scale_rewards` is "batch": never 0 here, so its share is."""
+
+    class Constant(RetrievalReward):
+        def score(self, rows, completions, ended=None):
+            scored = super().score(rows, completions, ended)
+            scored.reward[:] = [row + (row == 1) * (place % 2) for place, row in enumerate(rows)]
+            return scored
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rar, "RetrievalReward", Constant)
+        for scale in ("group", "batch", "none"):
+            config = RARStage(**{**SMALL, "prompts_per_step": 4}, max_steps=1, scale_rewards=scale)
+            result = trained(policy, tiny_model, offers, tmp_path / scale, config)
+            assert result["history"][0]["zero_variance_share"] == 3 / 4
+
+
+# several processes
+
+TWO_PROCESSES = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from afmrl.training.processes import join_processes, leave_processes, rank
+join_processes()
+import trl
+from test_rar import LABELS, SMALL, trained
+from afmrl.data.offer import Offer
+from afmrl.rewards.query import RetrievalReward
+from afmrl.training.rar import RARStage
+
+policy, model, out = sys.argv[1:]
+seen = {"rank": rank(), "steps": []}
+make = trl.GRPOTrainer._generate_and_score_completions
+
+def generate(self, inputs):
+    output = make(self, inputs)
+    seen["steps"][-1]["advantages"] = output["advantages"].tolist()
+    return output
+
+trl.GRPOTrainer._generate_and_score_completions = generate
+call = RetrievalReward.__call__
+
+def rewarded(self, prompts, completions, query_row, *rest, **more):
+    rewards = call(self, prompts, completions, query_row, *rest, **more)
+    if len(seen["steps"]) < 2:  # the processes earn differently, so that a mean of one is not the group's
+        rewards = [reward + rank() / 2 + place / 8 for place, reward in enumerate(rewards)]
+    seen["gallery"] = [self.gallery.rows.shape[0], float(np.abs(self.gallery.rows).sum())]
+    seen["steps"].append({"rows": list(query_row), "rewards": rewards})
+    return rewards
+
+RetrievalReward.__call__ = rewarded
+colors = ["red", "blue", "green", "white"]
+offers = [Offer(f"o{n}", f"{colors[n % 4]} dress") for n in range(8)]
+config = RARStage(**{**SMALL, "prompts_per_step": 1}, max_steps=3, scale_rewards="none", reward="margin")
+result = trained(policy, model, offers, Path(out) / "model", config)
+seen["zero"] = [entry["zero_variance_share"] for entry in result["history"]]
+(Path(out) / f"{rank()}.json").write_text(json.dumps(seen))
+leave_processes()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_group_and_its_statistics(policy, tiny_model, tmp_path):
+    """One group of four is dealt out to two processes, two completions each (PEERS: rewards of one process alone)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
+    processes = []
+    for number in range(2):
+        place = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2"}
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, **place, **where, "PYTHONPATH": path}
+        command = [sys.executable, "-c", TWO_PROCESSES, str(policy), str(tiny_model), str(tmp_path)]
+        processes.append(subprocess.Popen(command, env=env))
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2))
+    assert first["gallery"] == second["gallery"] and first["gallery"][0] == 4  # the same frozen gallery, whole
+    assert first["zero"] == second["zero"] and len(first["zero"]) == 3
+    differed = 0
+    for ours, theirs, zero in zip(first["steps"], second["steps"], first["zero"], strict=True):
+        assert len(ours["rewards"]) == len(theirs["rewards"]) == 2
+        assert len(set(ours["rows"] + theirs["rows"])) == 1  # one group
+        rewards = np.array(ours["rewards"] + theirs["rewards"])
+        np.testing.assert_allclose(ours["advantages"] + theirs["advantages"], rewards - rewards.mean(), atol=1e-5)
+        differed += abs(np.mean(ours["rewards"]) - rewards.mean()) > 1e-3
+        assert zero == float(np.ptp(rewards) < 1e-6)
+    assert differed  # or the mean of one process would have passed for the group's
+
+
+def test_rar_goes_on_with_the_survey_and_the_weights_of_its_checkpoint(
+    policy, tiny_model, offers, tmp_path, monkeypatch
+):
+    import torch
+    from transformers import AutoModelForImageTextToText, TrainerCallback
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    class Begun(TrainerCallback):
+        def on_train_begin(self, args, state, control, model=None, **_):
+            begun.update({name: value.clone() for name, value in model.state_dict().items()})
+
+    begun = {}
+    config = RARStage(**SMALL, max_steps=4, save_steps=2, learning_rate=1e-2, eval_steps=0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Stop()])
+    kept = AutoModelForImageTextToText.from_pretrained(tmp_path / "checkpoint-2").state_dict()
+    first = AutoModelForImageTextToText.from_pretrained(policy).state_dict()
+    survey = json.loads((tmp_path / rar_survey.SURVEY).read_text())
+    monkeypatch.setattr(rar_survey, "survey_of", None)  # what was sampled is taken over
+    result = trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Begun()])
+    assert result["k"] == survey["k"] and result["baseline"] == survey["survey"]["baseline"]
+    assert not (tmp_path / rar_survey.SURVEY).exists() and not (tmp_path / PART).exists()
+    assert all(torch.equal(begun[name], kept[name]) for name in kept)
+    assert any(not torch.equal(begun[name], first[name]) for name in kept)
+
+
+# which queries can teach
+
+
+class Scripted:
+    """A generator that writes what it is told: G completions for every query."""
+
+    def __init__(self, texts, temperature=None):
+        self.texts, self.temperature = texts, temperature
+
+    def generate(self, offers, *, num_completions, temperature, **_):
+        assert self.temperature in (None, temperature)
+        assert all(len(of_query) == num_completions for of_query in self.texts)
+        return [[Completion(text, 3, text != "cut") for text in of_query] for of_query in self.texts]
+
+
+def reward_by_text(queries, kind="recall@k", k=1):
+    """A gallery of three offers; "hit: N" retrieves the relevant one at rank N."""
+
+    def encode(offers, attributes):
+        rank = [int(a.as_dict().get("hit", "3")) for a in attributes]
+        orders = {1: [1.0, 0.5, 0.2], 2: [0.5, 1.0, 0.2], 3: [0.2, 1.0, 0.5]}
+        return np.array([orders[r] for r in rank], dtype=np.float32)
+
+    return RetrievalReward(encode, queries, np.eye(3, dtype=np.float32), [np.array([0])] * len(queries), kind=kind, k=k)
+
+
+def test_groups_that_agree_are_left_out_and_reported(tmp_path):
+    queries = [Offer(str(n), "t") for n in range(4)]
+    texts = [["hit: 1", "hit: 1"], ["hit: 1", "hit: 3"], ["hit: 3", "hit: 2"], ["cut", "hit: 1"]]
+    config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
+    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts), tmp_path)
+    assert rows == [1, 3]
+    assert (survey["num_queries"], survey["num_teachable"], survey["zero_variance_share"]) == (4, 2, 0.5)
+    assert survey["baseline"]["reward"] == pytest.approx((1 + 1 + 1 + 0 + 0 + 0 - 0.1 + 1) / 8)
+    assert survey["baseline"]["valid"] == 7 / 8
+    config.teachable_only = False
+    assert rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts), tmp_path)[0] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("imaged", "kept"), [((0, 2), [0, 2]), ((1,), [0, 2]), ((), [0, 1, 2]), ((0, 1, 2), [0, 1, 2])]
+)
+def test_of_queries_with_and_without_a_image_the_larger_kind_teaches(imaged, kept, tmp_path):
+    queries = [Offer(str(row), "t", image="x.png" if row in imaged else "") for row in range(3)]
+    config = RARStage(num_generations=2, prompts_per_step=1, k=1, reward="recall@k")
+    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
+    assert rows == kept
+    assert (survey["zero_variance_share"], survey["num_teachable"]) == (0.0, len(kept))
+    assert survey["num_left_out"] == 3 - len(kept) and survey["num_trained_on"] == len(kept)
+    if len(kept) == 2:
+        assert survey["left_out"] == ("without an image" if imaged == (0, 2) else "with an image")
+        config.prompts_per_step = 3
+        with pytest.raises(InputError, match=rf"2 of 3 .*the 1 {survey['left_out']} are left out"):
+            rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
+
+
+def test_k_is_the_smallest_at_which_half_are_found(tmp_path):
+    queries = [Offer(str(n), "t") for n in range(4)]
+    texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
+    reward = reward_by_text(queries)
+    config = RARStage(num_generations=2, prompts_per_step=1, reward="recall@k", k=None)
+    rows, survey = rar_survey.survey_of(config, reward, Scripted(texts), tmp_path)
+    assert reward.k == 2
+    assert rows == [3]  # measured with this k, not with the one before it was known
+    assert survey["baseline"]["retrieval"] == 5 / 8
+
+
+def test_a_survey_is_taken_over_with_its_k_and_floors(tmp_path, monkeypatch):
+    queries = [Offer(str(n), "t") for n in range(4)]
+    texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
+    config = RARStage(num_generations=2, prompts_per_step=1, reward="ndcg@k", k=None, length_weight=0.1)
+    reward, opened = reward_by_text(queries, kind="ndcg@k"), []
+    reward.length_weight = config.length_weight
+    monkeypatch.setattr(
+        AttributeGenerator, "from_pretrained", lambda path: opened.append(path) or Scripted(texts, temperature=1.0)
+    )
+    first = rar_survey.kept_survey(config, reward, "policy", tmp_path)
+    assert opened == ["policy"] and first[2] == reward.k == 2 and not (tmp_path / PART).exists()
+    np.testing.assert_array_equal(first[3], reward.floors())
+    assert (first[3] < 0).all()
+    again = rar_survey.kept_survey(config, reward_by_text(queries, kind="ndcg@k"), "policy", tmp_path)
+    assert again[:3] == first[:3] and opened == ["policy"]
+    np.testing.assert_array_equal(again[3], first[3])
+
+
+def test_too_few_teachable_queries_are_named(tmp_path):
+    queries = [Offer(str(n), "t") for n in range(3)]
+    config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
+    with pytest.raises(InputError, match=r"0 of 3 reward queries earn different rewards.*prompts_per_step=2"):
+        rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3), tmp_path)
+
+
+# the environment is not one that the embedder has learned by heart
+
+
+@pytest.mark.parametrize("own_column", [True, False])
+def test_reward_families_are_not_those_of_training(tmp_path, own_column):
+    from afmrl.data.catalog import read_catalog
+    from afmrl.sample.catalog import write_sample_catalog
+
+    path = write_sample_catalog(tmp_path, families={"train": 12, "reward": 6, "val": 3, "test": 6}, num_siblings=3)
+    section = CatalogSection(path=str(path))
+    if not own_column:
+        section.split = SplitSection(by="family_id")
+    splits = split_offers(read_catalog(path).offers, section)
+    assert all(split.queries for split in splits.values())
+    for column in ("family_id", "true_product_id"):
+        held = {name: {offer.extra[column] for offer in split.offers} for name, split in splits.items()}
+        for one in held:
+            for other in held:
+                assert one == other or not held[one] & held[other]
+
+
+# what SFT taught stays
+
+
+def test_the_anchor_adds_sfts_gradient_to_the_step(policy, tiny_model, offers, tmp_path, monkeypatch):
+    """With advantages of 0 and no KL, GRPO's gradient is none: what is left is the anchor's."""
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from afmrl.data.images import open_image
+    from afmrl.generator.prompt import generator_messages
+    from afmrl.training.anchor import Anchor
+
+    found = []
+    step = torch.optim.AdamW.step
+
+    def remembered(self, *rest, **more):
+        found.append(
+            [None if p.grad is None else p.grad.clone() for group in self.param_groups for p in group["params"]]
+        )
+        return step(self, *rest, **more)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", remembered)
+    monkeypatch.setattr(RetrievalReward, "__call__", lambda self, prompts, *rest, **more: [0.0] * len(prompts))
+    texts = [Offer(offer.id, offer.title) for offer in offers]
+    cases = ((8, 8), (4, 8), (1, 4))  # micro-batch, anchor: in the last half of the backward passes have no offer
+    norms = {}
+    for micro, size in cases:
+        config = RARStage(**SMALL, max_steps=1, micro_batch_size=micro, beta=0.0, sft_weight=0.01, sft_batch_size=size)
+        result = trained(policy, tiny_model, texts, tmp_path / str(micro), config, anchor=(texts, LABELS))
+        assert result["history"][0]["sft_loss"] > 0
+        norms[micro] = torch.sqrt(sum((g**2).sum() for g in found.pop() if g is not None)).item()
+    # by hand: the loss of the anchor's offers and its gradient, so small that the trainer does not clip it
+    processor = AutoProcessor.from_pretrained(str(policy))
+    collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
+
+    def loss_of(model, rows):
+        return model(**collate([
+            {"prompt": processor.apply_chat_template(generator_messages(texts[row]), add_generation_prompt=True,
+                                                     tokenize=False),
+             "completion": str(LABELS[row]) + processor.tokenizer.eos_token,
+             "images": [open_image(texts[row].image)] if texts[row].image else []}
+            for row in rows
+        ])).loss  # fmt: skip
+
+    for micro, size in cases:
+        anchor = Anchor(texts, LABELS, 0.01, size, 0)
+        assert len(set(anchor.rows(0, 0, 1))) == size
+        model = AutoModelForImageTextToText.from_pretrained(str(policy))
+        parts = [rows for part in range(8 // micro) if (rows := anchor.rows(0, part, 8 // micro))]
+        sum(0.01 * len(rows) / size * loss_of(model, rows) for rows in parts).backward()
+        wanted = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters() if p.grad is not None)).item()
+        assert wanted < 0.9
+        assert norms[micro] == pytest.approx(wanted, rel=1e-3)
+
+
+def test_the_anchors_offers_are_those_of_the_step():
+    from afmrl.training.anchor import Anchor
+
+    anchor = Anchor([Offer(str(n), "t") for n in range(50)], [KeyAttributes()] * 50, 1.0, 8, seed=3)
+    whole = anchor.rows(4, 0, 1)
+    assert len(set(whole)) == 8 and whole == anchor.rows(4, 0, 1) != anchor.rows(5, 0, 1)
+    assert sorted(anchor.rows(4, 0, 2) + anchor.rows(4, 1, 2)) == sorted(whole)
+    assert len(Anchor([Offer("a", "t")], [KeyAttributes()], 1.0, 4, 0).rows(0, 0, 1)) == 4

@@ -1,0 +1,112 @@
+import json
+
+import pytest
+
+from afmrl.data.offer import Offer
+from afmrl.errors import InputError
+from afmrl.training.recipe import CatalogSection, LabelSection, PositivesSection, SplitSection
+from afmrl.training.splits import other_roles, split_offers, with_positives
+
+
+def offer(number, product, **extra):
+    return Offer(id=f"o{number}", title=f"title {number}", product_id=product, attributes={"color": "red"}, extra=extra)
+
+
+def test_queries_know_their_gallery_positions_and_families():
+    offers = [
+        offer(0, "p1", split="train", role="query"),
+        offer(1, "p1", split="train", role="gallery"),
+        offer(2, "p2", split="test", role="gallery", family_id="f"),
+        offer(3, "p2", split="test", role="query", family_id="f"),
+        offer(4, "p3", split="test", role="query"),
+    ]
+    test = split_offers(offers, CatalogSection(path="x"))["test"]
+    assert [o.id for o in test.query_offers()] == ["o3"]  # p3 has nothing in the gallery
+    assert [o.id for o in test.gallery_offers()] == ["o2"]
+    assert test.relevant[0].tolist() == [0]
+    assert test.families == ["f"]
+
+
+def test_roles_are_read_in_any_case_and_others_count_as_none():
+    offers = [offer(n, "p", split="test", role=role) for n, role in enumerate(("Gallery", " QUERY ", "both", "querry"))]
+    offers += [offer(9, "q", split="train")]
+    section = CatalogSection(path="x")
+    test = split_offers(offers, section)["test"]
+    assert [o.id for o in test.query_offers()] == ["o1"]
+    assert [o.id for o in test.gallery_offers()] == ["o0", "o2", "o3"]
+    assert other_roles(offers, section) == {"both": 1, "querry": 1}
+
+
+def test_a_product_on_both_sides_of_a_split_is_refused():
+    offers = [offer(0, "p1", split="train"), offer(1, "p1", split="test")]
+    with pytest.raises(InputError, match="p1.*'train' and 'test'"):
+        split_offers(offers, CatalogSection(path="x"))
+
+
+def test_dealing_out_keeps_groups_whole():
+    offers = [offer(i, f"p{i // 2}", style=f"s{i // 4}") for i in range(80)]
+    section = CatalogSection(
+        path="x", split=SplitSection(by="style", fractions={"train": 0.5, "test": 0.5}), family_column="style"
+    )
+    splits = split_offers(offers, section)
+    styles = {name: {o.extra["style"] for o in split.offers} for name, split in splits.items()}
+    assert not styles["train"] & styles["test"]
+    assert len(styles["train"]) == len(styles["test"]) == 10
+
+
+def test_no_positives_is_a_clear_refusal():
+    with pytest.raises(InputError, match="positives"):
+        with_positives([offer(0, ""), offer(1, "")], CatalogSection(path="x"))
+
+
+def test_positives_from_a_column():
+    offers = [offer(0, "", gtin="1"), offer(1, "", gtin="1"), offer(2, "", gtin="")]
+    section = CatalogSection(path="x", positives=PositivesSection(column="gtin"))
+    assert [o.product_id for o in with_positives(offers, section)] == ["1", "1", ""]
+
+
+def test_positives_from_pairs_are_transitive_and_checked(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"left": "o0", "right": "o1"}, {"left": "o1", "right": "o2"}, {"left": "o3", "right": "o0", "label": 0}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    section = CatalogSection(path="x", positives=PositivesSection(column=None, pairs=str(path)))
+    products = [o.product_id for o in with_positives([offer(i, "") for i in range(4)], section)]
+    assert products[0] == products[1] == products[2] != products[3]
+    path.write_text(json.dumps({"left": "o0", "right": "nobody"}))
+    with pytest.raises(InputError, match=r"pairs.jsonl:1: unknown offer id 'nobody'"):
+        with_positives([offer(0, "")], section)
+
+
+def test_shared_labels_are_taken_over_from_the_same_product():
+    offers = [
+        Offer(id="a", title="x", product_id="p", attributes={"color": "red", "size": "m"}, extra={"split": "train"}),
+        Offer(id="b", title="y", product_id="p", attributes={"cut": "low"}, extra={"split": "train"}),
+    ]
+    section = CatalogSection(path="x", labels=LabelSection(keys=["color", "cut"], shared=["color"]))
+    labels = split_offers(offers, section)["train"].labels
+    assert [str(label) for label in labels] == ["color: red", "color: red; cut: low"]
+
+
+def photographs():
+    shelf = [offer(n, f"p{n}", split="catalog", role="gallery") for n in range(3)]
+    taken = [offer(10 + n, f"p{n % 3}", split="train" if n < 6 else "val", role="query") for n in range(9)]
+    return [*shelf, *taken]
+
+
+def test_a_shared_gallery_stands_in_every_split_and_queries_in_one():
+    splits = split_offers(photographs(), CatalogSection(path="x", split=SplitSection(shared="catalog")))
+    for name, count in (("train", 6), ("val", 3)):
+        assert len(splits[name].queries) == count
+        assert [o.id for o in splits[name].gallery_offers()] == ["o0", "o1", "o2"]
+    assert not {o.id for o in splits["train"].query_offers()} & {o.id for o in splits["val"].query_offers()}
+    assert not splits["test"].offers  # nobody asks there
+
+
+def test_without_the_word_shared_known_products_are_a_leak():
+    with pytest.raises(InputError, match="stands in the splits"):
+        split_offers(photographs(), CatalogSection(path="x"))
+
+
+def test_a_shared_gallery_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match=r"catalog\.split\.shared: no offer says 'shelf' in the column 'split'"):
+        split_offers(photographs(), CatalogSection(path="x", split=SplitSection(shared="shelf")))

@@ -1,0 +1,408 @@
+"""What a generator is taught: catalog's labels, a teacher's, or both; the prompt that goes with them."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from transformers import TrainerCallback
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
+from afmrl.errors import InputError
+from afmrl.generator.generator import AttributeGenerator
+from afmrl.generator.prompt import GeneratorPrompt
+from afmrl.training.rar import RARStage
+from afmrl.training.recipe import load_recipe, recipe_of
+from afmrl.training.sft import PromptOptions, SFTStage, run_sft
+from afmrl.training.teaching import read_teacher_labels, teaching_set
+
+OFFERS = [
+    Offer("1", "Red silk dress, size M", category="Dress"),
+    Offer("2", "Coat", category="Coat"),
+    Offer("3", "Blue coat", category="Coat"),
+]
+OWN = [
+    KeyAttributes.of({"colour": "wine", "size": "m", "fit": "slim"}),
+    KeyAttributes.of({"fit": "wide"}),
+    KeyAttributes(),
+]
+
+
+def jsonl(path, *rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def attributes_folder(path, rows, *, complete=True, **manifest):
+    """As `afmrl attributes` writes it."""
+    path.mkdir()
+    shards = []
+    for number, row in enumerate(rows):
+        kinds = pa.schema([("id", pa.string()), ("key_attributes", pa.map_(pa.string(), pa.string())),
+                           ("valid", pa.bool_()), ("completion", pa.string())])  # fmt: skip
+        pq.write_table(pa.Table.from_pylist([row], kinds), path / f"part-{number:05d}.parquet")
+        shards.append({"file": f"part-{number:05d}.parquet", "rows": 1})
+    pq.write_table(pa.table({"id": ["superseded"]}), path / "part-99999.parquet")  # no manifest names it
+    data = {"format": "afmrl-attributes", "version": 1, "complete": complete, "shards": shards, **manifest}
+    (path / "manifest.json").write_text(json.dumps(data))
+    return path
+
+
+def test_labels_of_a_file(tmp_path):
+    path = jsonl(
+        tmp_path / "t.jsonl",
+        {"id": "1", "key_attributes": {"Color": "Red", "cut": None, "size": "unknown"}},
+        "",
+        {"id": 2, "attributes": {"fit": "loose"}},
+        {"id": "3", "completion": '```json\n{"colour": "blue"}\n```'},
+        {"id": "4", "completion": "I cannot."},
+        {"id": "1", "key_attributes": {"colour": "other"}},
+    )
+    assert {key: str(label) for key, label in read_teacher_labels(path).items()} == {
+        "1": "colour: red", "2": "fit: loose", "3": "colour: blue",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ["{", '{"key_attributes": {}}', '{"id": "1"}', '{"id": "1", "attributes": "red"}', "[]"]
+)
+def test_a_line_that_is_no_label_is_named(tmp_path, line):
+    path = jsonl(tmp_path / "t.jsonl", {"id": "0", "attributes": {}}, line)
+    with pytest.raises(InputError, match=r"t.jsonl:2: expected"):
+        read_teacher_labels(path)
+
+
+def test_labels_of_a_folder(tmp_path):
+    rows = [
+        {"id": "1", "key_attributes": [("colour", "red"), ("size", "m")], "valid": True, "completion": "x"},
+        {"id": "2", "key_attributes": [("fit", "loose")], "valid": False, "completion": "x"},
+        {"id": "3", "key_attributes": None, "valid": True, "completion": "none"},
+    ]
+    labels = read_teacher_labels(attributes_folder(tmp_path / "a", rows))
+    assert {key: str(label) for key, label in labels.items()} == {"1": "colour: red; size: m", "3": "none"}
+    with pytest.raises(InputError, match="not complete"):
+        read_teacher_labels(attributes_folder(tmp_path / "b", rows, complete=False))
+    with pytest.raises(InputError, match="its format is 'afmrl-embeddings'"):
+        read_teacher_labels(attributes_folder(tmp_path / "c", rows, format="afmrl-embeddings"))
+    (tmp_path / "a" / "part-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="part-00000.parquet: cannot be read"):
+        read_teacher_labels(tmp_path / "a")
+    with pytest.raises(InputError, match="no such file or folder"):
+        read_teacher_labels(tmp_path / "no")
+
+
+def test_whose_labels_are_taught(tmp_path):
+    path = jsonl(
+        tmp_path / "t.jsonl",
+        {"id": "1", "key_attributes": {"material": "silk", "colour": "red"}},
+        {"id": "3", "key_attributes": {"colour": "blue"}},
+    )
+
+    def taught(labels):
+        offers, of, prompt = teaching_set(SFTStage(labels=labels, teacher=str(path)), OFFERS, OWN)
+        assert prompt is None
+        return {offer.id: str(label) for offer, label in zip(offers, of, strict=True)}
+
+    # what nobody said anything of teaches nothing, above all not "none"
+    assert taught("catalog") == {"1": "colour: wine; size: m; fit: slim", "2": "fit: wide"}
+    # what the teacher has no answer for teaches nothing, above all not "none"
+    assert taught("teacher") == {"1": "material: silk; color: red", "3": "colour: blue"}
+    # the teacher's color counts; the title says m, and nothing of slim
+    assert taught("both") == {"1": "material: silk; color: red; size: m", "2": "fit: wide", "3": "colour: blue"}
+
+
+def test_what_cannot_be_taught_is_refused(tmp_path):
+    with pytest.raises(InputError, match="needs sft.teacher"):
+        teaching_set(SFTStage(labels="teacher"), OFFERS, OWN)
+    path = jsonl(tmp_path / "t.jsonl", {"id": "x", "key_attributes": {"a": "b"}})
+    with pytest.raises(InputError, match="labels none of the 3 training offers"):
+        teaching_set(SFTStage(labels="both", teacher=str(path)), OFFERS, OWN)
+
+
+def test_a_schema_orders_labels_and_prompt(tmp_path):
+    (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [color]}]\n")
+    config = SFTStage(prompt=PromptOptions(schema=str(tmp_path / "schema.yaml"), category=True))
+    _, labels, prompt = teaching_set(config, OFFERS, OWN)
+    assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide"]
+    assert (
+        prompt.text(OFFERS[0]) == "Category: Dress\nKeys: size, color\nTitle: Red silk dress, size M\nKey attributes:"
+    )
+    offers = [Offer(str(i), f"Coat {i}", category="Coat") for i in range(6)]
+    own = [KeyAttributes.of({"brand": "acme", "fit": f"f{i}"}) for i in range(6)]
+    _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(schema="learn")), offers, own)
+    assert prompt.schema.keys("coat") == ["fit"]
+    assert str(labels[3]) == "fit: f3"
+
+
+def test_a_teachers_none_is_taught_and_what_the_schema_empties_is_not(tmp_path):
+    teacher = jsonl(
+        tmp_path / "t.jsonl",
+        {"id": "1", "completion": "none"},
+        {"id": "2", "key_attributes": {"颜色": "red"}},
+        {"id": "3", "key_attributes": {"fit": "wide"}},
+    )
+    (tmp_path / "schema.yaml").write_text('"*": [fit]\n')
+    options = PromptOptions(schema=str(tmp_path / "schema.yaml"))
+    offers, labels, _ = teaching_set(SFTStage(labels="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    assert {o.id: str(label) for o, label in zip(offers, labels, strict=True)} == {"1": "none", "3": "fit: wide"}
+    (tmp_path / "schema.yaml").write_text('"*": [weight]\n')
+    with pytest.raises(InputError, match="has none of the labels' keys, which are color, size, fit"):
+        teaching_set(SFTStage(prompt=options), OFFERS, OWN)
+
+
+def prepared(tmp_path, rows, sft, **more):
+    from afmrl.training.data import prepare_data
+    from afmrl.training.ledger import Ledger
+    from afmrl.training.run import Run
+
+    said = []
+    recipe = recipe_of({"catalog": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))}, "base": "m", "sft": sft, **more})
+    run = Run(tmp_path, recipe, Ledger(tmp_path), said.append, lambda *_: [])
+    prepare_data(run)
+    run.said = said
+    return run
+
+
+def test_roles_that_are_none_are_told(tmp_path):
+    rows = three_splits(attributes={"color": "red"})
+    rows[0]["role"] = "querry"
+    said = prepared(tmp_path, rows, {}).said
+    assert any("role 'querry' of 1 offers is neither 'query' nor 'gallery'" in line for line in said)
+
+
+def three_splits(**attributes):
+    return [
+        {"id": f"{split}{number}", "title": "Dress", "product_id": split, "split": split, **attributes}
+        for split in ("train", "reward", "test") for number in range(2)
+    ]  # fmt: skip
+
+
+def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
+    (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [color]}, volume]\n')
+    rows = three_splits(attributes={"Color": "Red", "Volume": "1.5 L", "Article": "A14"})
+    run = prepared(tmp_path, rows, {"prompt": {"schema": str(tmp_path / "s.yaml")}})
+    told = {str(label) for split in run.splits.values() for label in split.labels}
+    assert told == {str(label) for label in run.taught[1]} == {"color: red; volume: 1500 ml"}
+    without = prepared(tmp_path, rows, {})
+    assert without.made_of["data"] != run.made_of["data"]
+
+
+def test_a_catalog_without_attributes_learns_from_its_teacher(tmp_path):
+    rows = three_splits()
+    with pytest.raises(InputError, match="no offer has key attributes in the column 'attributes'"):
+        prepared(tmp_path, rows, {})
+    answers = [{"id": row["id"], "key_attributes": {"color": row["split"]}} for row in rows if row["id"] != "test1"]
+    teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
+    run = prepared(tmp_path, rows, {"labels": "teacher", "teacher": teacher})
+    assert [str(label) for label in run.splits["reward"].labels] == ["color: reward"] * 2
+    assert [str(label) for label in run.splits["test"].labels] == ["color: test", "none"]
+    first = run.made_of["data"]
+    answers[0]["key_attributes"] = {"color": "other"}
+    teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
+    assert prepared(tmp_path, rows, {"labels": "teacher", "teacher": teacher}).made_of["data"] != first
+
+
+def asked_of_rar(monkeypatch, run, folder):
+    """What RAR of a prepared run is called with, and what the run says; nothing is trained."""
+    from afmrl.training.run import reinforce_generator
+
+    seen, said = {}, []
+
+    def run_rar(config, path, embedder, queries, gallery, relevant, **options):
+        of = {"queries": [offer.id for offer in queries], "relevant": [rows.tolist() for rows in relevant]}
+        seen.update(options, config=config, **of)
+
+    monkeypatch.setattr("afmrl.training.rar.run_rar", run_rar)
+    monkeypatch.setattr("afmrl.embedder.embedder.Embedder.from_pretrained", lambda path: None)
+    monkeypatch.setattr("afmrl.training.ladder.print_ceiling", lambda run: None)
+    run.paths.update(sft=folder, agcl=folder)
+    run.made_of.update(sft="", agcl="")
+    run.say = said.append
+    reinforce_generator(run)
+    return seen, said
+
+
+@pytest.mark.parametrize(
+    ("rar", "labeled", "asked"),
+    [({}, ["p0"], ["p00"]), ({"rewarded_pairs": "all", "faithfulness_weight": 0.0}, ["p0"], ["p00", "p10"]),
+     ({}, [], ["p00", "p10"])],
+)  # fmt: skip
+def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, monkeypatch, rar, labeled, asked):
+    rows = three_splits(attributes={"color": "red"})
+    rows = [row for row in rows if row["split"] != "reward"] + [
+        {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
+         "attributes": {"color": "red"} if f"p{product}" in labeled else {}}
+        for product in range(2) for number in range(2)
+    ]  # fmt: skip
+    run = prepared(tmp_path, rows, {}, rar=rar, agcl={"attributes_on": "none"})
+    seen, said = asked_of_rar(monkeypatch, run, tmp_path)
+    assert seen["queries"] == asked and len(seen["relevant"]) == len(asked)
+    assert (seen["labels"] is None) == (not labeled)
+    assert len(said) == (len(asked) == 1 or not labeled)
+    if said:
+        expected = "1 of 2 queries have no attributes to hold them to" if labeled else "the reward is retrieval alone"
+        assert expected in said[0]
+
+
+@pytest.mark.parametrize(
+    ("agcl", "rar", "side", "described", "gallery"),
+    [("gallery", None, "gallery", [0], True), ("both", "gallery", "gallery", [0], True),
+     ("both", None, "both", None, True), ("both", "query", "query", None, False)],
+)  # fmt: skip
+def test_rar_describes_the_side_that_carries_attributes(tmp_path, monkeypatch, agcl, rar, side, described, gallery):
+    rows = [row for row in three_splits(attributes={"color": "red"}) if row["split"] != "reward"] + [
+        {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
+         "attributes": {"color": f"{number}"} if product == 0 else {}}
+        for product in range(2) for number in range(2)
+    ]  # fmt: skip
+    rows += [{"id": f"v{number}", "title": "Dress", "product_id": "v", "split": "val"} for number in range(2)]
+    run = prepared(
+        tmp_path, rows, {}, rar={"gallery_attributes": "labels", "attributes_on": rar}, agcl={"attributes_on": agcl}
+    )
+    seen, said = asked_of_rar(monkeypatch, run, tmp_path)
+    assert seen["config"].attributes_on == side and seen["val"].side == side
+    assert seen["described"] == described
+    # of the product that nothing is known of neither query nor offer is described; its query asks nevertheless
+    what, value = ("offers that are looked for", "1") if side == "gallery" else ("queries", "0")
+    assert said == [f"rar: 1 of 2 {what} have no attributes to hold them to and are left out"]
+    assert seen["queries"] == (["p00", "p10"] if side == "gallery" else ["p00"])
+    assert [str(label) for label in seen["labels"]] == [f"color: {value}"]
+    assert (seen["gallery_attributes"] is not None) == gallery
+
+
+def test_the_recipe_says_whose_labels(tmp_path):
+    base = {"catalog": {"path": "x.jsonl"}, "base": "m"}
+    with pytest.raises(InputError, match="'sft.labels': 'sellers' is unknown; one of catalog, teacher, both"):
+        recipe_of({**base, "sft": {"labels": "sellers"}})
+    for sft in ({}, {"labels": "both", "teacher": "t.jsonl"}):
+        with pytest.raises(InputError, match=r"shows what 'sft.labels' .* and the generator would learn to copy it"):
+            recipe_of({**base, "sft": {**sft, "prompt": {"show_sellers_attributes": True}}})
+    taught = {"labels": "teacher", "teacher": "t.jsonl", "prompt": {"show_sellers_attributes": True}}
+    assert recipe_of({**base, "sft": taught}).sft.prompt.show_sellers_attributes
+    read = {"path": "x.jsonl", "labels": {"column": "seen"}}
+    assert recipe_of({**base, "catalog": read, "sft": {"prompt": {"show_sellers_attributes": True}}})
+    for sft in ({"labels": "teacher"}, {"teacher": "t.jsonl"}):
+        with pytest.raises(InputError, match=r"'sft.teacher' names labels and 'sft.labels' says to use them"):
+            recipe_of({**base, "sft": sft})
+    with pytest.raises(InputError, match="'tiny.pretrain' has the sample's labels"):
+        recipe_of({"catalog": {"path": "x"}, "tiny": {"pretrain": {"prompt": {"category": True}}}})
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        json.dumps({**base, "sft": {"labels": "both", "teacher": "t.jsonl", "prompt": {"schema": "s.yaml"}}})
+    )
+    recipe = load_recipe(path)
+    assert (recipe.sft.teacher, recipe.sft.prompt.schema) == (str(tmp_path / "t.jsonl"), str(tmp_path / "s.yaml"))
+    assert load_recipe(path, ["sft.prompt.schema=learn"]).sft.prompt.schema == "learn"
+
+
+def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
+    from afmrl.training.run import run_recipe
+
+    rows = [{"id": f"{p}{n}", "title": "dress", "product_id": p, "split": split, "attributes": {"color": "red"}}
+            for p, split in (("a", "train"), ("b", "test")) for n in range(2)]  # fmt: skip
+    data = {
+        "catalog": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))},
+        "base": "no/such-model",
+        "rar": {"max_steps": 0},
+        "sft": {"labels": "both", "teacher": str(jsonl(tmp_path / "t.jsonl", {"id": "x", "completion": "none"}))},
+    }
+    with pytest.raises(InputError, match="labels none of the 2 training offers"):
+        run_recipe(recipe_of(data), tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def taught_model(tiny_model, tmp_path_factory):
+    """A generator taught with a prompt of its own, and what it was shown."""
+    folder = tmp_path_factory.mktemp("taught")
+    offers = [Offer(str(i), f"red silk dress {i}", category="Dress", attributes={"mood": "happy"}) for i in range(8)]
+    prompt = GeneratorPrompt(category=True)
+    config = SFTStage(max_steps=40, batch_size=8, learning_rate=3e-3, warmup_steps=2)
+    run_sft(config, tiny_model, offers, [KeyAttributes.of({"color": "red"})] * 8, folder / "model", prompt=prompt)
+    return folder / "model", offers
+
+
+def test_who_loads_it_asks_what_it_was_taught(taught_model, tmp_path):
+    folder, offers = taught_model
+    generator = AttributeGenerator.from_pretrained(folder)
+    assert generator.prompt == GeneratorPrompt(category=True)
+    assert generator.requests(offers[:1])[0].messages[0]["content"][0]["text"].splitlines()[0] == "Category: Dress"
+    assert str(generator.attributes(offers[:1])[0]) == "color: red"
+    # trained on, it keeps its prompt
+    config = SFTStage(max_steps=1, batch_size=2)
+    run_sft(config, folder, offers, [KeyAttributes.of({"color": "red"})] * 8, tmp_path / "again")
+    assert GeneratorPrompt.load(tmp_path / "again") == GeneratorPrompt(category=True)
+
+
+def test_rar_asks_it_too(taught_model, monkeypatch):
+    """RAR's prompts are those of the policy's own training."""
+    from afmrl.training import rar
+
+    shown = []
+    real = rar.generator_messages
+    monkeypatch.setattr(rar, "generator_messages", lambda offer, prompt: shown.append(prompt) or real(offer, prompt))
+    monkeypatch.setattr(rar, "kept_survey", lambda *_: ([0], {}, 1, np.zeros(1)))
+
+    class Frozen:
+        def encode(self, offers, attributes=None, **_):
+            return np.eye(len(offers), 4, dtype=np.float32)
+
+    class Stop(Exception):
+        pass
+
+    def stop(*args, train_dataset, **kwargs):
+        train_dataset[0:1]
+        raise Stop
+
+    monkeypatch.setattr("trl.GRPOTrainer", stop)
+    folder, offers = taught_model
+    with pytest.raises(Stop):
+        rar.run_rar(
+            RARStage(prompts_per_step=1, num_generations=2), folder, Frozen(), offers[:1], offers[:2], [[0]], folder
+        )
+    assert shown == [GeneratorPrompt(category=True)]
+
+
+def test_micro_batches_of_sft_make_the_same_step(tiny_model, tmp_path):
+    offers = [Offer(str(i), f"red silk dress {i}" * (1 + i % 3)) for i in range(8)]
+    labels = [KeyAttributes.of({"color": "red", **({"number": str(i)} if i % 2 else {})}) for i in range(8)]
+    curves = []
+    for micro in (None, 2):
+        config = SFTStage(max_steps=3, batch_size=8, micro_batch_size=micro, learning_rate=1e-3, log_steps=1)
+        done = run_sft(config, tiny_model, offers, labels, tmp_path / str(micro))
+        curves.append([entry["loss"] for entry in done["history"]])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3) and curves[0][0] > curves[0][-1]
+    with pytest.raises(InputError, match="sft.micro_batch_size=3 must divide the 8 offers"):
+        run_sft(SFTStage(batch_size=8, micro_batch_size=3), tiny_model, offers, labels, tmp_path / "no")
+
+
+class StopAt(TrainerCallback):
+    """Ends a run as a kill does, behind the step that is told."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("lora_r", [None, 4])
+def test_sft_goes_on_with_the_weights_of_its_checkpoint(tiny_model, tmp_path, lora_r):
+    """transformers' trainer reads a Qwen2-VL checkpoint by other names than it was written under, and only warns."""
+    offers = [Offer(str(i), f"red silk dress {i}") for i in range(8)]
+    labels = [KeyAttributes.of({"color": "red", "number": str(i)}) for i in range(8)]
+    config = SFTStage(max_steps=6, batch_size=4, save_steps=3, log_steps=1, learning_rate=3e-3, lora_r=lora_r)
+    whole = run_sft(config, tiny_model, offers, labels, tmp_path / "whole")["history"]
+    with pytest.raises(KeyboardInterrupt):
+        run_sft(config, tiny_model, offers, labels, tmp_path / "again", callbacks=[StopAt(4)])
+    again = run_sft(config, tiny_model, offers, labels, tmp_path / "again")["history"]
+    assert [entry["loss"] for entry in again] == [entry["loss"] for entry in whole]
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "again")]
+    assert models[0] == models[1]
+
+
+def test_sft_learns_pairs_alone(tiny_model, tmp_path):
+    with pytest.raises(InputError, match="learns to answer in pairs"):
+        run_sft(SFTStage(), tiny_model, OFFERS, OWN, tmp_path, prompt=GeneratorPrompt.for_teacher())
