@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_generator import said, serve
 
 from afmrl.bulk.attribute_writer import AttributeWriter, bulk_generator, generator_fingerprint
 from afmrl.bulk.images.loader import ImageLoader
@@ -15,6 +14,7 @@ from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
+from chat_server import said, serve
 
 
 class Scripted:

@@ -179,7 +179,7 @@ def test_a_search_reads_attributes_where_the_model_was_trained_to(tmp_path, tiny
     from afmrl.index.backend import open_index
     from afmrl.index.search import IndexSearch, search_catalog
 
-    for module in ("afmrl.index.search", "afmrl.generator"):
+    for module in ("afmrl.index.search", "afmrl.generator.generator"):
         monkeypatch.setattr(f"{module}.open_generator", fixed.from_pretrained)
     path, _ = catalog_of(tmp_path)
     model = trained(tiny_model, tmp_path / "model", side)

@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from test_generator import serve
 
 from afmrl.attributes.schema import AttributeSchema
 from afmrl.bulk.folder import ATTRIBUTES, BulkFolder, key_attributes_of
@@ -14,6 +13,7 @@ from afmrl.cli.app import app
 from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from chat_server import serve
 
 
 def run(*arguments):
@@ -21,7 +21,7 @@ def run(*arguments):
 
 
 def cups():
-    """Two offers of each of six cups: color tells them apart, material does not, the article number splits all."""
+    """Two offers of each of six cups: colour tells them apart, material does not, the article number splits all."""
     return [
         Offer(
             f"{cup}{seller}", f"cup number {cup} of seller {seller}", category="Cup", product_id=f"cup-{cup}",
@@ -47,7 +47,7 @@ def without_attributes(path):
 
 
 def answer(body, _):
-    """A teacher that tells cups apart by color."""
+    """A teacher that tells cups apart by colour."""
     number = re.search(r"cup number (\d)", json.dumps(body["messages"]))[1]
     told = json.dumps({"Color": f"tone {number}", "Material": "china"})
     return 200, {}, {
@@ -101,7 +101,7 @@ def test_says_what_is_wrong(tmp_path, tiny_model):
         run("schema", tmp_path / "cups.jsonl", "--out", tmp_path / "schema.txt")
     (tmp_path / "trained").mkdir()
     (tmp_path / "trained" / "history.json").write_text("{}")
-    (tmp_path / "s.yaml").write_text("cup: [color]\n")
+    (tmp_path / "s.yaml").write_text("cup: [colour]\n")
     with pytest.raises(InputError, match="was trained with a prompt of its own"):
         run("attributes", tmp_path / "cups.jsonl", "--generator", tmp_path / "trained", "--schema", tmp_path / "s.yaml",
             "--out", tmp_path / "out")  # fmt: skip

@@ -293,9 +293,8 @@ def test_a_role_that_is_none_is_said(catalog, tmp_path, call):
     changed[0]["role"] = None
     other = tmp_path / "roles.jsonl"
     other.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name in ("images", "images"):
-        if (catalog.parent / name).is_dir():
-            (tmp_path / name).symlink_to(catalog.parent / name)
+    if (catalog.parent / "images").is_dir():
+        (tmp_path / "images").symlink_to(catalog.parent / "images")
     options = ("--catalog", other, "--model", "tfidf", "--task", "fine", "--out", tmp_path / "out")
     code, out, err = call(*options)
     assert code == 0, err

@@ -235,7 +235,7 @@ def test_other_columns_and_images_stay(tmp_path):
     split_dataset(tmp_path / "in" / "in.jsonl", out=tmp_path / "out.jsonl")
     written = read_catalog(tmp_path / "out.jsonl").by_id
     assert written["z"].image == str(image)
-    assert written["z"].extra["colour"] == "red"
+    assert written["z"].extra["color"] == "red"
     assert {o.extra["role"] for o in written.values() if "role" in o.extra} == {"query", "gallery"}
 
 

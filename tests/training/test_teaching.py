@@ -108,9 +108,9 @@ def test_whose_labels_are_taught(tmp_path):
     # what nobody said anything of teaches nothing, above all not "none"
     assert taught("catalog") == {"1": "colour: wine; size: m; fit: slim", "2": "fit: wide"}
     # what the teacher has no answer for teaches nothing, above all not "none"
-    assert taught("teacher") == {"1": "material: silk; color: red", "3": "colour: blue"}
-    # the teacher's color counts; the title says m, and nothing of slim
-    assert taught("both") == {"1": "material: silk; color: red; size: m", "2": "fit: wide", "3": "colour: blue"}
+    assert taught("teacher") == {"1": "material: silk; colour: red", "3": "colour: blue"}
+    # the teacher's colour counts; the title says m, and nothing of slim
+    assert taught("both") == {"1": "material: silk; colour: red; size: m", "2": "fit: wide", "3": "colour: blue"}
 
 
 def test_what_cannot_be_taught_is_refused(tmp_path):
@@ -122,7 +122,7 @@ def test_what_cannot_be_taught_is_refused(tmp_path):
 
 
 def test_a_schema_orders_labels_and_prompt(tmp_path):
-    (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [color]}]\n")
+    (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [colour]}]\n")
     config = SFTStage(prompt=PromptOptions(schema=str(tmp_path / "schema.yaml"), category=True))
     _, labels, prompt = teaching_set(config, OFFERS, OWN)
     assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide"]
@@ -148,7 +148,7 @@ def test_a_teachers_none_is_taught_and_what_the_schema_empties_is_not(tmp_path):
     offers, labels, _ = teaching_set(SFTStage(labels="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
     assert {o.id: str(label) for o, label in zip(offers, labels, strict=True)} == {"1": "none", "3": "fit: wide"}
     (tmp_path / "schema.yaml").write_text('"*": [weight]\n')
-    with pytest.raises(InputError, match="has none of the labels' keys, which are color, size, fit"):
+    with pytest.raises(InputError, match="has none of the labels' keys, which are colour, size, fit"):
         teaching_set(SFTStage(prompt=options), OFFERS, OWN)
 
 
@@ -180,7 +180,7 @@ def three_splits(**attributes):
 
 
 def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
-    (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [color]}, volume]\n')
+    (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [colour]}, volume]\n')
     rows = three_splits(attributes={"Color": "Red", "Volume": "1.5 L", "Article": "A14"})
     run = prepared(tmp_path, rows, {"prompt": {"schema": str(tmp_path / "s.yaml")}})
     told = {str(label) for split in run.splits.values() for label in split.labels}

@@ -62,7 +62,7 @@ COLORS: Mapping[str, str] = {
     "grey": "gray",
     "blk": "black",
     "wht": "white",
-    "multicolor": "multicolor",
+    "multicolour": "multicolor",
     **_pairs(_GERMAN),
     **_pairs(_CHINESE),
 }

@@ -20,6 +20,7 @@ def evaluated_and_validation(pairs: Sequence[LabeledPair]) -> tuple[list[int], l
     By `pair_split`: names that begin with "val" are validation, with "train" training (left out); all others ("test",
     a gold standard) are scored. Where no other is left the validation pairs are scored, and without them all.
 
+    >>> from afmrl.data.offer import Offer
     >>> a = Offer("a")
     >>> evaluated_and_validation([LabeledPair(a, a, True, name) for name in ("train", "valid", "test")])
     ([2], [1])

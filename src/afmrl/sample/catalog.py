@@ -169,14 +169,14 @@ def _stream(*parts: object) -> np.random.Generator:
 
 def _make_offers(product: Product, split: str, folder: Path, side: int, seed: int) -> list[Offer]:
     product_ids = [product.id] * (3 if split == "train" else 2)
-    if split == "train" and _stream(seed, product.id, "unlabeled").random() < UNLABELED:
+    if split == "train" and _stream(seed, product.id, "unlabelled").random() < UNLABELED:
         # two pairs, each labeled; that both are one product is not. A single offer under an id of its own would never
         # be drawn as a pair, so a false negative of training would be missing
         product_ids = [product.id] * 2 + ["p-" + _digest(seed, product.id, "again")] * 2
     offers = []
     for place, product_id in enumerate(product_ids):
         name = _digest(seed, product.id, "offer", place)
-        words, light = _stream(seed, name, "words"), _stream(seed, name, "image")
+        words, light = _stream(seed, name, "words"), _stream(seed, name, "picture")
         title, read = make_title(product.values, words)
         luck = words.random()
         if luck < NO_TITLE:
