@@ -49,7 +49,7 @@ def without_attributes(path):
 def answer(body, _):
     """A teacher that tells cups apart by colour."""
     number = re.search(r"cup number (\d)", json.dumps(body["messages"]))[1]
-    told = json.dumps({"Color": f"tone {number}", "Material": "china"})
+    told = json.dumps({"Colour": f"tone {number}", "Material": "china"})
     return 200, {}, {
         "choices": [{"message": {"content": told}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 3},

@@ -53,7 +53,7 @@ def attributes_folder(path, rows, *, complete=True, **manifest):
 def test_labels_of_a_file(tmp_path):
     path = jsonl(
         tmp_path / "t.jsonl",
-        {"id": "1", "key_attributes": {"Color": "Red", "cut": None, "size": "unknown"}},
+        {"id": "1", "key_attributes": {"Colour": "Red", "cut": None, "size": "unknown"}},
         "",
         {"id": 2, "attributes": {"fit": "loose"}},
         {"id": "3", "completion": '```json\n{"colour": "blue"}\n```'},
@@ -181,7 +181,7 @@ def three_splits(**attributes):
 
 def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
     (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [colour]}, volume]\n')
-    rows = three_splits(attributes={"Color": "Red", "Volume": "1.5 L", "Article": "A14"})
+    rows = three_splits(attributes={"Colour": "Red", "Volume": "1.5 L", "Article": "A14"})
     run = prepared(tmp_path, rows, {"prompt": {"schema": str(tmp_path / "s.yaml")}})
     told = {str(label) for split in run.splits.values() for label in split.labels}
     assert told == {str(label) for label in run.taught[1]} == {"color: red; volume: 1500 ml"}
