@@ -12,6 +12,7 @@ from afmrl.attributes.attributes_on import Side
 from afmrl.cli.bulk import attributes, embed
 from afmrl.cli.index import index, search
 from afmrl.cli.match import match
+from afmrl.cli.push import push
 from afmrl.cli.schema import schema
 from afmrl.errors import InputError
 
@@ -325,6 +326,7 @@ app.command(embed)
 app.command(match)
 app.command(index)
 app.command(search)
+app.command(push)
 
 
 def _pairs(tokens: list[str]) -> list[str]:
