@@ -22,7 +22,7 @@ def push(model: Path, name: str, *, license: str = "", private: bool = True, car
     name
         Of the repository on the hub: OWNER/NAME.
     license
-        An identifier of the hub, such as apache-2.0. A model inherits duties from the model it started from: look there.
+        An identifier of the hub, such as apache-2.0. The license of the base model may bind yours: look there first.
     private
         Make a private repository; --no-private makes a public one.
     card_only
