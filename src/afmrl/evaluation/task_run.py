@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ from afmrl.evaluation.robustness import PERTURBATIONS, RobustnessScore, perturbe
 from afmrl.evaluation.scoring import System, shown
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
 from afmrl.evaluation.tasks import TASKS, RetrievalTask
+from afmrl.files import atomic_write
+from afmrl.retrieval.hits import Hit, write_hits
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,18 @@ class TaskRun:
             }
             yield json.dumps(line, ensure_ascii=False) + "\n"
 
-    def hit_lines(self) -> Iterator[str]:
+    def hits(self) -> Iterator[tuple[str, list[Hit]]]:
         """hits.jsonl: the hits of every query, best first."""
         gallery = self.task.gallery
         for offer, scores, rows in zip(self.task.queries, self.result.hit_scores, self.result.hit_rows, strict=True):
-            hits = [
-                {"id": gallery[row].id, "score": round(score, 9)}
-                for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
-                if score != -np.inf
-            ]
-            yield json.dumps({"query": offer.id, "hits": hits}, ensure_ascii=False) + "\n"
+            yield (
+                offer.id,
+                [
+                    (gallery[row].id, score)
+                    for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+                    if score != -np.inf
+                ],
+            )
 
 
 def run_task(
@@ -197,7 +200,7 @@ def write_evaluation(
     for name in stale - set(names):
         (out / name).unlink(missing_ok=True)
     for name, run in names.items():
-        _write(out / name, run.hit_lines())
+        write_hits(out / name, run.hits())
     if runs:
         _write(out / "queries.jsonl", (line for run in runs for line in run.query_lines()))
     if skipped:
@@ -206,7 +209,5 @@ def write_evaluation(
 
 
 def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as file:
         file.writelines(lines)
-    os.replace(temporary, path)

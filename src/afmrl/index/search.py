@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,20 +197,6 @@ def hits_of(index: IndexBackend, ids: Sequence[str], scores: np.ndarray) -> list
         for identifier, score in zip(ids, scores, strict=True)
         if identifier in place
     ]
-
-
-def write_hits(path: Path, queries: Sequence[Offer], hits: Hits) -> None:
-    """Write hits in the line format of `afmrl evaluate`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        for query, ids, scores in zip(queries, hits.ids, hits.scores, strict=True):
-            found = [
-                {"id": identifier, "score": round(score, 9)}
-                for identifier, score in zip(ids, np.asarray(scores).tolist(), strict=True)
-            ]
-            file.write(json.dumps({"query": query.id, "hits": found}, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
 
 
 def print_hits(hits: Sequence[SearchHit], *, title: str | None = None, images: bool = True) -> None:
