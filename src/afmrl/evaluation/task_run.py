@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from afmrl.evaluation.robustness import PERTURBATIONS, RobustnessScore, perturbe
 from afmrl.evaluation.scoring import System, shown
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
 from afmrl.evaluation.tasks import TASKS, RetrievalTask
+from afmrl.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,5 @@ def write_evaluation(
 
 
 def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as file:
         file.writelines(lines)
-    os.replace(temporary, path)

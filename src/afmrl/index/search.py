@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
+from afmrl.files import atomic_write
 from afmrl.generator.generator import open_generator
 from afmrl.index.backend import Hits, IndexBackend, Where
 from afmrl.retrieval.exact import top_k
@@ -203,16 +203,13 @@ def hits_of(index: IndexBackend, ids: Sequence[str], scores: np.ndarray) -> list
 
 def write_hits(path: Path, queries: Sequence[Offer], hits: Hits) -> None:
     """Write hits in the line format of `afmrl evaluate`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as file:
         for query, ids, scores in zip(queries, hits.ids, hits.scores, strict=True):
             found = [
                 {"id": identifier, "score": round(score, 9)}
                 for identifier, score in zip(ids, np.asarray(scores).tolist(), strict=True)
             ]
             file.write(json.dumps({"query": query.id, "hits": found}, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
 
 
 def print_hits(hits: Sequence[SearchHit], *, title: str | None = None, images: bool = True) -> None:
