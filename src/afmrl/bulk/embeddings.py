@@ -11,7 +11,7 @@ import numpy as np
 from afmrl.attributes.attributes_on import on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.attribute_writer import AttributeWriter, bulk_generator, generator_fingerprint
-from afmrl.bulk.fingerprints import fingerprint, model_fingerprint, rendering_fingerprint
+from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint
 from afmrl.bulk.folder import EMBEDDINGS, schema
 from afmrl.bulk.images.encoder import BulkEncoder, EncodedWindow, Window
 from afmrl.bulk.work import (
@@ -29,6 +29,7 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
+from afmrl.files import fingerprint
 
 
 @dataclass(frozen=True)
