@@ -110,9 +110,9 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
     split = run.splits[_split(scored)]
     both = run.paths["agcl"]
     scores = {
-        f"{which}:{side}": result
+        f"{which}:{attributes_on}": result
         for which, of in (("sft", run), ("rar", other))
-        for side, result in score_attributed(of, _split(scored), both, which).items()
+        for attributes_on, result in score_attributed(of, _split(scored), both, which).items()
     }
     keys = sorted({key for label in split.labels for key, _ in label})
     stage = other.ledger.results["rar"]

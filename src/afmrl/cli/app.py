@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from afmrl.attributes.attributes_on import Side
+from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.cli.bulk import attributes, embed
 from afmrl.cli.index import index, search
 from afmrl.cli.match import match
@@ -90,7 +90,7 @@ def evaluate(
     protocol: Literal["standard", "m5product"] = "standard",
     generator: str | None = None,
     fuse: bool = False,
-    attributes_on: Side | None = None,
+    attributes_on: AttributesOn | None = None,
     slices: bool = True,
     robustness: bool = False,
     k: int = 100,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes.attributes_on import SIDES
+from afmrl.attributes.attributes_on import ATTRIBUTES_ON
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import SkippedRow
 from afmrl.errors import InputError
@@ -59,8 +59,8 @@ def evaluate(
     Raises:
         InputError: catalogs, qrels or models that cannot be used.
     """
-    if attributes_on not in (None, *SIDES):
-        raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(SIDES)}")
+    if attributes_on not in (None, *ATTRIBUTES_ON):
+        raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(ATTRIBUTES_ON)}")
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
     if k < 1:

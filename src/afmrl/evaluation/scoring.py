@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from afmrl.attributes.attributes_on import SIDES, on_gallery, on_query
+from afmrl.attributes.attributes_on import ATTRIBUTES_ON, on_gallery, on_query
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder, Modality
@@ -86,8 +86,8 @@ class System:
         Raises:
             InputError: options that do not go together, or a model that does not load.
         """
-        if attributes_on not in (None, *SIDES):
-            raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(SIDES)}")
+        if attributes_on not in (None, *ATTRIBUTES_ON):
+            raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(ATTRIBUTES_ON)}")
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: at least one offer a batch")
         if str(model) in get_args(Floor):
@@ -193,9 +193,9 @@ class System:
             return _MadeScores(
                 len(queries), gallery, lambda start, stop: floor_scores(queries[start:stop], gallery, self.floor)
             )
-        side = self.attributes_on
-        of_queries = self.attributes(queries) if on_query(side) else None
-        of_gallery = self.attributes(gallery) if on_gallery(side) and gallery_modality != "image" else None
+        attributes_on = self.attributes_on
+        of_queries = self.attributes(queries) if on_query(attributes_on) else None
+        of_gallery = self.attributes(gallery) if on_gallery(attributes_on) and gallery_modality != "image" else None
         dense = DenseScores(self.embed(queries, of_queries), self.embed(gallery, of_gallery))
         weights = self.weights
         if weights is None:

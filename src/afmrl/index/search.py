@@ -73,10 +73,10 @@ def search_catalog(
     query_attributes, attributes = None, None
     if generator is not None:
         writer = open_generator(generator)
-        side = embedder.settings.get("attributes_on") or "query"
-        if on_query(side):
+        attributes_on = embedder.settings.get("attributes_on") or "query"
+        if on_query(attributes_on):
             query_attributes = writer.attributes([query])
-        if on_gallery(side):
+        if on_gallery(attributes_on):
             attributes = writer.attributes(offers, progress=True)
     scores, rows = top_k(
         embedder.encode([query], query_attributes), embedder.encode(offers, attributes, progress=True), k
@@ -123,8 +123,9 @@ class IndexSearch:
         model = self._model()
         system = System.load(model, generator=self.generator)
         attributes = system.attributes(queries)
-        side = self.index.settings.get("attributes_on") or system.attributes_on
-        embeddings = system.embed(queries, attributes if on_query(side) else None)  # BM25 reads them in any case
+        attributes_on = self.index.settings.get("attributes_on") or system.attributes_on
+        # BM25 reads them in any case
+        embeddings = system.embed(queries, attributes if on_query(attributes_on) else None)
         count = k if own_hits else k + 1
         if self.hybrid:
             hits = self._hybrid(model, queries, attributes, embeddings, count, where)

@@ -238,8 +238,8 @@ def run_agcl(
         {
             "anchor": plan.anchors,
             "candidate": plan.candidates,
-            "shown_anchor": plan.shown[:, 0],
-            "shown_candidate": plan.shown[:, 1],
+            "shown_anchor": plan.with_attributes[:, 0],
+            "shown_candidate": plan.with_attributes[:, 1],
             "draw": np.arange(len(plan.anchors)),
         },
         render,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afmrl.attributes.accuracy import attribute_accuracy
-from afmrl.attributes.attributes_on import Side, on_gallery, on_query
+from afmrl.attributes.attributes_on import AttributesOn, on_gallery, on_query
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.files import TEMPORARY, atomic_path, write_json
 from afmrl.generator.generator import AttributeGenerator
@@ -36,12 +36,12 @@ class Validation:
     """Offers that nothing was trained on, and the frozen embedder that finds them.
 
     Args:
-        side: whose text carries what the generator writes.
+        attributes_on: whose text carries what the generator writes.
     """
 
     split: Split
     embedder: Embedder
-    side: Side = "query"
+    attributes_on: AttributesOn = "query"
     max_new_tokens: int = 64
     batch_size: int = 64
 
@@ -53,7 +53,7 @@ class Validation:
             offers that have labels), "accuracy" (by key)}
         """
         split = self.split
-        queries, gallery = on_query(self.side), on_gallery(self.side)
+        queries, gallery = on_query(self.attributes_on), on_gallery(self.attributes_on)
         rows = [*(split.queries if queries else ()), *(split.gallery if gallery else ())]
         rows = sorted(set(rows))
         written: dict[int, KeyAttributes] = {}
