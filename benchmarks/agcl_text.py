@@ -40,8 +40,9 @@ from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstra
 from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.losses.agcl import AttributeGuidedContrastiveLoss, LogLossStatistics
 from afmrl.losses.sampler import similar_batches
+from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.exact import ranks_of_scores
-from afmrl.retrieval.fusion import FusionWeights, bm25_scores, learn_fusion_weights, lexical_scores, scaled
+from afmrl.retrieval.fusion import FusionWeights, learn_fusion_weights, lexical_scores, scaled
 from afmrl.retrieval.mining import mine_by_attributes
 from afmrl.terminal import quiet_libraries
 from afmrl.training.ledger import Ledger

@@ -161,14 +161,14 @@ def test_the_embedder_reads_attributes_where_it_was_trained_to(tmp_path, tiny_mo
 
 
 def test_scores_are_those_of_evaluate(tmp_path, tiny_model, fixed):
-    from afmrl.evaluation.scoring import System
+    from afmrl.retrieval.encoder import OfferEncoder
 
     path, rows = catalog_of(tmp_path)
     model = trained(tiny_model, tmp_path / "model", "both")
     run("embed", path, "--model", model, "--generator", tiny_model, "--dtype", "float32", "--out", tmp_path / "e")
-    system = System(Embedder.from_pretrained(model), generator=fixed(), attributes_on="both")
+    encoder = OfferEncoder(Embedder.from_pretrained(model), generator=fixed(), attributes_on="both")
     offers = list(read_catalog(path))
-    theirs = system.scores(offers[:5], offers).block(0, 5)
+    theirs = encoder.scores(offers[:5], offers).block(0, 5)
     queries = Embedder.from_pretrained(model).encode(offers[:5], fixed().attributes(offers[:5]))
     found = embeddings(tmp_path / "e")
     np.testing.assert_allclose(queries @ np.stack([found[row["id"]][2] for row in rows]).T, theirs, atol=1e-5)

@@ -13,10 +13,10 @@ from afmrl.data.offer import SkippedRow
 from afmrl.errors import InputError
 from afmrl.evaluation.protocols import PROTOCOLS
 from afmrl.evaluation.qrels import read_qrels
-from afmrl.evaluation.scoring import System
 from afmrl.evaluation.task_run import TaskRun, run_task, write_evaluation
 from afmrl.evaluation.tasks import RetrievalTask, cluster_of
 from afmrl.report.task_report import write_evaluation_report
+from afmrl.retrieval.scorer import load_scorer
 
 
 def evaluate(
@@ -96,7 +96,7 @@ def evaluate(
     )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)  # before the models run
-    system = System.load(
+    scorer = load_scorer(
         model,
         generator=generator,
         fuse=fuse,
@@ -105,7 +105,7 @@ def evaluate(
         progress=progress,
     )
     run = run_task(
-        system,
+        scorer,
         task,
         protocol=protocol,
         grades=grades,

@@ -114,14 +114,14 @@ class IndexSearch:
         Raises:
             InputError: a model that is not the index's, or does not load.
         """
-        from afmrl.evaluation.scoring import System
+        from afmrl.retrieval.encoder import OfferEncoder
         from afmrl.index.backend import check_where
 
         if k < 1:
             raise InputError(f"search: k={k}: at least one hit")
         check_where(where)  # before the models load
         model = self._model()
-        system = System.load(model, generator=self.generator)
+        system = OfferEncoder.load(model, generator=self.generator)
         attributes = system.attributes(queries)
         attributes_on = self.index.settings.get("attributes_on") or system.attributes_on
         # BM25 reads them in any case

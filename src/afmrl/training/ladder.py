@@ -303,7 +303,7 @@ def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
 
 def _learn_fusion(run: Run) -> None:
     """Weights of BM25 beside the dense score, learned where the embedder was not trained, stored beside it."""
-    from afmrl.retrieval.floors import color_scores
+    from afmrl.retrieval.colors import color_scores
     from afmrl.retrieval.fusion import learn_fusion_weights, lexical_scores
 
     name = next((n for n in ("reward", "val", "train") if len(run.splits[n].queries) >= 8), "train")
