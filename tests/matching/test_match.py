@@ -26,6 +26,7 @@ from afmrl.matching.probability import calibrated, precision_and_recall, reliabi
 from afmrl.matching.scorer import Scorer
 from afmrl.matching.table import OfferTable, offer_table
 from afmrl.matching.vetoes import DEFAULT_VETOES, veto_keys
+from afmrl.report.match_page import write_match_page
 from conftest import save_image
 
 VARIANTS = [
@@ -151,7 +152,7 @@ def test_output_is_what_is_promised(tmp_path: Path) -> None:
     result = match_catalog(tmp_path / "c.jsonl", tmp_path / "out")
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "groups.jsonl", "pairs.jsonl", "groups.csv", "pairs.csv", "summary.json", "report.html",
+        "groups.jsonl", "pairs.jsonl", "groups.csv", "pairs.csv", "summary.json",
     }  # fmt: skip
     groups = [json.loads(line) for line in (out / "groups.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [set(group) for group in groups] == [{"group", "offers"}] * len(groups)
@@ -179,7 +180,7 @@ def test_output_is_what_is_promised(tmp_path: Path) -> None:
     assert [(row["left"], row["right"], row["same"]) for row in rows] == [
         (pair["left"], pair["right"], str(pair["same"]).lower()) for pair in pairs
     ]
-    page = (out / "report.html").read_text(encoding="utf-8")
+    page = write_match_page(result, out).read_text(encoding="utf-8")
     assert "Kept apart by a veto" in page and "http://" not in page and "https://" not in page
     assert "Quote &quot;and&quot;" in page
 
@@ -384,9 +385,10 @@ def test_pairs_beside_the_catalog_are_used(tmp_path: Path) -> None:
         for pair in pairs:
             row = {"left": pair.left.id, "right": pair.right.id, "label": int(pair.same), "pair_split": pair.split}
             file.write(json.dumps(row) + "\n")
-    summary = match_catalog(tmp_path / "c.jsonl", tmp_path / "out", precision=0.95).summary
+    result = match_catalog(tmp_path / "c.jsonl", tmp_path / "out", precision=0.95)
+    summary = result.summary
     assert "validation pairs" in summary["threshold"]["from"] and summary["labels"]["measured_on"] == "test pairs"
-    assert "Reliability" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Reliability" in write_match_page(result, tmp_path).read_text(encoding="utf-8")
 
 
 def test_images_decide_between_titles_that_are_alike(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.matching.match import match_catalog
 
-FILES = ["groups.csv", "groups.jsonl", "pairs.csv", "pairs.jsonl", "report.html", "summary.json"]
+FILES = ["groups.csv", "groups.jsonl", "pairs.csv", "pairs.jsonl", "summary.json"]
 
 
 def drills(number: int) -> list[Offer]:

@@ -53,6 +53,7 @@ def match(
         Share of rows that may be skipped as unreadable.
     """
     from afmrl.matching.match import match_catalog
+    from afmrl.report.match_page import write_match_page
     from afmrl.terminal import quiet_libraries
 
     if model is not None:
@@ -70,6 +71,7 @@ def match(
         max_bad=max_bad,
         progress=True,
     )
+    write_match_page(result, out)
     print_match(result)
 
 

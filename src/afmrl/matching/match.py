@@ -21,6 +21,7 @@ from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows, learn_from_
 from afmrl.matching.output import group_lists, pair_files, whole_file, write_groups
 from afmrl.matching.pair_model import PairModel, Threshold, default_model
 from afmrl.matching.reasons import Reasons
+from afmrl.matching.review import PairToReview, Review, ReviewCollector, least_sure_groups
 from afmrl.matching.scorer import AT_ONCE, Scorer, Scores
 from afmrl.matching.sources import MatchSource, is_index, offers_of_catalog, offers_of_index, with_index
 from afmrl.matching.table import OfferTable, offer_table
@@ -39,6 +40,8 @@ class MatchResult:
     out: Path
     groups: list[list[str]]
     summary: dict[str, Any]
+    review: Review
+    """The pairs and groups that a reader should look at first."""
 
 
 @dataclass
@@ -133,19 +136,18 @@ def listed_pairs(matched: Matched, side: np.ndarray | None = None) -> tuple[np.n
 def write_match(
     matched: Matched, out: Path, *, side: np.ndarray | None = None, source: dict[str, Any], stages: Stages | None = None
 ) -> MatchResult:
-    """Write groups, pairs, summary and report."""
-    from afmrl.matching.review import Review
-
+    """Write groups, pairs and summary."""
     stages = stages or Stages(False)
     out.mkdir(parents=True, exist_ok=True)
     # of a run that is stopped while it writes, files of this and of an earlier match lie side by side
-    (out / "summary.json").unlink(missing_ok=True)
+    for name in ("summary.json", "report.html"):
+        (out / name).unlink(missing_ok=True)
     table, scorer = matched.scorer.table, matched.scorer
     offers = table.offers
     lists = group_lists(matched.groups)
     write_groups(out, lists, offers)
     left, right = listed_pairs(matched, side)
-    reasons, review = Reasons(scorer), Review(matched.threshold.logit)
+    reasons, collector = Reasons(scorer), ReviewCollector(matched.threshold.logit)
     vetoes: Counter[str] = Counter()
     num_same = num_vetoed = 0
     with pair_files(out) as writer, stages("writing pairs", len(left)) as advance:
@@ -164,7 +166,7 @@ def write_match(
                 logit, probability, is_same = float(logits[place]), float(probabilities[place]), bool(same[place])
                 writer.write(*pair, logit, probability, is_same, of_pair)
                 vetoes.update(of_pair["veto"])
-                review.see(*pair, logit, float(alike[place]), probability, is_same, of_pair)
+                collector.see(PairToReview(*pair, logit, probability, is_same, of_pair), float(alike[place]))
             num_same += int(same.sum())
             num_vetoed += int(vetoed.sum())
             advance(len(ours))
@@ -187,11 +189,11 @@ def write_match(
         "model_of_pairs": scorer.model.as_dict(),
         "notes": matched.notes,
     }
-    review.write(out / "report.html", matched, summary, lists)
     # last: whoever finds it finds the rest
     with whole_file(out / "summary.json") as file:
         file.write(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
-    return MatchResult(out, [[offers[row].id for row in members] for members in lists], summary)
+    groups = [[offers[row].id for row in members] for members in lists]
+    return MatchResult(out, groups, summary, collector.review(least_sure_groups(matched, lists)))
 
 
 def _threshold(matched: Matched) -> dict[str, Any]:

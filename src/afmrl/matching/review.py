@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +14,15 @@ from afmrl.data.offer import Offer
 if TYPE_CHECKING:
     from afmrl.matching.match import Matched
 
-MAX_PAIRS = 40
-"""Of each kind."""
+MAX_PAIRS_A_KIND = 40
 MAX_GROUPS = 30
+NEAR_THRESHOLD = 1.5  # logits
 Ranked = tuple[float, str, str]
 
 
 @dataclass(frozen=True)
-class PairView:
-    """A pair as the page shows it."""
+class PairToReview:
+    """A pair as it was decided."""
 
     left: Offer
     right: Offer
@@ -33,7 +32,30 @@ class PairView:
     reasons: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class GroupToReview:
+    """A group and how likely its least likely pair is."""
+
+    probability: float
+    offers: Sequence[Offer]
+
+
+@dataclass(frozen=True)
 class Review:
+    """What a match's page shows; its size does not grow with the catalog."""
+
+    vetoed: Sequence[PairToReview]
+    """Pairs that are alike but for what vetoes, the most alike first."""
+    num_vetoed: int
+    """How many there were in all."""
+    near: Sequence[PairToReview]
+    """Pairs near the threshold, the nearest first."""
+    num_near: int
+    groups: Sequence[GroupToReview]
+    """Those with the least likely pairs first, then the largest."""
+
+
+class ReviewCollector:
     """Watches the pairs go by and keeps those worth a look; the memory it takes does not grow with them.
 
     Args:
@@ -42,55 +64,48 @@ class Review:
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
-        self.num_vetoed = self.num_near = 0
-        self._vetoed: list[tuple[Ranked, PairView]] = []
-        self._near: list[tuple[Ranked, PairView]] = []
+        self._num_vetoed = self._num_near = 0
+        self._vetoed: list[tuple[Ranked, PairToReview]] = []
+        self._near: list[tuple[Ranked, PairToReview]] = []
 
-    def see(
-        self, left: Offer, right: Offer, score: float, alike: float, probability: float, same: bool,
-        reasons: dict[str, Any],
-    ) -> None:  # fmt: skip
-        """One pair that is written."""
-        view = PairView(left, right, score, probability, same, reasons)
-        if reasons["veto"]:
+    def see(self, pair: PairToReview, alike: float) -> None:
+        """One pair that is written.
+
+        Args:
+            alike: the logit that it would have without a veto.
+        """
+        ids = (pair.left.id, pair.right.id)
+        if pair.reasons["veto"]:
             if alike >= self.threshold:
-                self.num_vetoed += 1
-                _keep(self._vetoed, (alike, left.id, right.id), view)
-        elif abs(score - self.threshold) < 1.5:
-            self.num_near += 1
-            _keep(self._near, (-abs(score - self.threshold), left.id, right.id), view)
+                self._num_vetoed += 1
+                _keep(self._vetoed, (alike, *ids), pair)
+        elif abs(pair.score - self.threshold) < NEAR_THRESHOLD:
+            self._num_near += 1
+            _keep(self._near, (-abs(pair.score - self.threshold), *ids), pair)
 
-    @property
-    def vetoed(self) -> list[PairView]:
-        """Pairs that are alike but for what vetoes, the most alike first."""
-        return _sorted(self._vetoed)
-
-    @property
-    def near(self) -> list[PairView]:
-        """Pairs near the threshold, the nearest first."""
-        return _sorted(self._near)
-
-    def write(self, path: Path, matched: Matched, summary: dict[str, Any], lists: Sequence[np.ndarray]) -> None:
-        """OUT/report.html."""
-        from afmrl.report.match_page import write_review_page
-
-        write_review_page(path, self, summary, least_sure_groups(matched, lists))
+    def review(self, groups: Sequence[GroupToReview]) -> Review:
+        """What was kept so far, with the groups to look at."""
+        return Review(_sorted(self._vetoed), self._num_vetoed, _sorted(self._near), self._num_near, groups)
 
 
-def _keep(heap: list[tuple[Ranked, PairView]], rank: Ranked, view: PairView) -> None:
-    # of equal ranks the ids decide: no two pairs are compared by their views
-    if len(heap) < MAX_PAIRS:
-        heapq.heappush(heap, (rank, view))
+def _keep(heap: list[tuple[Ranked, PairToReview]], rank: Ranked, pair: PairToReview) -> None:
+    # ids decide between equal ranks: pairs themselves have no order
+    if len(heap) < MAX_PAIRS_A_KIND:
+        heapq.heappush(heap, (rank, pair))
     elif rank > heap[0][0]:
-        heapq.heapreplace(heap, (rank, view))
+        heapq.heapreplace(heap, (rank, pair))
 
 
-def _sorted(heap: list[tuple[Ranked, PairView]]) -> list[PairView]:
-    return [view for _, view in sorted(heap, key=lambda kept: (-kept[0][0], kept[0][1:]))]
+def _sorted(heap: list[tuple[Ranked, PairToReview]]) -> list[PairToReview]:
+    return [pair for _, pair in sorted(heap, key=lambda kept: (-kept[0][0], kept[0][1:]))]
 
 
-def least_sure_groups(matched: Matched, lists: Sequence[np.ndarray]) -> list[tuple[float, list[Offer]]]:
-    """(probability of the least likely pair, offers) of the groups with the least likely pairs, then the largest."""
+def least_sure_groups(matched: Matched, lists: Sequence[np.ndarray]) -> list[GroupToReview]:
+    """The groups with the least likely pairs, then the largest.
+
+    Args:
+        lists: rows of each group of two or more.
+    """
     if not lists:
         return []
     weakest = np.full(len(matched.groups), np.inf)
@@ -102,4 +117,4 @@ def least_sure_groups(matched: Matched, lists: Sequence[np.ndarray]) -> list[tup
     order = np.lexsort((numbers, -sizes, weakest[numbers]))[:MAX_GROUPS]
     offers = matched.scorer.table.offers
     probabilities = matched.scorer.model.probabilities(weakest[numbers])
-    return [(float(probabilities[place]), [offers[row] for row in lists[place]]) for place in order]
+    return [GroupToReview(float(probabilities[place]), [offers[row] for row in lists[place]]) for place in order]

@@ -8,8 +8,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from afmrl.data.offer import Offer
+from afmrl.matching.match import MatchResult
 from afmrl.matching.output import whole_file
-from afmrl.matching.review import PairView, Review
+from afmrl.matching.review import GroupToReview, PairToReview, Review
 from afmrl.report.gallery import offer_image
 from afmrl.report.images import ImageStore
 from afmrl.report.report import OfferView
@@ -21,12 +22,11 @@ MAX_REASONS = 8  # of a kind
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def write_review_page(
-    path: Path, review: Review, summary: dict[str, Any], groups: Sequence[tuple[float, list[Offer]]]
-) -> None:
-    """Write the page; it holds all that it shows and loads nothing."""
+def write_match_page(result: MatchResult, out: Path) -> Path:
+    """Write OUT/report.html; it holds all that it shows and loads nothing."""
+    review, summary, groups = result.review, result.summary, result.review.groups
     images = ImageStore()
-    shown = any(offer.image for _, members in groups for offer in members) or any(
+    shown = any(offer.image for group in groups for offer in group.offers) or any(
         pair.left.image or pair.right.image for pair in (*review.vetoed, *review.near)
     )
     sections = [
@@ -57,8 +57,10 @@ def write_review_page(
         f"<footer><p>{FOOTER}</p></footer>\n"
         "</body></html>\n"
     )
+    path = out / "report.html"
     with whole_file(path) as file:
         file.write(page)
+    return path
 
 
 def _headline(summary: dict[str, Any]) -> str:
@@ -98,11 +100,11 @@ def _of(count: int, total: int, what: str) -> str:
     return f"All {total:,} {what}." if count == total else f"{count:,} of {total:,} {what}."
 
 
-def _pairs(pairs: Sequence[PairView], images: ImageStore, shown: bool) -> str:
+def _pairs(pairs: Sequence[PairToReview], images: ImageStore, shown: bool) -> str:
     return f'<div class="pairs">{"".join(_pair(pair, images, shown) for pair in pairs)}</div>'
 
 
-def _pair(pair: PairView, images: ImageStore, shown: bool) -> str:
+def _pair(pair: PairToReview, images: ImageStore, shown: bool) -> str:
     veto = ", ".join(pair.reasons["veto"])
     if veto:
         verdict, css = f"✗ kept apart: {text(veto, MAX_TITLE)}", "veto"
@@ -157,12 +159,13 @@ def _row(css: str, sign: str, spoken: str, key: str, value: str, sources: Sequen
 
 
 def _groups_section(
-    groups: Sequence[tuple[float, list[Offer]]], summary: dict[str, Any], images: ImageStore, shown: bool
+    groups: Sequence[GroupToReview], summary: dict[str, Any], images: ImageStore, shown: bool
 ) -> str:
     if not groups:
         return "<h2>Groups</h2><p>No two offers are called the same product.</p>"
     cards = []
-    for probability, members in groups:
+    for group in groups:
+        probability, members = group.probability, group.offers
         offers = "".join(_offer(offer, images, shown) for offer in members[:MAX_MEMBERS])
         more = f'<p class="quiet">and {len(members) - MAX_MEMBERS:,} more</p>' if len(members) > MAX_MEMBERS else ""
         cards.append(
