@@ -21,15 +21,14 @@ import numpy as np
 import match_peers
 from afmrl.data.pairs import LabeledPair
 from afmrl.evaluation.pairs import score_pairs
-from afmrl.matching.bcubed import bcubed, bcubed_f1
-from afmrl.matching.conflicts import IDENTIFYING
-from afmrl.matching.defaults import default_model
 from afmrl.matching.features import FALLING, feature_names
-from afmrl.matching.labels import LabeledRows
+from afmrl.matching.labeled_pairs import LabeledRows
 from afmrl.matching.match import Matched, match_offers
-from afmrl.matching.pair_model import fit_pair_model
-from afmrl.matching.scoring import Scorer
+from afmrl.matching.pair_model import default_model, fit_pair_model
+from afmrl.matching.scorer import Scorer
+from afmrl.matching.vetoes import DEFAULT_VETOES
 from afmrl.retrieval.floors import tfidf_scores
+from bcubed import bcubed, bcubed_f1
 from match_sets import SETS, LabeledSet, load_set, write_json
 
 RESAMPLES = 1000
@@ -258,7 +257,7 @@ def vetoes(data: Path, path: Path) -> None:
                     int((differs & rows.same).sum()), int((differs & ~rows.same).sum()),
                     int((differs & ~rows.same & alike).sum()),
                 ]  # fmt: skip
-        vetoed = features.differ[:, [features.keys.index(key) for key in IDENTIFYING]].any(axis=1)
+        vetoed = features.differ[:, [features.keys.index(key) for key in DEFAULT_VETOES]].any(axis=1)
         counts["any that vetoes"] = [
             int((vetoed & rows.same).sum()), int((vetoed & ~rows.same).sum()), int((vetoed & ~rows.same & alike).sum())
         ]  # fmt: skip

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.matching.conflicts import paired
 from afmrl.matching.table import OfferTable
+from afmrl.matching.vetoes import paired
 from afmrl.retrieval.permuted_index import PermutedIndex
 
 WINDOW = 10

@@ -14,25 +14,22 @@ import numpy as np
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.errors import InputError
 from afmrl.matching.candidates import candidate_pairs
-from afmrl.matching.conflicts import CODES, IDENTIFYING
-from afmrl.matching.defaults import default_model
 from afmrl.matching.features import feature_names
 from afmrl.matching.groups import group_offers
 from afmrl.matching.images import color_histograms
-from afmrl.matching.labels import LabeledResult, LabeledRows, learn_from_labels
+from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows, learn_from_labels
 from afmrl.matching.output import group_lists, pair_files, whole_file, write_groups
-from afmrl.matching.pair_model import PairModel
-from afmrl.matching.probability import Threshold
-from afmrl.matching.reasons import MODEL, Reasons
+from afmrl.matching.pair_model import PairModel, Threshold, default_model
+from afmrl.matching.reasons import Reasons
 from afmrl.matching.review import PairToReview, Review, ReviewCollector, least_sure_groups
-from afmrl.matching.scoring import AT_ONCE, Scorer, Scores
+from afmrl.matching.scorer import AT_ONCE, Scorer, Scores
 from afmrl.matching.sources import MatchSource, is_index, offers_of_catalog, offers_of_index, with_index
 from afmrl.matching.table import OfferTable, offer_table
+from afmrl.matching.vetoes import DEFAULT_VETOES, veto_keys
 from afmrl.terminal import Stages
 
 LISTED_FROM = 0.05
 """Probability from which a pair is listed; so are those in one group, and those that only a veto keeps apart."""
-ALIASES = {"colour": "color", "storage": "memory", "pack count": "pack", "ean": "gtin", "upc": "gtin"}
 FORMAT = "afmrl-match"
 
 
@@ -68,31 +65,10 @@ class Matched:
         return np.where(vetoed, np.minimum(found, self.vetoed_probability), found)
 
 
-def veto_keys(veto: Collection[str] = (), no_veto: Collection[str] = ()) -> tuple[str, ...]:
-    """Which keys veto: the default ones and `veto`, without `no_veto`.
-
-    >>> "color" in veto_keys(no_veto=["colour"]), veto_keys(veto=["material"])[-1]
-    (False, 'material')
-
-    Raises:
-        InputError: a key of both, or one to take away that does not veto.
-    """
-    added, removed = ([ALIASES.get(key.lower(), key.lower()) for key in keys] for keys in (veto, no_veto))
-    both = set(added) & set(removed)
-    if both:
-        raise InputError(f"--veto and --no-veto both name {sorted(both)[0]!r}; give it once")
-    unknown = [key for key in removed if key not in IDENTIFYING and key != MODEL]
-    if unknown:
-        named = ", ".join(dict.fromkeys(MODEL if key in CODES else key for key in IDENTIFYING))
-        raise InputError(f"--no-veto {unknown[0]}: does not veto; these do: {named}")
-    gone = {*removed, *(CODES if MODEL in removed else ())}
-    return tuple(dict.fromkeys(key for key in (*IDENTIFYING, *added) if key not in gone))
-
-
 def match_offers(
     table: OfferTable,
     *,
-    vetoes: Collection[str] = IDENTIFYING,
+    vetoes: Collection[str] = DEFAULT_VETOES,
     labels: LabeledRows | None = None,
     precision: float | None = None,
     side: np.ndarray | None = None,
@@ -135,7 +111,7 @@ def match_offers(
     with stages("grouping", 1) as advance:
         groups = group_offers(len(table), left, right, scores.logits, scores.vetoed, threshold=found.logit, score=score)
         advance(1)
-    return Matched(scorer, found, default.vetoed, left, right, scores, groups, result)
+    return Matched(scorer, found, default.max_vetoed_probability, left, right, scores, groups, result)
 
 
 def listed_pairs(matched: Matched, side: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

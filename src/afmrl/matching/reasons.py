@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.matching.conflicts import CODES
 from afmrl.matching.features import DENSE_FEATURES, IMAGE_FEATURES, PairFeatures
-from afmrl.matching.scoring import Scorer
+from afmrl.matching.scorer import Scorer
+from afmrl.matching.vetoes import MODEL, public_key
 
-MODEL = "model"
-"""What codes, series and variants are called together: to a reader all of them are the model."""
 _ORDER = {"seller": 0, "generated": 1, "extracted": 2}
 
 
@@ -92,15 +90,6 @@ class Reasons:
                 only_right[key] = {"value": _joined(theirs[key]), "from": _source(theirs[key])}
         # a code found in the other's text, or missing there, under another key
         return {"agree": agree, "differ": differ, "only_left": only_left, "only_right": only_right}
-
-
-def public_key(key: str) -> str:
-    """What a reader knows a key by.
-
-    >>> public_key("series"), public_key("color")
-    ('model', 'color')
-    """
-    return MODEL if key in CODES else key
 
 
 def _public(key: str, value: str) -> tuple[str, str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from afmrl.matching.conflicts import IDENTIFYING
 from afmrl.matching.features import CONFLICT_FEATURES, Comparer, PairFeatures
 from afmrl.matching.pair_model import PairModel
 from afmrl.matching.table import OfferTable
+from afmrl.matching.vetoes import DEFAULT_VETOES
 
 AT_ONCE = 100_000  # pairs whose features are in memory at a time
 
@@ -36,9 +36,9 @@ class Scorer:
         vetoes: keys whose conflict keeps two offers apart.
     """
 
-    def __init__(self, table: OfferTable, model: PairModel, vetoes: Collection[str] = IDENTIFYING) -> None:
+    def __init__(self, table: OfferTable, model: PairModel, vetoes: Collection[str] = DEFAULT_VETOES) -> None:
         self.table, self.model = table, model
-        self.comparer = Comparer(table, [key for key in vetoes if key not in IDENTIFYING])
+        self.comparer = Comparer(table, [key for key in vetoes if key not in DEFAULT_VETOES])
         self.vetoes = tuple(key for key in self.comparer.conflicts.keys if key in set(vetoes))
         self.veto_columns = [self.comparer.conflicts.keys.index(key) for key in self.vetoes]
         self._conflicts = [i for i, name in enumerate(model.features) if name in CONFLICT_FEATURES]

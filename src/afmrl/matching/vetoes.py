@@ -1,4 +1,8 @@
-"""Conflicts: both offers state something of one key, and it cannot be the same."""
+"""Vetoes: which keys keep two offers apart when they conflict, and which pairs conflict.
+
+Two offers conflict in a key where both state a value and the values cannot be the same. A conflict in a key that vetoes
+keeps the two out of one group, however alike they are. A conflict in another key only lowers their score.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,56 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.errors import InputError
 from afmrl.matching.facts.choices import CHOICES
 from afmrl.matching.table import OfferTable
 
 CODES = ("model", "series", "variant")
-"""Read of model numbers; all other keys are compared by their values."""
+"""Read off model numbers; all other keys are compared by their values."""
+MODEL = "model"
+"""What a reader calls model numbers, series and variants: all of them name the model."""
+ALIASES = {"colour": "color", "storage": "memory", "pack count": "pack", "ean": "gtin", "upc": "gtin"}
 EACH_ITS_OWN = frozenset(("color", "memory"))
 """Keys where each side having a value that the other lacks is a conflict: 8 + 128 GB and 8 + 256 GB. Of other keys with
 several values all must differ, unless both sides name as many: of a width and a height a shop may leave out either."""
-IDENTIFYING = (
+DEFAULT_VETOES = (
     *CODES, "gtin", "mpn", "color", "size", "memory", "pack", "users", "year", "edition", "license", "platform",
     "length", "weight", "volume", "area", "power", "voltage", "charge", "zoom", "speed", "speeds", "ports", "cups",
     "pages", "aperture", "bits", "duration", *CHOICES,
 )  # fmt: skip
-"""Vetoing by default; docs/matching.md has what each one costs and saves on labeled pairs."""
+"""Keys that veto by default; docs/matching.md has what each one costs and saves on labeled pairs."""
 SOFT = ("version", "pixels", "frequency", "rate", "resolution")
 """Differ between shops too often to veto (base and boost clock, gross and net pixels): they only lower the score."""
+
+
+def veto_keys(veto: Collection[str] = (), no_veto: Collection[str] = ()) -> tuple[str, ...]:
+    """Which keys veto: the default ones and `veto`, without `no_veto`.
+
+    >>> "color" in veto_keys(no_veto=["colour"]), veto_keys(veto=["material"])[-1]
+    (False, 'material')
+
+    Raises:
+        InputError: a key of both, or one to take away that does not veto.
+    """
+    added, removed = ([ALIASES.get(key.lower(), key.lower()) for key in keys] for keys in (veto, no_veto))
+    both = set(added) & set(removed)
+    if both:
+        raise InputError(f"--veto and --no-veto both name {sorted(both)[0]!r}; give it once")
+    unknown = [key for key in removed if key not in DEFAULT_VETOES and key != MODEL]
+    if unknown:
+        known = ", ".join(dict.fromkeys(public_key(key) for key in DEFAULT_VETOES))
+        raise InputError(f"--no-veto {unknown[0]}: does not veto; these do: {known}")
+    gone = {*removed, *(CODES if MODEL in removed else ())}
+    return tuple(dict.fromkeys(key for key in (*DEFAULT_VETOES, *added) if key not in gone))
+
+
+def public_key(key: str) -> str:
+    """What a reader knows a key by.
+
+    >>> public_key("series"), public_key("color")
+    ('model', 'color')
+    """
+    return MODEL if key in CODES else key
 
 
 def paired(left: Any, right: Any, left_rows: np.ndarray, right_rows: np.ndarray) -> np.ndarray:
@@ -36,12 +74,12 @@ class Conflicts:
     """What pairs of offers of one table agree and differ in.
 
     Args:
-        keys: compared beside IDENTIFYING and SOFT, by their values.
+        keys: compared by their values, in addition to DEFAULT_VETOES and SOFT.
     """
 
     def __init__(self, table: OfferTable, keys: Collection[str] = ()) -> None:
         self.table = table
-        self.keys = tuple(dict.fromkeys((*IDENTIFYING, *SOFT, *keys)))
+        self.keys = tuple(dict.fromkeys((*DEFAULT_VETOES, *SOFT, *keys)))
         self._by_value = {key: table.values[:, table.keys[key]] for key in self.keys if key in table.keys}
         self._counts = {key: np.diff(values.indptr).astype(np.int16) for key, values in self._by_value.items()}
         self._codes = np.diff(table.codes.indptr) > 0

@@ -12,16 +12,15 @@ from afmrl.data.pairs import LabeledPair
 from afmrl.errors import InputError
 from afmrl.evaluation.significance import Interval
 from afmrl.matching.features import FALLING
-from afmrl.matching.pair_model import PairModel, fit_pair_model
+from afmrl.matching.pair_model import PairModel, Threshold, fit_pair_model
 from afmrl.matching.probability import (
     ReliabilityRow,
-    Threshold,
     calibrated,
     precision_and_recall,
     reliability,
     threshold_for_precision,
 )
-from afmrl.matching.scoring import Scorer
+from afmrl.matching.scorer import Scorer
 
 FOLDS = 5
 FEWEST = 10
