@@ -114,8 +114,8 @@ class IndexSearch:
         Raises:
             InputError: a model that is not the index's, or does not load.
         """
-        from afmrl.retrieval.encoder import OfferEncoder
         from afmrl.index.backend import check_where
+        from afmrl.retrieval.encoder import OfferEncoder
 
         if k < 1:
             raise InputError(f"search: k={k}: at least one hit")
