@@ -22,12 +22,14 @@ from afmrl.attributes.relations import (
 from afmrl.errors import InputError
 
 MISSING = -2
-"""Label of a column that a row leaves empty, a second positive say: it is neither positive nor negative to anyone."""
+"""Label of a column that a row leaves empty, say of a second positive: it is neither positive nor negative."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """Anchors of this process against candidates of all W: C = W·B · (positive + curated columns).
+class Contrast:
+    """One direction of the loss: anchors of this process against the candidates of all W processes.
+
+    There are C = W·B · (positive + curated columns) candidates.
 
     Candidate `column · W·B + place + i` is anchor i's own: one of its `num_positives` positives, or curated for it.
     """
@@ -38,7 +40,7 @@ class Side:
     place: int  # of the first anchor within a column of the candidates
     num_places: int  # W·B
     num_positives: int
-    share: Tensor | None  # (B, num_positives) of each positive in the mean, 0 of a missing one; None: there is one
+    positive_shares: Tensor | None  # (B, num_positives) of each in the mean, 0 of a missing one; None: there is one
     missing: Tensor | None  # (C,) candidates that are not there; None: all are
     bm25: BlockScores | None  # from rows of anchors (b,) to (b, C); so are the next four
     agree: BlockScores | None
@@ -169,17 +171,19 @@ class LossTable:
         rows[:, 1:] += self._candidate_start * (rows[:, 1:] >= 0)
         return rows
 
-    def sides(self, columns: list[Tensor], rows: Tensor, directions: Sequence[str], *, gather: bool) -> Iterator[Side]:
+    def contrasts(
+        self, columns: list[Tensor], rows: Tensor, directions: Sequence[str], *, gather: bool
+    ) -> Iterator[Contrast]:
         """What is compared with what; the candidates are those of every process if they are to be gathered.
 
-        "query_to_doc" is one side; "doc_to_query" is one for each column of positives, with the queries as candidates.
+        "query_to_doc" gives one; "doc_to_query" one for each column of positives, with the queries as candidates.
         """
         place = get_rank() * len(rows) if gather else 0
         rows_everywhere = all_gather(rows) if gather else rows  # (W·B, columns)
-        share = None
+        shares = None
         if self.num_positives > 1:
             present = (rows[:, 1 : 1 + self.num_positives] != MISSING).float()
-            share = present / present.sum(dim=1, keepdim=True)
+            shares = present / present.sum(dim=1, keepdim=True)
         for direction in directions:
             reverse = direction == "doc_to_query"
             for anchor in range(1, 1 + self.num_positives) if reverse else (0,):
@@ -188,14 +192,14 @@ class LossTable:
                 theirs = _numpy(rows_everywhere[:, 0] if reverse else rows_everywhere[:, 1:].T.reshape(-1))
                 there = _known(theirs)
                 missing = theirs == MISSING
-                yield Side(
+                yield Contrast(
                     columns[anchor],
                     candidates,
                     _known(_numpy(rows[:, anchor])),
                     place,
                     len(rows_everywhere),
                     1 if reverse else self.num_positives,
-                    share[:, anchor - 1 : anchor] if reverse and share is not None else share,
+                    shares[:, anchor - 1 : anchor] if reverse and shares is not None else shares,
                     torch.from_numpy(missing).to(candidates.device) if missing.any() else None,
                     self.lexical.against(there) if self.lexical else None,
                     self.agreement.against(there, min_shared=self.agreement_min_shared) if self.agreement else None,
