@@ -41,7 +41,7 @@ from afmrl.losses.agcl import AttributeGuidedContrastiveLoss, LogLossStatistics
 from afmrl.losses.sampler import similar_batches
 from afmrl.retrieval.exact import ranks_of_scores
 from afmrl.retrieval.fusion import FusionWeights, bm25_scores, learn_fusion_weights, lexical_scores, scaled
-from afmrl.retrieval.mining import mine_by_attributes
+from afmrl.retrieval.mining import mine_hard_negatives
 from afmrl.terminal import quiet_libraries
 from afmrl.training.checkpoints import write_json
 from afmrl.training.ledger import Ledger, file_hash, fingerprint
@@ -219,7 +219,7 @@ def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> 
     products = [data.offers[row].product_id for row in anchors]
     neighbors = np.full((len(anchors), 1), -1)
     if similar:
-        neighbors = mine_by_attributes([attributes[row] for row in anchors], 16, product_ids=products).rows
+        neighbors = mine_hard_negatives([attributes[row] for row in anchors], 16, product_ids=products).rows
     texts = [embedder_text(offer) for offer in data.offers]
     rows = Dataset.from_dict(
         {

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import (
-    NO_ATTRIBUTES,
+    UNKNOWN_ROW,
     AttributeAgreement,
     AttributeBM25,
     BlockScores,
-    ProductLabels,
+    ProductIds,
     checked_rows,
 )
 from afmrl.errors import InputError
@@ -72,7 +72,7 @@ class LossTable:
         self.lexical: AttributeBM25 | None = None
         self.agreement: AttributeAgreement | None = None
         self.agreement_min_shared = 1
-        self.products: ProductLabels | None = None
+        self.products: ProductIds | None = None
         self.reference: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ class LossTable:
                 "AGCL: the rule 'label' needs product_ids, and candidate_product_ids with a table of candidates, "
                 f"one for each row: {len(ids)} for {len(self)} rows"
             )
-        self.products = ProductLabels(ids)
+        self.products = ProductIds(ids)
 
     def add_reference(self, reference: np.ndarray, candidate_reference: np.ndarray | None) -> None:
         """A frozen model's embedding of each row, of either table; they may be memory-mapped.
@@ -132,7 +132,7 @@ class LossTable:
         self.reference = reference, theirs
 
     def rows(self, labels: Tensor | None, num_columns: int, batch: int, device: torch.device) -> Tensor:
-        """(B, columns) row numbers of the inner table; NO_ATTRIBUTES where there is none, MISSING where nothing is.
+        """(B, columns) row numbers of the inner table; UNKNOWN_ROW where there is none, MISSING where nothing is.
 
         Args:
             labels: (B,), (B, 1 + num_positives) or (B, columns), see the loss.
@@ -146,7 +146,7 @@ class LossTable:
                 f"AGCL: num_positives={self.num_positives}, but the data has {num_columns} columns; anchor and "
                 f"positives are {first}"
             )
-        rows = torch.full((batch, num_columns), NO_ATTRIBUTES, dtype=torch.long, device=device)
+        rows = torch.full((batch, num_columns), UNKNOWN_ROW, dtype=torch.long, device=device)
         if self.lexical is None and self.agreement is None and self.products is None and self.reference is None:
             # only what is missing is asked of the labels
             if labels is not None and labels.shape in ((batch, first), (batch, num_columns)):
@@ -162,7 +162,7 @@ class LossTable:
                 "number a pair, one for anchor and positive each, or one for every column"
             )
         numbers = _numpy(given)
-        optional = np.where(numbers[:, 2:] == MISSING, NO_ATTRIBUTES, numbers[:, 2:])
+        optional = np.where(numbers[:, 2:] == MISSING, UNKNOWN_ROW, numbers[:, 2:])
         checked_rows(numbers[:, 0], self._num_anchors, "AGCL: label of an anchor")
         theirs = len(self) - self._candidate_start
         checked_rows(numbers[:, 1], theirs, "AGCL: label of a candidate")
@@ -229,7 +229,7 @@ class LossTable:
 
 
 def _known(rows: np.ndarray) -> np.ndarray:
-    return np.where(rows == MISSING, NO_ATTRIBUTES, rows)
+    return np.where(rows == MISSING, UNKNOWN_ROW, rows)
 
 
 def _numpy(rows: Tensor) -> np.ndarray:
