@@ -244,7 +244,7 @@ def checked_attributes(corpus: Sequence[KeyAttributes]) -> Sequence[KeyAttribute
     for row, attributes in enumerate(corpus):
         if not isinstance(attributes, KeyAttributes):
             raise InputError(
-                f"attributes: row {row} is of the type {type(attributes).__name__}; expected KeyAttributes, as of "
+                f"attributes: row {row} is of the type {type(attributes).__name__}; make it with "
                 "KeyAttributes.of({'color': 'red'})"
             )
     return corpus
