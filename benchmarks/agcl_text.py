@@ -265,7 +265,8 @@ def generated_attributes(data: Data, work: Path) -> list[KeyAttributes]:
     from afmrl.embedder.tiny import build_tiny_model
     from afmrl.generator.generator import AttributeGenerator
     from afmrl.rewards.query import pair_f_score
-    from afmrl.training.sft import SFTStage, run_sft
+    from afmrl.training.config import SFTStage
+    from afmrl.training.sft import run_sft
 
     config = SFTStage(max_steps=GENERATOR_STEPS, batch_size=32, learning_rate=2e-3)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,16 +16,11 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25, BlockScores
 from afmrl.errors import InputError
 from afmrl.losses.deferred_inputs import waiting_inputs
+from afmrl.losses.options import Combine, Direction, Rule, Scaling, Weighting
 from afmrl.losses.statistics import LogLossStatistics, LossStatistics
 from afmrl.losses.table import MISSING, Contrast, LossTable
 
 __all__ = ["MISSING", "AttributeGuidedContrastiveLoss", "LogLossStatistics"]
-
-Weighting = Literal["bm25", "cosine", "none"]
-Scaling = Literal["raw", "row", "corpus"]
-Rule = Literal["margin", "closeness", "agreement", "label"]
-Combine = Literal["any", "all"]
-Direction = Literal["query_to_doc", "doc_to_query"]
 
 _HYPERPARAMETERS = (
     *("temperature", "weighting", "weight_positive", "gain", "scaling", "rules", "combine", "margin"),

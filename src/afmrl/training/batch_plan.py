@@ -21,7 +21,7 @@ from afmrl.retrieval.mining import mine_hard_negatives
 from afmrl.training.processes import world_size
 
 if TYPE_CHECKING:
-    from afmrl.training.agcl import AGCLStage
+    from afmrl.training.config import AGCLStage
 
 NUM_NEIGHBORS = 32  # similar products looked up for one product when batches are made
 EXACT_PRODUCTS = 20_000  # of more products the similar ones are mined, since comparing all would cost their square

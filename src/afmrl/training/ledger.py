@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from afmrl.training.checkpoints import write_json
 from afmrl.training.processes import on_first, rank
 
@@ -18,13 +20,20 @@ COMPLETE, STARTED = "complete.json", "started.json"
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of configs (dataclasses), strings and numbers; the same in every process.
+    """A short hash of configs (pydantic models, dataclasses), strings and numbers; the same in every process.
 
     >>> fingerprint({"a": 1}, "x") == fingerprint({"a": 1}, "x")
     True
     """
-    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([_plain(part) for part in parts], sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]
+
+
+def _plain(part: Any) -> Any:
+    if isinstance(part, BaseModel):
+        return part.model_dump(mode="json")
+    return dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else part
 
 
 def file_hash(path: str | Path) -> str:
