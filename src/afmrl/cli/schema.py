@@ -28,7 +28,7 @@ def schema(
     """Learn which attributes tell the products of a catalog apart, and write them as a schema to look at and edit.
 
     Of each category the keys that split the most pairs of siblings: offers with near titles that are not one product.
-    It goes to `afmrl attributes --schema`, and to a recipe's `sft.prompt.schema`.
+    It goes to `afmrl attributes --schema`, and to a recipe's `sft.prompt.attribute_schema`.
 
     Parameters
     ----------

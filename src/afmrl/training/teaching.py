@@ -15,7 +15,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.generator.answers import attributes_of, parse_answer
 from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.training.sft import LEARN, SFTStage
+from afmrl.training.config import LEARN, SFTStage
 
 TeachingSet = tuple[Sequence[Offer], Sequence[KeyAttributes], GeneratorPrompt | None]
 ATTRIBUTES_FORMAT = "afmrl-attributes"
@@ -48,16 +48,18 @@ def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[Key
     taught = [label.within_limits() for label in said if label is not None]  # what is longer would be read as invalid
     shown = config.prompt
     schema = None
-    if shown.schema == LEARN:
+    if shown.attribute_schema == LEARN:
         schema = learn_schema(kept, taught)
-    elif shown.schema is not None:
-        schema = AttributeSchema.load(shown.schema)
+    elif shown.attribute_schema is not None:
+        schema = AttributeSchema.load(shown.attribute_schema)
     if schema is not None:
         applied = [schema.apply(label, offer.category) for offer, label in zip(kept, taught, strict=True)]
         rows = [row for row, label in enumerate(applied) if len(label) or not len(taught[row])]
         if not any(applied):
             keys = ", ".join(list(dict.fromkeys(key for label in taught for key, _ in label))[:8])
-            raise InputError(f"sft.prompt.schema {shown.schema}: has none of the labels' keys, which are {keys}")
+            raise InputError(
+                f"sft.prompt.attribute_schema {shown.attribute_schema}: has none of the labels' keys, which are {keys}"
+            )
         kept, taught = [kept[row] for row in rows], [applied[row] for row in rows]
     prompt = GeneratorPrompt(
         description=shown.description,
@@ -74,10 +76,10 @@ def teacher_labels(config: SFTStage) -> dict[str, KeyAttributes] | None:
     Raises:
         InputError: no teacher is named, or its labels cannot be read.
     """
-    if config.labels == "catalog":
+    if config.targets == "catalog":
         return None
     if config.teacher is None:
-        raise InputError(f"sft.labels={config.labels!r} needs sft.teacher, the file or folder of its labels")
+        raise InputError(f"sft.targets={config.targets!r} needs sft.teacher, the file or folder of its labels")
     return read_teacher_labels(config.teacher)
 
 
@@ -89,7 +91,7 @@ def said_labels(
 ) -> list[KeyAttributes | None]:
     """What is known of each offer, None where nothing is.
 
-    With `labels: both` an offer has the teacher's pairs, then those pairs of the catalog's label whose key the
+    With `targets: both` an offer has the teacher's pairs, then those pairs of the catalog's label whose key the
     teacher left out and whose value the title says; without a valid answer of the teacher the catalog's label.
 
     Args:
@@ -99,7 +101,7 @@ def said_labels(
     own = [label if len(label) else None for label in labels]
     if teacher is None:
         return own
-    if config.labels == "teacher":
+    if config.targets == "teacher":
         return [teacher.get(offer.id) for offer in offers]
     return [
         _both(teacher[offer.id], label or KeyAttributes(), offer) if offer.id in teacher else label
