@@ -17,8 +17,8 @@ from afmrl.embedder.embedder import Embedder, Modality
 from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
 from afmrl.evaluation.significance import Interval
-from afmrl.evaluation.tables import print_ladder
 from afmrl.generator.generator import AttributeGenerator
+from afmrl.report.terminal_tables import print_ladder
 from afmrl.training.checkpoints import write_json
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.ledger import fingerprint
