@@ -137,7 +137,7 @@ def robustness_score(
     Raises:
         InputError: lengths that differ.
     """
-    lengths = {len(changed), *(len(values) for side in (plain, perturbed) for values in side.values())}
+    lengths = {len(changed), *(len(values) for metrics in (plain, perturbed) for values in metrics.values())}
     if len(lengths) > 1 or (clusters is not None and len(clusters) != len(changed)):
         raise InputError(f"robustness {name}: values, changes and clusters of different numbers of queries")
     rows = [row for row, is_changed in enumerate(changed) if is_changed]
