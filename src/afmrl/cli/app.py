@@ -10,9 +10,10 @@ from cyclopts import App, Parameter
 
 from afmrl.attributes.attributes_on import Side
 from afmrl.cli.bulk import attributes, embed
-from afmrl.cli.index import index, search
+from afmrl.cli.index import index
 from afmrl.cli.match import match
 from afmrl.cli.schema import schema
+from afmrl.cli.search import search
 from afmrl.errors import InputError
 
 app = App(name="afmrl", help="Are two offers the same product? Key attributes, embeddings, retrieval, matching.")
