@@ -457,7 +457,8 @@ def test_pairs_without_a_split_beside_test_pairs_do_not_learn_from_these() -> No
 
 def index_of(folder: Path, offers: list[Offer]) -> None:
     from afmrl.attributes.key_attributes import KeyAttributes
-    from afmrl.index.backend import Rows, open_index
+    from afmrl.index.address import open_index
+    from afmrl.index.backend import Rows
 
     rows = np.random.default_rng(0).normal(size=(len(offers), 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -11,10 +11,11 @@ from cyclopts import App, Parameter
 from afmrl.cli.bulk import attributes, embed
 from afmrl.cli.compare import compare
 from afmrl.cli.evaluate import evaluate
-from afmrl.cli.index import index, search
+from afmrl.cli.index import index
 from afmrl.cli.match import match
 from afmrl.cli.push import push
 from afmrl.cli.schema import schema
+from afmrl.cli.search import search
 from afmrl.errors import InputError
 
 app = App(name="afmrl", help="Are two offers the same product? Key attributes, embeddings, retrieval, matching.")
