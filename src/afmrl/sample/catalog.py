@@ -14,7 +14,7 @@ from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import atomic_write, content_hash
-from afmrl.sample.drawing import COLORS, PATTERNS, View, draw_product
+from afmrl.sample.drawing import FABRIC_COLORS, PATTERNS, View, draw_product
 from afmrl.sample.shapes import CUTS
 from afmrl.sample.titles import BRANDS, MATERIALS, SERIES, SIZES, make_title
 
@@ -117,7 +117,7 @@ def make_family(split: str, index: int, *, num_siblings: int = 5, seed: int = 0)
     categories = list(CUTS)
     category = categories[rng.integers(len(categories))]
     choices: dict[str, Sequence[str]] = {
-        "color": list(COLORS),
+        "color": list(FABRIC_COLORS),
         "pattern": PATTERNS,
         "cut": list(CUTS[category]),
         "material": MATERIALS[category],
