@@ -15,6 +15,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.compaction import compact
 from afmrl.bulk.fingerprints import ImageMissing, row_checks, row_fingerprint
+from afmrl.bulk.folder import COMMAND
 from afmrl.bulk.known_rows import KnownRows, SeenIds
 from afmrl.bulk.quarantine import Quarantine, TooManyBadRows
 from afmrl.bulk.shards import ShardWriter
@@ -26,6 +27,7 @@ from afmrl.data.offer import Offer, SkippedRow
 from afmrl.data.rows import CatalogRows
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, hash64
+from afmrl.terminal import Progress
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK = 1024  # rows whose ids are looked up together
@@ -135,7 +137,7 @@ class BulkJob:
         )
         summary = self.summary
         try:
-            with contextlib.closing(self._shown(self.work.run(self._tasks(known, quarantine)))) as made:
+            with contextlib.closing(self._with_progress(self.work.run(self._tasks(known, quarantine)))) as made:
                 for done in made:
                     self._take(done, writer, quarantine)
             writer.close()
@@ -268,13 +270,10 @@ class BulkJob:
             row.known = was_known
         return once
 
-    def _shown(self, made: Iterable[Made]) -> Generator[Made]:
-        if not self.progress:
-            yield from made
-            return
-        from afmrl.bulk.progress_bar import RowsBar
-
-        with RowsBar(self.description.kind, self.rows, lambda: self._num_done + self.summary.kept):
+    def _with_progress(self, made: Iterable[Made]) -> Generator[Made]:
+        # asked, not told: rows that are kept pass without an event, and the total may be an estimate that improves
+        title, done = COMMAND[self.description.kind], lambda: self._num_done + self.summary.kept
+        with Progress(title, self.rows.total, done=done, unit="offers", show=self.progress):
             yield from made
 
 

@@ -12,6 +12,7 @@ from afmrl.bulk.folder import EMBEDDINGS, BulkFolder, embeddings_of, key_attribu
 from afmrl.errors import InputError
 from afmrl.index.backend import BATCH_ROWS, IndexBackend, Rows, Touched, open_index
 from afmrl.index.local.index import LocalIndex
+from afmrl.terminal import track
 
 COLUMNS = (
     "id", "title", "category", "seller", "image", "attributes", "product_id", "key_attributes", "fingerprint", "model",
@@ -144,11 +145,7 @@ def _tracked(folder: BulkFolder, progress: bool) -> Any:
         )
         for batch in folder.batches(COLUMNS, BATCH_ROWS)
     )
-    if not progress:
-        return batches
-    from rich.progress import track
-
-    return track(batches, description="Index", total=-(-len(folder) // BATCH_ROWS))
+    return track(batches, "Index", -(-len(folder) // BATCH_ROWS), show=progress)
 
 
 def _fingerprints(batch: Any) -> list[str]:
