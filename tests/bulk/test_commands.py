@@ -94,7 +94,7 @@ class FixedGenerator(AttributeGenerator):
 @pytest.fixture
 def fixed(monkeypatch):
     FixedGenerator.calls = 0
-    monkeypatch.setattr("afmrl.bulk.attribute_writer.open_generator", FixedGenerator.from_pretrained)
+    monkeypatch.setattr("afmrl.bulk.attributes.open_generator", FixedGenerator.from_pretrained)
     return FixedGenerator
 
 

@@ -14,6 +14,7 @@ from afmrl.index.address import index_kind, open_index
 from afmrl.index.backend import BATCH_ROWS, IndexBackend, Rows, Touched
 from afmrl.index.local.index import LocalIndex
 from afmrl.retrieval.fusion import FusionWeights
+from afmrl.terminal import track
 
 COLUMNS = (
     "id", "title", "category", "seller", "image", "attributes", "product_id", "key_attributes", "fingerprint", "model",
@@ -160,11 +161,7 @@ def _tracked(folder: BulkFolder, progress: bool) -> Any:
         )
         for batch in folder.batches(COLUMNS, BATCH_ROWS)
     )
-    if not progress:
-        return batches
-    from rich.progress import track
-
-    return track(batches, description="Index", total=-(-len(folder) // BATCH_ROWS))
+    return track(batches, "Index", -(-len(folder) // BATCH_ROWS), show=progress)
 
 
 def _fingerprints(batch: Any) -> list[str]:
