@@ -8,9 +8,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from afmrl.data.offer import Offer
-from afmrl.matching.match import MatchResult
 from afmrl.matching.output import whole_file
-from afmrl.matching.review import GroupToReview, PairToReview, Review
+from afmrl.matching.result import MatchedGroup, MatchedPair, MatchResult, Review
 from afmrl.report.gallery import offer_image
 from afmrl.report.images import ImageStore
 from afmrl.report.report import OfferView
@@ -43,7 +42,7 @@ def write_match_page(result: MatchResult, out: Path) -> Path:
     body = "".join(f'<section id="{name}">{html}</section>' for name, _, html in sections)
     style = (resources.files("afmrl.report") / "report.css").read_text(encoding="utf-8")
     own = (resources.files("afmrl.report") / "match_page.css").read_text(encoding="utf-8")
-    title = f"Same products in {PurePath(str(summary.get('catalog', ''))).name or 'the catalog'}"
+    title = f"Same products in {PurePath(str(summary['catalog'] or '')).name or 'the catalog'}"
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -100,26 +99,25 @@ def _of(count: int, total: int, what: str) -> str:
     return f"All {total:,} {what}." if count == total else f"{count:,} of {total:,} {what}."
 
 
-def _pairs(pairs: Sequence[PairToReview], images: ImageStore, shown: bool) -> str:
+def _pairs(pairs: Sequence[MatchedPair], images: ImageStore, shown: bool) -> str:
     return f'<div class="pairs">{"".join(_pair(pair, images, shown) for pair in pairs)}</div>'
 
 
-def _pair(pair: PairToReview, images: ImageStore, shown: bool) -> str:
-    veto = ", ".join(pair.reasons["veto"])
+def _pair(pair: MatchedPair, images: ImageStore, shown: bool) -> str:
+    reasons = pair.reasons.as_dict()
+    veto = ", ".join(pair.veto)
     if veto:
         verdict, css = f"✗ kept apart: {text(veto, MAX_TITLE)}", "veto"
     elif pair.same:
         verdict, css = "✓ same product", "same"
     else:
         verdict, css = "✗ not the same", "apart"
-    weights = " · ".join(
-        f"{name} {pair.reasons[name]:+.1f}" for name in ("text", "image", "embedding") if name in pair.reasons
-    )
+    weights = " · ".join(f"{name} {reasons[name]:+.1f}" for name in ("text", "image", "embedding") if name in reasons)
     return (
         f'<article class="pair {css}"><p class="verdict"><b>{verdict}</b>'
         f'<span class="odds">probability {pair.probability:.2f} · score {pair.score:+.1f} ({weights})</span></p>'
         f'<div class="both">{_offer(pair.left, images, shown)}{_offer(pair.right, images, shown)}</div>'
-        f"{_reasons(pair.reasons)}</article>"
+        f"{_reasons(reasons)}</article>"
     )
 
 
@@ -158,9 +156,7 @@ def _row(css: str, sign: str, spoken: str, key: str, value: str, sources: Sequen
     )
 
 
-def _groups_section(
-    groups: Sequence[GroupToReview], summary: dict[str, Any], images: ImageStore, shown: bool
-) -> str:
+def _groups_section(groups: Sequence[MatchedGroup], summary: dict[str, Any], images: ImageStore, shown: bool) -> str:
     if not groups:
         return "<h2>Groups</h2><p>No two offers are called the same product.</p>"
     cards = []
