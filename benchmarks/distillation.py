@@ -33,10 +33,10 @@ from afmrl.attributes.schema import normalize_value
 from afmrl.attributes.words import tokenize
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
+from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.terminal import quiet_libraries
 from afmrl.training.augmentation import LabelAugmentation
-from afmrl.training.checkpoints import write_json
 from afmrl.training.sft import SFTStage
 
 HERE = Path(__file__).resolve().parent

@@ -19,7 +19,7 @@ import numpy as np
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.attributes.key_attributes import compare
 from afmrl.data.catalog import read_catalog
-from afmrl.retrieval.fusion import bm25_scores
+from afmrl.retrieval.bm25 import bm25_scores
 
 SETS = ("wdc_products", "abt_buy", "amazon_google")
 NEAREST = 20

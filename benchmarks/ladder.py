@@ -18,9 +18,9 @@ from typing import Any
 from afmrl.attributes.accuracy import attribute_accuracy
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.retrieval import RetrievalResult
+from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.terminal import StageProgress
 from afmrl.training.agcl import AGCLStage
-from afmrl.training.checkpoints import write_json
 from afmrl.training.cit import CITStage
 from afmrl.training.data import prepare_data
 from afmrl.training.ladder import (
@@ -31,7 +31,7 @@ from afmrl.training.ladder import (
     generated_attributes,
     score_encoded,
 )
-from afmrl.training.ledger import Ledger, file_hash, fingerprint
+from afmrl.training.ledger import Ledger
 from afmrl.training.rar import RARStage
 from afmrl.training.recipe import Recipe
 from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles

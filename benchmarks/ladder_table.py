@@ -13,7 +13,7 @@ import numpy as np
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
 
-SIDES = {"both": ", on both sides", "query": ", on the query only", "gallery": ", on the gallery only"}
+ATTRIBUTES_ON = {"both": ", on both sides", "query": ", on the query only", "gallery": ", on the gallery only"}
 METRICS = {
     "recall@1": lambda ranks: recall_at_k(ranks, 1),
     "recall@5": lambda ranks: recall_at_k(ranks, 5),
@@ -22,54 +22,57 @@ METRICS = {
 }
 
 
-def names(side: str) -> dict[str, str]:
-    """Rung → its line in the table; the ladder climbs with attributes on `side`, "both" or "query"."""
+def names(attributes_on: str) -> dict[str, str]:
+    """Rung → its line in the table; the ladder climbs with attributes on `attributes_on`, "both" or "query"."""
     ladder = {
         "infonce": "InfoNCE",
         "agcl": "+ AGCL",
-        f"sft:{side}": "+ SFT attributes",
-        f"rar:{side}": "+ RAR",
-        f"cit:{side}": "+ CIT",
+        f"sft:{attributes_on}": "+ SFT attributes",
+        f"rar:{attributes_on}": "+ RAR",
+        f"cit:{attributes_on}": "+ CIT",
     }
     aside = {
-        f"cit_control:{side}": "RAR, AGCL once more without new attributes (CIT's control)",
-        f"cit_text:{side}": "RAR, AGCL goes on with its text written anew",
-        f"cit_text_control:{side}": "RAR, AGCL goes on with the text that it had (control)",
-        f"cit_share:{side}": "the text written anew of 30 % of the offers alone",
-        f"cit_scratch:{side}": "the text written anew, but AGCL begins again from the base",
-        f"cit_written:{side}": "the text written anew, which guides too in place of labels",
-        f"safe:{side}": "AGCL + RAR attributes, with the default reward",
-        f"paper:{side}": "AGCL + RAR attributes, with the paper's reward",
+        f"cit_control:{attributes_on}": "RAR, AGCL once more without new attributes (CIT's control)",
+        f"cit_text:{attributes_on}": "RAR, AGCL goes on with its text written anew",
+        f"cit_text_control:{attributes_on}": "RAR, AGCL goes on with the text that it had (control)",
+        f"cit_share:{attributes_on}": "the text written anew of 30 % of the offers alone",
+        f"cit_scratch:{attributes_on}": "the text written anew, but AGCL begins again from the base",
+        f"cit_written:{attributes_on}": "the text written anew, which guides too in place of labels",
+        f"safe:{attributes_on}": "AGCL + RAR attributes, with the default reward",
+        f"paper:{attributes_on}": "AGCL + RAR attributes, with the paper's reward",
         "loss": "AGCL's weights, mask and batches, no attributes in the text",
         "weights": "the same without the mask",
         "mask": "the same without the weights",
         "batches": "the same without either: InfoNCE, similar offers in a batch",
         "published": "the same as published: raw BM25, gain 1, the positive weighted too, mask by margin",
-        f"perfect:{side}": "AGCL + everything visible (perfect reader)",
+        f"perfect:{attributes_on}": "AGCL + everything visible (perfect reader)",
     }
     others = {
         f"{which}:{other}": f"AGCL + {what}{where}"
         for which, what in (("sft", "SFT attributes"), ("rar", "RAR attributes"), ("perfect", "everything visible"))
-        for other, where in SIDES.items()
-        if other != side
+        for other, where in ATTRIBUTES_ON.items()
+        if other != attributes_on
     }
     return {**ladder, **aside, **others}
 
 
-def steps(side: str) -> list[tuple[str, str]]:
+def steps(attributes_on: str) -> list[tuple[str, str]]:
     """The pairs of rungs that the table compares."""
-    climb = ["infonce", "agcl", *(f"{which}:{side}" for which in ("sft", "rar", "cit"))]
+    climb = ["infonce", "agcl", *(f"{which}:{attributes_on}" for which in ("sft", "rar", "cit"))]
     return [
         *itertools.pairwise(climb),
-        ("infonce", f"rar:{side}"),
-        ("infonce", f"cit:{side}"),
-        ("infonce", f"cit_text:{side}"),
-        (f"cit_control:{side}", f"cit:{side}"),
-        (f"rar:{side}", f"cit_text:{side}"),
-        (f"cit_text_control:{side}", f"cit_text:{side}"),
-        *((f"{which}:{side}", f"cit_text:{side}") for which in ("cit_share", "cit_scratch", "cit_written")),
-        (f"sft:{side}", f"safe:{side}"),
-        (f"sft:{side}", f"paper:{side}"),
+        ("infonce", f"rar:{attributes_on}"),
+        ("infonce", f"cit:{attributes_on}"),
+        ("infonce", f"cit_text:{attributes_on}"),
+        (f"cit_control:{attributes_on}", f"cit:{attributes_on}"),
+        (f"rar:{attributes_on}", f"cit_text:{attributes_on}"),
+        (f"cit_text_control:{attributes_on}", f"cit_text:{attributes_on}"),
+        *(
+            (f"{which}:{attributes_on}", f"cit_text:{attributes_on}")
+            for which in ("cit_share", "cit_scratch", "cit_written")
+        ),
+        (f"sft:{attributes_on}", f"safe:{attributes_on}"),
+        (f"sft:{attributes_on}", f"paper:{attributes_on}"),
         ("infonce", "batches"),
         *(("batches", rung) for rung in ("weights", "mask", "loss", "published")),
     ]
@@ -80,13 +83,13 @@ def read_cells(results: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
 
 
-def table(cells: Sequence[dict[str, Any]], side: str = "both") -> str:
+def table(cells: Sequence[dict[str, Any]], attributes_on: str = "both") -> str:
     """Markdown: every rung's mean over seeds, and each step between rungs with interval and Holm-adjusted p.
 
     Args:
         cells: folds of one seed are pooled; a seed counts where it has all folds that any has.
     """
-    named = names(side)
+    named = names(attributes_on)
     folds = sorted({cell.get("fold", 0) for cell in cells})
     parts: dict[str, dict[int, dict[int, dict[str, Any]]]] = {}
     for cell in cells:
@@ -115,7 +118,7 @@ def table(cells: Sequence[dict[str, Any]], side: str = "both") -> str:
             row = [bootstrap_seeds(of(of_rung), clusters) for of in METRICS.values()]
             shown = " | ".join(_percent(i.mean, i.low, i.high) for i in row)
             lines.append(f"| {name} | {len(of_rung)} | {shown} |")
-    pairs = [(a, b) for a, b in steps(side) if set(ranks.get(a, ())) & set(ranks.get(b, ()))]
+    pairs = [(a, b) for a, b in steps(attributes_on) if set(ranks.get(a, ())) & set(ranks.get(b, ()))]
     stacks = [_stacked(ranks, a, b) for a, b in pairs]
     lines += ["", "| step | seeds | R@1, points | p (Holm) | MRR, points | p (Holm) |", "|---|---|---|---|---|---|"]
     tests = {
@@ -132,7 +135,7 @@ def table(cells: Sequence[dict[str, Any]], side: str = "both") -> str:
             change = tests[metric][place].difference
             columns += [_percent(change.mean, change.low, change.high, "+"), f"{adjusted[metric][place]:.3g}"]
         lines.append(f"| {named[a]} → {named[b]} | " + " | ".join(columns) + " |")
-    return "\n".join([*lines, *_general_table(cells, named), *_accuracy_table(cells, named, side)])
+    return "\n".join([*lines, *_general_table(cells, named), *_accuracy_table(cells, named, attributes_on)])
 
 
 def _families(cell: dict[str, Any]) -> list[str]:
@@ -162,11 +165,11 @@ def _general_table(cells: Sequence[dict[str, Any]], named: dict[str, str]) -> li
     return lines
 
 
-def _accuracy_table(cells: Sequence[dict[str, Any]], named: dict[str, str], side: str) -> list[str]:
+def _accuracy_table(cells: Sequence[dict[str, Any]], named: dict[str, str], attributes_on: str) -> list[str]:
     """Recall of each key's labeled values: mean over cells, and their range."""
     of_rung: dict[str, list[dict[str, dict[str, float]]]] = {}
     for cell in cells:
-        if cell.get("attribute_accuracy") and cell["rung"].endswith(f":{side}"):
+        if cell.get("attribute_accuracy") and cell["rung"].endswith(f":{attributes_on}"):
             of_rung.setdefault(cell["rung"], []).append(cell["attribute_accuracy"])
     keys = sorted({key for of in of_rung.values() for found in of for key in found})
     if not keys:

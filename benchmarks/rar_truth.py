@@ -23,14 +23,14 @@ import numpy as np
 from ablation import CATALOG_SEED, TRAINING
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.significance import bootstrap_seeds, paired_bootstrap_seeds
+from afmrl.files import fingerprint, write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.query import RetrievalReward
 from afmrl.sample.catalog import write_sample_catalog
 from afmrl.terminal import StageProgress, quiet_libraries
-from afmrl.training.checkpoints import write_json
 from afmrl.training.data import prepare_data
 from afmrl.training.ladder import generated_attributes, score_attributed
-from afmrl.training.ledger import Ledger, fingerprint
+from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import load_recipe
 from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator
 from afmrl.training.sft import SFTStage, run_sft
@@ -110,9 +110,9 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
     split = run.splits[_split(scored)]
     both = run.paths["agcl"]
     scores = {
-        f"{which}:{side}": result
+        f"{which}:{attributes_on}": result
         for which, of in (("sft", run), ("rar", other))
-        for side, result in score_attributed(of, _split(scored), both, which).items()
+        for attributes_on, result in score_attributed(of, _split(scored), both, which).items()
     }
     keys = sorted({key for label in split.labels for key, _ in label})
     stage = other.ledger.results["rar"]

@@ -15,11 +15,11 @@ import numpy as np
 import pandas  # noqa: F401  # pyarrow imports it when it first sees an array: before the forks, as it takes longest
 import pyarrow.parquet
 
-from afmrl.bulk.fingerprints import fingerprint, hash64
 from afmrl.bulk.folder import EMBEDDINGS, BulkFolder, embeddings_of, schema
 from afmrl.bulk.job import BulkJob
 from afmrl.bulk.work import Description, Made, embedding_array, record_batch
 from afmrl.data.rows import CatalogFile
+from afmrl.files import fingerprint, hash64
 
 DIMENSION = 4
 

@@ -130,18 +130,18 @@ def test_attributes_are_those_of_the_generator(tmp_path, tiny_model, fixed):
     assert fixed.calls == len(rows)
 
 
-def trained(tiny_model, folder, side):
-    """The tiny model as an embedder that was trained with attributes on `side`."""
+def trained(tiny_model, folder, attributes_on):
+    """The tiny model as an embedder that was trained with `attributes_on`."""
     embedder = Embedder.from_pretrained(tiny_model)
-    embedder.settings["attributes_on"] = side
+    embedder.settings["attributes_on"] = attributes_on
     embedder.save(folder)
     return folder
 
 
-@pytest.mark.parametrize("side", ["both", "gallery", "query"])
-def test_the_embedder_reads_attributes_where_it_was_trained_to(tmp_path, tiny_model, fixed, side):
+@pytest.mark.parametrize("attributes_on", ["both", "gallery", "query"])
+def test_the_embedder_reads_attributes_where_it_was_trained_to(tmp_path, tiny_model, fixed, attributes_on):
     path, rows = catalog_of(tmp_path)
-    model = trained(tiny_model, tmp_path / "model", side)
+    model = trained(tiny_model, tmp_path / "model", attributes_on)
     run("attributes", path, "--generator", tiny_model, "--out", tmp_path / "a")
     options = ["--model", model, "--dtype", "float32"]
     run("embed", path, *options, "--attributes", tmp_path / "a", "--out", tmp_path / "e")
@@ -149,44 +149,44 @@ def test_the_embedder_reads_attributes_where_it_was_trained_to(tmp_path, tiny_mo
     offers = list(read_catalog(path))
     attributes = fixed().attributes(offers)
     assert any(attributes) and not all(attributes)
-    expected = Embedder.from_pretrained(model).encode(offers, None if side == "query" else attributes)
+    expected = Embedder.from_pretrained(model).encode(offers, None if attributes_on == "query" else attributes)
     for out in ("e", "g"):
         found = embeddings(tmp_path / out)
         assert [found[row["id"]][1] for row in rows] == attributes  # written in any case
         np.testing.assert_allclose([found[row["id"]][2] for row in rows], expected, atol=1e-5)
-        assert BulkFolder.open(tmp_path / out).manifest["attributes_on"] == side
-    other = "both" if side == "query" else "query"
+        assert BulkFolder.open(tmp_path / out).manifest["attributes_on"] == attributes_on
+    other = "both" if attributes_on == "query" else "query"
     run("embed", path, *options, "--attributes", tmp_path / "a", "--out", tmp_path / "e", "--attributes-on", other)
     assert not np.allclose([vector for *_, vector in embeddings(tmp_path / "e").values()], expected, atol=1e-3)
 
 
 def test_scores_are_those_of_evaluate(tmp_path, tiny_model, fixed):
-    from afmrl.evaluation.scoring import System
+    from afmrl.retrieval.encoder import OfferEncoder
 
     path, rows = catalog_of(tmp_path)
     model = trained(tiny_model, tmp_path / "model", "both")
     run("embed", path, "--model", model, "--generator", tiny_model, "--dtype", "float32", "--out", tmp_path / "e")
-    system = System(Embedder.from_pretrained(model), generator=fixed(), attributes_on="both")
+    encoder = OfferEncoder(Embedder.from_pretrained(model), generator=fixed(), attributes_on="both")
     offers = list(read_catalog(path))
-    theirs = system.scores(offers[:5], offers).block(0, 5)
+    theirs = encoder.scores(offers[:5], offers).block(0, 5)
     queries = Embedder.from_pretrained(model).encode(offers[:5], fixed().attributes(offers[:5]))
     found = embeddings(tmp_path / "e")
     np.testing.assert_allclose(queries @ np.stack([found[row["id"]][2] for row in rows]).T, theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", ["query", "gallery", "both"])
-def test_a_search_reads_attributes_where_the_model_was_trained_to(tmp_path, tiny_model, fixed, monkeypatch, side):
+@pytest.mark.parametrize("attributes_on", ["query", "gallery", "both"])
+def test_a_search_reads_attributes_as_the_model_was_trained(tmp_path, tiny_model, fixed, monkeypatch, attributes_on):
     from afmrl.index.backend import open_index
     from afmrl.index.search import IndexSearch, search_catalog
 
     for module in ("afmrl.index.search", "afmrl.generator.generator"):
         monkeypatch.setattr(f"{module}.open_generator", fixed.from_pretrained)
     path, _ = catalog_of(tmp_path)
-    model = trained(tiny_model, tmp_path / "model", side)
+    model = trained(tiny_model, tmp_path / "model", attributes_on)
     offers, embedder = list(read_catalog(path)), Embedder.from_pretrained(model)
     query = Offer("q", "red wide dress")
-    asked = embedder.encode([query], fixed().attributes([query]) if side != "gallery" else None)
-    gallery = embedder.encode(offers, fixed().attributes(offers) if side != "query" else None)
+    asked = embedder.encode([query], fixed().attributes([query]) if attributes_on != "gallery" else None)
+    gallery = embedder.encode(offers, fixed().attributes(offers) if attributes_on != "query" else None)
     expected = np.sort((asked @ gallery.T)[0])[::-1][:3]
     hits = search_catalog(path, model, text=query.title, generator=tiny_model, k=3)
     np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)

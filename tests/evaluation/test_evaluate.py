@@ -17,7 +17,8 @@ from afmrl.evaluation.evaluate import evaluate
 from afmrl.evaluation.qrels import read_qrels, write_qrels
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.report.report import OfferView
-from afmrl.retrieval.floors import color_histogram, floor_scores
+from afmrl.retrieval.colors import color_histogram
+from afmrl.retrieval.floors import floor_scores
 from afmrl.retrieval.fusion import FusionWeights, lexical_scores
 from conftest import save_image
 

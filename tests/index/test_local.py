@@ -500,7 +500,7 @@ KILLED_AT = """
         setattr(owner, name, call)
 
     owner, name = {
-        "saving an array": (segment, "_save"), "joining": (writer, "join_segments"), "flushing": (writer, "flush"),
+        "saving an array": (segment, "_save"), "joining": (writer, "join_segments"), "flushing": (writer, "sync_path"),
         "marking dead": (writer.Writer, "_write_dead"), "writing the graph": (graph.Graph, "write"),
         "replacing": (version.os, "replace"), "removing": (version, "remove"), "nowhere": (version, "remove"),
     }[where]

@@ -47,6 +47,16 @@ def test_similar_rows_stand_together():
     assert together(8) > 1.4 * together(1)
 
 
+@pytest.mark.parametrize("similar_share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_batches_is_drawn_so(similar_share):
+    rows = np.arange(4_000)  # in families of twenty
+    neighbors = rows[:, None] // 20 * 20 + (rows[:, None] + np.arange(1, 20)) % 20
+    batches = list(SimilarBatchSampler(rows, 16, neighbors=neighbors, similar_group=4, similar_share=similar_share))
+    assert sorted(row for batch in batches for row in batch) == list(range(4_000))
+    similar = [len({row // 20 for row in batch}) < 10 for batch in batches]
+    assert np.mean(similar) == pytest.approx(similar_share, abs=0.1)
+
+
 def test_an_epoch_has_its_own_order_and_a_resumed_run_the_same():
     made, _ = sampler()
     first = list(made)
@@ -134,7 +144,7 @@ def test_a_training_with_them_saves_evaluates_and_sees_every_row(tmp_path):
 
 def test_what_a_checkpoint_keeps_of_it_says_that_it_is_nothing():
     kept = pickle.loads(pickle.dumps(similar_batches(np.full((4, 1), -1))))  # noqa: S301
-    with pytest.raises(InputError, match="is not kept in training_args.bin"):
+    with pytest.raises(InputError, match="does not keep the table of neighbors"):
         kept(range(4), 2, False)
 
 
@@ -143,5 +153,7 @@ def test_wrong_tables_are_named():
         SimilarBatchSampler(range(4), 2, neighbors=np.zeros((3, 1), dtype=int))
     with pytest.raises(InputError, match="1 product_ids for 4 training rows"):
         SimilarBatchSampler(range(4), 2, neighbors=np.zeros((4, 1), dtype=int), product_ids=["a"])
+    with pytest.raises(InputError, match="similar_share=1.5 must be between 0 and 1"):
+        SimilarBatchSampler(range(4), 2, neighbors=np.zeros((4, 1), dtype=int), similar_share=1.5)
     with pytest.raises(InputError, match="similar_group=0"):
         SimilarBatchSampler(range(4), 2, neighbors=np.zeros((4, 1), dtype=int), similar_group=0)

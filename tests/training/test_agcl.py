@@ -9,8 +9,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.training import agcl
-from afmrl.training import batch_plan as training_plan
+from afmrl.training import agcl, batch_plan
 from afmrl.training.agcl import AGCLStage, run_agcl
 from afmrl.training.batch_plan import make_plan
 
@@ -111,8 +110,7 @@ def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, t
 @pytest.mark.parametrize("similar_group", [1, 4])
 def test_many_products_are_drawn_without_comparing_all(monkeypatch, similar_group):
     offers, attributes = catalog(60)
-    monkeypatch.setattr(training_plan, "EXACT_PRODUCTS", 10)
-    monkeypatch.setattr(training_plan, "_similar_products", None)
+    monkeypatch.setattr(batch_plan, "EXACT_PRODUCTS", 10)
     config = AGCLStage(max_steps=6, batch_size=16, similar_group=similar_group, agreement_min_shared=4)
     plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
     again = make_plan(offers, attributes, config, AttributeBM25(attributes))
@@ -158,22 +156,23 @@ def test_no_product_starves_however_large_its_family_and_however_many_are_its_eq
         assert len(set(drawn[32 * step : 32 * step + 32])) == 32
 
 
-@pytest.mark.parametrize(("side", "anchors", "candidates"), [("none", 0, 0), ("query", 1, 0), ("gallery", 0, 1)])
-def test_one_side_alone_shows_its_attributes(side, anchors, candidates):
+@pytest.mark.parametrize(
+    ("attributes_on", "anchors", "candidates"), [("none", 0, 0), ("query", 1, 0), ("gallery", 0, 1)]
+)
+def test_attributes_are_in_the_text_of_query_or_gallery_alone(attributes_on, anchors, candidates):
     offers, attributes = catalog(40)
-    config = AGCLStage(max_steps=50, batch_size=32, attributes_on=side, attribute_dropout=0.25, one_sided=0.5)
-    shown = make_plan(offers, attributes, config, AttributeBM25(attributes)).shown
-    # by attribute_dropout alone: there is no other side to leave it to
-    assert shown[:, 0].mean() == pytest.approx(0.75 * anchors, abs=0.04)
-    assert shown[:, 1].mean() == pytest.approx(0.75 * candidates, abs=0.04)
+    config = AGCLStage(max_steps=50, batch_size=32, attributes_on=attributes_on, attribute_dropout=0.25, one_sided=0.5)
+    with_attributes = make_plan(offers, attributes, config, AttributeBM25(attributes)).with_attributes
+    # by attribute_dropout alone: `one_sided` is for pairs that both have them
+    assert with_attributes.mean(axis=0) == pytest.approx([0.75 * anchors, 0.75 * candidates], abs=0.04)
 
 
 def test_fewer_products_than_a_batch_are_shared_evenly(monkeypatch):
-    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 13
-    monkeypatch.setattr(training_plan, "world_size", lambda: 4)
-    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 12
-    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 70) == 64
-    assert training_plan.batch_size_of(AGCLStage(batch_size=64), 3) == 1  # refused where it is shared out
+    assert batch_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 13
+    monkeypatch.setattr(batch_plan, "world_size", lambda: 4)
+    assert batch_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 12
+    assert batch_plan.batch_size_of(AGCLStage(batch_size=64), 70) == 64
+    assert batch_plan.batch_size_of(AGCLStage(batch_size=64), 3) == 1  # refused where it is shared out
 
 
 def test_a_share_of_the_batches_is_random_and_still_nobody_starves():

@@ -247,11 +247,11 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("agcl", "rar", "side", "described", "gallery"),
+    ("agcl", "rar", "attributes_on", "described", "gallery"),
     [("gallery", None, "gallery", [0], True), ("both", "gallery", "gallery", [0], True),
      ("both", None, "both", None, True), ("both", "query", "query", None, False)],
 )  # fmt: skip
-def test_rar_describes_the_side_that_carries_attributes(tmp_path, monkeypatch, agcl, rar, side, described, gallery):
+def test_rar_describes_what_carries_attributes(tmp_path, monkeypatch, agcl, rar, attributes_on, described, gallery):
     rows = [row for row in three_splits(attributes={"color": "red"}) if row["split"] != "reward"] + [
         {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
          "attributes": {"color": f"{number}"} if product == 0 else {}}
@@ -262,12 +262,12 @@ def test_rar_describes_the_side_that_carries_attributes(tmp_path, monkeypatch, a
         tmp_path, rows, {}, rar={"gallery_attributes": "labels", "attributes_on": rar}, agcl={"attributes_on": agcl}
     )
     seen, said = asked_of_rar(monkeypatch, run, tmp_path)
-    assert seen["config"].attributes_on == side and seen["val"].side == side
+    assert seen["config"].attributes_on == attributes_on and seen["val"].attributes_on == attributes_on
     assert seen["described"] == described
     # of the product that nothing is known of neither query nor offer is described; its query asks nevertheless
-    what, value = ("offers that are looked for", "1") if side == "gallery" else ("queries", "0")
+    what, value = ("offers that are looked for", "1") if attributes_on == "gallery" else ("queries", "0")
     assert said == [f"rar: 1 of 2 {what} have no attributes to hold them to and are left out"]
-    assert seen["queries"] == (["p00", "p10"] if side == "gallery" else ["p00"])
+    assert seen["queries"] == (["p00", "p10"] if attributes_on == "gallery" else ["p00"])
     assert [str(label) for label in seen["labels"]] == [f"color: {value}"]
     assert (seen["gallery_attributes"] is not None) == gallery
 

@@ -105,7 +105,7 @@ def test_measures_by_hand(tiny_model):
                 rows[row, next((n for n, color in enumerate(COLORS) if color in word), 4)] = 1.0
             return rows
 
-    measured = Validation(SPLIT, Table(), side="both").measure(Scripted())
+    measured = Validation(SPLIT, Table(), attributes_on="both").measure(Scripted())
     assert measured["valid"] == 7 / 8 and measured["length"] == 3
     assert measured["recall@1"] == 0.5  # the wrong one and the one cut off find nothing of their own
     assert measured["mrr"] == pytest.approx((1 + 1 + 1 / 2 + 1 / 3) / 4)
@@ -113,15 +113,15 @@ def test_measures_by_hand(tiny_model):
     assert measured["accuracy"] == {"color": {"precision": round(6 / 7, 4), "recall": 6 / 8, "labeled": 8}}
     # of offers without labels nobody knows what is true
     halved = replace(SPLIT, labels=[label if row % 2 else KeyAttributes() for row, label in enumerate(SPLIT.labels)])
-    some = Validation(halved, Table(), side="both").measure(Scripted())
+    some = Validation(halved, Table(), attributes_on="both").measure(Scripted())
     assert some["accuracy"] == {"color": {"precision": 0.75, "recall": 0.75, "labeled": 4}}
     assert some["faithfulness"] == 3 / 4
     seen.clear()
-    query_only = Validation(SPLIT, Table(), side="query").measure(Scripted())
+    query_only = Validation(SPLIT, Table(), attributes_on="query").measure(Scripted())
     assert seen[1] is None and len(seen[0]) == 4
     assert query_only["faithfulness"] == 2 / 4
     seen.clear()
-    gallery_only = Validation(SPLIT, Table(), side="gallery").measure(Scripted())
+    gallery_only = Validation(SPLIT, Table(), attributes_on="gallery").measure(Scripted())
     assert seen[0] is None and len(seen[1]) == len(SPLIT.gallery)
     assert gallery_only["faithfulness"] == 4 / 4
 
@@ -181,7 +181,7 @@ def reinforced(policy, tiny_model, out, monkeypatch, mrrs, true=(), **options):
     embedder = Embedder.from_pretrained(tiny_model)
     result = run_rar(
         config, policy, embedder, OFFERS[:4], OFFERS[4:], SPLIT.relevant, out, labels=LABELS[:4],
-        val=Validation(SPLIT, embedder, side="query"),
+        val=Validation(SPLIT, embedder, attributes_on="query"),
     )  # fmt: skip
     return result, weights
 

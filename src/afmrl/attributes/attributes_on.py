@@ -1,26 +1,26 @@
-"""Which side of a search carries key attributes in its text: what is asked with, what is searched in, both."""
+"""Where key attributes are in the text: in the query's, in the gallery's, in both, or in none."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
-Side = Literal["query", "gallery", "both", "none"]
-SIDES: tuple[Side, ...] = get_args(Side)
+AttributesOn = Literal["query", "gallery", "both", "none"]
+ATTRIBUTES_ON: tuple[AttributesOn, ...] = get_args(AttributesOn)
 
 
-def on_query(side: str | None) -> bool:
+def on_query(attributes_on: str | None) -> bool:
     """Whether the query's text carries them.
 
-    >>> [side for side in SIDES if on_query(side)]
+    >>> [choice for choice in ATTRIBUTES_ON if on_query(choice)]
     ['query', 'both']
     """
-    return side in ("query", "both")
+    return attributes_on in ("query", "both")
 
 
-def on_gallery(side: str | None) -> bool:
-    """Whether the text of the gallery's offers carries them.
+def on_gallery(attributes_on: str | None) -> bool:
+    """Whether the texts of the gallery's offers carry them.
 
-    >>> [side for side in SIDES if on_gallery(side)]
+    >>> [choice for choice in ATTRIBUTES_ON if on_gallery(choice)]
     ['gallery', 'both']
     """
-    return side in ("gallery", "both")
+    return attributes_on in ("gallery", "both")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import write_json
 
 BRAND_KEYS = ("brand", "manufacturer", "vendor", "marke", "品牌")
 COMPANY_WORDS = frozenset(
@@ -203,11 +203,7 @@ class AttributeExtractor:
 
     def save(self, path: str | Path) -> None:
         """Write the brands as JSON, atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps({"brands": self.brands}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, {"brands": self.brands})
 
     @classmethod
     def load(cls, path: str | Path) -> AttributeExtractor:

@@ -16,11 +16,12 @@ from typing import Any
 
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
-from afmrl.bulk.fingerprints import fingerprint, model_fingerprint
+from afmrl.bulk.fingerprints import model_fingerprint
 from afmrl.bulk.images.loader import ImageLoader
 from afmrl.data.catalog import ARCHIVE_SEPARATOR
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import fingerprint
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.engines.server import ServerEngine
 from afmrl.generator.generator import AttributeGenerator, open_generator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from afmrl.bulk.attribute_writer import AttributeWriter, bulk_generator, generator_fingerprint
-from afmrl.bulk.fingerprints import fingerprint, rendering_fingerprint
+from afmrl.bulk.fingerprints import rendering_fingerprint
 from afmrl.bulk.folder import ATTRIBUTES, schema
 from afmrl.bulk.work import (
     WINDOW_BATCHES,
@@ -17,6 +17,7 @@ from afmrl.bulk.work import (
     image_loader,
     record_batch,
 )
+from afmrl.files import fingerprint
 
 
 class AttributesWork:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from afmrl.data.rows import BadRow
 from afmrl.errors import InputError
+from afmrl.files import atomic_write, digest
 
 
 class DatasetRows:
@@ -69,16 +68,11 @@ class DatasetRows:
         if value["bytes"] is None:
             return value.get("path") or ""
         content = value["bytes"]
-        name = hashlib.blake2b(content, digest_size=16).hexdigest()
+        name = digest(content).hex()
         path = self.images / name[:2] / f"{name}{_ending(content)}"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(path.name + ".tmp")
-            with open(temporary, "wb") as file:
+            with atomic_write(path, "wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
         return str(path)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from afmrl.attributes.attributes_on import on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.attribute_writer import AttributeWriter, bulk_generator, generator_fingerprint
-from afmrl.bulk.fingerprints import fingerprint, model_fingerprint, rendering_fingerprint
+from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint
 from afmrl.bulk.folder import EMBEDDINGS, schema
 from afmrl.bulk.images.encoder import BulkEncoder, EncodedWindow, Window
 from afmrl.bulk.work import (
@@ -29,6 +29,7 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
+from afmrl.files import fingerprint
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,10 @@ class EmbedWork:
                 max_new_tokens=options.max_new_tokens,
             )
         trained = str(self.embedder.settings.get("attributes_on") or "query")
-        sides = options.attributes_on or trained
+        attributes_on = options.attributes_on or trained
         has_attributes = options.generator is not None or options.attributes is not None
-        self.reads_attributes = has_attributes and on_gallery(sides)
-        self._description = self._describe(sides if has_attributes else None)
+        self.reads_attributes = has_attributes and on_gallery(attributes_on)
+        self._description = self._describe(attributes_on if has_attributes else None)
 
     def describe(self) -> Description:
         """What this work is."""
@@ -87,7 +88,7 @@ class EmbedWork:
         for encoded in self.encoder.encode(self._window(task) for task in tasks):
             yield self._made(encoded)
 
-    def _describe(self, sides: str | None) -> Description:
+    def _describe(self, attributes_on: str | None) -> Description:
         options = self.options
         model = model_fingerprint(options.model)
         generator = None
@@ -110,7 +111,7 @@ class EmbedWork:
             manifest={
                 "model": {"path": absolute(options.model), "fingerprint": model},
                 "generator": {"path": absolute(options.generator), "fingerprint": generator} if generator else None,
-                "attributes_on": sides,
+                "attributes_on": attributes_on,
                 "dimension": self.embedder.dimension,
                 "dtype": options.dtype,
             },

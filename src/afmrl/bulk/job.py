@@ -14,7 +14,7 @@ import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.compaction import compact
-from afmrl.bulk.fingerprints import ImageMissing, fingerprint, hash64, row_checks, row_fingerprint
+from afmrl.bulk.fingerprints import ImageMissing, row_checks, row_fingerprint
 from afmrl.bulk.known_rows import KnownRows, SeenIds
 from afmrl.bulk.quarantine import Quarantine, TooManyBadRows
 from afmrl.bulk.shards import ShardWriter
@@ -25,6 +25,7 @@ from afmrl.data.catalog import stream_offers
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.data.rows import CatalogRows
 from afmrl.errors import InputError
+from afmrl.files import fingerprint, hash64
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK = 1024  # rows whose ids are looked up together
@@ -146,13 +147,13 @@ class BulkJob:
                 quarantine.check(summary.read, complete=True)
         except OSError:
             writer.abandon()
-            quarantine.close()
+            quarantine.discard()
             raise
         except BaseException as error:
             writer.close()  # what is done is kept
             if isinstance(error, TooManyBadRows):
                 quarantine.publish()
-            quarantine.close()
+            quarantine.discard()
             raise
         quarantine.publish()
         self._complete(state, known.live, names, quarantine.count)

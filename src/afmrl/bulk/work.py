@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from afmrl.attributes.attributes_on import Side
+from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
@@ -103,7 +103,7 @@ class EmbedOptions:
     generator: str | None = None
     attributes: str | None = None
     """Folder of the key attributes that tasks carry."""
-    attributes_on: Side | None = None
+    attributes_on: AttributesOn | None = None
     """None: what the model was trained for."""
     dtype: Precision = "float16"
     batch_size: int = 64

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.bulk.fingerprints import hash64
 from afmrl.bulk.folder import ATTRIBUTES, BulkFolder, shard_batches
 from afmrl.errors import InputError
+from afmrl.files import hash64
 
 KEPT_GROUPS = 8  # row groups in memory: offers mostly come in the order in which their attributes were written
 

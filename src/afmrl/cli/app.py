@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from afmrl.attributes.attributes_on import Side
+from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.cli.bulk import attributes, embed
 from afmrl.cli.index import index, search
 from afmrl.cli.match import match
+from afmrl.cli.push import push
 from afmrl.cli.schema import schema
 from afmrl.errors import InputError
 
@@ -89,7 +90,7 @@ def evaluate(
     protocol: Literal["standard", "m5product"] = "standard",
     generator: str | None = None,
     fuse: bool = False,
-    attributes_on: Side | None = None,
+    attributes_on: AttributesOn | None = None,
     slices: bool = True,
     robustness: bool = False,
     k: int = 100,
@@ -325,6 +326,7 @@ app.command(embed)
 app.command(match)
 app.command(index)
 app.command(search)
+app.command(push)
 
 
 def _pairs(tokens: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from afmrl.attributes.attributes_on import Side
+from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def embed(
     out: Path,
     generator: str | None = None,
     attributes: Path | None = None,
-    attributes_on: Side | None = None,
+    attributes_on: AttributesOn | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     batch_size: int = 64,
     max_new_tokens: int | None = None,

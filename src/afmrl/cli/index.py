@@ -179,10 +179,12 @@ def search(
 
 
 def _show(opened: IndexBackend, asked: tuple[Offer, ...], found: Hits, out: Path | None, *, single: bool) -> None:
-    from afmrl.index.search import hits_of, print_hits, write_hits
+    from afmrl.index.search import hits_of, print_hits
+    from afmrl.retrieval.hits import write_hits
 
     if out is not None:
-        write_hits(out, asked, found)
+        rows = zip(asked, found.ids, found.scores, strict=True)
+        write_hits(out, ((query.id, zip(ids, scores.tolist(), strict=True)) for query, ids, scores in rows))
         print(f"{len(asked):,} queries, {sum(map(len, found.ids)):,} hits: {out}")
         return
     for query, ids, scores in list(zip(asked, found.ids, found.scores, strict=True))[:SHOWN_QUERIES]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from afmrl.data.images import verify_image
 from afmrl.data.offer import FIELDS, TEXT_FIELDS, Offer, SkippedRow
 from afmrl.data.rows import BadRow, CatalogFile, CatalogRows, is_unicode
 from afmrl.errors import InputError
+from afmrl.files import atomic_write
 
 MAX_TITLE_CHARACTERS = 10_000
 ARCHIVE_SEPARATOR = "!/"
@@ -116,10 +116,8 @@ def stream_offers(
 def write_catalog(path: str | Path, offers: Iterable[Offer]) -> None:
     """Write offers as JSONL, atomically; images below the file's folder are named relative to it."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.parent.resolve()
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as file:
         for offer in offers:
             image = offer.image
             if image and Path(image).is_absolute() and Path(image).is_relative_to(folder):
@@ -136,7 +134,6 @@ def write_catalog(path: str | Path, offers: Iterable[Offer]) -> None:
             }
             # str: a date of a Parquet column
             file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-    os.replace(temporary, path)
 
 
 def _offer(row: dict[str, Any]) -> Offer:

@@ -16,8 +16,6 @@ from afmrl.errors import InputError
 from afmrl.evaluation.pairs import PairsResult, evaluated_and_validation, score_pairs
 from afmrl.evaluation.probing import NUM_STARTS, ClusteringResult, ProbeResult, cluster_embeddings, linear_probe
 from afmrl.evaluation.protocols import PROTOCOLS
-from afmrl.evaluation.ranking import DenseScores
-from afmrl.evaluation.scoring import System
 from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.task_run import TaskRun, run_task, write_evaluation
 from afmrl.evaluation.tasks import (
@@ -36,6 +34,8 @@ from afmrl.evaluation.tasks import (
 )
 from afmrl.report.report import LadderRow, MetricTable
 from afmrl.report.task_report import write_evaluation_report
+from afmrl.retrieval.score_matrix import DenseScores
+from afmrl.retrieval.scorer import FloorScorer, Scorer, load_scorer
 from afmrl.retrieval.scores import pair_scores
 
 TRAIN = "train"
@@ -113,7 +113,7 @@ def evaluate_catalog(
     labeled = _read_pairs(read, pairs) if "pairs" in names else None
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)  # before the models run
-    system = System.load(
+    scorer = load_scorer(
         model,
         generator=generator,
         fuse=fuse,
@@ -122,14 +122,14 @@ def evaluate_catalog(
         progress=progress,
     )
     for task in built:
-        if isinstance(task, RetrievalTask) and (reason := _unreadable(system, task)):
+        if isinstance(task, RetrievalTask) and (reason := _unreadable(scorer, task)):
             task = Impossible(task.name, reason)
         if isinstance(task, Impossible):
             result.impossible.append(task)
             continue
         result.runs.append(
             run_task(
-                system,
+                scorer,
                 task,
                 protocol=protocol,
                 num_hits=k,
@@ -139,12 +139,12 @@ def evaluate_catalog(
             )
         )
     if "classification" in names:
-        probed = _classification(system, read, chosen, num_resamples)
+        probed = _classification(scorer, read, chosen, num_resamples)
         _keep(result, "classification", probed)
     if "clustering" in names:
-        _keep(result, "clustering", _clustering(system, chosen, num_resamples))
+        _keep(result, "clustering", _clustering(scorer, chosen, num_resamples))
     if "pairs" in names:
-        scored = labeled if isinstance(labeled, Impossible) else _pairs(system, labeled or [], num_resamples)
+        scored = labeled if isinstance(labeled, Impossible) else _pairs(scorer, labeled or [], num_resamples)
         _keep(result, "pairs", scored)
     if not (result.runs or result.classification or result.clustering or result.pairs):
         reasons = "\n".join(f"  {task.name}: {task.reason}" for task in result.impossible)
@@ -163,19 +163,19 @@ def _task_names(tasks: Sequence[str]) -> list[str]:
     return [name for name in TASKS if name in asked or EVERYTHING in asked]
 
 
-def _unreadable(system: System, task: RetrievalTask) -> str:
-    """Why the system cannot do a task: it reads too little of the offers; "" where it can."""
-    reads = system.reads
+def _unreadable(scorer: Scorer, task: RetrievalTask) -> str:
+    """Why the scorer cannot do a task: it reads too little of the offers; "" where it can."""
+    reads = scorer.reads
     for side, modality, offers in (
         ("queries", task.query_modality, task.queries),
         ("gallery", task.gallery_modality, task.gallery),
     ):
         if modality != "fused" and modality not in reads:
             return f"the model reads no {'images' if modality == 'image' else 'text'}"
-        if not any(system.sees(offer) for offer in offers):
+        if not any(scorer.can_read(offer) for offer in offers):
             return f"the model reads {' and '.join(reads)} only, and the {side} have none"
-    if system.floor and (task.query_modality, task.gallery_modality) == ("text", "image"):
-        return f"the floor {system.floor!r} compares text with text and images with images only"
+    if isinstance(scorer, FloorScorer) and (task.query_modality, task.gallery_modality) == ("text", "image"):
+        return f"the floor {scorer.floor!r} compares text with text and images with images only"
     return ""
 
 
@@ -186,21 +186,21 @@ def _keep(result: CatalogResult, name: str, found: Any) -> None:
         setattr(result, name, found)
 
 
-def _labeled(system: System, offers: Sequence[Offer]) -> list[Offer]:
-    """The offers with a category, of which the system sees something."""
-    return [offer for offer in offers if offer.category.strip() and system.sees(offer)]
+def _labeled(scorer: Scorer, offers: Sequence[Offer]) -> list[Offer]:
+    """The offers with a category, of which the scorer reads something."""
+    return [offer for offer in offers if offer.category.strip() and scorer.can_read(offer)]
 
 
 def _classification(
-    system: System, catalog: Catalog, split: SplitOffers, num_resamples: int
+    scorer: Scorer, catalog: Catalog, split: SplitOffers, num_resamples: int
 ) -> ProbeResult | Impossible:
     name = "classification"
-    if system.embedder is None:
-        return Impossible(name, f"the floor {system.floor!r} has no embeddings")
+    if isinstance(scorer, FloorScorer):
+        return Impossible(name, f"the floor {scorer.floor!r} has no embeddings")
     if split.name == TRAIN:
         return Impossible(name, "the split 'train' is what the probe is trained on; evaluate another one")
-    train = _labeled(system, [offer for offer in catalog if split_of(offer) == TRAIN])
-    test = _labeled(system, [offer for offer in split.offers if split_of(offer) != TRAIN])
+    train = _labeled(scorer, [offer for offer in catalog if split_of(offer) == TRAIN])
+    test = _labeled(scorer, [offer for offer in split.offers if split_of(offer) != TRAIN])
     if not train:
         return Impossible(name, "no offer of the split 'train' has a category")
     if not test:
@@ -208,20 +208,20 @@ def _classification(
     if len({_category(offer) for offer in train}) < 2:
         return Impossible(name, "one category")
     return linear_probe(
-        system.embed(train, system.attributes(train)),
+        scorer.embed(train, scorer.attributes(train)),
         [_category(offer) for offer in train],
-        system.embed(test, system.attributes(test)),
+        scorer.embed(test, scorer.attributes(test)),
         [_category(offer) for offer in test],
         [cluster_of(offer) for offer in test],
         num_resamples=num_resamples,
     )
 
 
-def _clustering(system: System, split: SplitOffers, num_resamples: int) -> ClusteringResult | Impossible:
+def _clustering(scorer: Scorer, split: SplitOffers, num_resamples: int) -> ClusteringResult | Impossible:
     name = "clustering"
-    if system.embedder is None:
-        return Impossible(name, f"the floor {system.floor!r} has no embeddings")
-    offers = _labeled(system, split.offers)
+    if isinstance(scorer, FloorScorer):
+        return Impossible(name, f"the floor {scorer.floor!r} has no embeddings")
+    offers = _labeled(scorer, split.offers)
     labels = [_category(offer) for offer in offers]
     if not offers:
         return Impossible(name, f"no offer of the split {split.name!r} has a category")
@@ -229,7 +229,7 @@ def _clustering(system: System, split: SplitOffers, num_resamples: int) -> Clust
         return Impossible(name, "one category")
     if len(set(labels)) == len(labels):
         return Impossible(name, "every offer has a category of its own")
-    embeddings = system.embed(offers, system.attributes(offers))
+    embeddings = scorer.embed(offers, scorer.attributes(offers))
     if len(np.unique(embeddings, axis=0)) < len(set(labels)):
         return Impossible(name, "fewer different embeddings than categories")
     return cluster_embeddings(embeddings, labels, [cluster_of(offer) for offer in offers], num_resamples=num_resamples)
@@ -250,13 +250,13 @@ def _read_pairs(catalog: Catalog, path: str | Path | None) -> list[LabeledPair] 
     return pairs
 
 
-def _pairs(system: System, pairs: Sequence[LabeledPair], num_resamples: int) -> PairsResult | Impossible:
-    if not any(system.sees(pair.left) for pair in pairs) or not any(system.sees(pair.right) for pair in pairs):
-        return Impossible("pairs", f"the model reads {' and '.join(system.reads)} only, and the offers have none")
+def _pairs(scorer: Scorer, pairs: Sequence[LabeledPair], num_resamples: int) -> PairsResult | Impossible:
+    if not any(scorer.can_read(pair.left) for pair in pairs) or not any(scorer.can_read(pair.right) for pair in pairs):
+        return Impossible("pairs", f"the model reads {' and '.join(scorer.reads)} only, and the offers have none")
     scored, validation = evaluated_and_validation(pairs)
     if len({pairs[row].same for row in validation}) < 2:
         validation = []
-    scores = _pair_scores(system, [pairs[row] for row in [*scored, *validation]])
+    scores = _pair_scores(scorer, [pairs[row] for row in [*scored, *validation]])
     same = np.array([pairs[row].same for row in [*scored, *validation]], dtype=np.float64)
     count = len(scored)
     return score_pairs(
@@ -268,7 +268,7 @@ def _pairs(system: System, pairs: Sequence[LabeledPair], num_resamples: int) -> 
     )
 
 
-def _pair_scores(system: System, pairs: Sequence[LabeledPair]) -> np.ndarray:
+def _pair_scores(scorer: Scorer, pairs: Sequence[LabeledPair]) -> np.ndarray:
     """(P,) score of each pair; a fused one as in the ranking of all right offers for the left one."""
     lefts = {pair.left.id: pair.left for pair in pairs}
     rights = {pair.right.id: pair.right for pair in pairs}
@@ -278,7 +278,7 @@ def _pair_scores(system: System, pairs: Sequence[LabeledPair]) -> np.ndarray:
         np.array([rows[pair.left.id] for pair in pairs]),
         np.array([columns[pair.right.id] for pair in pairs]),
     )
-    scores = system.scores(list(lefts.values()), list(rights.values()))
+    scores = scorer.scores(list(lefts.values()), list(rights.values()))
     if isinstance(scores, DenseScores):
         return pair_scores(scores.queries, scores.gallery, *places)
     found = np.empty(len(pairs), dtype=np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from afmrl.errors import InputError
 from afmrl.evaluation.records import QueryRecord, chosen_task, read_query_records, read_settings
 from afmrl.evaluation.significance import Interval, bootstrap_intervals, holm, paired_bootstraps
 from afmrl.evaluation.tables import cell, metric_label, ordered_metrics, percent, points
+from afmrl.files import write_text
 from afmrl.terminal import output_console
 
 if TYPE_CHECKING:
@@ -191,12 +191,7 @@ def compare(
 def write_comparison(comparison: Comparison, out: str | Path) -> Path:
     """Write OUT/compare.json, atomically; the same bytes for the same evaluations."""
     path = Path(out) / "compare.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        json.dumps(comparison.as_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    write_text(path, json.dumps(comparison.as_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return path
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes.attributes_on import SIDES
+from afmrl.attributes.attributes_on import ATTRIBUTES_ON
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import SkippedRow
 from afmrl.errors import InputError
 from afmrl.evaluation.protocols import PROTOCOLS
 from afmrl.evaluation.qrels import read_qrels
-from afmrl.evaluation.scoring import System
 from afmrl.evaluation.task_run import TaskRun, run_task, write_evaluation
 from afmrl.evaluation.tasks import RetrievalTask, cluster_of
 from afmrl.report.task_report import write_evaluation_report
+from afmrl.retrieval.scorer import load_scorer
 
 
 def evaluate(
@@ -59,8 +59,8 @@ def evaluate(
     Raises:
         InputError: catalogs, qrels or models that cannot be used.
     """
-    if attributes_on not in (None, *SIDES):
-        raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(SIDES)}")
+    if attributes_on not in (None, *ATTRIBUTES_ON):
+        raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(ATTRIBUTES_ON)}")
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
     if k < 1:
@@ -96,7 +96,7 @@ def evaluate(
     )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)  # before the models run
-    system = System.load(
+    scorer = load_scorer(
         model,
         generator=generator,
         fuse=fuse,
@@ -105,7 +105,7 @@ def evaluate(
         progress=progress,
     )
     run = run_task(
-        system,
+        scorer,
         task,
         protocol=protocol,
         grades=grades,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import random
 import re
@@ -17,6 +16,7 @@ from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.evaluation.significance import Interval, PairedTest, bootstrap_intervals, paired_bootstraps
+from afmrl.files import content_hash
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -157,7 +157,7 @@ def robustness_score(
 
 
 def _draw(offer: Offer, name: str, seed: int) -> tuple[random.Random, str]:
-    digest = hashlib.sha256(f"{seed}\0{name}\0{offer.id}".encode()).hexdigest()
+    digest = content_hash(f"{seed}\0{name}\0{offer.id}")
     return random.Random(digest), digest
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +16,15 @@ from afmrl.attributes.attributes_on import on_gallery, on_query
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.evaluation.protocols import score_protocol
-from afmrl.evaluation.ranking import Scores
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.evaluation.robustness import PERTURBATIONS, RobustnessScore, perturbed, robustness_score
-from afmrl.evaluation.scoring import System, shown
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
 from afmrl.evaluation.tasks import TASKS, RetrievalTask
+from afmrl.files import atomic_write
+from afmrl.retrieval.encoder import visible_part
+from afmrl.retrieval.hits import Hit, write_hits
+from afmrl.retrieval.score_matrix import ScoreMatrix
+from afmrl.retrieval.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,22 @@ class TaskRun:
             }
             yield json.dumps(line, ensure_ascii=False) + "\n"
 
-    def hit_lines(self) -> Iterator[str]:
+    def hits(self) -> Iterator[tuple[str, list[Hit]]]:
         """hits.jsonl: the hits of every query, best first."""
         gallery = self.task.gallery
         for offer, scores, rows in zip(self.task.queries, self.result.hit_scores, self.result.hit_rows, strict=True):
-            hits = [
-                {"id": gallery[row].id, "score": round(score, 9)}
-                for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
-                if score != -np.inf
-            ]
-            yield json.dumps({"query": offer.id, "hits": hits}, ensure_ascii=False) + "\n"
+            yield (
+                offer.id,
+                [
+                    (gallery[row].id, score)
+                    for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+                    if score != -np.inf
+                ],
+            )
 
 
 def run_task(
-    system: System,
+    scorer: Scorer,
     task: RetrievalTask,
     *,
     protocol: str = "standard",
@@ -108,7 +112,7 @@ def run_task(
     with_robustness: bool = False,
     num_resamples: int = 2000,
 ) -> TaskRun:
-    """Score a task with a system.
+    """Score a task with a scorer.
 
     Args:
         grades: of the task's relevant offers; None: all 1.
@@ -118,7 +122,7 @@ def run_task(
 
     def scored(queries: Sequence[Offer], hits: int, resamples: int) -> RetrievalResult:
         return score_protocol(
-            _scores(system, task, queries),
+            _scores(scorer, task, queries),
             task.relevant,
             protocol=protocol,
             grades=grades,
@@ -131,10 +135,10 @@ def run_task(
 
     result = scored(task.queries, num_hits, num_resamples)
     attributes = of_gallery = None  # as they were scored with: they are at hand
-    if on_query(system.attributes_on):
-        attributes = system.attributes([shown(offer, task.query_modality) for offer in task.queries])
-    if on_gallery(system.attributes_on) and task.gallery_modality != "image":
-        of_gallery = system.attributes([shown(offer, task.gallery_modality) for offer in task.gallery])
+    if on_query(scorer.attributes_on):
+        attributes = scorer.attributes([visible_part(offer, task.query_modality) for offer in task.queries])
+    if on_gallery(scorer.attributes_on) and task.gallery_modality != "image":
+        of_gallery = scorer.attributes([visible_part(offer, task.gallery_modality) for offer in task.gallery])
     matches = [
         rows if grades is None else rows[np.asarray(grades[query]) >= min_grade]
         for query, rows in enumerate(task.relevant)
@@ -169,8 +173,8 @@ def run_task(
     return run
 
 
-def _scores(system: System, task: RetrievalTask, queries: Sequence[Offer]) -> Scores:
-    return system.scores(
+def _scores(scorer: Scorer, task: RetrievalTask, queries: Sequence[Offer]) -> ScoreMatrix:
+    return scorer.scores(
         queries, task.gallery, query_modality=task.query_modality, gallery_modality=task.gallery_modality
     )
 
@@ -197,7 +201,7 @@ def write_evaluation(
     for name in stale - set(names):
         (out / name).unlink(missing_ok=True)
     for name, run in names.items():
-        _write(out / name, run.hit_lines())
+        write_hits(out / name, run.hits())
     if runs:
         _write(out / "queries.jsonl", (line for run in runs for line in run.query_lines()))
     if skipped:
@@ -206,7 +210,5 @@ def write_evaluation(
 
 
 def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as file:
         file.writelines(lines)
-    os.replace(temporary, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import digest
 from afmrl.index.backend import DTYPES, EXACT_BELOW, Rows, filter_value, lexical_text
 
 K1, B = 1.5, 0.75
@@ -154,5 +154,5 @@ def chunks(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _shortened(word: str) -> str:
-    digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).hexdigest()
-    return f"{word[: MAX_WORD_CHARACTERS - 17]}~{digest}"
+    short = digest(word.encode("utf-8", "replace"), 8).hex()
+    return f"{word[: MAX_WORD_CHARACTERS - 17]}~{short}"

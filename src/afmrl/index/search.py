@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +73,10 @@ def search_catalog(
     query_attributes, attributes = None, None
     if generator is not None:
         writer = open_generator(generator)
-        side = embedder.settings.get("attributes_on") or "query"
-        if on_query(side):
+        attributes_on = embedder.settings.get("attributes_on") or "query"
+        if on_query(attributes_on):
             query_attributes = writer.attributes([query])
-        if on_gallery(side):
+        if on_gallery(attributes_on):
             attributes = writer.attributes(offers, progress=True)
     scores, rows = top_k(
         embedder.encode([query], query_attributes), embedder.encode(offers, attributes, progress=True), k
@@ -116,17 +114,18 @@ class IndexSearch:
         Raises:
             InputError: a model that is not the index's, or does not load.
         """
-        from afmrl.evaluation.scoring import System
         from afmrl.index.backend import check_where
+        from afmrl.retrieval.encoder import OfferEncoder
 
         if k < 1:
             raise InputError(f"search: k={k}: at least one hit")
         check_where(where)  # before the models load
         model = self._model()
-        system = System.load(model, generator=self.generator)
+        system = OfferEncoder.load(model, generator=self.generator)
         attributes = system.attributes(queries)
-        side = self.index.settings.get("attributes_on") or system.attributes_on
-        embeddings = system.embed(queries, attributes if on_query(side) else None)  # BM25 reads them in any case
+        attributes_on = self.index.settings.get("attributes_on") or system.attributes_on
+        # BM25 reads them in any case
+        embeddings = system.embed(queries, attributes if on_query(attributes_on) else None)
         count = k if own_hits else k + 1
         if self.hybrid:
             hits = self._hybrid(model, queries, attributes, embeddings, count, where)
@@ -199,20 +198,6 @@ def hits_of(index: IndexBackend, ids: Sequence[str], scores: np.ndarray) -> list
         for identifier, score in zip(ids, scores, strict=True)
         if identifier in place
     ]
-
-
-def write_hits(path: Path, queries: Sequence[Offer], hits: Hits) -> None:
-    """Write hits in the line format of `afmrl evaluate`, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        for query, ids, scores in zip(queries, hits.ids, hits.scores, strict=True):
-            found = [
-                {"id": identifier, "score": round(score, 9)}
-                for identifier, score in zip(ids, np.asarray(scores).tolist(), strict=True)
-            ]
-            file.write(json.dumps({"query": query.id, "hits": found}, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
 
 
 def print_hits(hits: Sequence[SearchHit], *, title: str | None = None, images: bool = True) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO, overload
+from typing import IO, Any, overload
 
 from afmrl.data.offer import Offer
+from afmrl.files import atomic_write
 from afmrl.matching.reasons import ComparedValues, Reasons, StatedValue
 from afmrl.matching.result import MatchedGroup, MatchedPair
 
@@ -23,18 +23,11 @@ PAIR_COLUMNS = (
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
+def whole_file(path: Path) -> Iterator[IO[str]]:
     """A text file that appears under its name only when it is complete and on the disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # newline "": csv ends its lines itself; half an emoji of a broken export must not stop the run
-        with open(temporary, "w", encoding="utf-8", errors="replace", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # newline "": csv ends its lines itself; half an emoji of a broken export must not stop the run
+    with atomic_write(path, errors="replace", newline="") as file:
+        yield file
 
 
 def clear_output(out: Path) -> None:
@@ -66,7 +59,7 @@ def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
 class PairWriter:
     """OUT/pairs.jsonl and OUT/pairs.csv, line by line."""
 
-    def __init__(self, lines: TextIO, table: TextIO) -> None:
+    def __init__(self, lines: IO[str], table: IO[str]) -> None:
         self._lines, self._rows = lines, csv.writer(table)
         self._rows.writerow(PAIR_COLUMNS)
 

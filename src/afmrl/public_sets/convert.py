@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from afmrl.data.catalog import MAX_TITLE_CHARACTERS, write_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
+from afmrl.files import write_lines
 from afmrl.public_sets.base import PublicDataset, Reading, SourceRow
 
 SHOWN = 5
@@ -96,10 +96,7 @@ class _Converter:
     def write(self, out: Path) -> Conversion:
         """All files, each complete or as it was before."""
         result = self.result
-        try:
-            write_catalog(out / CATALOG, self._offers())
-        finally:
-            (out / f"{CATALOG}.tmp").unlink(missing_ok=True)
+        write_catalog(out / CATALOG, self._offers())
         files = [out / CATALOG]
         for name, lines in ((PAIRS, self._pairs()), (QRELS, self._matches())):
             if _write_lines(out / name, lines):
@@ -211,19 +208,11 @@ def _image_fault(path: str) -> str:
 
 
 def _write_lines(path: Path, lines: Iterator[str]) -> bool:
-    """Write lines atomically; no lines: no file, nor one of an earlier run. True if there is a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    count = 0
-    with open(temporary, "w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(line + "\n")
-            count += 1
-    if count:
-        os.replace(temporary, path)
-    else:
-        temporary.unlink()
-        path.unlink(missing_ok=True)
-    return bool(count)
+    """Write lines; without any there is no file, nor one of an earlier run. True if there is a file."""
+    if write_lines(path, lines):
+        return True
+    path.unlink()
+    return False
 
 
 def _about(dataset: PublicDataset, result: Conversion) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,12 +19,6 @@ most; one cropped by 2 % on each side only in a third of the cases 3 or less, so
 MAX_COLOR_DIFFERENCE = 4.0
 """Mean difference of thumbnails, of 255: on the same photographs 2.4 at most. The hash alone takes a garment in another
 color for the same image."""
-
-
-def file_bytes_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def image_signature(path: str | Path) -> tuple[np.uint64, np.ndarray]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 
 from afmrl.data.images import open_image
 from afmrl.errors import InputError
+from afmrl.files import content_hash
 
 THUMBNAIL_SIDE = 160  # pixels
 JPEG_QUALITY = 78
@@ -45,7 +45,7 @@ class ImageStore:
             return ""
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
-        content = hashlib.sha256(buffer.getvalue()).hexdigest()
+        content = content_hash(buffer.getvalue())
         if content in self._by_content:
             return self._by_content[content]
         uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -6,7 +6,6 @@ The page holds everything it shows: images as data URIs, charts as inline SVG, n
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from afmrl.errors import InputError
 from afmrl.evaluation.robustness import RobustnessScore
 from afmrl.evaluation.slices import SliceScore
 from afmrl.evaluation.tables import Metrics
+from afmrl.files import atomic_write
 
 MAX_CARDS = 60
 """Queries that a page shows; of more, a sample is drawn and the page says so."""
@@ -272,11 +272,6 @@ def write_report(data: ReportData, path: str | Path) -> Path:
     sample = cards if isinstance(cards, CardSample) else sample_cards(cards, data.max_cards, data.seed)
     # a lone surrogate (half an emoji in a broken export) must not stop the report
     page = render_page(data, sample).encode("utf-8", errors="replace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(page)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path, "wb") as file:
+        file.write(page)
     return path

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ import numpy as np
 from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import atomic_write, content_hash
 from afmrl.sample.drawing import COLORS, PATTERNS, View, draw_product
 from afmrl.sample.shapes import CUTS
 from afmrl.sample.titles import BRANDS, MATERIALS, SERIES, SIZES, make_title
@@ -159,7 +158,7 @@ def _check(families: Mapping[str, int], image_size: int, num_siblings: int) -> N
 
 def _digest(*parts: object, length: int = 12) -> str:
     """An opaque id: it says nothing of what it names."""
-    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:length]
+    return content_hash("/".join(map(str, parts)))[:length]
 
 
 def _stream(*parts: object) -> np.random.Generator:
@@ -221,9 +220,8 @@ def _image(values: Mapping[str, str], path: Path, side: int, rng: np.random.Gene
         mirrored=bool(rng.random() < 0.5),
     )
     image = draw_product(values["category"], values["cut"], values["color"], values["pattern"], view, rng, side)
-    temporary = path.with_name(path.name + ".tmp")
-    image.save(temporary, format="JPEG", quality=88)
-    os.replace(temporary, path)
+    with atomic_write(path, "wb", sync=False) as file:  # thousands of small images, drawn again after a loss of power
+        image.save(file, format="JPEG", quality=88)
     return {"color", "pattern"} if view.closeup else {"category", *IMAGE_KEYS}
 
 

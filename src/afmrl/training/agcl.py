@@ -16,9 +16,10 @@ from afmrl.data.images import bound_pixels
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder, embedder_input
 from afmrl.errors import InputError
+from afmrl.files import write_json
 from afmrl.training.augmentation import PairAugmentation, augment, hue_of, is_active
 from afmrl.training.batch_plan import batch_size_of, make_plan, plan_batches, positives_by_product
-from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, write_json
+from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.processes import on_first, rank, share, world_size
 
@@ -237,8 +238,8 @@ def run_agcl(
         {
             "anchor": plan.anchors,
             "candidate": plan.candidates,
-            "shown_anchor": plan.shown[:, 0],
-            "shown_candidate": plan.shown[:, 1],
+            "shown_anchor": plan.with_attributes[:, 0],
+            "shown_candidate": plan.with_attributes[:, 1],
             "draw": np.arange(len(plan.anchors)),
         },
         render,

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from afmrl.attributes.attributes_on import on_gallery, on_query
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
 from afmrl.data.offer import FIELDS, Offer
 from afmrl.errors import InputError
+from afmrl.losses.batch_drawing import draw_batches
 from afmrl.retrieval.mining import mine_by_attributes
 from afmrl.training.processes import world_size
 
 if TYPE_CHECKING:
     from afmrl.training.agcl import AGCLStage
 
-NEIGHBOURS = 32  # similar products looked up for one product when batches are made
+NUM_NEIGHBORS = 32  # similar products looked up for one product when batches are made
 EXACT_PRODUCTS = 20_000  # of more products the similar ones are mined, since comparing all would cost their square
 
 
@@ -33,8 +35,8 @@ class TrainingPlan:
     """(S·B,) row numbers of offers."""
     candidates: np.ndarray
     """(S·B,) row numbers of offers: the same product as the anchor."""
-    shown: np.ndarray
-    """(S·B, 2) whether anchor and candidate show their attributes."""
+    with_attributes: np.ndarray
+    """(S·B, 2) whether the text of anchor and candidate carries its attributes."""
 
 
 def positives_by_product(offers: Sequence[Offer], *, least: int = 2) -> list[list[int]]:
@@ -71,66 +73,86 @@ def make_plan(
     lexical: AttributeBM25,
     queries: Collection[int] = (),
 ) -> TrainingPlan:
-    """Draw the pairs of every step. No product stands twice in a batch; similar products stand together.
+    """Draw the pairs of every step. No product is twice in a batch; similar products are in one batch.
 
-    Every product is drawn once before any is drawn again, however large its family and however many are its equals:
-    what is similar decides who stands beside whom, not how often.
+    Every product is drawn once before any is drawn again, however large its family and however many are its equals.
 
     Args:
         queries: rows of the offers that are queries, for `across_roles`; the others are the gallery.
     """
     generator = np.random.default_rng(config.seed)
-    groups = positives_by_product(offers, least=1 if config.self_pairs else 2)
-    batch_size = batch_size_of(config, len(groups))
-    firsts = np.array([group[0] for group in groups])
+    products = positives_by_product(offers, least=1 if config.self_pairs else 2)
+    batches = draw_batches(
+        np.arange(len(products)),
+        batch_size_of(config, len(products)),
+        _neighbors(products, offers, attributes, config, lexical, generator),
+        generator,
+        similar_group=config.similar_group,
+        similar_share=config.similar_share,
+    )
+    is_query = np.zeros(len(offers), dtype=bool)
+    is_query[list(queries)] = True
+    pairs = [
+        _draw_pair(products[product], is_query, config.across_roles, generator)
+        for batch in islice(batches, config.max_steps)
+        for product in batch
+    ]
+    anchors, candidates = np.array(pairs).T
+    return TrainingPlan(anchors, candidates, _draw_with_attributes(len(pairs), config, generator))
+
+
+def _draw_pair(
+    rows: Sequence[int], is_query: np.ndarray, across_roles: float, generator: np.random.Generator
+) -> tuple[int, int]:
+    """Two offers of one product (`rows`); of a product of one offer that offer twice."""
+    asked = [row for row in rows if is_query[row]]
+    offered = [row for row in rows if not is_query[row]]
+    if across_roles and asked and offered and generator.random() < across_roles:
+        return int(generator.choice(asked)), int(generator.choice(offered))
+    first, second = generator.choice(rows, size=2, replace=len(rows) == 1)
+    return int(first), int(second)
+
+
+def _draw_with_attributes(count: int, config: AGCLStage, generator: np.random.Generator) -> np.ndarray:
+    """(count, 2) whether the text of anchor and candidate carries attributes."""
+    kept = generator.random(count) >= config.attribute_dropout
+    lost = generator.random(count)  # below one_sided / 2 the anchor loses its attributes, above 1 - that the candidate
+    if config.attributes_on == "both":
+        return np.stack([kept & (lost >= config.one_sided / 2), kept & (lost < 1 - config.one_sided / 2)], axis=1)
+    return np.stack([kept & on_query(config.attributes_on), kept & on_gallery(config.attributes_on)], axis=1)
+
+
+def _neighbors(
+    products: Sequence[Sequence[int]],
+    offers: Sequence[Offer],
+    attributes: Sequence[KeyAttributes],
+    config: AGCLStage,
+    lexical: AttributeBM25,
+    generator: np.random.Generator,
+) -> Callable[[], np.ndarray]:
+    """Gives at each round (P, K) the products most similar to each, -1 for none, as the config says."""
+    firsts = np.array([rows[0] for rows in products])
     if config.group_column is not None:
         families = _families([offers[row] for row in firsts], config.group_column)
-        neighbors = partial(_family_products, families, generator)
-    elif config.similar_group > 1 and len(firsts) > 2:
-        if len(firsts) > EXACT_PRODUCTS:
-            mined = [attributes[row] for row in firsts]
-            similar = mine_by_attributes(mined, NEIGHBOURS, min_shared=config.agreement_min_shared).rows
-        else:
-            similar = _similar_products(firsts, lexical, generator)
-        neighbors = partial(np.asarray, similar)
-    else:
-        neighbors = partial(np.full, (len(groups), 0), -1)
-    asked = set(queries)
-    sides = [([row for row in group if row in asked], [row for row in group if row not in asked]) for group in groups]
-    anchors, candidates = [], []
-    batches = _draw_batches(
-        len(groups), batch_size, neighbors, config.similar_group, generator, similar_share=config.similar_share
-    )
-    for batch in islice(batches, config.max_steps):
-        for product in batch:
-            group, (ours, theirs) = groups[product], sides[product]
-            if config.across_roles and ours and theirs and generator.random() < config.across_roles:
-                first, second = generator.choice(ours), generator.choice(theirs)
-            else:
-                first, second = generator.choice(group, size=2, replace=len(group) == 1)
-            anchors.append(first)
-            candidates.append(second)
-    count = len(anchors)
-    with_attributes = generator.random(count) >= config.attribute_dropout
-    one_sided = generator.random((count, 1))
-    shown = np.repeat(with_attributes[:, None], 2, axis=1)
-    shown[:, :1] &= one_sided >= config.one_sided / 2
-    shown[:, 1:] &= one_sided < 1 - config.one_sided / 2
-    if config.attributes_on == "none":
-        shown[:] = False
-    elif config.attributes_on != "both":
-        one = 0 if config.attributes_on == "query" else 1
-        shown[:, 1 - one] = False
-        shown[:, one] = with_attributes
-    return TrainingPlan(np.array(anchors), np.array(candidates), shown)
+        return partial(_family_products, families, generator)
+    if config.similar_group == 1 or len(firsts) <= 2:
+        none = np.full((len(firsts), 0), -1)
+        return lambda: none
+    if len(firsts) > EXACT_PRODUCTS:
+        mined = mine_by_attributes(
+            [attributes[row] for row in firsts], NUM_NEIGHBORS, min_shared=config.agreement_min_shared
+        )
+        return lambda: mined.rows
+    similar = _similar_products(firsts, lexical, generator)
+    return lambda: similar
 
 
 def _similar_products(firsts: np.ndarray, lexical: AttributeBM25, generator: np.random.Generator) -> np.ndarray:
     """(P, K) product numbers by falling BM25 of the attributes of each product's first offer (rows `firsts`).
 
-    Of equal scores it is chance who is among the K: else all products of equal attributes had the same ones.
+    Among equal scores chance decides: otherwise all products of equal attributes would have the same neighbors.
     """
-    width = min(NEIGHBOURS, len(firsts) - 1)
+    width = min(NUM_NEIGHBORS, len(firsts) - 1)
     found = np.empty((len(firsts), width), dtype=np.int64)
     for start in range(0, len(firsts), 1024):
         scores = np.array(lexical.scores(firsts[start : start + 1024], firsts), dtype=np.float64)  # (C, P)
@@ -152,59 +174,17 @@ def _families(firsts: Sequence[Offer], column: str) -> np.ndarray:
 
 
 def _family_products(families: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """(P, NEIGHBOURS) other products of each one's family, drawn at random where it is larger; -1: no more."""
+    """(P, NUM_NEIGHBORS) other products of each one's family, drawn at random where it is larger; -1: no more."""
     order = np.lexsort((generator.random(len(families)), families))  # family by family, within one by chance
     starts, sizes = np.unique(families[order], return_index=True, return_counts=True)[1:]
     of = families[order]
     place = np.arange(len(order)) - starts[of]
-    # a family stands in a ring, and its members' neighbors are the next ones there
-    step = np.arange(1, min(NEIGHBOURS, max(int(sizes.max()) - 1, 1)) + 1)
+    # a family is a ring, and its members' neighbors are the next ones in it
+    step = np.arange(1, min(NUM_NEIGHBORS, max(int(sizes.max()) - 1, 1)) + 1)
     ring = order[starts[of][:, None] + (place[:, None] + step) % sizes[of][:, None]]
     found = np.empty_like(ring)
     found[order] = np.where(step < sizes[of][:, None], ring, -1)
     return found
-
-
-def _draw_batches(
-    num_products: int,
-    batch_size: int,
-    neighbors: Callable[[], np.ndarray],
-    group: int,
-    generator: np.random.Generator,
-    *,
-    similar_share: float = 1.0,
-) -> Iterator[list[int]]:
-    """Without end, `batch_size` different products: at random, or (`similar_share` of the batches) in groups of one and
-    its neighbors.
-
-    A round draws every product once; a batch may hold the end of one round and the beginning of the next. `neighbors`
-    is asked for its table (P, K), -1: none, at the beginning of a round.
-    """
-    table = np.empty((num_products, 0), dtype=np.int64)
-    due = np.zeros(num_products, dtype=bool)  # not yet drawn in this round
-    order: Iterator[int] = iter(())
-    while True:
-        size = group if similar_share >= 1 or generator.random() < similar_share else 1
-        batch: dict[int, None] = {}  # a set that keeps its order
-        met: list[int] = []  # due again, but in this batch by the round before
-        while len(batch) < batch_size:
-            product = next(order, -1)
-            if product < 0:
-                due[:] = True
-                order = iter(generator.permutation(num_products).tolist())
-                table = neighbors()
-            elif product in batch and due[product]:
-                met.append(product)
-            elif due[product]:
-                batch[product] = None
-                due[product] = False
-                near = (other for other in table[product].tolist() if other >= 0 and due[other] and other not in batch)
-                for other in list(islice(near, min(size - 1, batch_size - len(batch)))):
-                    batch[other] = None
-                    due[other] = False
-        if met:  # at the turn of a round alone
-            order = chain(met, order)
-        yield list(batch)
 
 
 def plan_batches(dataset: Any, batch_size: int, **_: Any) -> Any:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.files import fingerprint
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.training.cit import relabel, rows_to_relabel
 from afmrl.training.completions import forget_completions
-from afmrl.training.ladder import default_side, score_attributed, shown_attributes
-from afmrl.training.ledger import fingerprint
+from afmrl.training.ladder import default_attributes_on, score_attributed, shown_attributes
 
 if TYPE_CHECKING:
     from afmrl.training.run import Run
@@ -124,7 +124,7 @@ def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, numbe
 def _on_val(run: Run, stage: str, embedder: str, generator: str) -> float:
     def work(_: Path) -> dict[str, Any]:
         results = score_attributed(run, "val", run.paths[embedder], generator)
-        return {metric: interval.mean for metric, interval in results[default_side(run)].metrics.items()}
+        return {metric: interval.mean for metric, interval in results[default_attributes_on(run)].metrics.items()}
 
     run.ledger.run(stage, fingerprint(run.made_of[embedder], run.made_of[generator]), work)
     return float(run.ledger.results[stage]["mrr"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.data.offer import Offer
+from afmrl.files import sync_file
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
 
@@ -54,8 +55,7 @@ def kept_completions(
                 kept = [dataclasses.asdict(completion) for completion in of_offer]
                 file.write(json.dumps(kept, ensure_ascii=False) + "\n")
             found += written
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
     return found
 
 

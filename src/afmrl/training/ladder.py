@@ -18,10 +18,9 @@ from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
 from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.tables import print_ladder
+from afmrl.files import fingerprint, write_json
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.training.checkpoints import write_json
 from afmrl.training.completions import forget_completions, kept_completions
-from afmrl.training.ledger import fingerprint
 from afmrl.training.run_report import CEILING_NAMES, next_steps, write_run_report
 from afmrl.training.splits import Split
 
@@ -98,7 +97,7 @@ def shown_attributes(run: Run) -> list[KeyAttributes]:
 
 
 def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:
-    """The ladder: one result a row; attributed rows as `NAME` (the recipe's sides) and as `NAME:SIDE` of each side."""
+    """The ladder: one result a row; an attributed row also as `NAME:query`, `NAME:gallery` and `NAME:both`."""
     split = run.splits[split_name]
     embedder = Embedder.from_pretrained(run.paths["agcl"])
     results: dict[str, RetrievalResult] = {}
@@ -119,13 +118,13 @@ def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, Retr
                 found = score_attributed(run, split_name, run.paths["cit"], run.cit_generator)
             else:
                 found = score_attributed(run, split_name, embedder, row, plain)
-            results |= {f"{row}:{side}": result for side, result in found.items()}
-            results[row] = results[f"{row}:{default_side(run)}"]
+            results |= {f"{row}:{attributes_on}": result for attributes_on, result in found.items()}
+            results[row] = results[f"{row}:{default_attributes_on(run)}"]
     return results
 
 
-def default_side(run: Run) -> str:
-    """The sides whose text carries attributes in this run: "query", "gallery" or "both"."""
+def default_attributes_on(run: Run) -> str:
+    """Whose text carries attributes in this run: "query", "gallery" or "both"."""
     return run.recipe.agcl.attributes_on if run.recipe.agcl.attributes_on != "none" else "query"
 
 
@@ -304,15 +303,15 @@ def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
 
 def _learn_fusion(run: Run) -> None:
     """Weights of BM25 beside the dense score, learned where the embedder was not trained, stored beside it."""
-    from afmrl.retrieval.floors import color_scores
+    from afmrl.retrieval.colors import color_scores
     from afmrl.retrieval.fusion import learn_fusion_weights, lexical_scores
 
     name = next((n for n in ("reward", "val", "train") if len(run.splits[n].queries) >= 8), "train")
     split = run.splits[name]
     attributes = generated_attributes(run, run.cit_generator, name)
-    side = default_side(run)
-    of_queries = [attributes[row] for row in split.queries] if on_query(side) else None
-    of_gallery = [attributes[row] for row in split.gallery] if on_gallery(side) else None
+    attributes_on = default_attributes_on(run)
+    of_queries = [attributes[row] for row in split.queries] if on_query(attributes_on) else None
+    of_gallery = [attributes[row] for row in split.gallery] if on_gallery(attributes_on) else None
     encoded = encode_split(Embedder.from_pretrained(run.folder / "embedder"), split, of_queries, of_gallery)
     queries, gallery = split.query_offers(), split.gallery_offers()
     words, values = lexical_scores(queries, gallery, of_queries, of_gallery)

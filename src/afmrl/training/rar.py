@@ -13,11 +13,12 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt, generator_messages
 from afmrl.rewards.gallery import GalleryRetrievalReward
 from afmrl.rewards.query import RetrievalReward
 from afmrl.training.anchor import Anchor, anchored
-from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names, write_json
+from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.processes import gathered, on_first, rank, share
 from afmrl.training.sft import save_generator

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afmrl.attributes.attributes_on import SIDES
+from afmrl.attributes.attributes_on import ATTRIBUTES_ON
 from afmrl.errors import InputError
 from afmrl.training.agcl import AGCLStage
 from afmrl.training.cit import CITStage
@@ -242,7 +242,7 @@ def recipe_of(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
 def _refuse_values(recipe: Recipe, where: str) -> None:
     """What would else only be found out by the stage that reads it, perhaps hours later."""
     for name, value, options in (
-        ("agcl.attributes_on", [recipe.agcl.attributes_on], SIDES),
+        ("agcl.attributes_on", [recipe.agcl.attributes_on], ATTRIBUTES_ON),
         ("agcl.text_attributes", [recipe.agcl.text_attributes], ("labels", "generated")),
         ("agcl.directions", recipe.agcl.directions, ("query_to_doc", "doc_to_query")),
         ("agcl.weighting", [recipe.agcl.weighting], ("bm25", "cosine", "none")),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 import shutil
 import time
@@ -13,13 +12,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from afmrl.attributes.attributes_on import Side, on_gallery
+from afmrl.attributes.attributes_on import AttributesOn, on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import Catalog, read_catalog
 from afmrl.errors import InputError
-from afmrl.training.checkpoints import write_json
+from afmrl.files import fingerprint, replace_folder, write_json
 from afmrl.training.data import draw_sample, prepare_data, sample_columns
-from afmrl.training.ledger import Ledger, fingerprint
+from afmrl.training.ledger import Ledger
 from afmrl.training.processes import join_processes, on_first, rank, share, world_size
 from afmrl.training.recipe import CatalogSection, Recipe
 from afmrl.training.splits import Split, split_offers
@@ -249,12 +248,14 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         trained: the stage whose embedder is the environment.
     """
     from afmrl.embedder.embedder import Embedder
-    from afmrl.training.ladder import default_side, generated_attributes, print_ceiling
+    from afmrl.training.ladder import default_attributes_on, generated_attributes, print_ceiling
     from afmrl.training.rar import run_rar
     from afmrl.training.watch import kept_in_words
 
-    side = cast(Side, run.recipe.rar.attributes_on or default_side(run))
-    config = dataclasses.replace(run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed, attributes_on=side)
+    attributes_on = cast(AttributesOn, run.recipe.rar.attributes_on or default_attributes_on(run))
+    config = dataclasses.replace(
+        run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed, attributes_on=attributes_on
+    )
     made_of = fingerprint(config, run.made_of[start], run.made_of[trained], run.made_of["data"])
     split = run.splits["reward"]
     if config.max_steps == 0:
@@ -264,19 +265,19 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
     if name == "rar":
         on_first(lambda: print_ceiling(run))
     written: list[KeyAttributes] = []
-    if on_gallery(side) and config.gallery_attributes == "generated":
+    if on_gallery(attributes_on) and config.gallery_attributes == "generated":
         written = generated_attributes(run, start, "reward")
 
     def work(folder: Path) -> dict[str, Any]:
         embedder = Embedder.from_pretrained(run.paths[trained])
         gallery = split.gallery_offers()
         attributes: list[KeyAttributes] | None = None
-        if on_gallery(side) and config.gallery_attributes == "labels":
+        if on_gallery(attributes_on) and config.gallery_attributes == "labels":
             attributes = [split.labels[row] for row in split.gallery]
-        elif on_gallery(side):
+        elif on_gallery(attributes_on):
             attributes = [written[row] for row in split.gallery]
-        described, labeled = _described(run, name, config, side)
-        queries = range(len(split.queries)) if side == "gallery" else described
+        described, labeled = _described(run, name, config, attributes_on)
+        queries = range(len(split.queries)) if attributes_on == "gallery" else described
         taught_offers, taught, _ = run.taught
         return run_rar(
             config,
@@ -288,8 +289,8 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
             out_dir=folder / "model",
             labels=labeled,
             gallery_attributes=attributes,
-            described=described if side == "gallery" else None,
-            val=_validation(run, embedder, side),
+            described=described if attributes_on == "gallery" else None,
+            val=_validation(run, embedder, attributes_on),
             anchor=(taught_offers, taught),
             callbacks=run.callbacks(name, "RAR of the generator", config.max_steps),
         )
@@ -307,13 +308,15 @@ def train_in_cycles(run: Run, name: str = "cit") -> None:
     run_rounds(run, lambda *stages: reinforce_generator(run, *stages), name=name)
 
 
-def _described(run: Run, name: str, config: RARStage, side: Side) -> tuple[list[int], list[KeyAttributes] | None]:
+def _described(
+    run: Run, name: str, config: RARStage, attributes_on: AttributesOn
+) -> tuple[list[int], list[KeyAttributes] | None]:
     """What the reward's completions describe, places in the split's queries or in its gallery; and their labels."""
     split = run.splits["reward"]
     every, rows = list(range(len(split.queries))), split.queries
-    if side == "gallery":
+    if attributes_on == "gallery":
         every, rows = sorted({int(place) for found in split.relevant for place in found}), split.gallery
-    what = "offers that are looked for" if side == "gallery" else "queries"
+    what = "offers that are looked for" if attributes_on == "gallery" else "queries"
     labeled = [place for place in every if len(split.labels[rows[place]])]
     if not labeled:
         run.say(
@@ -328,7 +331,7 @@ def _described(run: Run, name: str, config: RARStage, side: Side) -> tuple[list[
     return chosen, [split.labels[rows[place]] for place in chosen]
 
 
-def _validation(run: Run, embedder: Embedder, side: Side) -> Validation | None:
+def _validation(run: Run, embedder: Embedder, attributes_on: AttributesOn) -> Validation | None:
     """What RAR is watched on; None where the split 'val' is empty."""
     from afmrl.training.watch import Validation
 
@@ -338,7 +341,7 @@ def _validation(run: Run, embedder: Embedder, side: Side) -> Validation | None:
     return Validation(
         split,
         embedder,
-        side=side,
+        attributes_on=attributes_on,
         max_new_tokens=config.max_new_tokens,
         batch_size=config.batch_size,
     )
@@ -349,8 +352,7 @@ def _publish(model: Path, target: Path) -> None:
     temporary = target.with_name(target.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(model, temporary, ignore=shutil.ignore_patterns("checkpoint-*", "training_args.bin"))
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(temporary, target)
+    replace_folder(temporary, target)
 
 
 def _run_record(run: Run, started: float, result: dict[str, Any]) -> dict[str, Any]:

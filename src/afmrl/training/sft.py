@@ -14,9 +14,10 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import bound_pixels, bound_saved_pixels, open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import write_json
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messages
 from afmrl.training.augmentation import LabelAugmentation, augment, is_active, with_invented_values
-from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names, write_json
+from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.processes import on_first, rank, share, world_size
 

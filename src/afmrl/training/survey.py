@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afmrl.errors import InputError
+from afmrl.files import write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.query import RetrievalReward, smallest_k
-from afmrl.training.checkpoints import write_json
 from afmrl.training.completions import forget_completions, kept_completions
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afmrl.attributes.accuracy import attribute_accuracy
-from afmrl.attributes.attributes_on import Side, on_gallery, on_query
+from afmrl.attributes.attributes_on import AttributesOn, on_gallery, on_query
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
+from afmrl.files import TEMPORARY, atomic_path, write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.retrieval.exact import ranks_of
 from afmrl.rewards.query import pair_f_score
-from afmrl.training.checkpoints import write_json
 from afmrl.training.processes import on_first, rank
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ class Validation:
     """Offers that nothing was trained on, and the frozen embedder that finds them.
 
     Args:
-        side: whose text carries what the generator writes.
+        attributes_on: whose text carries what the generator writes.
     """
 
     split: Split
     embedder: Embedder
-    side: Side = "query"
+    attributes_on: AttributesOn = "query"
     max_new_tokens: int = 64
     batch_size: int = 64
 
@@ -53,7 +53,7 @@ class Validation:
             offers that have labels), "accuracy" (by key)}
         """
         split = self.split
-        queries, gallery = on_query(self.side), on_gallery(self.side)
+        queries, gallery = on_query(self.attributes_on), on_gallery(self.attributes_on)
         rows = [*(split.queries if queries else ()), *(split.gallery if gallery else ())]
         rows = sorted(set(rows))
         written: dict[int, KeyAttributes] = {}
@@ -202,14 +202,11 @@ def watch_callback(
 
 def save_weights(model: Any, path: Path, entry: dict[str, Any]) -> None:
     """The trained parameters and what was measured of them as one file, whole or not at all."""
-    import os
-
     from safetensors.torch import save_file
 
-    temporary = path.with_name(path.name + ".tmp")
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(trained, str(temporary), metadata={"measured": json.dumps(entry)})
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        save_file(trained, str(temporary), metadata={"measured": json.dumps(entry)})
 
 
 def kept_entry(path: Path) -> dict[str, Any] | None:
@@ -264,4 +261,4 @@ def remove_watch(folder: Path) -> None:
     if rank() == 0:
         for name in (BEST, RECORD):
             (folder / name).unlink(missing_ok=True)
-            (folder / f"{name}.tmp").unlink(missing_ok=True)  # of a process that was killed while it wrote
+            (folder / (name + TEMPORARY)).unlink(missing_ok=True)  # of a process that was killed while it wrote

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from afmrl.attributes.words import tokenize
-from afmrl.index.local.postings import hash64
+from afmrl.files import hash64
 from afmrl.index.local.snapshot import Snapshot
 
 K1, B = 1.5, 0.75  # as everywhere in the project

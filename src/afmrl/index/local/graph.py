@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from afmrl.errors import InputError
+from afmrl.files import checksum
 from afmrl.index.local.codes import decode
-from afmrl.index.local.segment import Segment, checksum, damaged
+from afmrl.index.local.segment import Segment, damaged
 from afmrl.retrieval.exact import top_k
 from afmrl.retrieval.scores import pair_scores
 

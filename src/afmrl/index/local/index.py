@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from afmrl.errors import InputError
+from afmrl.files import exclusive_lock
 from afmrl.index.backend import (  # fmt: skip
     BATCH_ROWS,
     DTYPES,
@@ -27,7 +28,7 @@ from afmrl.index.backend import (  # fmt: skip
 from afmrl.index.local.bm25 import SnapshotBM25
 from afmrl.index.local.dense import DenseSearch
 from afmrl.index.local.snapshot import Snapshot
-from afmrl.index.local.version import LOCK, POINTER, SEGMENTS, Version, one_writer, pointer_state
+from afmrl.index.local.version import LOCK, POINTER, SEGMENTS, Version, pointer_state
 from afmrl.index.local.writer import Writer
 
 
@@ -83,7 +84,7 @@ class LocalIndex:
         """
         if self._writer is not None:
             raise InputError(f"index {self.folder}: a transaction within a transaction")
-        with one_writer(self.folder):
+        with exclusive_lock(self.folder / LOCK, f"index {self.folder}"):
             self._writer = Writer(self.folder)
             try:
                 yield
@@ -194,6 +195,6 @@ def _create(folder: Path, dimension: int, settings: Mapping[str, Any]) -> None:
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in (LOCK, SEGMENTS))
     if foreign:
         raise InputError(f"index {folder}: the folder holds other files ({foreign[0]}, …); give an empty or new one")
-    with one_writer(folder):
+    with exclusive_lock(folder / LOCK, f"index {folder}"):
         if not (folder / POINTER).exists():
             Version(dimension, dict(settings)).write(folder)

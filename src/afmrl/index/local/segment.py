@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +13,10 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import checksum, hash64
 from afmrl.index.backend import FILTER_COLUMNS, Rows, filter_value, lexical_text
 from afmrl.index.local.codes import NUMPY_TYPE, decode, encode
-from afmrl.index.local.postings import Postings, hash64
+from afmrl.index.local.postings import Postings
 
 if TYPE_CHECKING:
     import pyarrow
@@ -240,32 +238,6 @@ def _finish(
 
 def _save(folder: Path, name: str, values: np.ndarray) -> None:
     np.save(folder / f"{name}.npy", values, allow_pickle=False)
-
-
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    found = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            found = zlib.crc32(block, found)
-    return found
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, lies on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or folder that may be gone already."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def damaged(path: Path, reason: str) -> InputError:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from afmrl.files import checksum, hash64
 from afmrl.index.backend import Rows
 from afmrl.index.local.graph import Graph
-from afmrl.index.local.postings import hash64
-from afmrl.index.local.segment import Segment, checksum, damaged
+from afmrl.index.local.segment import Segment, damaged
 from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, Version
 
 MASKS = 16  # filters whose rows are remembered

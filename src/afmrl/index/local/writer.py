@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from afmrl.files import checksum, sync_path
 from afmrl.index.backend import Rows, Touched, check_rows
 from afmrl.index.local.graph import Graph
-from afmrl.index.local.segment import Segment, checksum, flush, join_segments, write_segment
+from afmrl.index.local.segment import Segment, join_segments, write_segment
 from afmrl.index.local.snapshot import Snapshot
 from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, Version
 
@@ -212,11 +213,11 @@ class Writer:
         for name in sorted(after - before):
             path = self.folder / name
             for file in path.iterdir() if path.is_dir() else ():
-                flush(file)
-            flush(path)
+                sync_path(file)
+            sync_path(path)
         for room in (SEGMENTS, DEAD, GRAPHS):
             if (self.folder / room).is_dir():
-                flush(self.folder / room)
+                sync_path(self.folder / room)
 
 
 def _size_class(rows: int) -> int:
