@@ -42,25 +42,27 @@ class Catalog:
         return {offer.id: offer for offer in self.offers}
 
 
-def read_catalog(path: str | Path, *, max_bad: float = 0.01, check_images: bool = True) -> Catalog:
+def read_catalog(path: str | Path | CatalogRows, *, max_bad: float = 0.01, check_images: bool = True) -> Catalog:
     """Read a catalog: JSONL, CSV, TSV or Parquet, by the file's ending.
 
     A row that cannot be used (malformed, no title and no image, an image that is missing or none) is skipped and
     listed in `Catalog.skipped`.
 
     Args:
+        path: the file, or anything that gives rows as `CatalogFile` does.
         max_bad: share of the rows that may be skipped.
         check_images: look at every image's header (about 0.1 ms each).
 
     Raises:
         InputError: no such file, an unknown ending, no rows, an id twice, or more than `max_bad` rows to skip.
     """
-    path = Path(path)
+    rows = CatalogFile(path) if isinstance(path, str | Path) else path
+    path = rows.path
     offers: list[Offer] = []
     skipped: list[SkippedRow] = []
     first_row: dict[str, int] = {}
     count = 0
-    for row_number, offer in stream_offers(CatalogFile(path), check_images=check_images):
+    for row_number, offer in stream_offers(rows, check_images=check_images):
         count += 1
         if isinstance(offer, SkippedRow):
             skipped.append(offer)

@@ -10,8 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from afmrl.data.offer import Offer
-from afmrl.matching.match import MatchResult
-from afmrl.matching.review import PairToReview, Review
+from afmrl.matching.result import MatchedPair, MatchResult, Review
 from afmrl.report.images import PageImages
 from afmrl.report.offer_attributes import AttributeLine
 from afmrl.report.page import write_page
@@ -76,9 +75,9 @@ def write_match_page(result: MatchResult, out: str | Path) -> Path:
     )
 
 
-def reason_lines(pair: PairToReview) -> list[AttributeLine]:
+def reason_lines(pair: MatchedPair) -> list[AttributeLine]:
     """Why two offers were kept apart or brought together, attribute by attribute: what differs first."""
-    reasons = pair.reasons
+    reasons = pair.reasons.as_dict()
     lines = [
         AttributeLine(
             "ne strong" if key in reasons["veto"] else "ne",
@@ -99,10 +98,11 @@ def reason_lines(pair: PairToReview) -> list[AttributeLine]:
     return lines
 
 
-def weights_in_words(pair: PairToReview) -> str:
+def weights_in_words(pair: MatchedPair) -> str:
     """How much words, image and embedding weigh in a pair's score."""
-    names = [name for name in ("text", "image", "embedding") if name in pair.reasons]
-    return " · ".join(f"{name} {pair.reasons[name]:+.1f}" for name in names)
+    reasons = pair.reasons.as_dict()
+    names = [name for name in ("text", "image", "embedding") if name in reasons]
+    return " · ".join(f"{name} {reasons[name]:+.1f}" for name in names)
 
 
 def _remark(sources: Sequence[str], remark: str = "") -> str:
