@@ -64,7 +64,7 @@ def write_package_pages(app: Sphinx) -> None:
     beside = [f"afmrl.{file.stem}" for file in sorted(PACKAGE.glob("*.py")) if not file.stem.startswith("__")]
     blocks = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in beside]
     pages["modules.md"] = "# Modules beside the packages\n\n" + "\n".join(blocks)
-    for stale in set(path.name for path in folder.glob("*.md")) - set(pages):
+    for stale in {path.name for path in folder.glob("*.md")} - set(pages):
         (folder / stale).unlink()
     for name, text in pages.items():
         page = folder / name
@@ -84,7 +84,9 @@ def prepare_docstring(app: Sphinx, what: str, name: str, obj: object, options: o
         if prepared and prepared[-1].startswith("    |") and line.strip():
             prepared.append("")
         # |R| is a size here and a substitution to docutils; in `code` it is left alone
-        prepared.append("".join(p if p.startswith("`") else p.replace("|", r"\|") for p in re.split(r"(`+[^`]*`+)", line)))
+        prepared.append(
+            "".join(p if p.startswith("`") else p.replace("|", r"\|") for p in re.split(r"(`+[^`]*`+)", line))
+        )
     if what in ("attribute", "data", "property") and prepared:
         # napoleon takes what is before the first colon for a type; these are sentences
         prepared[0] = prepared[0].replace(":", HIDDEN_COLON)
