@@ -11,7 +11,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.training.cit import relabel, rows_to_relabel
 from afmrl.training.completions import forget_completions
-from afmrl.training.ladder import default_attributes_on, score_attributed, shown_attributes
+from afmrl.training.ladder import default_attributes_on, score_attributed, training_text_attributes
 from afmrl.training.ledger import fingerprint
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _relabeled(
     run: Run, stage: str, generator: str, number: int, last: list[KeyAttributes] | None = None
 ) -> list[KeyAttributes]:
     """What a round shows: what the one before did (`last`; None: AGCL's first training), a share written anew."""
-    before = shown_attributes(run) if last is None else last
+    before = training_text_attributes(run) if last is None else last
     train, cit, config = run.splits["train"], run.recipe.cit, run.recipe.evaluation
     seed = run.recipe.seed + SEED_STEP * number
 
@@ -112,7 +112,7 @@ def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, numbe
             train.labels if labels_stay else labels,
             folder / "model",
             queries=train.queries,
-            shown=labels,
+            text_attributes=labels,
             callbacks=run.callbacks(stage, f"AGCL again, round {number}", config.max_steps),
         )
 

@@ -28,7 +28,6 @@ from afmrl.training.teaching import TeachingSet
 
 if TYPE_CHECKING:
     from afmrl.embedder.embedder import Embedder
-    from afmrl.training.config import RARStage
     from afmrl.training.watch import Validation
 
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
@@ -215,14 +214,14 @@ def train_generator(run: Run) -> None:
 def train_embedder(run: Run) -> None:
     """AGCL: the embedder learns to tell siblings apart, guided by attributes."""
     from afmrl.training.agcl import run_agcl
-    from afmrl.training.ladder import shown_attributes
+    from afmrl.training.ladder import training_text_attributes
 
     config = run.recipe.agcl.model_copy(update={"seed": run.recipe.agcl.seed + run.recipe.seed})
     train = run.splits["train"]
     made_of = fingerprint(config, run.made_of["base"], run.made_of["data"])
-    shown: list[KeyAttributes] | None = None
+    text_attributes: list[KeyAttributes] | None = None
     if config.text_attributes == "generated" and config.attributes_on != "none":
-        shown = shown_attributes(run)
+        text_attributes = training_text_attributes(run)
         made_of = fingerprint(made_of, run.made_of["sft"])
 
     def work(folder: Path) -> dict[str, Any]:
@@ -233,7 +232,7 @@ def train_embedder(run: Run) -> None:
             train.labels,
             folder / "model",
             queries=train.queries,
-            shown=shown,
+            text_attributes=text_attributes,
             callbacks=run.callbacks("agcl", "AGCL of the embedder", config.max_steps),
         )
 
@@ -252,6 +251,7 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
     from afmrl.embedder.embedder import Embedder
     from afmrl.training.ladder import default_attributes_on, generated_attributes, print_ceiling
     from afmrl.training.rar import run_rar
+    from afmrl.training.rar_rewards import split_reward
     from afmrl.training.watch import kept_in_words
 
     attributes_on = cast(AttributesOn, run.recipe.rar.attributes_on or default_attributes_on(run))
@@ -272,28 +272,21 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
 
     def work(folder: Path) -> dict[str, Any]:
         embedder = Embedder.from_pretrained(run.paths[trained])
-        gallery = split.gallery_offers()
         attributes: list[KeyAttributes] | None = None
-        if on_gallery(attributes_on) and config.gallery_attributes == "targets":
-            attributes = [split.labels[row] for row in split.gallery]
-        elif on_gallery(attributes_on):
-            attributes = [written[row] for row in split.gallery]
-        described, labeled = _described(run, name, config, attributes_on)
-        queries = range(len(split.queries)) if attributes_on == "gallery" else described
-        taught_offers, taught, _ = run.taught
+        if on_gallery(attributes_on):
+            known = split.labels if config.gallery_attributes == "targets" else written
+            attributes = [known[row] for row in split.gallery]
+        reward = split_reward(
+            config, run.paths[start], embedder, split, attributes, lambda message: run.say(f"{name}: {message}")
+        )
+        offers, targets, _ = run.taught
         return run_rar(
             config,
             run.paths[start],
-            embedder,
-            [split.offers[split.queries[place]] for place in queries],
-            gallery,
-            [split.relevant[place] for place in queries],
-            out_dir=folder / "model",
-            labels=labeled,
-            gallery_attributes=attributes,
-            described=described if attributes_on == "gallery" else None,
-            val=_validation(run, embedder, attributes_on),
-            anchor=(taught_offers, taught),
+            reward,
+            folder / "model",
+            validation=_validation(run, embedder, attributes_on),
+            anchor=(offers, targets),
             callbacks=run.callbacks(name, "RAR of the generator", config.max_steps),
         )
 
@@ -308,29 +301,6 @@ def train_in_cycles(run: Run, name: str = "cit") -> None:
     from afmrl.training.cit_rounds import run_rounds
 
     run_rounds(run, lambda *stages: reinforce_generator(run, *stages), name=name)
-
-
-def _described(
-    run: Run, name: str, config: RARStage, attributes_on: AttributesOn
-) -> tuple[list[int], list[KeyAttributes] | None]:
-    """What the reward's completions describe, places in the split's queries or in its gallery; and their labels."""
-    split = run.splits["reward"]
-    every, rows = list(range(len(split.queries))), split.queries
-    if attributes_on == "gallery":
-        every, rows = sorted({int(place) for found in split.relevant for place in found}), split.gallery
-    what = "offers that are looked for" if attributes_on == "gallery" else "queries"
-    labeled = [place for place in every if len(split.labels[rows[place]])]
-    if not labeled:
-        run.say(
-            f"{name}: no {what} of the split 'reward' have attributes to hold them to; the reward is retrieval alone"
-        )
-        return every, None
-    chosen = every
-    if config.rewarded_pairs == "true" or config.faithfulness_weight > 0:
-        chosen = labeled  # of what has no labels silence would earn most
-    if left := len(every) - len(chosen):
-        run.say(f"{name}: {left} of {len(every)} {what} have no attributes to hold them to and are left out")
-    return chosen, [split.labels[rows[place]] for place in chosen]
 
 
 def _validation(run: Run, embedder: Embedder, attributes_on: AttributesOn) -> Validation | None:

@@ -1,8 +1,13 @@
-"""SFT: a generator learns to write the key attributes that can be seen and read of an offer."""
+"""SFT: a generator learns to write the key attributes that can be seen and read of an offer.
+
+One step of SFT: a batch of offers is drawn, each is shown to the model as the prompt says (title, image, …), and the
+model learns to write the offer's targets, `key: value; key: value`. The loss counts the completion's tokens alone.
+"""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,25 +20,33 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messages
 from afmrl.training.augmentation import augment, is_active, with_invented_values
-from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names, write_json
+from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint, write_json
 from afmrl.training.config import SFTStage
 from afmrl.training.lazy_rows import lazy_rows
-from afmrl.training.processes import on_first, rank, share, world_size
+from afmrl.training.lora import lora_config
+from afmrl.training.processes import rank
+from afmrl.training.trainer_arguments import sft_arguments
+
+PROCESSOR_FILES = (
+    *("tokenizer", "special_tokens", "chat_template", "preprocessor", "processor", "video_", "vocab", "merges"),
+    *("added_tokens", PROMPT_FILE),
+)
+"""How the names of the files begin that a generator's folder takes over from its base."""
 
 
 def run_sft(
     config: SFTStage,
     base: str | Path,
     offers: Sequence[Offer],
-    labels: Sequence[KeyAttributes],
+    targets: Sequence[KeyAttributes],
     out_dir: str | Path,
     *,
     prompt: GeneratorPrompt | None = None,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """Train the model in `base` to write `str(labels[i])` for offer i; write an ordinary folder to `out_dir`.
+    """Train the model in `base` to write `str(targets[i])` for offer i; write an ordinary folder to `out_dir`.
 
-    The loss counts the completion's tokens alone. A checkpoint found in `out_dir` is gone on from.
+    Training resumes from a checkpoint found in `out_dir`.
 
     Args:
         prompt: what the model is shown and asked; it is saved with the model, and whoever loads that asks the same.
@@ -41,14 +54,17 @@ def run_sft(
 
     Returns:
         {"history": [{"step", "loss", …}], "num_offers"}
+
+    Raises:
+        InputError: not one target for each offer, a prompt that asks for other than pairs, or batches that do not
+            divide.
     """
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from trl import SFTTrainer
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    if len(offers) != len(labels) or not offers:
-        raise InputError(f"SFT: {len(offers)} offers and {len(labels)} labels: one label an offer is needed")
+    if len(offers) != len(targets) or not offers:
+        raise InputError(f"SFT: {len(offers)} offers and {len(targets)} targets; give one target for each offer")
     prompt = prompt or GeneratorPrompt.load(base)
     if prompt.answer != "pairs":
         raise InputError(f"SFT: a generator learns to answer in pairs, not in {prompt.answer!r}")
@@ -57,82 +73,17 @@ def run_sft(
     processor = AutoProcessor.from_pretrained(str(base))
     if config.max_pixels:
         bound_pixels(processor, config.max_pixels)
-    model = AutoModelForImageTextToText.from_pretrained(str(base), dtype=config.dtype or "auto")
-    end = processor.tokenizer.eos_token
-
-    changes = config.augment
-    varied = is_active(changes)
-
-    def rendered(row: int, draw: int) -> tuple[Offer, KeyAttributes, list[Any]]:
-        offer, label, seeds = offers[row], labels[row], (config.seed, draw)
-        if varied:
-            offer, label = with_invented_values(offer, label, changes.invent_values, seeds)
-            offer, image = augment(offer, label, changes, seeds, batch_seeds=seeds)
-            return offer, label, [image] if image is not None else []
-        return offer, label, [open_image(offer.image)] if offer.image else []
-
-    def render(rows: dict[str, list[int]]) -> dict[str, list[Any]]:
-        chosen = [rendered(row, draw) for row, draw in zip(rows["row"], rows["draw"], strict=True)]
-        return {
-            "prompt": [
-                processor.apply_chat_template(
-                    generator_messages(offer, prompt), add_generation_prompt=True, tokenize=False
-                )
-                for offer, _, _ in chosen
-            ],
-            "completion": [str(label) + end for _, label, _ in chosen],
-            "images": [images for _, _, images in chosen],
-        }
-
-    # each time that an offer comes it is varied anew
-    num_rows = len(offers) * (math.ceil(config.max_steps * config.batch_size / len(offers)) if varied else 1)
-    rows = lazy_rows({"row": np.arange(num_rows) % len(offers), "draw": np.arange(num_rows)}, render)
-    peft_config = None
-    if config.lora_r:
-        from peft import LoraConfig
-
-        peft_config = LoraConfig(r=config.lora_r, lora_alpha=2 * config.lora_r, target_modules="all-linear")
-    of_process = share(config.batch_size, "sft.batch_size") if world_size() > 1 else min(config.batch_size, len(offers))
-    micro = min(config.micro_batch_size or of_process, of_process)
-    if of_process % micro:
-        raise InputError(f"sft.micro_batch_size={micro} must divide the {of_process} offers of a process' batch")
-    arguments = SFTConfig(
-        output_dir=str(out_dir),
-        max_steps=config.max_steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.gradient_accumulation_steps * (of_process // micro),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        bf16=config.bf16,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=config.gradient_checkpointing,
-        ddp_find_unused_parameters=True,  # a batch without images does not use the vision tower
-        seed=config.seed,
-        save_steps=config.save_steps,
-        save_total_limit=2,
-        logging_steps=config.log_steps,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        max_length=None,
-    )
     trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
+        model=AutoModelForImageTextToText.from_pretrained(str(base), dtype=config.dtype or "auto"),
+        args=sft_arguments(config, out_dir, len(offers)),
+        train_dataset=_training_rows(config, offers, targets, prompt, processor),
         processing_class=processor,
         data_collator=DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True),
         callbacks=list(callbacks),
-        peft_config=peft_config,
+        peft_config=lora_config(config.lora_r) if config.lora_r else None,
     )
-    trainer.remove_callback(PrinterCallback)
     resume_by_own_names(trainer)
-    trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    history = train_from_checkpoint(trainer, out_dir)
     trained: Any = trainer.model
     if config.lora_r:
         trained = trained.merge_and_unload()
@@ -146,16 +97,58 @@ def run_sft(
     return {"history": history, "num_offers": len(offers)}
 
 
-def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:
-    """Weights and processor as one ordinary folder; the processor's files are the base's own, so every setting of
-    them (and what it needs to load without torchvision) stays as it was."""
-    import shutil
+def sft_example(
+    offer: Offer, target: KeyAttributes, images: Sequence[Any], prompt: GeneratorPrompt, processor: Any
+) -> dict[str, Any]:
+    """One row for trl's collator: the prompt, the completion to learn, and the offer's opened images."""
+    messages = generator_messages(offer, prompt)
+    return {
+        "prompt": processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False),
+        "completion": str(target) + processor.tokenizer.eos_token,
+        "images": list(images),
+    }
 
+
+def _training_rows(
+    config: SFTStage,
+    offers: Sequence[Offer],
+    targets: Sequence[KeyAttributes],
+    prompt: GeneratorPrompt,
+    processor: Any,
+) -> Any:
+    """A Dataset of all offers, or with augmentation of as many draws of them as training takes, each another."""
+    changes = config.augment
+    is_augmented = is_active(changes)
+
+    def example(row: int, draw: int) -> dict[str, Any]:
+        offer, target, seeds = offers[row], targets[row], (config.seed, draw)
+        if is_augmented:
+            offer, target = with_invented_values(offer, target, changes.invent_values, seeds)
+            offer, image = augment(offer, target, changes, seeds, batch_seeds=seeds)
+        else:
+            image = open_image(offer.image) if offer.image else None
+        return sft_example(offer, target, [] if image is None else [image], prompt, processor)
+
+    def render(rows: dict[str, list[int]]) -> dict[str, list[Any]]:
+        examples = [example(row, draw) for row, draw in zip(rows["row"], rows["draw"], strict=True)]
+        return {name: [one[name] for one in examples] for name in ("prompt", "completion", "images")}
+
+    num_rows = len(offers)
+    if is_augmented:
+        num_rows *= math.ceil(config.max_steps * config.batch_size / len(offers))
+    return lazy_rows({"row": np.arange(num_rows) % len(offers), "draw": np.arange(num_rows)}, render)
+
+
+def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:
+    """Write weights and processor as one ordinary folder.
+
+    The processor's files are the base's own, so every setting of them (and what it needs to load without torchvision)
+    stays as it was.
+    """
     model.save_pretrained(str(out_dir))
     base = Path(base)
     if base.is_dir():
-        for name in ("tokenizer", "special_tokens", "chat_template", "preprocessor", "processor", "video_", "vocab",
-                     "merges", "added_tokens", PROMPT_FILE):  # fmt: skip
+        for name in PROCESSOR_FILES:
             for path in base.glob(f"{name}*"):
                 shutil.copy2(path, out_dir / path.name)
         return
