@@ -87,8 +87,8 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
     return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]
 
 
-def shown_attributes(run: Run) -> list[KeyAttributes]:
-    """What the text of the training offers shows in AGCL: the labels, or what the SFT generator writes."""
+def training_text_attributes(run: Run) -> list[KeyAttributes]:
+    """What the text of the training offers carries in AGCL: the targets, or what the SFT generator writes."""
     if run.recipe.agcl.text_attributes == "generated":
         return generated_attributes(run, "sft", "train")
     return list(run.splits["train"].labels)
