@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afmrl.evaluation.catalog_evaluation import evaluate_catalog
+
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.data.catalog import read_catalog, write_catalog
-from afmrl.evaluation.catalog_evaluation import evaluate_catalog
 from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.terminal import StageProgress, quiet_libraries
 from afmrl.training.data import prepare_data

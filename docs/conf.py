@@ -51,20 +51,31 @@ html_copy_source = False
 
 def write_package_pages(app: Sphinx) -> None:
     """Write one page a package to api/modules, so that a module that is moved or added needs no edit here."""
-    folder = HERE / "api" / "modules"
-    folder.mkdir(parents=True, exist_ok=True)
+    import afmrl
+
+    public: dict[str, list[str]] = {}  # by the module that defines it; documented once, on the page of public names
+    for name in afmrl.__all__:
+        if not name.startswith("__"):
+            public.setdefault(getattr(afmrl, name).__module__, []).append(name)
+
+    def section(module: str) -> str:
+        names = public.get(module, [])
+        note = "".join(f"`{name}` is one of the [public names](../public.md).\n\n" for name in names)
+        excluded = f"   :exclude-members: {', '.join(names)}\n" if names else ""
+        return f"## {module}\n\n{note}```{{eval-rst}}\n.. automodule:: {module}\n{excluded}```\n"
+
     pages = {}
     for package in sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()):
         modules = [
             ".".join(("afmrl", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
             for file in sorted(package.rglob("*.py"))
         ]
-        blocks = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in modules]
-        pages[f"{package.name}.md"] = f"# afmrl.{package.name}\n\n" + "\n".join(blocks)
+        pages[f"{package.name}.md"] = f"# afmrl.{package.name}\n\n" + "\n".join(map(section, modules))
     beside = [f"afmrl.{file.stem}" for file in sorted(PACKAGE.glob("*.py")) if not file.stem.startswith("__")]
-    blocks = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in beside]
-    pages["modules.md"] = "# Modules beside the packages\n\n" + "\n".join(blocks)
-    for stale in set(path.name for path in folder.glob("*.md")) - set(pages):
+    pages["modules.md"] = "# Modules beside the packages\n\n" + "\n".join(map(section, beside))
+    folder = HERE / "api" / "modules"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in {path.name for path in folder.glob("*.md")} - set(pages):
         (folder / stale).unlink()
     for name, text in pages.items():
         page = folder / name
@@ -84,7 +95,9 @@ def prepare_docstring(app: Sphinx, what: str, name: str, obj: object, options: o
         if prepared and prepared[-1].startswith("    |") and line.strip():
             prepared.append("")
         # |R| is a size here and a substitution to docutils; in `code` it is left alone
-        prepared.append("".join(p if p.startswith("`") else p.replace("|", r"\|") for p in re.split(r"(`+[^`]*`+)", line)))
+        prepared.append(
+            "".join(p if p.startswith("`") else p.replace("|", r"\|") for p in re.split(r"(`+[^`]*`+)", line))
+        )
     if what in ("attribute", "data", "property") and prepared:
         # napoleon takes what is before the first colon for a type; these are sentences
         prepared[0] = prepared[0].replace(":", HIDDEN_COLON)

@@ -37,12 +37,15 @@ common: dict[str, Any] = {"report_to": "none", "disable_tqdm": True, "use_cpu": 
 
 taught = [offer for offer in offers if offer.extra["split"] == "train"]
 answers = [{"prompt": prompt(o), "completion": [{"role": "assistant", "content": visible(o)}]} for o in taught]
-steps: dict[str, Any] = {"max_steps": 60, "per_device_train_batch_size": 32, "learning_rate": 3e-3, "logging_steps": 20}
-sft = SFTTrainer(str(base), args=SFTConfig(str(folder / "sft"), **steps, **common), train_dataset=Dataset.from_list(answers))
+steps: dict[str, Any] = {"max_steps": 60, "per_device_train_batch_size": 32, "learning_rate": 3e-3}
+arguments = SFTConfig(str(folder / "sft"), logging_steps=20, **steps, **common)
+sft = SFTTrainer(str(base), args=arguments, train_dataset=Dataset.from_list(answers))
 sft.train()
 sft.save_model(str(folder / "generator"))
 
-queries, gallery = ([o for o in offers if (o.extra["split"], o.extra["role"]) == ("reward", role)] for role in ("query", "gallery"))
+rewarded = [offer for offer in offers if offer.extra["split"] == "reward"]
+queries = [offer for offer in rewarded if offer.extra["role"] == "query"]
+gallery = [offer for offer in rewarded if offer.extra["role"] == "gallery"]
 products = np.array([offer.product_id for offer in gallery])
 relevant = [np.flatnonzero(products == query.product_id) for query in queries]
 embedder = Embedder.from_pretrained(base)

@@ -52,7 +52,8 @@ def labeled(split: str = "") -> tuple[list[Offer], list[LabeledPair]]:
 
 def index_of(folder: Path, offers: list[Offer]) -> None:
     from afmrl.attributes.key_attributes import KeyAttributes
-    from afmrl.index.backend import Rows, open_index
+    from afmrl.index.address import open_index
+    from afmrl.index.backend import Rows
 
     rows = np.random.default_rng(0).normal(size=(len(offers), 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

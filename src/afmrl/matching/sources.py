@@ -135,7 +135,7 @@ def read_offers(
 
 def offers_of_index(address: str) -> MatchSource:
     """All rows of an index, with its embeddings."""
-    from afmrl.index.backend import open_index
+    from afmrl.index.address import open_index
 
     offers: list[Offer] = []
     generated: list[KeyAttributes] = []
@@ -162,7 +162,7 @@ def with_index(source: MatchSource, address: str) -> MatchSource:
     Raises:
         InputError: the index was made with another model than the source's.
     """
-    from afmrl.index.backend import open_index
+    from afmrl.index.address import open_index
 
     with open_index(address) as index:
         found = _likely_ids(index, source, address)

@@ -1,4 +1,4 @@
-"""compare.html: two evaluations beside one another, and the queries that changed sides at rank 1."""
+"""The page of a comparison: two evaluations, and the queries that only one of them answers at rank 1."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ from pathlib import Path
 
 from afmrl.data.offer import Offer
 from afmrl.evaluation.compare import ChangedQuery, Comparison
-from afmrl.evaluation.tables import metric_label, ordered_metrics, percent, points
-from afmrl.report.report import (
-    MAX_CARDS,
-    CardSample,
-    HitView,
-    LadderRow,
-    OfferView,
-    QueryCard,
-    ReportData,
-    sample_rows,
-    write_report,
-)
+from afmrl.evaluation.metric_text import metric_label, ordered_metrics, percent, points
+from afmrl.report.results_page import write_results_page
+from afmrl.report.samples import sample_rows
+from afmrl.report.views import MAX_CARDS, CardSample, HitView, LadderRow, OfferView, QueryCard, ResultsView
 
 
 def write_comparison_page(
@@ -28,7 +20,7 @@ def write_comparison_page(
     """Write OUT/compare.html, one self-contained page.
 
     Args:
-        offers: queries and gallery offers by id; of one that is not there, the id alone is shown.
+        offers: queries and gallery offers by id; where one is missing, only its id is shown.
     """
     changed = [*comparison.won, *comparison.lost]
     correct = [query.rank_b == 1 for query in changed]
@@ -40,20 +32,20 @@ def write_comparison_page(
         about=_about(comparison, len(rows)),
         kinds=("won", "lost"),
     )
-    return write_report(
-        ReportData(
+    return write_results_page(
+        ResultsView(
             title=f"{Path(comparison.a).name or 'A'} and {Path(comparison.b).name or 'B'}, compared",
             subtitle=f"Task {comparison.task}, {comparison.num_queries:,} queries that both were scored on.",
             headline=_headline(comparison),
             ladder=[
                 LadderRow(
-                    f"{side.upper()}: {Path(getattr(comparison, side)).name}",
-                    {
-                        name: (getattr(m, side).mean, getattr(m, side).low, getattr(m, side).high)
-                        for name, m in comparison.metrics.items()
-                    },
-                )
-                for side in ("a", "b")
+                    f"A: {Path(comparison.a).name}",
+                    {name: (m.a.mean, m.a.low, m.a.high) for name, m in comparison.metrics.items()},
+                ),
+                LadderRow(
+                    f"B: {Path(comparison.b).name}",
+                    {name: (m.b.mean, m.b.low, m.b.high) for name, m in comparison.metrics.items()},
+                ),
             ],
             ladder_title="Both evaluations",
             query_cards=cards,
@@ -79,15 +71,20 @@ def _about(comparison: Comparison, num_shown: int) -> str:
     won, lost = len(comparison.won), len(comparison.lost)
     shown = "" if num_shown == won + lost else f" A sample of {num_shown} is shown."
     return (
-        f"{won:,} queries are right at rank 1 in B alone, {lost:,} in A alone; exact sign test "
+        f"{won:,} queries are right at rank 1 only in B, {lost:,} only in A; exact sign test "
         f"p = {comparison.sign_p_value:.3f}.{shown}"
     )
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
-    facts = [("families that the bootstrap drew", f"{comparison.num_clusters:,}")]
+    facts = [("families drawn by the bootstrap", f"{comparison.num_clusters:,}")]
     if comparison.only_a or comparison.only_b:
-        facts.append(("queries of one side alone, left out", f"{comparison.only_a:,} of A, {comparison.only_b:,} of B"))
+        facts.append(
+            (
+                "queries that only one evaluation has, left out",
+                f"{comparison.only_a:,} of A, {comparison.only_b:,} of B",
+            )
+        )
     for name, metric in comparison.metrics.items():
         d = metric.difference
         facts.append(
@@ -105,8 +102,8 @@ def _card(query: ChangedQuery, offers: Mapping[str, Offer]) -> QueryCard:
         return OfferView.of(offers[identifier]) if identifier in offers else OfferView(identifier)
 
     hits = [
-        HitView(view(first_hit), math.nan, rank == 1, f"first hit of {side}")
-        for side, first_hit, rank in (("A", query.first_hit_a, query.rank_a), ("B", query.first_hit_b, query.rank_b))
+        HitView(view(first_hit), math.nan, rank == 1, f"first hit of {name}")
+        for name, first_hit, rank in (("A", query.first_hit_a, query.rank_a), ("B", query.first_hit_b, query.rank_b))
         if first_hit
     ]
     won = query.rank_b == 1

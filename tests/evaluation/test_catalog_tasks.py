@@ -7,6 +7,7 @@ import sys
 import ir_measures
 import numpy as np
 import pytest
+from afmrl.evaluation.catalog_evaluation import evaluate_catalog
 from ir_measures import AP, RR, Success
 from sklearn.metrics import average_precision_score
 
@@ -14,7 +15,6 @@ from afmrl.cli import app as cli
 from afmrl.data.catalog import read_catalog
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
-from afmrl.evaluation.catalog_evaluation import evaluate_catalog
 from afmrl.retrieval.fusion import FusionWeights
 from conftest import save_image, shared_data
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from afmrl.bulk.attribute_writer import AttributeWriter, bulk_generator, generator_fingerprint
+from afmrl.bulk.attributes import AttributeWriter, bulk_generator, generator_fingerprint
 from afmrl.bulk.images.loader import ImageLoader
 from afmrl.cli.bulk import attributes
 from afmrl.data.offer import Offer
