@@ -1,4 +1,4 @@
-"""The ladder in the terminal."""
+"""Tables of metrics on the terminal."""
 
 import io
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from afmrl.evaluation.tables import print_ladder, render_table
+from afmrl.report.terminal_tables import print_ladder, render_table
 from afmrl.terminal import output_console
 
 ROWS = [
