@@ -13,6 +13,7 @@ from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.evaluation.compare import compare
 from afmrl.evaluation.evaluate import evaluate
+from afmrl.matching.match import match
 from afmrl.report.comparison_page import write_comparison_page
 from afmrl.report.evaluation_page import write_evaluation_page
 from afmrl.report.match_page import write_match_page
@@ -82,7 +83,7 @@ def renamed(offer: Offer, title: str) -> Offer:
 def match_page(folder: Path) -> Path:
     catalog = folder / "<b>.jsonl"
     write_catalog(catalog, offers())
-    result = match_catalog(catalog, folder / "out")
+    result = match(catalog, out=folder / "out")
     assert result.review.vetoed and result.review.groups
     result.summary["notes"].append(HOSTILE)
     return write_match_page(result, folder)
