@@ -266,7 +266,7 @@ def generated_attributes(data: Data, work: Path) -> list[KeyAttributes]:
     """
     from afmrl.embedder.tiny import build_tiny_model
     from afmrl.generator.generator import AttributeGenerator
-    from afmrl.rewards.query import pair_f_score
+    from afmrl.rewards.truth import pair_f_score
     from afmrl.training.config import SFTStage
     from afmrl.training.sft import run_sft
 

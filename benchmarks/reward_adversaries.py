@@ -193,12 +193,14 @@ def duel(
         of: RetrievalReward
         if name.startswith(DESCRIBED):
             cases, places = gallery_cases_of(split), list(described_of(split))
-            offers, labels = [case.query for case in cases], [case.gold for case in cases]
-            of = GalleryRetrievalReward(encode, offers, frozen, places, asked, split.relevant, labels=labels, **options)
+            offers, targets = [case.query for case in cases], [case.gold for case in cases]
+            of = GalleryRetrievalReward(
+                encode, offers, frozen, places, asked, split.relevant, targets=targets, **options
+            )
         else:
             cases = cases_of(split, gallery_attributes)
-            labels = [case.gold for case in cases]
-            of = RetrievalReward(encode, split.query_offers(), frozen, split.relevant, labels=labels, **options)
+            targets = [case.gold for case in cases]
+            of = RetrievalReward(encode, split.query_offers(), frozen, split.relevant, targets=targets, **options)
         rows = range(len(cases))
         found[name] = {"gold": of.score(rows, [str(case.gold) for case in cases]).reward}
         found[name] |= {

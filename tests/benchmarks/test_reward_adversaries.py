@@ -10,7 +10,7 @@ from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
-from afmrl.rewards.query import confirmed
+from afmrl.rewards.truth import true_pairs
 from afmrl.training.config import RARStage
 from afmrl.training.recipe import CatalogSection
 from afmrl.training.splits import Split, split_offers
@@ -62,9 +62,9 @@ def test_of_what_they_write_only_gold_is_shown_to_the_embedder(benchmark, case):
     for name, write in benchmark.ADVERSARIES.items():
         attributes = read(write(case))
         if attributes is not None:
-            assert set(confirmed(attributes, case.gold)) <= set(case.gold), name
+            assert set(true_pairs(attributes, case.gold)) <= set(case.gold), name
     tricks = "color: r\u200bed; с\u043elor: red; color again: red; ｃut: ｗide"
-    assert str(confirmed(KeyAttributes.parse(tricks), case.gold)) == "cut: wide"  # full width is the same letter
+    assert str(true_pairs(KeyAttributes.parse(tricks), case.gold)) == "cut: wide"  # full width is the same letter
 
 
 def test_gallery_offers_are_described_by_their_own_labels(benchmark):

@@ -176,8 +176,8 @@ def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, 
 
     asked = {}
 
-    def run_agcl(config, base, offers, attributes, out_dir, *, shown, **_):
-        asked.update(attributes=attributes, shown=shown, base=base)
+    def run_agcl(config, base, offers, attributes, out_dir, *, text_attributes, **_):
+        asked.update(attributes=attributes, text=text_attributes, base=base)
         return {}
 
     monkeypatch.setattr(afmrl.training.agcl, "run_agcl", run_agcl)
@@ -192,7 +192,7 @@ def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, 
         callbacks=lambda *_: [],
     )
     pipeline_cit._train(run, "cit-1", "new", "agcl", 1, "labels")
-    assert asked == {"attributes": guiding, "shown": "new", "base": "embedder-0"}
+    assert asked == {"attributes": guiding, "text": "new", "base": "embedder-0"}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
@@ -209,7 +209,7 @@ def test_what_is_not_written_anew_is_what_the_text_showed_before(monkeypatch, tm
     def relabeled(generator, offers, attributes, rows, folder, **_):
         return Relabeled([new if row in rows else of for row, of in enumerate(attributes)], len(rows), len(rows), 0)
 
-    monkeypatch.setattr(pipeline_cit, "shown_attributes", lambda run: [sft] * len(OFFERS))
+    monkeypatch.setattr(pipeline_cit, "training_text_attributes", lambda run: [sft] * len(OFFERS))
     monkeypatch.setattr(pipeline_cit, "relabel", relabeled)
     monkeypatch.setattr(pipeline_cit.AttributeGenerator, "from_pretrained", lambda path: path)
     found = pipeline_cit._relabeled(run, "cit-labels-1", "rar", 1)

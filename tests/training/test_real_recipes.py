@@ -198,11 +198,11 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         return embed(self, sentence_feature, begin, end, *args, **kwargs)
 
     monkeypatch.setattr(losses.AttributeGuidedContrastiveLoss, "embed_minibatch", embed_minibatch)
-    from afmrl.training import agcl as stage
+    from afmrl.training import pair_rows
 
-    rendered = stage.embedder_input
+    rendered = pair_rows.embedder_input
     monkeypatch.setattr(
-        stage, "embedder_input", lambda offer, shown=None, **kw: texts.append(shown) or rendered(offer, shown, **kw)
+        pair_rows, "embedder_input", lambda offer, given=None, **kw: texts.append(given) or rendered(offer, given, **kw)
     )
     recipe = load_recipe(ROOT / "src/afmrl/recipes" / f"{name}.yaml", overrides(material, name))
     run = pipeline.run_recipe(recipe, tmp_path / "run", say=lambda _: None)

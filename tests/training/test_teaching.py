@@ -144,24 +144,34 @@ def test_a_catalog_without_attributes_learns_from_its_teacher(tmp_path):
     assert prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher}).made_of["data"] != first
 
 
-def asked_of_rar(monkeypatch, run, folder):
-    """What RAR of a prepared run is called with, and what the run says; nothing is trained."""
+class Embeds:
+    """A frozen embedder that remembers what it was asked for."""
+
+    def __init__(self):
+        self.seen = []
+
+    def encode(self, offers, attributes=None, **_):
+        self.seen.append(([offer.id for offer in offers], attributes))
+        return np.eye(len(offers), 8, dtype=np.float32)
+
+
+def asked_of_rar(monkeypatch, run, policy):
+    """What RAR of a prepared run is called with, what was embedded for it, and what the run says."""
     from afmrl.training.run import reinforce_generator
 
-    seen, said = {}, []
+    seen, said, embedder = {}, [], Embeds()
 
-    def run_rar(config, path, embedder, queries, gallery, relevant, **options):
-        of = {"queries": [offer.id for offer in queries], "relevant": [rows.tolist() for rows in relevant]}
-        seen.update(options, config=config, **of)
+    def run_rar(config, path, reward, out_dir, **options):
+        seen.update(options, config=config, reward=reward)
 
     monkeypatch.setattr("afmrl.training.rar.run_rar", run_rar)
-    monkeypatch.setattr("afmrl.embedder.embedder.Embedder.from_pretrained", lambda path: None)
+    monkeypatch.setattr("afmrl.embedder.embedder.Embedder.from_pretrained", lambda path: embedder)
     monkeypatch.setattr("afmrl.training.ladder.print_ceiling", lambda run: None)
-    run.paths.update(sft=folder, agcl=folder)
+    run.paths.update(sft=policy, agcl=policy)
     run.made_of.update(sft="", agcl="")
     run.say = said.append
     reinforce_generator(run)
-    return seen, said
+    return {**seen, "embedded": embedder.seen}, said
 
 
 @pytest.mark.parametrize(
@@ -169,7 +179,9 @@ def asked_of_rar(monkeypatch, run, folder):
     [({}, ["p0"], ["p00"]), ({"rewarded_pairs": "all", "faithfulness_weight": 0.0}, ["p0"], ["p00", "p10"]),
      ({}, [], ["p00", "p10"])],
 )  # fmt: skip
-def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, monkeypatch, rar, labeled, asked):
+def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(
+    tmp_path, tiny_model, monkeypatch, rar, labeled, asked
+):
     rows = three_splits(attributes={"color": "red"})
     rows = [row for row in rows if row["split"] != "reward"] + [
         {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
@@ -177,9 +189,10 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
         for product in range(2) for number in range(2)
     ]  # fmt: skip
     run = prepared(tmp_path, rows, {}, rar=rar, agcl={"attributes_on": "none"})
-    seen, said = asked_of_rar(monkeypatch, run, tmp_path)
-    assert seen["queries"] == asked and len(seen["relevant"]) == len(asked)
-    assert (seen["labels"] is None) == (not labeled)
+    seen, said = asked_of_rar(monkeypatch, run, tiny_model)
+    reward = seen["reward"]
+    assert [offer.id for offer in reward.offers] == asked and len(reward.relevant) == len(asked)
+    assert (reward.targets is None) == (not labeled)
     assert len(said) == (len(asked) == 1 or not labeled)
     if said:
         expected = "1 of 2 queries have no attributes to hold them to" if labeled else "the reward is retrieval alone"
@@ -188,10 +201,12 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
 
 @pytest.mark.parametrize(
     ("agcl", "rar", "attributes_on", "described", "gallery"),
-    [("gallery", None, "gallery", [0], True), ("both", "gallery", "gallery", [0], True),
-     ("both", None, "both", None, True), ("both", "query", "query", None, False)],
+    [("gallery", None, "gallery", ["p01"], True), ("both", "gallery", "gallery", ["p01"], True),
+     ("both", None, "both", ["p00"], True), ("both", "query", "query", ["p00"], False)],
 )  # fmt: skip
-def test_rar_describes_what_carries_attributes(tmp_path, monkeypatch, agcl, rar, attributes_on, described, gallery):
+def test_rar_describes_what_carries_attributes(
+    tmp_path, tiny_model, monkeypatch, agcl, rar, attributes_on, described, gallery
+):
     rows = [row for row in three_splits(attributes={"color": "red"}) if row["split"] != "reward"] + [
         {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
          "attributes": {"color": f"{number}"} if product == 0 else {}}
@@ -201,15 +216,17 @@ def test_rar_describes_what_carries_attributes(tmp_path, monkeypatch, agcl, rar,
     run = prepared(
         tmp_path, rows, {}, rar={"gallery_attributes": "targets", "attributes_on": rar}, agcl={"attributes_on": agcl}
     )
-    seen, said = asked_of_rar(monkeypatch, run, tmp_path)
-    assert seen["config"].attributes_on == attributes_on and seen["val"].attributes_on == attributes_on
-    assert seen["described"] == described
+    seen, said = asked_of_rar(monkeypatch, run, tiny_model)
+    assert seen["config"].attributes_on == attributes_on and seen["validation"].attributes_on == attributes_on
+    assert [offer.id for offer in seen["reward"].offers] == described
     # of the product that nothing is known of neither query nor offer is described; its query asks nevertheless
     what, value = ("offers that are looked for", "1") if attributes_on == "gallery" else ("queries", "0")
     assert said == [f"rar: 1 of 2 {what} have no attributes to hold them to and are left out"]
-    assert seen["queries"] == (["p00", "p10"] if attributes_on == "gallery" else ["p00"])
-    assert [str(label) for label in seen["labels"]] == [f"color: {value}"]
-    assert (seen["gallery_attributes"] is not None) == gallery
+    assert [str(target) for target in seen["reward"].targets] == [f"color: {value}"]
+    (galleries, attributes), *others = seen["embedded"]
+    assert galleries == ["p01", "p11"] and (attributes is not None) == gallery
+    # queries that look for the gallery's offers carry no attributes
+    assert others == ([(["p00", "p10"], None)] if attributes_on == "gallery" else [])
 
 
 def test_the_recipe_says_whose_labels(tmp_path):
@@ -278,33 +295,27 @@ def test_who_loads_it_asks_what_it_was_taught(taught_model, tmp_path):
     assert GeneratorPrompt.load(tmp_path / "again") == GeneratorPrompt(category=True)
 
 
-def test_rar_asks_it_too(taught_model, monkeypatch):
+def test_rar_asks_it_too(taught_model, monkeypatch, tmp_path):
     """RAR's prompts are those of the policy's own training."""
-    from afmrl.training import rar
+    from afmrl.training.rar import run_rar
+    from afmrl.training.rar_rewards import query_reward
 
-    shown = []
-    real = rar.generator_messages
-    monkeypatch.setattr(rar, "generator_messages", lambda offer, prompt: shown.append(prompt) or real(offer, prompt))
-    monkeypatch.setattr(rar, "kept_survey", lambda *_: ([0], {}, 1, np.zeros(1)))
-
-    class Frozen:
-        def encode(self, offers, attributes=None, **_):
-            return np.eye(len(offers), 4, dtype=np.float32)
+    prompts = []
 
     class Stop(Exception):
         pass
 
     def stop(*args, train_dataset, **kwargs):
-        train_dataset[0:1]
+        prompts.extend(message["content"] for message in train_dataset[0]["prompt"])
         raise Stop
 
     monkeypatch.setattr("trl.GRPOTrainer", stop)
     folder, offers = taught_model
+    config = RARStage(prompts_per_step=1, num_generations=2, teachable_only=False)
+    reward = query_reward(config, folder, Embeds(), offers[:1], offers[:2], [[0]])
     with pytest.raises(Stop):
-        rar.run_rar(
-            RARStage(prompts_per_step=1, num_generations=2), folder, Frozen(), offers[:1], offers[:2], [[0]], folder
-        )
-    assert shown == [GeneratorPrompt(category=True)]
+        run_rar(config, folder, reward, tmp_path)
+    assert "Category: Dress" in str(prompts)
 
 
 def test_micro_batches_of_sft_make_the_same_step(tiny_model, tmp_path):

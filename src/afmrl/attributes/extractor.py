@@ -64,7 +64,8 @@ class AttributeExtractor:
     Keys: `brand`; `model`, `model 2`, … (codes of letters and digits, the longest first, without hyphens); `number`
     (digits alone), `gtin` (8, 12, 13 or 14 digits whose check digit is right); quantities in one unit each
     (`memory`, `length`, `weight`, …, see `afmrl.attributes.quantities.UNITS`), `aperture`; `color`; `year`,
-    `version`; `license`, `edition`, `platform` of software. A seller's own brand is taken over. Deterministic; some 6,000 titles a second.
+    `version`; `license`, `edition`, `platform` of software. A seller's own brand is taken over. Deterministic; some
+    6,000 titles a second.
 
     Args:
         brands: names that titles are searched for; the longest counts, of equals the first in the title.

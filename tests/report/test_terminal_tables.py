@@ -1,12 +1,12 @@
-"""The ladder in the terminal."""
+"""Tables of metrics on the terminal."""
 
 import io
 import sys
 
 import pytest
-from afmrl.evaluation.tables import print_ladder, render_table
 from rich.console import Console
 
+from afmrl.report.terminal_tables import print_ladder, render_table
 from afmrl.terminal import output_console
 
 ROWS = [

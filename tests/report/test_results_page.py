@@ -1,4 +1,4 @@
-"""The report as a page: what stands in it, that it is safe, small and atomic, and that a browser shows it."""
+"""The page of results: what it shows, that it is safe, small and atomic, and that a browser shows it."""
 
 import json
 import os
@@ -8,23 +8,11 @@ import shutil
 import subprocess
 from dataclasses import replace
 from html import escape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from afmrl.report.report import (
-    CardSample,
-    Curve,
-    FamilyView,
-    HitView,
-    LadderRow,
-    MetricTable,
-    OfferView,
-    QueryCard,
-    ReportData,
-    write_report,
-)
+from html_page import Page
 from PIL import Image
 
 from afmrl.attributes.key_attributes import KeyAttributes
@@ -34,45 +22,21 @@ from afmrl.evaluation.robustness import RobustnessScore, robustness_score
 from afmrl.evaluation.significance import Interval, PairedTest
 from afmrl.evaluation.slices import SliceScore, by_slice
 from afmrl.report.charts import recall_curve
-from afmrl.report.images import ImageStore
+from afmrl.report.images import PageImages
+from afmrl.report.results_page import write_results_page
+from afmrl.report.views import (
+    CardSample,
+    Curve,
+    FamilyView,
+    HitView,
+    LadderRow,
+    MetricTable,
+    OfferView,
+    QueryCard,
+    ResultsView,
+)
 
-VOID = {"meta", "link", "input", "br", "img", "wbr"}
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">'
-
-
-class Page(HTMLParser):
-    """Elements of a page as (tag, attributes); checks that every element is closed where it must be."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    def all(self, tag: str, css: str = "") -> list[dict[str, str]]:
-        return [a for name, a in self.elements if name == tag and (not css or css in a.get("class", "").split())]
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +97,9 @@ def skipped(number: int) -> list[SkippedRow]:
 
 
 @pytest.fixture(scope="module")
-def data(images: list[str]) -> ReportData:
+def data(images: list[str]) -> ResultsView:
     curve = [(step, 1 / step) for step in range(1, 2001)]
-    return ReportData(
+    return ResultsView(
         title="a run",
         subtitle="on a sample",
         ladder=[
@@ -177,11 +141,11 @@ def data(images: list[str]) -> ReportData:
     )
 
 
-def html_of(data: ReportData, folder: Path) -> str:
-    return write_report(data, folder / "report.html").read_text(encoding="utf-8")
+def html_of(data: ResultsView, folder: Path) -> str:
+    return write_results_page(data, folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_page_has_every_section_and_well_formed_markup(data: ReportData, tmp_path: Path) -> None:
+def test_page_has_every_section_and_well_formed_markup(data: ResultsView, tmp_path: Path) -> None:
     page = Page(html_of(data, tmp_path))
     names = ["results", "tasks", "recall", "pairs", "slices", "robustness", "ceiling", "attributes", "training"]
     names += ["queries", "families", "skipped", "facts", "notes", "next"]
@@ -195,13 +159,13 @@ def test_page_has_every_section_and_well_formed_markup(data: ReportData, tmp_pat
 
 
 def test_parts_that_are_empty_are_left_out(tmp_path: Path) -> None:
-    page = Page(html_of(ReportData("t", "s", [LadderRow("only", metrics(0.5))]), tmp_path))
+    page = Page(html_of(ResultsView("t", "s", [LadderRow("only", metrics(0.5))]), tmp_path))
     assert [a["id"] for a in page.all("section")] == ["results"]
     assert page.all("image") == []
-    Page(html_of(ReportData("t", "s", []), tmp_path))
+    Page(html_of(ResultsView("t", "s", []), tmp_path))
 
 
-def test_headline_names_result_interval_and_comparison(data: ReportData, tmp_path: Path) -> None:
+def test_headline_names_result_interval_and_comparison(data: ResultsView, tmp_path: Path) -> None:
     text = Page(html_of(data, tmp_path)).text
     assert "R@1 57.6 % 95 % interval [55.6, 59.6] with AGCL + RAR, against 55.4 % [53.4, 57.4] for AGCL." in text
     assert "The intervals overlap" in text
@@ -209,10 +173,10 @@ def test_headline_names_result_interval_and_comparison(data: ReportData, tmp_pat
     assert "against 31.0 % [29.0, 33.0] for untrained. The intervals do not overlap." in text
     assert "my own words" in Page(html_of(replace(data, headline="my own words"), tmp_path)).text
     with pytest.raises(InputError, match="main_row: 'AGLC' is no row of the ladder"):
-        write_report(replace(data, main_row="AGLC"), tmp_path / "x.html")
+        write_results_page(replace(data, main_row="AGLC"), tmp_path / "x.html")
 
 
-def test_ladder_has_headers_intervals_and_whiskers_at_their_place(data: ReportData, tmp_path: Path) -> None:
+def test_ladder_has_headers_intervals_and_whiskers_at_their_place(data: ResultsView, tmp_path: Path) -> None:
     html = html_of(replace(data, ceiling=()), tmp_path)
     table = Page(html[html.index('<table class="ladder"') : html.index("</table>") + 8])
     assert len(table.all("th")) == 5 + 5  # the head's, and one a row
@@ -231,7 +195,7 @@ def test_everything_given_is_escaped(tmp_path: Path, images: list[str]) -> None:
     hits = [HitView(evil, 1.0, True), HitView(replace(evil, attributes=KeyAttributes(((EVIL, "z"),))), 0.5, False)]
     row, half = LadderRow(EVIL, {EVIL: (0.5, 0.4, 0.6)}, EVIL), Interval(0.5, 0.4, 0.6)
     many = {f"{EVIL}{number}": (0.5, 0.4, 0.6) for number in range(8)}
-    data = ReportData(
+    data = ResultsView(
         title=EVIL,
         subtitle=EVIL,
         ladder=[row, replace(row, name=EVIL + "2")],
@@ -269,7 +233,7 @@ def test_everything_given_is_escaped(tmp_path: Path, images: list[str]) -> None:
         assert html.count("alert(1)") > 30  # it is shown, though
 
 
-def test_text_that_no_browser_could_show_does_not_stop_the_report(data: ReportData, tmp_path: Path) -> None:
+def test_text_that_no_browser_could_show_does_not_stop_the_report(data: ResultsView, tmp_path: Path) -> None:
     title = "half an emoji \ud83d, a bell \x07, reversed \u202egnp.exe, long " + "x" * 100_000
     card = QueryCard(OfferView("q", title), [], None, False)
     page = Page(html_of(replace(data, query_cards=[card], title=title, next_steps=["\ud83d"]), tmp_path))
@@ -278,7 +242,7 @@ def test_text_that_no_browser_could_show_does_not_stop_the_report(data: ReportDa
     assert max(len(word) for word in page.text.split()) < 200
 
 
-def test_nothing_is_fetched(data: ReportData, tmp_path: Path) -> None:
+def test_nothing_is_fetched(data: ResultsView, tmp_path: Path) -> None:
     html = html_of(data, tmp_path)
     page = Page(html)
     for tag, attributes in page.elements:
@@ -292,7 +256,7 @@ def test_nothing_is_fetched(data: ReportData, tmp_path: Path) -> None:
     assert policy.startswith("default-src 'none'; img-src data:;") and "script-src 'sha256-" in policy
 
 
-def test_images_are_small_embedded_once_and_named(data: ReportData, tmp_path: Path, images: list[str]) -> None:
+def test_images_are_small_embedded_once_and_named(data: ResultsView, tmp_path: Path, images: list[str]) -> None:
     page = Page(html_of(data, tmp_path))
     embedded = page.all("image")
     assert len(embedded) == 39  # forty files, two of the same content
@@ -305,21 +269,21 @@ def test_images_are_small_embedded_once_and_named(data: ReportData, tmp_path: Pa
     assert all(a["role"] == "img" and a["aria-label"].startswith("Image of ") for a in shown)
 
 
-def test_image_that_cannot_be_shown_is_counted(data: ReportData, tmp_path: Path, images: list[str]) -> None:
+def test_image_that_cannot_be_shown_is_counted(data: ResultsView, tmp_path: Path, images: list[str]) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
     card = QueryCard(OfferView("q", "t", str(broken)), [HitView(OfferView("h", "t", "/gone.png"), 1, True)], 1, True)
     page = Page(html_of(replace(data, query_cards=[card], families=[]), tmp_path))
     assert page.all("image") == []
     assert "Images that could not be opened and are not shown: 2." in page.text
-    store = ImageStore(max_bytes=40_000)
-    shown = [store.add(path) is not None for path in images[:4]]
+    store = PageImages(max_bytes=40_000)
+    shown = [store.thumbnail(path) is not None for path in images[:4]]
     assert shown[0] and not shown[3]
     assert store.num_bytes <= 40_000 and store.num_left_out == shown.count(False)
-    assert len(Page(store.definitions()).all("image")) == shown.count(True)
+    assert len(store.embedded) == shown.count(True)
 
 
-def test_cards_say_right_and_wrong_in_words(data: ReportData, tmp_path: Path, images: list[str]) -> None:
+def test_cards_say_right_and_wrong_in_words(data: ResultsView, tmp_path: Path, images: list[str]) -> None:
     cards = [a_card(0, True, images), a_card(1, False, images), replace(a_card(2, False, images), rank_of_correct=None)]
     page = Page(html_of(replace(data, query_cards=cards), tmp_path))
     assert [a["class"] for a in page.all("article")] == ["card right", "card wrong", "card wrong"]
@@ -331,7 +295,7 @@ def test_cards_say_right_and_wrong_in_words(data: ReportData, tmp_path: Path, im
     assert page.text.count("Show ") == 3 and "Wrong 2" in page.text
 
 
-def test_ten_thousand_queries_stay_small(data: ReportData, tmp_path: Path) -> None:
+def test_ten_thousand_queries_stay_small(data: ResultsView, tmp_path: Path) -> None:
     # every image of the page is another one, of noise: the largest page that images can make
     draw = np.random.default_rng(1)
     paths = []
@@ -370,7 +334,7 @@ def test_ten_thousand_queries_stay_small(data: ReportData, tmp_path: Path) -> No
     assert "… and 4,940 more." in page.text
 
 
-def test_curves_are_drawn_thinned_and_described(data: ReportData, tmp_path: Path) -> None:
+def test_curves_are_drawn_thinned_and_described(data: ResultsView, tmp_path: Path) -> None:
     html = html_of(data, tmp_path)
     training = Page(html[html.index('<section id="training"') : html.index('<section id="queries"')])
     assert len(training.all("figure")) == 1  # the chart without a finite point is left out
@@ -388,7 +352,7 @@ def section(html: str, name: str) -> Page:
     return Page(html[start : html.index("</section>", start) + 10])
 
 
-def test_recall_over_k_grows_by_factors(data: ReportData, tmp_path: Path) -> None:
+def test_recall_over_k_grows_by_factors(data: ResultsView, tmp_path: Path) -> None:
     page = section(html_of(data, tmp_path), "recall")
     assert "untrained 33.3 → 66.7" in page.text and "AGCL 33.3 → 100.0" in page.text
     line = page.all("path", "s1")[-1]["d"]  # AGCL: ranks 1, 2, 9
@@ -400,7 +364,7 @@ def test_recall_over_k_grows_by_factors(data: ReportData, tmp_path: Path) -> Non
     assert heights[7] > heights[8] == heights[99] and heights[0] > heights[1] == heights[7]
 
 
-def test_pairs_have_precision_over_recall_and_the_best_f1(data: ReportData, tmp_path: Path) -> None:
+def test_pairs_have_precision_over_recall_and_the_best_f1(data: ResultsView, tmp_path: Path) -> None:
     page = section(html_of(data, tmp_path), "pairs")
     assert "best F1 recall 75, precision 50" in page.text
     # the frame is 322 wide from 46 on and 162 high from 10 on; both axes run from 0 to 1
@@ -408,7 +372,7 @@ def test_pairs_have_precision_over_recall_and_the_best_f1(data: ReportData, tmp_
     assert page.all("path", "line")[-1]["d"] == "M78.2 10.0L335.8 91.0"
 
 
-def test_slices_have_whiskers_and_few_queries_are_grey(data: ReportData, tmp_path: Path) -> None:
+def test_slices_have_whiskers_and_few_queries_are_grey(data: ResultsView, tmp_path: Path) -> None:
     page = section(html_of(data, tmp_path), "slices")
     assert [a["class"] for a in page.all("tr", "group")] == ["group", "group"]
     rows = sum(len(values) for values in data.slices.values())
@@ -434,12 +398,12 @@ def test_the_line_across_a_slice_is_the_mean_of_its_group(tmp_path: Path) -> Non
         "yes": SliceScore(300, 300, {"recall@1": Interval(0.4, 0.3, 0.5)}),
         "no": SliceScore(100, 100, {"recall@1": Interval(0.8, 0.7, 0.9)}),
     }
-    page = section(html_of(ReportData("t", "s", [], slices={"sibling": scores}), tmp_path), "slices")
+    page = section(html_of(ResultsView("t", "s", [], slices={"sibling": scores}), tmp_path), "slices")
     # mean 0.5 on an axis from 0.3 to 0.9: a third of 100, from 4 on
     assert [a["d"] for a in page.all("path", "reference")] == ["M37.3 1V15"] * 2
 
 
-def test_robustness_shows_before_after_and_the_paired_difference(data: ReportData, tmp_path: Path) -> None:
+def test_robustness_shows_before_after_and_the_paired_difference(data: ResultsView, tmp_path: Path) -> None:
     page = section(html_of(data, tmp_path), "robustness")
     score = data.robustness[0]
     d = score.difference["recall@1"].difference
@@ -450,7 +414,7 @@ def test_robustness_shows_before_after_and_the_paired_difference(data: ReportDat
     assert {a["d"] for a in page.all("path", "reference")} == {"M54.0 1V15"}  # no difference: the middle
 
 
-def test_tables_with_many_metrics_are_turned(data: ReportData, tmp_path: Path) -> None:
+def test_tables_with_many_metrics_are_turned(data: ResultsView, tmp_path: Path) -> None:
     page = section(html_of(data, tmp_path), "tasks")
     assert "Retrieval by task each its own gallery" in page.text and "All metrics" in page.text
     assert len(page.all("table", "ladder")) == 1
@@ -461,7 +425,7 @@ def test_tables_with_many_metrics_are_turned(data: ReportData, tmp_path: Path) -
     assert len(page.all("div", "scroll")) == 1
 
 
-def test_skipped_rows_are_listed_without_folders(data: ReportData, tmp_path: Path) -> None:
+def test_skipped_rows_are_listed_without_folders(data: ResultsView, tmp_path: Path) -> None:
     html = html_of(data, tmp_path)
     page = section(html, "skipped")
     assert "3 rows were not usable and left out." in page.text and "o2.jsonl:2 offer 2 image: no such file" in page.text
@@ -472,16 +436,16 @@ def test_skipped_rows_are_listed_without_folders(data: ReportData, tmp_path: Pat
     assert 'id="skipped"' not in none
 
 
-def test_single_rows_and_tasks_have_their_heading(data: ReportData, tmp_path: Path) -> None:
+def test_single_rows_and_tasks_have_their_heading(data: ResultsView, tmp_path: Path) -> None:
     assert "<h2>Results, rung by rung</h2>" in html_of(data, tmp_path)
     assert "<h2>Results</h2>" in html_of(replace(data, ladder=data.ladder[-2:], compare_row=""), tmp_path)
     titled = replace(data, ladder_title="Results, task by task")
     assert "<h2>Results, task by task</h2>" in html_of(titled, tmp_path)
 
 
-def test_written_atomically(data: ReportData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_written_atomically(data: ResultsView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "report.html"
-    write_report(data, path)
+    write_results_page(data, path)
     before = path.read_bytes()
 
     def broken(*_: object) -> None:
@@ -489,14 +453,14 @@ def test_written_atomically(data: ReportData, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        write_report(replace(data, title="another"), path)
+        write_results_page(replace(data, title="another"), path)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     with pytest.raises(InputError, match="is a folder"):
-        write_report(data, tmp_path)
+        write_results_page(data, tmp_path)
 
 
-def test_same_data_same_bytes(data: ReportData, tmp_path: Path) -> None:
+def test_same_data_same_bytes(data: ResultsView, tmp_path: Path) -> None:
     assert html_of(data, tmp_path) == html_of(data, tmp_path / "again")
 
 
@@ -538,7 +502,7 @@ def _requests(log: Path) -> list[str]:
     return sorted({a["url"] for a in asked if a["initiator"] != "not an origin" and not a["url"].startswith("file:")})
 
 
-def test_browser_shows_the_page_without_errors(data: ReportData, tmp_path: Path) -> None:
+def test_browser_shows_the_page_without_errors(data: ResultsView, tmp_path: Path) -> None:
     html_of(data, tmp_path)
     log = tmp_path / "net.json"
     dom, console = _open(tmp_path / "report.html", tmp_path / "profile", f"--log-net-log={log}")
@@ -559,7 +523,7 @@ def test_browser_shows_the_page_without_errors(data: ReportData, tmp_path: Path)
     assert _requests(log) == ["http://afmrl.invalid/x.png"]
 
 
-def test_browser_filters_and_fits_a_phone(data: ReportData, tmp_path: Path) -> None:
+def test_browser_filters_and_fits_a_phone(data: ResultsView, tmp_path: Path) -> None:
     wide = MetricTable(
         "wide", [LadderRow(name, {f"m{k}": (0.5, 0.4, 0.6) for k in range(9)}, "a note") for name in "ab"]
     )
@@ -597,7 +561,7 @@ def test_browser_filters_and_fits_a_phone(data: ReportData, tmp_path: Path) -> N
     assert result["image"] == [True, True]
 
 
-def test_browser_squeezes_no_name_where_metrics_are_many(data: ReportData, tmp_path: Path) -> None:
+def test_browser_squeezes_no_name_where_metrics_are_many(data: ResultsView, tmp_path: Path) -> None:
     tables = []
     for num in (4, 6, 12):
         row = LadderRow("image-to-product", {f"m{k}": (0.5, 0.4, 0.6) for k in range(num)}, "a note of some words")
@@ -620,7 +584,7 @@ def test_browser_squeezes_no_name_where_metrics_are_many(data: ReportData, tmp_p
         assert result["width"] <= width  # the wide table scrolls, the page does not
 
 
-def test_given_sample_is_taken_as_it_is(data: ReportData, tmp_path: Path, images: list[str]) -> None:
+def test_given_sample_is_taken_as_it_is(data: ResultsView, tmp_path: Path, images: list[str]) -> None:
     sample = CardSample((a_card(1, True, images), a_card(2, False, images)), 700, 100, seed=5)
     text = Page(html_of(replace(data, query_cards=sample), tmp_path)).text
     assert "A sample of 2 of 800 queries: 1 of the 700 answered right and 1 of the 100 answered wrong" in text
