@@ -1,4 +1,4 @@
-"""What two offers' records say of each other, in blocks of rows: BM25 of key attributes, agreement, labels."""
+"""How two offers relate, in blocks of rows: BM25 of key attributes, agreement, labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from afmrl.attributes.words import tokenize
 from afmrl.errors import InputError
 
 NO_ATTRIBUTES = -1
-"""Row number of an offer of which no key attributes are known: it scores 0 with everything and agrees with nothing."""
+"""Row number of an offer without known key attributes: it scores 0 with everything and agrees with nothing."""
 ROWS_AT_ONCE = 256  # query rows of one sparse product: bounds its temporaries, and is faster than one large product
 
 
@@ -238,7 +238,7 @@ def checked_attributes(corpus: Sequence[KeyAttributes]) -> Sequence[KeyAttribute
     """The corpus, of KeyAttributes throughout.
 
     Raises:
-        InputError: a plain dict or list stands among them.
+        InputError: a plain dict or list is among them.
     """
     for row, attributes in enumerate(corpus):
         if not isinstance(attributes, KeyAttributes):
