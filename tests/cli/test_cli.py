@@ -89,10 +89,11 @@ def test_every_option_of_every_command_is_explained(call, command):
 
     code, out, _ = call(command, "--help")
     assert code == 0
-    for name, parameter in inspect.signature(getattr(cli, command)).parameters.items():
+    function = cli.app[command].default_command
+    for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
             assert f"--{name.replace('_', '-')}" in out
-            assert f"\n    {name}" in cli.__dict__[command].__doc__ or f", {name}\n" in cli.__dict__[command].__doc__
+            assert f"\n    {name}" in function.__doc__ or f", {name}\n" in function.__doc__
 
 
 def test_help_and_mistakes_are_answered_fast_without_torch():

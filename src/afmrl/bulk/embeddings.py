@@ -46,7 +46,7 @@ class EmbedWork:
     """Embeds the offers of a gallery, with the same scores as `afmrl evaluate` gives them.
 
     Key attributes are always written to the rows where there are any; the embedder reads them where it was trained
-    with attributes on the gallery or on both sides, or is told so.
+    with attributes on the gallery or on both, or where `attributes_on` asks for it.
 
     Args:
         options: which models, and how.
@@ -128,13 +128,13 @@ class EmbedWork:
         for place, offer in enumerate(task.offers):
             if place in bad:
                 continue
-            shown = offer if self.reads_images else _without_image(offer)
+            read_offer = offer if self.reads_images else _without_image(offer)
             read = attributes[place] if attributes is not None and self.reads_attributes else None
-            if not shown.image and not embedder_text(shown, read or None):
+            if not read_offer.image and not embedder_text(read_offer, read or None):
                 bad[place] = ("title", "is empty, and this model reads text alone")
                 continue
             places.append(place)
-            offers.append(shown)
+            offers.append(read_offer)
         chosen = [attributes[place] for place in places] if attributes is not None else None
         return Window(offers, chosen if self.reads_attributes else None, _WindowContent(task, places, chosen, bad))
 
