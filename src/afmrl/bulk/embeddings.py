@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -25,10 +24,10 @@ from afmrl.bulk.work import (
     image_loader,
     record_batch,
 )
-from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
+from afmrl.retrieval.encoder import OfferEncoder
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ class EmbedWork:
             raise InputError("attributes_on: there are no key attributes; give --generator or --attributes as well")
         self.options = options
         self.embedder = Embedder.from_pretrained(options.model, device=options.device)
-        self.reads_images = bool(self.embedder.model.supports("image"))
         images = image_loader(options.fetch)
         self.encoder = BulkEncoder(
             self.embedder, batch_size=options.batch_size, images=images, scaled_jpeg=options.scaled_jpeg
@@ -72,11 +70,12 @@ class EmbedWork:
                 batch_size=options.batch_size,
                 max_new_tokens=options.max_new_tokens,
             )
-        trained = str(self.embedder.settings.get("attributes_on") or "query")
-        sides = options.attributes_on or trained
+        # what is rendered of an offer is decided where evaluation and search have it decided
+        self.offers = OfferEncoder(self.embedder, attributes_on=options.attributes_on)
+        self.reads_images = "image" in self.offers.reads
         has_attributes = options.generator is not None or options.attributes is not None
-        self.reads_attributes = has_attributes and on_gallery(sides)
-        self._description = self._describe(sides if has_attributes else None)
+        self.reads_attributes = has_attributes and on_gallery(self.offers.attributes_on)
+        self._description = self._describe(self.offers.attributes_on if has_attributes else None)
 
     def describe(self) -> Description:
         """What this work is."""
@@ -87,7 +86,7 @@ class EmbedWork:
         for encoded in self.encoder.encode(self._window(task) for task in tasks):
             yield self._made(encoded)
 
-    def _describe(self, sides: str | None) -> Description:
+    def _describe(self, attributes_on: str | None) -> Description:
         options = self.options
         model = model_fingerprint(options.model)
         generator = None
@@ -110,7 +109,7 @@ class EmbedWork:
             manifest={
                 "model": {"path": absolute(options.model), "fingerprint": model},
                 "generator": {"path": absolute(options.generator), "fingerprint": generator} if generator else None,
-                "attributes_on": sides,
+                "attributes_on": attributes_on,
                 "dimension": self.embedder.dimension,
                 "dtype": options.dtype,
             },
@@ -127,7 +126,7 @@ class EmbedWork:
         for place, offer in enumerate(task.offers):
             if place in bad:
                 continue
-            shown = offer if self.reads_images else _without_image(offer)
+            shown = self.offers.readable_part(offer)
             read = attributes[place] if attributes is not None and self.reads_attributes else None
             if not shown.image and not embedder_text(shown, read or None):
                 bad[place] = ("title", "is empty, and this model reads text alone")
@@ -162,7 +161,3 @@ class EmbedWork:
 def _field_and_reason(reason: str) -> tuple[str, str]:
     field, separator, rest = reason.partition(": ")
     return (field, rest) if separator and field == "embedding" else ("image", reason.removeprefix("image "))
-
-
-def _without_image(offer: Offer) -> Offer:
-    return dataclasses.replace(offer, image="") if offer.image else offer
