@@ -68,15 +68,14 @@ def _read_mapping(value: Mapping[str, Any], number: int) -> tuple[Offer, Image |
         raise InputError(f"embedder: input {number}: image: is {type(image).__name__}, expected a file or a PIL image")
     path = "" if opened is not None else str(image or "")
     if "://" in path:
-        raise InputError(
-            f"embedder: input {number}: image: {_shown(path)} is an address; download it and give the file"
-        )
+        raise InputError(f"embedder: input {number}: image: {_shown(path)} is an address; download it, give the file")
     if not texts["title"].strip() and not path and opened is None:
         keys = ", ".join(map(str, value)) or "none"
         raise InputError(
-            f"embedder: input {number} has neither a text nor an image (its keys: {keys}); give {ACCEPTED}"
+            f"embedder: input {number} has neither a text nor an image (its keys: {keys}); each one is {ACCEPTED}"
         )
-    return Offer(id=str(row.get("id", number)), image=path, **texts), opened
+    offer = Offer(id=str(row.get("id", number)), title=texts["title"], description=texts["description"], image=path)
+    return offer, opened
 
 
 def _opened(value: Any) -> Image | None:
