@@ -393,7 +393,8 @@ def test_search_finds_by_text_by_image_and_by_both(call, shop, tiny_model):
         assert code == 0, err
         assert "score" in out
         assert sum(f"g{number}" in out for number in range(3)) == 2
-    assert "g2" in out and "1.000" in out  # the offer itself
+    assert "g2" in out and "2.000" in out  # the offer itself: cosine 1 and the highest BM25
+    assert "1.000" in call("search", shop / "gallery.jsonl", "--model", tiny_model, "--no-hybrid", *query)[1]
 
 
 def test_two_evaluations_are_compared(call, mistake, shop, tmp_path):
