@@ -83,7 +83,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> 
     prepare_data(run)
     prepare_base(run)
     train_generator(run)
-    setting = dataclasses.replace(recipe.agcl, **SETTINGS[name])
+    setting = recipe.agcl.model_copy(update=SETTINGS[name])
     other = dataclasses.replace(
         run, recipe=dataclasses.replace(recipe, agcl=setting), ledger=Ledger(home / path.stem.rpartition("-")[0])
     )
@@ -91,7 +91,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> 
     train_embedder(other)
     other.ledger = run.ledger  # SFT's attributes are written once for all settings
     split, model = run.splits["test"], Embedder.from_pretrained(other.paths["agcl"])
-    cell: dict[str, Any] = {"setting": name, "seed": seed, "agcl": dataclasses.asdict(setting), "rows": {}}
+    cell: dict[str, Any] = {"setting": name, "seed": seed, "agcl": setting.model_dump(mode="json"), "rows": {}}
     for which in ROWS:
         if which:
             encoded = encode_attributed(other, "test", model, which)

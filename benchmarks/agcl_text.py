@@ -38,12 +38,13 @@ from afmrl.embedder.text import embedder_text
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
 from afmrl.files import file_hash, fingerprint, write_json
-from afmrl.losses.agcl import AttributeGuidedContrastiveLoss, LogLossStatistics
+from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
 from afmrl.losses.sampler import similar_batches
+from afmrl.losses.statistics import LogLossStatistics
 from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.exact import ranks_of_scores
 from afmrl.retrieval.fusion import FusionWeights, learn_fusion_weights, lexical_scores, scaled
-from afmrl.retrieval.mining import mine_by_attributes
+from afmrl.retrieval.mining import mine_hard_negatives
 from afmrl.terminal import quiet_libraries
 from afmrl.training.ledger import Ledger
 
@@ -220,7 +221,7 @@ def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> 
     products = [data.offers[row].product_id for row in anchors]
     neighbors = np.full((len(anchors), 1), -1)
     if similar:
-        neighbors = mine_by_attributes([attributes[row] for row in anchors], 16, product_ids=products).rows
+        neighbors = mine_hard_negatives([attributes[row] for row in anchors], 16, product_ids=products).rows
     texts = [embedder_text(offer) for offer in data.offers]
     rows = Dataset.from_dict(
         {
@@ -266,7 +267,8 @@ def generated_attributes(data: Data, work: Path) -> list[KeyAttributes]:
     from afmrl.embedder.tiny import build_tiny_model
     from afmrl.generator.generator import AttributeGenerator
     from afmrl.rewards.query import pair_f_score
-    from afmrl.training.sft import SFTStage, run_sft
+    from afmrl.training.config import SFTStage
+    from afmrl.training.sft import run_sft
 
     config = SFTStage(max_steps=GENERATOR_STEPS, batch_size=32, learning_rate=2e-3)
 

@@ -36,8 +36,7 @@ from afmrl.data.offer import Offer
 from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.terminal import quiet_libraries
-from afmrl.training.augmentation import LabelAugmentation
-from afmrl.training.sft import SFTStage
+from afmrl.training.config import LabelAugmentation, SFTStage
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "distillation"
@@ -197,12 +196,12 @@ def tiny(name: str, system: str, seed: int, train: list[Offer], work: Path) -> t
     labels = [gold(offer) for offer in train]
     texts = [*(offer.title for offer in train), *map(str, labels), *(f"Category: {o.category}" for o in train)]
     build_tiny_model(texts, folder / "random", seed=seed)
-    config = dataclasses.replace(TINY[system], seed=seed)
+    config = TINY[system].model_copy(update={"seed": seed})
     start = time.perf_counter()
     done = run_sft(config, folder / "random", train, labels, folder / "model", prompt=PROMPT)
     record = {
         "seconds": round(time.perf_counter() - start, 1),
-        "config": dataclasses.asdict(config),
+        "config": config.model_dump(mode="json"),
         "last_loss": done["history"][-1]["loss"],
     }
     generator = AttributeGenerator.from_pretrained(folder / "model")

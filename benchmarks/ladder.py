@@ -20,8 +20,7 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.terminal import StageProgress
-from afmrl.training.agcl import AGCLStage
-from afmrl.training.cit import CITStage
+from afmrl.training.config import AGCLStage, CITStage, RARStage
 from afmrl.training.data import prepare_data
 from afmrl.training.ladder import (
     Encoded,
@@ -32,7 +31,6 @@ from afmrl.training.ladder import (
     score_encoded,
 )
 from afmrl.training.ledger import Ledger
-from afmrl.training.rar import RARStage
 from afmrl.training.recipe import Recipe
 from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
 from ladder_table import METRICS
@@ -44,25 +42,25 @@ Scored = tuple[RetrievalResult, dict[str, float]]
 
 def plain_infonce(agcl: AGCLStage) -> AGCLStage:
     """The baseline at the same budget: no weights, no mask, random batches, no attributes in the text."""
-    return dataclasses.replace(agcl, weighting="none", rules=(), attributes_on="none", similar_group=1)
+    return agcl.model_copy(update={"weighting": "none", "rules": (), "attributes_on": "none", "similar_group": 1})
 
 
 def loss_alone(agcl: AGCLStage) -> AGCLStage:
     """AGCL's weights, mask and batches on InfoNCE's inputs: every pair is shown without attributes."""
-    return dataclasses.replace(agcl, attributes_on="none")
+    return agcl.model_copy(update={"attributes_on": "none"})
 
 
 def published_weights(agcl: AGCLStage) -> AGCLStage:
     """The same with the weights and the mask of the paper: raw BM25, gain 1, the positive weighted too, a margin."""
     published = {"scaling": "raw", "gain": 1.0, "weight_positive": True, "rules": ("margin",)}
-    return dataclasses.replace(loss_alone(agcl), **published)
+    return loss_alone(agcl).model_copy(update=published)
 
 
 LOSSES: dict[str, Callable[[AGCLStage], AGCLStage]] = {
     "loss": loss_alone,
-    "weights": lambda agcl: dataclasses.replace(loss_alone(agcl), rules=()),
-    "mask": lambda agcl: dataclasses.replace(loss_alone(agcl), weighting="none"),
-    "batches": lambda agcl: dataclasses.replace(loss_alone(agcl), weighting="none", rules=()),
+    "weights": lambda agcl: loss_alone(agcl).model_copy(update={"rules": ()}),
+    "mask": lambda agcl: loss_alone(agcl).model_copy(update={"weighting": "none"}),
+    "batches": lambda agcl: loss_alone(agcl).model_copy(update={"weighting": "none", "rules": ()}),
     "published": published_weights,
 }
 
@@ -142,7 +140,7 @@ class Ladder:
         if "safe" in parts and safe is not None:
             self._other_reward("safe", safe)
         if "paper" in parts:
-            self._other_reward("paper", dataclasses.replace(recipe.rar, **PAPERS_REWARD))
+            self._other_reward("paper", recipe.rar.model_copy(update=PAPERS_REWARD))
 
     def _other_embedder(self, rung: str, agcl: AGCLStage) -> None:
         """One more embedder from the same base, scored without attributes."""

@@ -28,6 +28,7 @@ from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.qrels import write_qrels
 from afmrl.evaluation.significance import bootstrap_interval
 from afmrl.files import file_hash, fingerprint, write_json
+from afmrl.retrieval.hits import read_hits
 from afmrl.terminal import StageProgress, quiet_libraries
 from afmrl.training.data import prepare_data
 from afmrl.training.ledger import Ledger
@@ -156,23 +157,20 @@ def _score(folder: Path, offers: list[Offer]) -> dict[str, Any]:
         floor = system not in ("embedder", "generator", "fused")
         evaluate(
             system if floor else run / "embedder",
-            folder / "queries.jsonl",
-            folder / "gallery.jsonl",
-            folder / "qrels.tsv",
-            folder / "scores" / system,
+            queries=folder / "queries.jsonl",
+            gallery=folder / "gallery.jsonl",
+            qrels=folder / "qrels.tsv",
+            out=folder / "scores" / system,
             generator=run / "generator" if system in ("generator", "fused") else None,
             fuse=system == "fused",
             k=10_000,
             num_resamples=10,
         )
-        lines = (folder / "scores" / system / "hits.jsonl").read_text(encoding="utf-8").splitlines()
         queries = {}
-        for line in lines:
-            entry = json.loads(line)
-            ids = [hit["id"] for hit in entry["hits"]]
-            right = [product[i] == product[entry["query"]] for i in ids]
+        for query, hits in read_hits(folder / "scores" / system / "hits.jsonl").items():
+            right = [product[offer] == product[query] for offer, _ in hits]
             if any(right):
-                queries[entry["query"]] = [right.index(True) + 1, int(style[ids[0]] == style[entry["query"]])]
+                queries[query] = [right.index(True) + 1, int(style[hits[0][0]] == style[query])]
         found[system] = queries
     return found
 

@@ -24,7 +24,7 @@ from ablation import ALL_PAIRS
 from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.offer import Offer
 from afmrl.terminal import quiet_libraries
-from afmrl.training.rar import RARStage
+from afmrl.training.config import RARStage
 from afmrl.training.recipe import Recipe, load_recipe
 from ladder import PARTS, Ladder
 from ladder_table import read_cells, table
@@ -57,7 +57,7 @@ def run_seed(
     offers = read_catalog(recipe.catalog.path).offers
     fold_of = deal_folds(offers, num_folds)
     folder = work / f"seed-{seed}"
-    base = make_base(dataclasses.replace(recipe, rar=dataclasses.replace(recipe.rar, max_steps=0)), folder / "base")
+    base = make_base(dataclasses.replace(recipe, rar=recipe.rar.model_copy(update={"max_steps": 0})), folder / "base")
     for fold in range(num_folds) if only is None else only:
         home = folder / f"fold{fold}of{num_folds}"
         of_fold = dataclasses.replace(

@@ -122,7 +122,7 @@ def share_of_exact(table: list, products: np.ndarray, lexical, mined) -> float:
         scores = scores_of([row])[0]
         likely = np.argpartition(-scores, 50 * K)[: 50 * K]
         likely = likely[np.argsort(-scores[likely])]
-        same = agreement.of_pairs(np.full(len(likely), row), likely, min_shared=3)
+        same = agreement.pairs_agree(np.full(len(likely), row), likely, min_shared=3)
         kept = likely[~same & (products[likely] != products[row])][:K]
         best += float(scores[kept].sum())
         found += float(mined.scores[row][mined.rows[row] >= 0].sum())

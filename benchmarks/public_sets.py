@@ -21,7 +21,7 @@ from typing import Any
 
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.data.catalog import read_catalog, write_catalog
-from afmrl.evaluation.catalog_evaluation import evaluate_catalog
+from afmrl.evaluation.evaluate import evaluate
 from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.terminal import StageProgress, quiet_libraries
 from afmrl.training.data import prepare_data
@@ -171,10 +171,10 @@ def run_cell(name: str, system: str, data: Path, work: Path, results: Path, base
     out = work / name / "scores" / system
     shutil.rmtree(out, ignore_errors=True)
     gallery = () if measured.gallery == "gallery" else (measured.gallery,)
-    result = evaluate_catalog(
+    result = evaluate(
         model,
         catalog,
-        out,
+        out=out,
         tasks=measured.tasks,
         split=measured.split,
         gallery_splits=gallery,

@@ -28,12 +28,13 @@ from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.query import RetrievalReward
 from afmrl.sample.catalog import write_sample_catalog
 from afmrl.terminal import StageProgress, quiet_libraries
+from afmrl.training.config import SFTStage
 from afmrl.training.data import prepare_data
 from afmrl.training.ladder import generated_attributes, score_attributed
 from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import load_recipe
 from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator
-from afmrl.training.sft import SFTStage, run_sft
+from afmrl.training.sft import run_sft
 from afmrl.training.splits import Split
 from ladder import PAPERS_REWARD
 
@@ -45,7 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "no SFT loss": {"sft_weight": 0.0},
     "SFT loss 0.2": {"sft_weight": 0.2},
-    "gallery of labels, SFT loss 0.2": {"gallery_attributes": "labels", "sft_weight": 0.2},
+    "gallery of labels, SFT loss 0.2": {"gallery_attributes": "targets", "sft_weight": 0.2},
     "all pairs": {"rewarded_pairs": "all"},
     "all pairs, no SFT loss": {"rewarded_pairs": "all", "sft_weight": 0.0},
     "all pairs, SFT loss 0.2": {"rewarded_pairs": "all", "sft_weight": 0.2},
@@ -98,7 +99,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
     recipe = run.recipe
     before = generated_attributes(run, "sft", _split(scored))
     changes = SETTINGS[name]
-    setting = dataclasses.replace(recipe.rar, **changes)
+    setting = recipe.rar.model_copy(update=changes)
     other = dataclasses.replace(
         run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(run.folder / f"rar-{_file_name(name)}")
     )
@@ -122,7 +123,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
             "setting": name,
             "seed": seed,
             "changes": changes,
-            "rar": dataclasses.asdict(setting),
+            "rar": setting.model_dump(mode="json"),
             "seconds": other.ledger.seconds["rar"],
             "validation": stage.get("validation"),
             "length": [round(entry["length"], 2) for entry in stage.get("history", []) if "length" in entry],

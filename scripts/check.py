@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ["src", "tests", "benchmarks", "scripts", "docs"]
+FOLDERS = ["src", "tests", "benchmarks", "examples", "scripts", "docs"]
 
 
 def main() -> int:

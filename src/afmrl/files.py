@@ -185,13 +185,19 @@ def exclusive_lock(path: str | Path, what: str) -> Iterator[None]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """32 hexadecimal digits of settings: texts, numbers, lists, dicts, dataclasses; equal for equal ones.
+    """32 hexadecimal digits of settings: texts, numbers, lists, dicts, dataclasses, pydantic models; equal for equal ones.
 
     >>> fingerprint({"a": 1}, "x") == fingerprint({"a": 1}, "x") != fingerprint({"a": "1"}, "x")
     True
     """
-    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts]
+    plain = [_plain(part) for part in parts]
     return digest(json.dumps(plain, ensure_ascii=True, sort_keys=True, default=str)).hex()
+
+
+def _plain(part: Any) -> Any:
+    if hasattr(part, "model_dump"):
+        return part.model_dump(mode="json")
+    return dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else part
 
 
 def folder_fingerprint(folder: str | Path, *, without: Iterable[str] = ()) -> str:

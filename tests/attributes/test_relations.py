@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afmrl.attributes.key_attributes import KeyAttributes, compare
-from afmrl.attributes.relations import NO_ATTRIBUTES, AttributeAgreement, AttributeBM25, ProductLabels
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.relations import UNKNOWN_ROW, AttributeAgreement, AttributeBM25, ProductIds
 from afmrl.attributes.words import tokenize
 from afmrl.errors import InputError
 from reference_agcl import bm25, words
@@ -70,7 +70,7 @@ def test_scores_equal_bm25s():
 @settings(max_examples=40, deadline=None)
 @given(st.lists(offers, min_size=1, max_size=8), st.data())
 def test_scores_of_any_rows_equal_the_formula(table, data):
-    rows = st.lists(st.integers(NO_ATTRIBUTES, len(table) - 1), min_size=1, max_size=6)
+    rows = st.lists(st.integers(UNKNOWN_ROW, len(table) - 1), min_size=1, max_size=6)
     queries, candidates = data.draw(rows), data.draw(rows)
     corpus = [words(offer) for offer in table]
     if not any(corpus):
@@ -112,9 +112,9 @@ def test_a_very_long_attribute_counts_against_its_document():
 
 def test_nothing_known_at_all():
     lexical = AttributeBM25([KeyAttributes(), KeyAttributes()])
-    assert lexical.scores([0, 1], [0, 1, NO_ATTRIBUTES]).tolist() == [[0.0] * 3] * 2
+    assert lexical.scores([0, 1], [0, 1, UNKNOWN_ROW]).tolist() == [[0.0] * 3] * 2
     assert lexical.maximum == 0
-    assert AttributeBM25([]).scores([NO_ATTRIBUTES], [NO_ATTRIBUTES]).tolist() == [[0.0]]
+    assert AttributeBM25([]).scores([UNKNOWN_ROW], [UNKNOWN_ROW]).tolist() == [[0.0]]
 
 
 def test_maximum_is_the_highest_score_of_an_offer_with_itself():
@@ -125,7 +125,7 @@ def test_maximum_is_the_highest_score_of_an_offer_with_itself():
 def test_more_rows_than_one_product_takes():
     rows = np.random.default_rng(0).integers(-1, len(TABLE), 700)
     lexical = AttributeBM25(TABLE)
-    small = lexical.scores([*ROWS, NO_ATTRIBUTES], [*ROWS, NO_ATTRIBUTES])
+    small = lexical.scores([*ROWS, UNKNOWN_ROW], [*ROWS, UNKNOWN_ROW])
     np.testing.assert_array_equal(lexical.scores(rows, rows), small[np.ix_(rows, rows)])
 
 
@@ -144,15 +144,15 @@ def test_wrong_rows_and_options_are_named():
 @given(st.lists(offers, min_size=1, max_size=8), st.integers(1, 3))
 def test_agreement_is_what_compare_says(table, min_shared):
     attributes = [KeyAttributes.of(offer) for offer in table]
-    rows = [*range(len(table)), NO_ATTRIBUTES]
+    rows = [*range(len(table)), UNKNOWN_ROW]
     found = AttributeAgreement(attributes).against(rows, min_shared=min_shared)(rows)
     padded = [*attributes, KeyAttributes()]
     for i, left in enumerate(padded):
         for j, right in enumerate(padded):
-            sides = compare(left, right)
-            assert found[i, j] == (len(sides.agree) >= min_shared and not sides.differ)
+            keys = left.compared_with(right)
+            assert found[i, j] == (len(keys.agree) >= min_shared and not keys.differ)
 
 
 def test_labels_unknown_are_no_product():
-    same = ProductLabels(["p", "", "q", "p"]).against([0, 1, 3, NO_ATTRIBUTES])
-    assert same([0, 1, 2, NO_ATTRIBUTES]).tolist() == [[True, False, True, False]] + [[False] * 4] * 3
+    same = ProductIds(["p", "", "q", "p"]).against([0, 1, 3, UNKNOWN_ROW])
+    assert same([0, 1, 2, UNKNOWN_ROW]).tolist() == [[True, False, True, False]] + [[False] * 4] * 3

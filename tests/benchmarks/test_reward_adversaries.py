@@ -11,7 +11,7 @@ from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.rewards.query import confirmed
-from afmrl.training.rar import RARStage
+from afmrl.training.config import RARStage
 from afmrl.training.recipe import CatalogSection
 from afmrl.training.splits import Split, split_offers
 from conftest import ROOT

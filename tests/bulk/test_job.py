@@ -365,9 +365,10 @@ def test_a_full_disk_is_a_message_and_what_is_complete_stays(tmp_path):
     )
     run_job(catalog, tmp_path / "undisturbed", save_seconds=0.0)
     size = max(path.stat().st_size for path in (tmp_path / "undisturbed").glob("part-*"))
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", program, str(catalog), str(tmp_path / "out"), str(size - 200)],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(HERE)},
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert "InputError" in done.stderr and "what is complete stays" in done.stderr, done.stderr[-2000:]
     # small shards were saved, joining them had no room

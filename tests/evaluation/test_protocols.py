@@ -182,7 +182,7 @@ def test_offers_with_the_same_embedding_tie_whatever_the_blocks(monkeypatch):
     gallery = np.concatenate([half, half, rng.normal(size=(7, 33)).astype(np.float32)])
     queries = rng.normal(size=(Q, 33)).astype(np.float32)
     relevant = [np.arange(5)] * Q
-    monkeypatch.setattr(ranking_module, "COLUMNS", 11)
+    monkeypatch.setattr("afmrl.retrieval.score_matrix.COLUMNS", 11)
     for few in (0, 16):
         monkeypatch.setattr(ranking_module, "FEW", few)
         ranking = rank_gallery(DenseScores(queries, gallery), relevant)

@@ -404,7 +404,7 @@ def test_margin_of_a_frozen_reference():
         assert_equal(found, batch.reference(options, frozen=True))
         assert not np.isclose(found[0], batch.reference(options)[0])
         # it trusts no model that is trained: no warm-up
-        assert_equal(batch.loss(options, reference=batch.frozen, warmup_steps=9), found)
+        assert_equal(batch.loss(options, reference=batch.frozen, margin_warmup_steps=9), found)
         # the length of its rows says nothing
         assert_equal(batch.loss(options, reference=batch.frozen * 7), found)
     halves = {"candidate_attributes": batch.table[7:], "reference": batch.frozen[:7]}
@@ -443,7 +443,7 @@ def test_candidates_may_have_a_table_of_their_own():
 
 def test_warm_up_holds_back_the_rules_that_trust_the_model():
     batch = Batch(3)
-    loss = make_loss(batch, Options(rules=("closeness",), margin=2.0), warmup_steps=2)
+    loss = make_loss(batch, Options(rules=("closeness",), margin=2.0), margin_warmup_steps=2)
     columns = [{"sentence_embedding": torch.tensor(column, requires_grad=True)} for column in batch.columns]
     values = [loss(columns, torch.tensor(batch.rows)).item() for _ in range(3)]
     assert values[0] == values[1] == pytest.approx(batch.reference(Options())[0], rel=1e-5)
@@ -451,7 +451,7 @@ def test_warm_up_holds_back_the_rules_that_trust_the_model():
     with torch.no_grad():
         loss(columns, torch.tensor(batch.rows))
     assert loss.num_batches == 3
-    waiting = make_loss(batch, Options(rules=("agreement", "margin"), combine="all"), warmup_steps=1)
+    waiting = make_loss(batch, Options(rules=("agreement", "margin"), combine="all"), margin_warmup_steps=1)
     assert_equal(evaluate(waiting, batch.columns, batch.rows), batch.reference(Options()))
 
 
@@ -598,7 +598,7 @@ def test_under_matryoshka_a_batch_counts_once_and_warms_all_dimensions_alike(tex
         loss = AttributeGuidedContrastiveLoss(text_model, TEXT_TABLE, mini_batch_size=mini_batch_size, **options)
         return loss, st_losses.MatryoshkaLoss(text_model, loss, [32, 16, 8])
 
-    loss, wrapped = under_matryoshka(rules=("closeness",), margin=2.0, warmup_steps=2)
+    loss, wrapped = under_matryoshka(rules=("closeness",), margin=2.0, margin_warmup_steps=2)
     values = [parameter_gradients(text_model, wrapped)[0] for _ in range(3)]
     cold = parameter_gradients(text_model, under_matryoshka(rules=())[1])[0]
     warm = parameter_gradients(text_model, under_matryoshka(rules=("closeness",), margin=2.0)[1])[0]

@@ -144,7 +144,7 @@ def test_a_training_with_them_saves_evaluates_and_sees_every_row(tmp_path):
 
 def test_what_a_checkpoint_keeps_of_it_says_that_it_is_nothing():
     kept = pickle.loads(pickle.dumps(similar_batches(np.full((4, 1), -1))))  # noqa: S301
-    with pytest.raises(InputError, match="does not keep the table of neighbors"):
+    with pytest.raises(InputError, match="is not kept in training_args.bin"):
         kept(range(4), 2, False)
 
 

@@ -1,10 +1,16 @@
 import numpy as np
 import pytest
 
-from afmrl.attributes.key_attributes import KeyAttributes, compare
+from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
 from afmrl.errors import InputError
-from afmrl.retrieval.mining import NOTHING_FOUND, HardNegatives, mine_by_attributes, mine_by_embeddings
+from afmrl.retrieval.mining import (
+    NOTHING_FOUND,
+    HardNegatives,
+    mine_by_attributes,
+    mine_by_embeddings,
+    mine_hard_negatives,
+)
 from afmrl.retrieval.permuted_index import PermutedIndex
 
 
@@ -22,9 +28,9 @@ def catalog(seed, num_offers=300, sizes=(4, 30, 6, 12)):
 
 
 def is_same(table, ids, left, right, min_shared):
-    sides = compare(table[left], table[right])
+    keys = table[left].compared_with(table[right])
     labeled = ids is not None and ids[left] != "" and ids[left] == ids[right]
-    return labeled or (len(sides.agree) >= min_shared and not sides.differ)
+    return labeled or (len(keys.agree) >= min_shared and not keys.differ)
 
 
 def exhaustive(table, ids, similarity, k, min_shared, positive_only):
@@ -115,6 +121,22 @@ def test_both_kinds_by_turns():
         first.joined(HardNegatives(first.rows[:1], first.scores[:1]))
 
 
+def test_one_call_mines_by_attributes_by_embeddings_or_by_both():
+    table, ids = catalog(5, 80)
+    embeddings = np.random.default_rng(0).normal(size=(80, 8)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    options = {"product_ids": ids, "min_shared": 2}
+    by_attributes = mine_by_attributes(table, 4, **options)
+    by_embeddings = mine_by_embeddings(embeddings, 4, attributes=table, **options)
+    assert (mine_hard_negatives(table, 4, **options).rows == by_attributes.rows).all()
+    found = mine_hard_negatives(table, 4, by="embeddings", embeddings=embeddings, **options)
+    assert (found.rows == by_embeddings.rows).all()
+    both = mine_hard_negatives(table, 4, by="both", embeddings=embeddings, **options)
+    assert (both.rows == by_attributes.joined(by_embeddings).rows).all()
+    unlabeled = mine_hard_negatives(None, 4, by="embeddings", embeddings=embeddings)
+    assert (unlabeled.rows == mine_by_embeddings(embeddings, 4).rows).all()
+
+
 def test_edges():
     assert mine_by_attributes([], 3).rows.shape == (0, 3)
     nothing = mine_by_attributes([KeyAttributes()] * 3, 2)
@@ -150,6 +172,9 @@ def test_the_list_has_each_neighbor_once():
         (lambda: mine_by_attributes([KeyAttributes()], 1, min_shared=0), "min_shared=0"),
         (lambda: mine_by_attributes([KeyAttributes()], 1, product_ids=["a", "b"]), "2 product ids for 1 offers"),
         (lambda: mine_by_attributes([KeyAttributes()], 1, lexical=AttributeBM25([])), "made of 0 offers.* has 1"),
+        (lambda: mine_hard_negatives([], 1, by="words"), "by='words' is unknown; one of attributes, embeddings, both"),
+        (lambda: mine_hard_negatives([KeyAttributes()], 1, by="both"), "by='both' needs embeddings"),
+        (lambda: mine_hard_negatives(None, 1), "by='attributes' needs key attributes"),
         (lambda: mine_by_embeddings(np.ones((2, 2)), 1, search="lsh"), "search='lsh' is unknown; one of exact, ann"),
         (lambda: mine_by_embeddings(np.ones((2, 2)), 1, product_ids=["a"]), "1 product_ids for 2 embeddings"),
     ],

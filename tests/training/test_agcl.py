@@ -10,8 +10,9 @@ from afmrl.attributes.relations import AttributeBM25
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.training import agcl, batch_plan
-from afmrl.training.agcl import AGCLStage, run_agcl
+from afmrl.training.agcl import run_agcl
 from afmrl.training.batch_plan import make_plan
+from afmrl.training.config import AGCLStage
 
 COLORS = ("red", "blue", "white", "black")
 CUTS = ("long", "short", "straight")
@@ -138,14 +139,14 @@ def test_no_product_starves_however_large_its_family_and_however_many_are_its_eq
     if crowd == "family":  # one of 100, ten of 2, ten alone
         values = [*["large"] * 200, *(f"small {place // 4}" for place in range(40)), *[""] * 20]
         offers = [replace(offer, extra={"style": value}) for offer, value in zip(offers, values, strict=True)]
-        config = replace(config, group_column="style")
+        config = config.model_copy(update={"group_column": "style"})
     elif crowd == "equal attributes":
         attributes = [attributes[0]] * 120 + [KeyAttributes.of([])] * 140
     elif crowd == "hub":  # two that are like all others
         every = KeyAttributes.of([(f"key {place}", f"value {place}") for place in range(60)])
         attributes = [every] * 4 + [KeyAttributes.of([(f"key {i % 60}", f"value {i % 60}")]) for i in range(256)]
     else:
-        config = replace(config, similar_group=1)
+        config = config.model_copy(update={"similar_group": 1})
     plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
     drawn = drawn_products(plan)
     counts = np.bincount(drawn, minlength=130)
@@ -267,7 +268,9 @@ def test_the_text_can_show_other_attributes_than_those_that_weigh(text_base, tmp
 
     monkeypatch.setattr(agcl, "embedder_input", watched)
     runs = {
-        name: run_agcl(replace(config, value_dropout=0.0), text_base, offers, of, tmp_path / name, shown=shown)
+        name: run_agcl(
+            config.model_copy(update={"value_dropout": 0.0}), text_base, offers, of, tmp_path / name, shown=shown
+        )
         for name, of, shown in (("same", attributes, None), ("apart", attributes, written), ("all", written, None))
     }
     assert set(seen) == {*attributes, written[0]}

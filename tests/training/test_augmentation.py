@@ -10,7 +10,8 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
-from afmrl.training.augmentation import LabelAugmentation, is_active, with_invented_values
+from afmrl.training.augmentation import is_active, with_invented_values
+from afmrl.training.config import LabelAugmentation
 from conftest import shared_data
 
 OFFER = Offer("1", "SEAPESCA Metal VIB 55mm 11g Lure YA180", category="Lure")

@@ -18,7 +18,8 @@ from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.training import cit_rounds as pipeline_cit
-from afmrl.training.cit import CITStage, Relabeled, relabel, rows_to_relabel
+from afmrl.training.cit import Relabeled, relabel, rows_to_relabel
+from afmrl.training.config import CITStage
 from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import recipe_of
 from conftest import ROOT, afmrl
@@ -168,7 +169,7 @@ def test_the_round_that_is_best_on_val_is_kept(monkeypatch, mrrs, kept, embedder
 
 @pytest.mark.parametrize(
     ("text", "guidance", "guiding"),
-    [("labels", "written", "new"), ("labels", "before", "old"), ("generated", "written", "old")],
+    [("targets", "written", "new"), ("targets", "before", "old"), ("generated", "written", "old")],
 )
 def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, tmp_path, text, guidance, guiding):
     import afmrl.training.agcl

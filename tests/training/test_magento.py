@@ -13,9 +13,9 @@ from afmrl.attributes.relations import AttributeBM25
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.training.agcl import AGCLStage
-from afmrl.training.augmentation import Augmentation, PairAugmentation, augment, hue_of, is_active
+from afmrl.training.augmentation import augment, hue_of, is_active
 from afmrl.training.batch_plan import make_plan, positives_by_product
+from afmrl.training.config import AGCLStage, Augmentation, PairAugmentation
 from afmrl.training.recipe import load_recipe
 from conftest import ROOT
 

@@ -21,9 +21,10 @@ from afmrl.rewards.query import RetrievalReward
 from afmrl.training import rar
 from afmrl.training import survey as rar_survey
 from afmrl.training.completions import PART
-from afmrl.training.rar import RARStage, run_rar
+from afmrl.training.config import RARStage, SFTStage
+from afmrl.training.rar import run_rar
 from afmrl.training.recipe import CatalogSection, SplitSection
-from afmrl.training.sft import SFTStage, run_sft
+from afmrl.training.sft import run_sft
 from afmrl.training.splits import split_offers
 from conftest import save_image
 
@@ -217,7 +218,7 @@ import trl
 from test_rar import LABELS, SMALL, trained
 from afmrl.data.offer import Offer
 from afmrl.rewards.query import RetrievalReward
-from afmrl.training.rar import RARStage
+from afmrl.training.config import RARStage
 
 policy, model, out = sys.argv[1:]
 seen = {"rank": rank(), "steps": []}
@@ -345,7 +346,7 @@ def test_groups_that_agree_are_left_out_and_reported(tmp_path):
     assert (survey["num_queries"], survey["num_teachable"], survey["zero_variance_share"]) == (4, 2, 0.5)
     assert survey["baseline"]["reward"] == pytest.approx((1 + 1 + 1 + 0 + 0 + 0 - 0.1 + 1) / 8)
     assert survey["baseline"]["valid"] == 7 / 8
-    config.teachable_only = False
+    config = config.model_copy(update={"teachable_only": False})
     assert rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts), tmp_path)[0] == [0, 1, 2, 3]
 
 
@@ -361,7 +362,7 @@ def test_of_queries_with_and_without_a_image_the_larger_kind_teaches(imaged, kep
     assert survey["num_left_out"] == 3 - len(kept) and survey["num_trained_on"] == len(kept)
     if len(kept) == 2:
         assert survey["left_out"] == ("without an image" if imaged == (0, 2) else "with an image")
-        config.prompts_per_step = 3
+        config = config.model_copy(update={"prompts_per_step": 3})
         with pytest.raises(InputError, match=rf"2 of 3 .*the 1 {survey['left_out']} are left out"):
             rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
 

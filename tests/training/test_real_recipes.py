@@ -241,9 +241,11 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         "max_pixels": saved["size"]["longest_edge"] == 3136,
     }.items()}  # fmt: skip
     acted |= {f"sft.{key}": value for key, value in {
-        "labels": "made by: t" in taught["completion"][0], "teacher": "made by: t" in taught["completion"][0],
+        "targets": "made by: t" in taught["completion"][0], "teacher": "made by: t" in taught["completion"][0],
         "prompt.category": all("Category: " in text for text in (taught["prompt"][0], shown)),
-        "prompt.schema": all("\nKeys: " in text and "made by" in text for text in (taught["prompt"][0], shown)),
+        "prompt.attribute_schema": all(
+            "\nKeys: " in text and "made by" in text for text in (taught["prompt"][0], shown)
+        ),
     }.items()}  # fmt: skip
     acted |= {f"agcl.{key}": value for key, value in {
         "max_steps": a.max_steps == 3, "batch_size": a.per_device_train_batch_size == 8,

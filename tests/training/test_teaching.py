@@ -3,8 +3,6 @@
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from transformers import TrainerCallback
 
@@ -13,10 +11,10 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.training.rar import RARStage
+from afmrl.training.config import PromptOptions, RARStage, SFTStage
 from afmrl.training.recipe import load_recipe, recipe_of
-from afmrl.training.sft import PromptOptions, SFTStage, run_sft
-from afmrl.training.teaching import read_teacher_labels, teaching_set
+from afmrl.training.sft import run_sft
+from afmrl.training.teaching import teaching_set
 
 OFFERS = [
     Offer("1", "Red silk dress, size M", category="Dress"),
@@ -35,64 +33,6 @@ def jsonl(path, *rows):
     return path
 
 
-def attributes_folder(path, rows, *, complete=True, **manifest):
-    """As `afmrl attributes` writes it."""
-    path.mkdir()
-    shards = []
-    for number, row in enumerate(rows):
-        kinds = pa.schema([("id", pa.string()), ("key_attributes", pa.map_(pa.string(), pa.string())),
-                           ("valid", pa.bool_()), ("completion", pa.string())])  # fmt: skip
-        pq.write_table(pa.Table.from_pylist([row], kinds), path / f"part-{number:05d}.parquet")
-        shards.append({"file": f"part-{number:05d}.parquet", "rows": 1})
-    pq.write_table(pa.table({"id": ["superseded"]}), path / "part-99999.parquet")  # no manifest names it
-    data = {"format": "afmrl-attributes", "version": 1, "complete": complete, "shards": shards, **manifest}
-    (path / "manifest.json").write_text(json.dumps(data))
-    return path
-
-
-def test_labels_of_a_file(tmp_path):
-    path = jsonl(
-        tmp_path / "t.jsonl",
-        {"id": "1", "key_attributes": {"Colour": "Red", "cut": None, "size": "unknown"}},
-        "",
-        {"id": 2, "attributes": {"fit": "loose"}},
-        {"id": "3", "completion": '```json\n{"colour": "blue"}\n```'},
-        {"id": "4", "completion": "I cannot."},
-        {"id": "1", "key_attributes": {"colour": "other"}},
-    )
-    assert {key: str(label) for key, label in read_teacher_labels(path).items()} == {
-        "1": "colour: red", "2": "fit: loose", "3": "colour: blue",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "line", ["{", '{"key_attributes": {}}', '{"id": "1"}', '{"id": "1", "attributes": "red"}', "[]"]
-)
-def test_a_line_that_is_no_label_is_named(tmp_path, line):
-    path = jsonl(tmp_path / "t.jsonl", {"id": "0", "attributes": {}}, line)
-    with pytest.raises(InputError, match=r"t.jsonl:2: expected"):
-        read_teacher_labels(path)
-
-
-def test_labels_of_a_folder(tmp_path):
-    rows = [
-        {"id": "1", "key_attributes": [("colour", "red"), ("size", "m")], "valid": True, "completion": "x"},
-        {"id": "2", "key_attributes": [("fit", "loose")], "valid": False, "completion": "x"},
-        {"id": "3", "key_attributes": None, "valid": True, "completion": "none"},
-    ]
-    labels = read_teacher_labels(attributes_folder(tmp_path / "a", rows))
-    assert {key: str(label) for key, label in labels.items()} == {"1": "colour: red; size: m", "3": "none"}
-    with pytest.raises(InputError, match="not complete"):
-        read_teacher_labels(attributes_folder(tmp_path / "b", rows, complete=False))
-    with pytest.raises(InputError, match="its format is 'afmrl-embeddings'"):
-        read_teacher_labels(attributes_folder(tmp_path / "c", rows, format="afmrl-embeddings"))
-    (tmp_path / "a" / "part-00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="part-00000.parquet: cannot be read"):
-        read_teacher_labels(tmp_path / "a")
-    with pytest.raises(InputError, match="no such file or folder"):
-        read_teacher_labels(tmp_path / "no")
-
-
 def test_whose_labels_are_taught(tmp_path):
     path = jsonl(
         tmp_path / "t.jsonl",
@@ -101,7 +41,7 @@ def test_whose_labels_are_taught(tmp_path):
     )
 
     def taught(labels):
-        offers, of, prompt = teaching_set(SFTStage(labels=labels, teacher=str(path)), OFFERS, OWN)
+        offers, of, prompt = teaching_set(SFTStage(targets=labels, teacher=str(path)), OFFERS, OWN)
         assert prompt is None
         return {offer.id: str(label) for offer, label in zip(offers, of, strict=True)}
 
@@ -115,15 +55,15 @@ def test_whose_labels_are_taught(tmp_path):
 
 def test_what_cannot_be_taught_is_refused(tmp_path):
     with pytest.raises(InputError, match="needs sft.teacher"):
-        teaching_set(SFTStage(labels="teacher"), OFFERS, OWN)
+        teaching_set(SFTStage(targets="teacher"), OFFERS, OWN)
     path = jsonl(tmp_path / "t.jsonl", {"id": "x", "key_attributes": {"a": "b"}})
     with pytest.raises(InputError, match="labels none of the 3 training offers"):
-        teaching_set(SFTStage(labels="both", teacher=str(path)), OFFERS, OWN)
+        teaching_set(SFTStage(targets="both", teacher=str(path)), OFFERS, OWN)
 
 
 def test_a_schema_orders_labels_and_prompt(tmp_path):
     (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [colour]}]\n")
-    config = SFTStage(prompt=PromptOptions(schema=str(tmp_path / "schema.yaml"), category=True))
+    config = SFTStage(prompt=PromptOptions(attribute_schema=str(tmp_path / "schema.yaml"), category=True))
     _, labels, prompt = teaching_set(config, OFFERS, OWN)
     assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide"]
     assert (
@@ -131,7 +71,7 @@ def test_a_schema_orders_labels_and_prompt(tmp_path):
     )
     offers = [Offer(str(i), f"Coat {i}", category="Coat") for i in range(6)]
     own = [KeyAttributes.of({"brand": "acme", "fit": f"f{i}"}) for i in range(6)]
-    _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(schema="learn")), offers, own)
+    _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(attribute_schema="learn")), offers, own)
     assert prompt.schema.keys("coat") == ["fit"]
     assert str(labels[3]) == "fit: f3"
 
@@ -144,8 +84,8 @@ def test_a_teachers_none_is_taught_and_what_the_schema_empties_is_not(tmp_path):
         {"id": "3", "key_attributes": {"fit": "wide"}},
     )
     (tmp_path / "schema.yaml").write_text('"*": [fit]\n')
-    options = PromptOptions(schema=str(tmp_path / "schema.yaml"))
-    offers, labels, _ = teaching_set(SFTStage(labels="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    options = PromptOptions(attribute_schema=str(tmp_path / "schema.yaml"))
+    offers, labels, _ = teaching_set(SFTStage(targets="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
     assert {o.id: str(label) for o, label in zip(offers, labels, strict=True)} == {"1": "none", "3": "fit: wide"}
     (tmp_path / "schema.yaml").write_text('"*": [weight]\n')
     with pytest.raises(InputError, match="has none of the labels' keys, which are colour, size, fit"):
@@ -182,7 +122,7 @@ def three_splits(**attributes):
 def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
     (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [colour]}, volume]\n')
     rows = three_splits(attributes={"Colour": "Red", "Volume": "1.5 L", "Article": "A14"})
-    run = prepared(tmp_path, rows, {"prompt": {"schema": str(tmp_path / "s.yaml")}})
+    run = prepared(tmp_path, rows, {"prompt": {"attribute_schema": str(tmp_path / "s.yaml")}})
     told = {str(label) for split in run.splits.values() for label in split.labels}
     assert told == {str(label) for label in run.taught[1]} == {"color: red; volume: 1500 ml"}
     without = prepared(tmp_path, rows, {})
@@ -195,13 +135,13 @@ def test_a_catalog_without_attributes_learns_from_its_teacher(tmp_path):
         prepared(tmp_path, rows, {})
     answers = [{"id": row["id"], "key_attributes": {"color": row["split"]}} for row in rows if row["id"] != "test1"]
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
-    run = prepared(tmp_path, rows, {"labels": "teacher", "teacher": teacher})
+    run = prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher})
     assert [str(label) for label in run.splits["reward"].labels] == ["color: reward"] * 2
     assert [str(label) for label in run.splits["test"].labels] == ["color: test", "none"]
     first = run.made_of["data"]
     answers[0]["key_attributes"] = {"color": "other"}
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
-    assert prepared(tmp_path, rows, {"labels": "teacher", "teacher": teacher}).made_of["data"] != first
+    assert prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher}).made_of["data"] != first
 
 
 def asked_of_rar(monkeypatch, run, folder):
@@ -259,7 +199,7 @@ def test_rar_describes_what_carries_attributes(tmp_path, monkeypatch, agcl, rar,
     ]  # fmt: skip
     rows += [{"id": f"v{number}", "title": "Dress", "product_id": "v", "split": "val"} for number in range(2)]
     run = prepared(
-        tmp_path, rows, {}, rar={"gallery_attributes": "labels", "attributes_on": rar}, agcl={"attributes_on": agcl}
+        tmp_path, rows, {}, rar={"gallery_attributes": "targets", "attributes_on": rar}, agcl={"attributes_on": agcl}
     )
     seen, said = asked_of_rar(monkeypatch, run, tmp_path)
     assert seen["config"].attributes_on == attributes_on and seen["val"].attributes_on == attributes_on
@@ -274,27 +214,30 @@ def test_rar_describes_what_carries_attributes(tmp_path, monkeypatch, agcl, rar,
 
 def test_the_recipe_says_whose_labels(tmp_path):
     base = {"catalog": {"path": "x.jsonl"}, "base": "m"}
-    with pytest.raises(InputError, match="'sft.labels': 'sellers' is unknown; one of catalog, teacher, both"):
-        recipe_of({**base, "sft": {"labels": "sellers"}})
-    for sft in ({}, {"labels": "both", "teacher": "t.jsonl"}):
-        with pytest.raises(InputError, match=r"shows what 'sft.labels' .* and the generator would learn to copy it"):
+    with pytest.raises(InputError, match="'sft.targets': 'sellers' is unknown; one of catalog, teacher, both"):
+        recipe_of({**base, "sft": {"targets": "sellers"}})
+    for sft in ({}, {"targets": "both", "teacher": "t.jsonl"}):
+        with pytest.raises(InputError, match=r"shows what 'sft.targets' .* and the generator would learn to copy it"):
             recipe_of({**base, "sft": {**sft, "prompt": {"show_sellers_attributes": True}}})
-    taught = {"labels": "teacher", "teacher": "t.jsonl", "prompt": {"show_sellers_attributes": True}}
+    taught = {"targets": "teacher", "teacher": "t.jsonl", "prompt": {"show_sellers_attributes": True}}
     assert recipe_of({**base, "sft": taught}).sft.prompt.show_sellers_attributes
     read = {"path": "x.jsonl", "labels": {"column": "seen"}}
     assert recipe_of({**base, "catalog": read, "sft": {"prompt": {"show_sellers_attributes": True}}})
-    for sft in ({"labels": "teacher"}, {"teacher": "t.jsonl"}):
-        with pytest.raises(InputError, match=r"'sft.teacher' names labels and 'sft.labels' says to use them"):
+    for sft in ({"targets": "teacher"}, {"teacher": "t.jsonl"}):
+        with pytest.raises(InputError, match=r"'sft.teacher' names labels and 'sft.targets' says to use them"):
             recipe_of({**base, "sft": sft})
     with pytest.raises(InputError, match="'tiny.pretrain' has the sample's labels"):
         recipe_of({"catalog": {"path": "x"}, "tiny": {"pretrain": {"prompt": {"category": True}}}})
     path = tmp_path / "r.yaml"
     path.write_text(
-        json.dumps({**base, "sft": {"labels": "both", "teacher": "t.jsonl", "prompt": {"schema": "s.yaml"}}})
+        json.dumps({**base, "sft": {"targets": "both", "teacher": "t.jsonl", "prompt": {"attribute_schema": "s.yaml"}}})
     )
     recipe = load_recipe(path)
-    assert (recipe.sft.teacher, recipe.sft.prompt.schema) == (str(tmp_path / "t.jsonl"), str(tmp_path / "s.yaml"))
-    assert load_recipe(path, ["sft.prompt.schema=learn"]).sft.prompt.schema == "learn"
+    assert (recipe.sft.teacher, recipe.sft.prompt.attribute_schema) == (
+        str(tmp_path / "t.jsonl"),
+        str(tmp_path / "s.yaml"),
+    )
+    assert load_recipe(path, ["sft.prompt.attribute_schema=learn"]).sft.prompt.attribute_schema == "learn"
 
 
 def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
@@ -306,7 +249,7 @@ def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
         "catalog": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))},
         "base": "no/such-model",
         "rar": {"max_steps": 0},
-        "sft": {"labels": "both", "teacher": str(jsonl(tmp_path / "t.jsonl", {"id": "x", "completion": "none"}))},
+        "sft": {"targets": "both", "teacher": str(jsonl(tmp_path / "t.jsonl", {"id": "x", "completion": "none"}))},
     }
     with pytest.raises(InputError, match="labels none of the 2 training offers"):
         run_recipe(recipe_of(data), tmp_path / "run")

@@ -13,8 +13,9 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.training import watch as rar_validation
-from afmrl.training.rar import RARStage, run_rar, with_validation
-from afmrl.training.sft import SFTStage, run_sft
+from afmrl.training.config import RARStage, SFTStage
+from afmrl.training.rar import run_rar, with_validation
+from afmrl.training.sft import run_sft
 from afmrl.training.splits import Split
 from afmrl.training.watch import BEST, RECORD, Validation, Watch, kept_entry, load_weights, save_weights
 

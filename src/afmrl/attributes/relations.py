@@ -1,4 +1,4 @@
-"""What two offers' records say of each other, in blocks of rows: BM25 of key attributes, agreement, labels."""
+"""How two offers' records compare, in blocks of rows: BM25 of key attributes, agreement, product ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.errors import InputError
 
-NO_ATTRIBUTES = -1
+UNKNOWN_ROW = -1
 """Row number of an offer of which no key attributes are known: it scores 0 with everything and agrees with nothing."""
 ROWS_AT_ONCE = 256  # query rows of one sparse product: bounds its temporaries, and is faster than one large product
 
@@ -43,7 +43,7 @@ class AttributeBM25:
         InputError: unknown `fields`, or k1 or b out of range.
 
     >>> lexical = AttributeBM25([KeyAttributes.of({"color": color}) for color in ("deep red", "blue", "red")])
-    >>> scores = lexical.scores([0], [0, 1, 2, NO_ATTRIBUTES])
+    >>> scores = lexical.scores([0], [0, 1, 2, UNKNOWN_ROW])
     >>> scores.shape, [bool(score > 0) for score in scores[0]]
     ((1, 4), [True, False, True, False])
     """
@@ -85,7 +85,7 @@ class AttributeBM25:
         """BM25(attributes of query i, attributes of candidate j); 0 where one has none.
 
         Shape:
-            query_rows (B,), candidate_rows (C,), row numbers of the corpus or NO_ATTRIBUTES; returns (B, C) float32.
+            query_rows (B,), candidate_rows (C,), row numbers of the corpus or UNKNOWN_ROW; returns (B, C) float32.
 
         Raises:
             InputError: a row number that the corpus does not have.
@@ -97,7 +97,7 @@ class AttributeBM25:
         candidates = self._weights[checked_rows(candidate_rows, self.num_offers, "AttributeBM25")]
         return partial(_product, self._counts, candidates.T.tocsr())
 
-    def of_pairs(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    def pair_scores(self, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         """(P,) float32 BM25 of P pairs of rows, for pairs too few for a matrix."""
         left = self._counts[checked_rows(queries, self.num_offers, "AttributeBM25")]
         return _paired(left, self._weights[checked_rows(candidates, self.num_offers, "AttributeBM25")])
@@ -133,7 +133,7 @@ class AttributeAgreement:
         """A function from (B,) query rows to (B, C) bool.
 
         Args:
-            candidate_rows: (C,) row numbers of the corpus or NO_ATTRIBUTES.
+            candidate_rows: (C,) row numbers of the corpus or UNKNOWN_ROW.
             min_shared: keys that both must have, at least 1.
         """
         rows = checked_rows(candidate_rows, self.num_offers, "AttributeAgreement")
@@ -145,13 +145,14 @@ class AttributeAgreement:
 
         return agree
 
-    def of_pairs(self, left: np.ndarray, right: np.ndarray, *, min_shared: int) -> np.ndarray:
-        """(P,) bool, of P pairs of rows."""
-        rows = [checked_rows(side, self.num_offers, "AttributeAgreement") for side in (left, right)]
-        equal = _paired(self._pairs[rows[0]], self._pairs[rows[1]])
+    def pairs_agree(self, left: np.ndarray, right: np.ndarray, *, min_shared: int) -> np.ndarray:
+        """(P,) bool, whether each of P pairs of rows agrees."""
+        left = checked_rows(left, self.num_offers, "AttributeAgreement")
+        right = checked_rows(right, self.num_offers, "AttributeAgreement")
+        equal = _paired(self._pairs[left], self._pairs[right])
         agree = equal >= min_shared
         few = np.flatnonzero(agree)  # the keys of the others need not be looked at
-        agree[few] = equal[few] == _paired(self._keys[rows[0][few]], self._keys[rows[1][few]])
+        agree[few] = equal[few] == _paired(self._keys[left[few]], self._keys[right[few]])
         return agree
 
 
@@ -180,39 +181,39 @@ def product_codes(product_ids: Sequence[Any]) -> np.ndarray:
     return codes
 
 
-class ProductLabels:
+class ProductIds:
     """Whether two offers are known to be one product: both ids known ("" is not) and equal.
 
-    >>> ProductLabels(["p1", "", "p1", ""]).against([0, 1, 2, 3])([0, 1]).tolist()
+    >>> ProductIds(["p1", "", "p1", ""]).against([0, 1, 2, 3])([0, 1]).tolist()
     [[True, False, True, False], [False, False, False, False]]
     """
 
     def __init__(self, product_ids: Sequence[str]) -> None:
         self.num_offers = len(product_ids)
-        # the last, of an unknown product, is what NO_ATTRIBUTES indexes
+        # the last, of an unknown product, is what UNKNOWN_ROW indexes
         self._codes = np.append(product_codes(product_ids), -1)
 
     def against(self, candidate_rows: Sequence[int] | np.ndarray) -> BlockScores:
         """A function from (B,) query rows to (B, C) bool."""
-        theirs = self._codes[checked_rows(candidate_rows, self.num_offers, "ProductLabels")]
+        theirs = self._codes[checked_rows(candidate_rows, self.num_offers, "ProductIds")]
 
         def same(query_rows: Sequence[int] | np.ndarray) -> np.ndarray:
-            ours = self._codes[checked_rows(query_rows, self.num_offers, "ProductLabels")][:, None]
+            ours = self._codes[checked_rows(query_rows, self.num_offers, "ProductIds")][:, None]
             return np.asarray((ours == theirs) & (ours >= 0))
 
         return same
 
-    def of_pairs(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """(P,) bool, of P pairs of rows."""
-        ours = self._codes[checked_rows(left, self.num_offers, "ProductLabels")]
-        return np.asarray((ours >= 0) & (ours == self._codes[checked_rows(right, self.num_offers, "ProductLabels")]))
+    def pairs_are_same(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(P,) bool, whether each of P pairs of rows is known to be one product."""
+        ours = self._codes[checked_rows(left, self.num_offers, "ProductIds")]
+        return np.asarray((ours >= 0) & (ours == self._codes[checked_rows(right, self.num_offers, "ProductIds")]))
 
     def known_against(self, candidate_rows: Sequence[int] | np.ndarray) -> BlockScores:
         """A function from (B,) query rows to (B, C) bool: both products are known, so that `against` is the truth."""
-        theirs = self._codes[checked_rows(candidate_rows, self.num_offers, "ProductLabels")] >= 0
+        theirs = self._codes[checked_rows(candidate_rows, self.num_offers, "ProductIds")] >= 0
 
         def known(query_rows: Sequence[int] | np.ndarray) -> np.ndarray:
-            ours = self._codes[checked_rows(query_rows, self.num_offers, "ProductLabels")] >= 0
+            ours = self._codes[checked_rows(query_rows, self.num_offers, "ProductIds")] >= 0
             return np.asarray(ours[:, None] & theirs)
 
         return known
@@ -222,14 +223,14 @@ def checked_rows(rows: Sequence[int] | np.ndarray, num_rows: int, what: str) -> 
     """(B,) int64 row numbers.
 
     Raises:
-        InputError: one is neither a row of the table nor NO_ATTRIBUTES.
+        InputError: one is neither a row of the table nor UNKNOWN_ROW.
     """
     numbers = np.asarray(rows, dtype=np.int64)
-    wrong = (numbers >= num_rows) | (numbers < NO_ATTRIBUTES)
+    wrong = (numbers >= num_rows) | (numbers < UNKNOWN_ROW)
     if wrong.any():
         raise InputError(
             f"{what}: row number {int(numbers[wrong][0])} is not in the attribute table, which has {num_rows} rows; "
-            f"give a number from 0 to {num_rows - 1}, or {NO_ATTRIBUTES} for an offer without key attributes"
+            f"give a number from 0 to {num_rows - 1}, or {UNKNOWN_ROW} for an offer without key attributes"
         )
     return numbers
 
@@ -238,13 +239,13 @@ def checked_attributes(corpus: Sequence[KeyAttributes]) -> Sequence[KeyAttribute
     """The corpus, of KeyAttributes throughout.
 
     Raises:
-        InputError: a plain dict or list stands among them.
+        InputError: one is a plain dict or list.
     """
     for row, attributes in enumerate(corpus):
         if not isinstance(attributes, KeyAttributes):
             raise InputError(
                 f"attributes: row {row} is of the type {type(attributes).__name__}; make it with "
-                "afmrl.attributes.key_attributes.KeyAttributes.of({'color': 'red'})"
+                "KeyAttributes.of({'color': 'red'})"
             )
     return corpus
 
@@ -260,7 +261,7 @@ def _numbers(things: Iterable[Any], vocabulary: dict[Any, int]) -> list[int]:
 
 
 def _incidence(documents: list[list[int]], size: int) -> Any:
-    """(N + 1, size) sparse float32 counts; the last row is empty, so that NO_ATTRIBUTES indexes it."""
+    """(N + 1, size) sparse float32 counts; the last row is empty, so that UNKNOWN_ROW indexes it."""
     from scipy import sparse
 
     lengths = [len(document) for document in documents]

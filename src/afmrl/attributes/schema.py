@@ -25,8 +25,8 @@ KEY_FIELDS = ("key", "synonyms", "values", "units")
 def normalize_value(value: str, *, units: bool = True) -> str:
     """A value as it is compared: case, width, white space and units brought to one form.
 
-    A value that is nothing but one quantity takes the unit of `afmrl.attributes.quantities`; Chinese and Japanese characters
-    stand without spaces between them.
+    A value that is one quantity and nothing else takes the unit of `afmrl.attributes.quantities`. Spaces between
+    Chinese and Japanese characters are removed.
 
     Args:
         units: bring quantities to one unit; not where 14 M is a size.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,25 +42,27 @@ class Catalog:
         return {offer.id: offer for offer in self.offers}
 
 
-def read_catalog(path: str | Path, *, max_bad: float = 0.01, check_images: bool = True) -> Catalog:
+def read_catalog(path: str | Path | CatalogRows, *, max_bad: float = 0.01, check_images: bool = True) -> Catalog:
     """Read a catalog: JSONL, CSV, TSV or Parquet, by the file's ending.
 
     A row that cannot be used (malformed, no title and no image, an image that is missing or none) is skipped and
     listed in `Catalog.skipped`.
 
     Args:
+        path: the file, or anything that gives rows as `CatalogFile` does.
         max_bad: share of the rows that may be skipped.
         check_images: look at every image's header (about 0.1 ms each).
 
     Raises:
         InputError: no such file, an unknown ending, no rows, an id twice, or more than `max_bad` rows to skip.
     """
-    path = Path(path)
+    rows = CatalogFile(path) if isinstance(path, str | Path) else path
+    path = rows.path
     offers: list[Offer] = []
     skipped: list[SkippedRow] = []
     first_row: dict[str, int] = {}
     count = 0
-    for row_number, offer in stream_offers(CatalogFile(path), check_images=check_images):
+    for row_number, offer in stream_offers(rows, check_images=check_images):
         count += 1
         if isinstance(offer, SkippedRow):
             skipped.append(offer)
@@ -83,6 +85,34 @@ def read_catalog(path: str | Path, *, max_bad: float = 0.01, check_images: bool 
             f"mend them or raise max_bad (--max-bad, in a recipe catalog.max_bad):\n{listed}{more}"
         )
     return Catalog(tuple(offers), tuple(skipped), str(path))
+
+
+def open_catalog(source: str | Path | Catalog | Sequence[Offer], *, max_bad: float = 0.01) -> Catalog:
+    """The catalog of a file, or of offers that are at hand.
+
+    Args:
+        max_bad: as in `read_catalog`.
+
+    Raises:
+        InputError: what `read_catalog` refuses; offers that are none, no offers, an id twice.
+
+    >>> len(open_catalog([Offer("1", title="red dress"), Offer("2", title="blue dress")]))
+    2
+    """
+    if isinstance(source, Catalog):
+        return source
+    if isinstance(source, str | Path):
+        return read_catalog(source, max_bad=max_bad)
+    seen: set[str] = set()
+    for row, offer in enumerate(source):
+        if not isinstance(offer, Offer):
+            raise InputError(f"catalog: row {row} is {type(offer).__name__}, not an Offer; give a file or offers")
+        if offer.id in seen:
+            raise InputError(f"catalog: row {row}: id {offer.id!r} is there twice; ids must be unique")
+        seen.add(offer.id)
+    if not seen:
+        raise InputError("catalog: no offers")
+    return Catalog(tuple(source))
 
 
 def stream_offers(

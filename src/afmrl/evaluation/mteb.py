@@ -200,10 +200,10 @@ def _retrieval_split(rows: Mapping[str, Mapping[str, list[str]]], matches: Mappi
     from datasets import Dataset, Image
 
     data = {}
-    for side, columns in rows.items():
-        data[side] = Dataset.from_dict(dict(columns))
+    for part, columns in rows.items():
+        data[part] = Dataset.from_dict(dict(columns))
         if "image" in columns:
-            data[side] = data[side].cast_column("image", Image(mode="RGB"))
+            data[part] = data[part].cast_column("image", Image(mode="RGB"))
     return {**data, "relevant_docs": {query: dict(found) for query, found in matches.items()}, "top_ranked": None}
 
 

@@ -1,4 +1,4 @@
-"""A retrieval task that was run: its result, slices, robustness, and how they are written down."""
+"""A retrieval task that was run: its result, slices and robustness."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from afmrl.attributes.attributes_on import on_gallery, on_query
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.offer import Offer, SkippedRow
-from afmrl.evaluation.protocols import score_protocol
+from afmrl.data.offer import Offer
+from afmrl.evaluation.protocols import SHOWN_METRICS, score_protocol
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.evaluation.robustness import PERTURBATIONS, RobustnessScore, perturbed, robustness_score
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
-from afmrl.evaluation.tasks import TASKS, RetrievalTask
-from afmrl.files import atomic_write
+from afmrl.evaluation.tasks import RetrievalTask
 from afmrl.retrieval.encoder import visible_part
-from afmrl.retrieval.hits import Hit, write_hits
+from afmrl.retrieval.hits import Hit
 from afmrl.retrieval.score_matrix import ScoreMatrix
 from afmrl.retrieval.scorer import Scorer
 
@@ -49,6 +47,13 @@ class TaskRun:
     def unseen(self) -> int:
         """Queries that count and have no match in the gallery (m5product counts them as missed)."""
         return int((self.result.num_relevant == 0).sum())
+
+    @property
+    def shown_metrics(self) -> dict[str, tuple[float, float, float]]:
+        """Metric -> (mean, low, high) of the metrics that a table shows."""
+        metrics = self.result.metrics
+        shown = SHOWN_METRICS[self.protocol]
+        return {name: (metrics[name].mean, metrics[name].low, metrics[name].high) for name in shown}
 
     def as_json(self) -> dict[str, Any]:
         """What metrics.json holds: each metric, its interval under "intervals", counts, ties, slices, robustness."""
@@ -186,29 +191,3 @@ def _counted(run: TaskRun) -> tuple[dict[str, np.ndarray], list[str]]:
         {name: values[rows] for name, values in run.result.per_query.items()},
         [run.task.clusters[row] for row in rows],
     )
-
-
-def write_evaluation(
-    out: Path, metrics: Mapping[str, Any], runs: Sequence[TaskRun], skipped: Sequence[SkippedRow]
-) -> None:
-    """Write an evaluation folder: metrics.json, queries.jsonl, hits.jsonl (hits-TASK.jsonl of several), skipped.jsonl.
-
-    Each file is written whole or not at all; metrics.json comes last. What an earlier evaluation left there and this
-    one does not write is removed.
-    """
-    names = {"hits.jsonl" if len(runs) == 1 else f"hits-{run.task.name}.jsonl": run for run in runs}
-    stale = {"hits.jsonl", "queries.jsonl", "skipped.jsonl", *(f"hits-{name}.jsonl" for name in TASKS)}
-    for name in stale - set(names):
-        (out / name).unlink(missing_ok=True)
-    for name, run in names.items():
-        write_hits(out / name, run.hits())
-    if runs:
-        _write(out / "queries.jsonl", (line for run in runs for line in run.query_lines()))
-    if skipped:
-        _write(out / "skipped.jsonl", (json.dumps(dataclasses.asdict(row)) + "\n" for row in skipped))
-    _write(out / "metrics.json", [json.dumps(metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"])
-
-
-def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
-    with atomic_write(path) as file:
-        file.writelines(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -16,20 +16,15 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25, BlockScores
 from afmrl.errors import InputError
 from afmrl.losses.deferred_inputs import waiting_inputs
+from afmrl.losses.options import Combine, Direction, Rule, Scaling, Weighting
 from afmrl.losses.statistics import LogLossStatistics, LossStatistics
-from afmrl.losses.table import MISSING, LossTable, Side
+from afmrl.losses.table import MISSING, Contrast, LossTable
 
 __all__ = ["MISSING", "AttributeGuidedContrastiveLoss", "LogLossStatistics"]
 
-Weighting = Literal["bm25", "cosine", "none"]
-Scaling = Literal["raw", "row", "corpus"]
-Rule = Literal["margin", "closeness", "agreement", "label"]
-Combine = Literal["any", "all"]
-Direction = Literal["query_to_doc", "doc_to_query"]
-
 _HYPERPARAMETERS = (
     *("temperature", "weighting", "weight_positive", "gain", "scaling", "rules", "combine", "margin"),
-    *("agreement_min_shared", "warmup_steps", "top_k_hardest", "directions", "gather_across_devices"),
+    *("agreement_min_shared", "margin_warmup_steps", "top_k_hardest", "directions", "gather_across_devices"),
     "num_positives",
 )
 _TIE = 1e-4  # logits this near the k-th hardest equal it: duplicates differ by rounding
@@ -37,7 +32,9 @@ _TINY = 1e-9  # guards a division where no pair of a row (or of the corpus) shar
 
 
 class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
-    r"""InfoNCE whose negatives are weighted by BM25 of key attributes, with false negatives left out (AGCL of AFMRL).
+    r"""Contrastive loss guided by key attributes: similar negatives weigh more, and false negatives are left out.
+
+    This is AGCL of AFMRL: InfoNCE whose negatives are weighted by BM25 of their key attributes.
 
     With cosine :math:`s_{ij}` of query i and candidate j, temperature τ, and
     :math:`B_{ij} = \mathrm{BM25}(\text{attributes of } i, \text{attributes of } j)`:
@@ -54,8 +51,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
 
     :math:`N_i` is every other candidate of the batch that the `rules` do not call a false negative:
 
-    - "margin": :math:`s_{ij} > s_{ii} + δ`. For a pretrained start, or after `warmup_steps`: at random weights it drops
-      just the worst-ranked hard negatives;
+    - "margin": :math:`s_{ij} > s_{ii} + δ`. For a pretrained start, or after `margin_warmup_steps`: at random weights
+      it leaves out just the hardest negatives;
     - "closeness": :math:`|s_{ij} − s_{ii}| < δ`, the other reading of the paper's rule: no further than δ from the
       positive's similarity;
     - "agreement": i and j have at least `agreement_min_shared` keys in common, and every common key has one value;
@@ -81,7 +78,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         attributes: key attributes by row number: the table that the data set's `label` column points into.
         candidate_attributes: another table for all columns but the anchor (say, of another shop); the default is
             `attributes`. Document frequencies are counted over both.
-        temperature: τ.
+        temperature: τ; 0.02 is that of VLM2Vec, the paper's base. The AGCL stage's default, 0.05, is for small models.
         mini_batch_size: inputs embedded, and rows of the loss computed, at a time (GradCache); None: all at once.
         weighting: "bm25"; "cosine" adds `gain · stopgrad(s_ij)` to the logits of negatives (LLaVE, gain 9 there);
             "none" is InfoNCE.
@@ -89,26 +86,25 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         gain: g, 1 as published.
         scaling: B_ij "raw" (published), divided by the maximum of its "row" in the batch, or by the "corpus" maximum,
             the highest BM25 of an offer with itself.
-        rules: the false-negative rules that count; () for none. The default did no harm on a tiny model, and won once
-            attributes stood in the text (R@1 0.72 against 0.65, one seed). On titles of web shops, whose batches hold
-            no product twice, it called 0.01 % of the pairs (docs/results.md).
+        rules: the false-negative rules that count; () for none.
         combine: whether "any" of the rules, or "all", must call a candidate a false negative.
         margin: δ of "margin" and "closeness", in cosine.
         reference, candidate_reference: (N, D) embeddings of a frozen model by row number of either table. "margin" and
             "closeness" are then judged by its cosines instead of the model's own, from the first batch on, and call
             nothing where a row is unknown. Anchor and positive need rows of their own: one row is as near as can be.
-        agreement_min_shared: of "agreement".
-        warmup_steps: training batches before "margin" and "closeness", which trust the model's own similarities, call
-            anything a false negative. A run that resumes sets `num_batches` first.
+        agreement_min_shared: of "agreement". 3 suits attributes taken from titles, which share few keys; the AGCL
+            stage's default, 4, is for labeled attributes.
+        margin_warmup_steps: training batches before "margin" and "closeness", which trust the model's own
+            similarities, call anything a false negative. A run that resumes sets `num_batches` first.
         product_ids, candidate_product_ids: product ids by row number of either table, "" or None for unknown: for
             "label", and for precision and recall of the rules in `last_statistics`.
-        num_positives: columns after the anchor that are positives; those behind them are curated negatives.
+        num_positives: columns after the anchor that are positives; those after them are curated negatives.
         top_k_hardest: of the candidates left, keep for each query the k of highest weighted logit (UniME), and any
             equal to the k-th; None keeps all.
         directions: "query_to_doc", and optionally "doc_to_query", the same loss with anchor and positive in each
-            other's place (each of several positives in turn) and without curated negatives; the mean of both.
-        lexical: BM25 of the table's rows (those of `attributes`, then of `candidate_attributes`), if it exists already
-            or other k1, b or fields are wanted.
+            other's place (each of several positives in turn) and without curated negatives. The loss is their mean.
+        lexical: BM25 of the table's rows (those of `attributes`, then of `candidate_attributes`), to reuse one or to
+            choose other k1, b or fields.
         gather_across_devices: the other processes' candidates are negatives too, with gradient.
 
     References: AFMRL, https://arxiv.org/abs/2604.20135
@@ -168,7 +164,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         combine: Combine | str = "any",
         margin: float = 0.1,
         agreement_min_shared: int = 3,
-        warmup_steps: int = 0,
+        margin_warmup_steps: int = 0,
         product_ids: Sequence[str] | None = None,
         candidate_product_ids: Sequence[str] | None = None,
         top_k_hardest: int | None = None,
@@ -183,7 +179,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         self.model: Any = model
         self.temperature, self.weighting, self.weight_positive = temperature, weighting, weight_positive
         self.gain, self.scaling, self.rules, self.combine = gain, scaling, tuple(rules), combine
-        self.margin, self.agreement_min_shared, self.warmup_steps = margin, agreement_min_shared, warmup_steps
+        self.margin, self.margin_warmup_steps = margin, margin_warmup_steps
+        self.agreement_min_shared = agreement_min_shared
         self.top_k_hardest, self.directions = top_k_hardest, tuple(directions)
         self.gather_across_devices, self.num_positives = gather_across_devices, num_positives
         self.uses_gradient_cache = mini_batch_size is not None
@@ -203,7 +200,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
             self._table.add_reference(reference, candidate_reference)
         self._another_dimension = False
         self.num_batches = 0
-        """Training batches seen; only `warmup_steps` looks at it."""
+        """Training batches seen; only `margin_warmup_steps` looks at it."""
         self._statistics = LossStatistics()
 
     def _check_options(self) -> None:
@@ -217,7 +214,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
             for value in values:
                 if value not in get_args(options):
                     raise InputError(f"AGCL: {name}={value!r} is unknown; one of {', '.join(get_args(options))}")
-        least = {"margin": 0, "warmup_steps": 0, "agreement_min_shared": 1, "top_k_hardest": 1, "num_positives": 1}
+        least = {"margin": 0, "margin_warmup_steps": 0, "agreement_min_shared": 1, "top_k_hardest": 1}
+        least["num_positives"] = 1
         if self.uses_gradient_cache:
             least["mini_batch_size"] = 1
         for name, minimum in least.items():
@@ -288,8 +286,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         with torch.autocast(device.type, enabled=False):
             columns = [_unit(torch.cat(pieces)) for pieces in reps]
             rows = self._table.rows(labels, len(columns), batch, device)
-            for side in self._table.sides(columns, rows, self.directions, gather=self.gather_across_devices):
-                anchors, candidates = side.anchors, side.candidates
+            for contrast in self._table.contrasts(columns, rows, self.directions, gather=self.gather_across_devices):
+                anchors, candidates = contrast.anchors, contrast.candidates
                 if with_backward:
                     # each block's backward pass ends at leaves, so that normalizing and gathering run back only once
                     leaves = anchors.detach().requires_grad_(), candidates.detach().requires_grad_()
@@ -297,7 +295,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
                     anchors, candidates = leaves
                 for begin in range(0, batch, self.mini_batch_size or batch):
                     block = slice(begin, min(begin + (self.mini_batch_size or batch), batch))
-                    part = self._block_loss(side, block, anchors[block] @ candidates.T) / (batch * len(self.directions))
+                    part = self._block_loss(contrast, block, anchors[block] @ candidates.T)
+                    part = part / (batch * len(self.directions))
                     if with_backward:
                         part.backward()
                         part = part.detach()
@@ -306,25 +305,25 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
                 torch.autograd.backward([tensor for tensor, _ in ends], [leaf.grad for _, leaf in ends])
         return total
 
-    def _block_loss(self, side: Side, block: slice, cosine: Tensor) -> Tensor:
-        """Summed loss of a block of anchors, from their cosines (b, C) with the side's candidates."""
+    def _block_loss(self, contrast: Contrast, block: slice, cosine: Tensor) -> Tensor:
+        """Summed loss of a block of anchors, from their cosines (b, C) with the candidates of `contrast`."""
         numbers = torch.arange(cosine.shape[1], device=cosine.device)
-        places = torch.arange(side.place + block.start, side.place + block.stop, device=cosine.device)  # (b,)
-        own = numbers % side.num_places == places[:, None]  # (b, C) positives, and what was curated for this anchor
-        positives = own & (numbers < side.num_positives * side.num_places)
+        places = torch.arange(contrast.place + block.start, contrast.place + block.stop, device=cosine.device)  # (b,)
+        own = numbers % contrast.num_places == places[:, None]  # (b, C) positives, and what was curated for this anchor
+        positives = own & (numbers < contrast.num_positives * contrast.num_places)
         logits = cosine / self.temperature
-        offsets = self._log_weights(side, block, cosine.detach(), positives)
+        offsets = self._log_weights(contrast, block, cosine.detach(), positives)
         if offsets is not None:
             logits = logits + offsets
-        evidence = _Evidence(side, block, cosine.detach(), self.rules)
-        if side.share is None:
-            left_out = self._left_out(evidence, side, places, own, logits.detach(), offsets)
+        evidence = _Evidence(contrast, block, cosine.detach(), self.rules)
+        if contrast.positive_shares is None:
+            left_out = self._left_out(evidence, contrast, places, own, logits.detach(), offsets)
             return nn.functional.cross_entropy(logits.masked_fill(left_out, -torch.inf), places, reduction="sum")
         total = torch.zeros((), device=cosine.device)
-        for number, share in enumerate(side.share[block].T):
-            target = places + number * side.num_places
+        for number, share in enumerate(contrast.positive_shares[block].T):
+            target = places + number * contrast.num_places
             there = (share > 0)[:, None]
-            left_out = self._left_out(evidence, side, target, own, logits.detach(), offsets, there)
+            left_out = self._left_out(evidence, contrast, target, own, logits.detach(), offsets, there)
             left_out |= positives & (numbers != target[:, None])
             terms = nn.functional.cross_entropy(logits.masked_fill(left_out, -torch.inf), target, reduction="none")
             total = total + (terms * share).sum()
@@ -333,7 +332,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
     def _left_out(
         self,
         evidence: _Evidence,
-        side: Side,
+        contrast: Contrast,
         target: Tensor,
         own: Tensor,
         logits: Tensor,
@@ -347,16 +346,16 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         calls = self._calls(evidence, target)
         stacked = torch.stack(list(calls.values())) if calls else torch.zeros_like(own)[None]
         false = (stacked.any(0) if self.combine == "any" else stacked.all(0)) & ~own
-        negatives = ~own if side.missing is None else ~(own | side.missing)
-        left_out = false if side.missing is None else false | side.missing
+        negatives = ~own if contrast.missing is None else ~(own | contrast.missing)
+        left_out = false if contrast.missing is None else false | contrast.missing
         if self.top_k_hardest is not None and self.top_k_hardest < own.shape[1]:
             others = logits.masked_fill(left_out | own, -torch.inf)
             left_out = left_out | (others < others.topk(self.top_k_hardest).values[:, -1:] - _TIE) & ~own
-        if side.missing is not None:  # the term of a missing positive counts 0, but must be a number
+        if contrast.missing is not None:  # the term of a missing positive counts 0, but must be a number
             left_out = left_out.scatter(1, target[:, None], False)
         counted = negatives if there is None else negatives & there
         self._statistics.add(
-            side,
+            contrast,
             block=evidence.block,
             negatives=counted,
             calls=calls,
@@ -368,13 +367,13 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         )
         return left_out
 
-    def _log_weights(self, side: Side, block: slice, cosine: Tensor, positives: Tensor) -> Tensor | None:
+    def _log_weights(self, contrast: Contrast, block: slice, cosine: Tensor, positives: Tensor) -> Tensor | None:
         """(b, C) log w_ij, what is added to the logits; None adds nothing."""
         if self.weighting == "cosine":
             return self.gain * cosine.masked_fill(positives, 0.0)
-        if side.bm25 is None or self.lexical is None:
+        if contrast.bm25 is None or self.lexical is None:
             return None
-        similarity = torch.from_numpy(side.bm25(side.anchor_rows[block])).to(cosine)  # B_ij
+        similarity = torch.from_numpy(contrast.bm25(contrast.anchor_rows[block])).to(cosine)  # B_ij
         if self.scaling == "row":
             similarity /= similarity.amax(dim=1, keepdim=True).clamp_min(_TINY)
         elif self.scaling == "corpus":
@@ -386,7 +385,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         """By rule (b, C) what it calls a false negative; until it is warm a rule calls nothing so."""
         similarity = evidence.similarity
         seen = self.num_batches - self._another_dimension
-        is_warm = self._table.reference is not None or seen >= self.warmup_steps
+        is_warm = self._table.reference is not None or seen >= self.margin_warmup_steps
         calls: dict[str, Tensor] = {}
         for rule in self.rules:
             if rule in evidence.records:
@@ -415,8 +414,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
           `masked_share_RULE`: that each did alone;
         - `mean_offset`: mean of log w_ij − log w_ii over the pairs left in the denominator;
         - `bm25_by_decile`, `offset_by_decile` (with "bm25"): means of B_ij and of that offset in each tenth of the
-          pairs left, by rising B_ij, of the first 64 anchors. Equal ones stand in the lowest of their deciles; None:
-          none stands there;
+          pairs left, by rising B_ij, of the first 64 anchors. Equal values count in the lowest of their deciles;
+          None: there are none;
         - with `product_ids`, over the pairs of which both products are known: `same_product_share`, of one product;
           `precision`, the share of those among the called (None: none called); `recall`, the share of them that were
           called (None: there are none); with several rules `precision_RULE` and `recall_RULE` of each alone.
@@ -450,16 +449,16 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
 class _Evidence:
     """What a block's rules judge by; the same for each of several positives."""
 
-    def __init__(self, side: Side, block: slice, cosine: Tensor, rules: Sequence[str]) -> None:
-        rows = side.anchor_rows[block]
+    def __init__(self, contrast: Contrast, block: slice, cosine: Tensor, rules: Sequence[str]) -> None:
+        rows = contrast.anchor_rows[block]
         self.block = block
-        self.similarity = cosine if side.reference is None else side.reference(rows)  # (b, C)
+        self.similarity = cosine if contrast.reference is None else contrast.reference(rows)  # (b, C)
 
         def mask(scores: BlockScores | None) -> Tensor | None:
             return None if scores is None else torch.from_numpy(scores(rows)).to(cosine.device)
 
-        self.same, self.known = mask(side.same), mask(side.known)  # (b, C)
-        found = {"agreement": mask(side.agree), "label": self.same}
+        self.same, self.known = mask(contrast.same), mask(contrast.known)  # (b, C)
+        found = {"agreement": mask(contrast.agree), "label": self.same}
         self.records = {rule: called for rule in rules if (called := found.get(rule)) is not None}
 
 

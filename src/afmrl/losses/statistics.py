@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from transformers import TrainerCallback
 
-from afmrl.losses.table import Side
+from afmrl.losses.table import Contrast
 
 SAMPLE_ANCHORS = 64  # of a batch, whose pairs are sorted into deciles when they are asked for
 DECILES = 10
@@ -20,7 +20,7 @@ class LossStatistics:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._sample: tuple[Side, np.ndarray, Tensor, Tensor] | None = None
+        self._sample: tuple[Contrast, np.ndarray, Tensor, Tensor] | None = None
 
     def clear(self) -> None:
         """Begin another batch."""
@@ -28,7 +28,7 @@ class LossStatistics:
 
     def add(
         self,
-        side: Side,
+        contrast: Contrast,
         block: slice,
         *,
         negatives: Tensor,
@@ -62,10 +62,10 @@ class LossStatistics:
         if offsets is None:
             return
         self._plus("moved", (offsets * kept).sum())
-        if self._sample is None and side.bm25 is not None:
+        if self._sample is None and contrast.bm25 is not None:
             few = slice(block.start, min(block.stop, block.start + SAMPLE_ANCHORS))
             size = few.stop - few.start
-            self._sample = side, side.anchor_rows[few], offsets[:size].clone(), kept[:size].clone()
+            self._sample = contrast, contrast.anchor_rows[few], offsets[:size].clone(), kept[:size].clone()
 
     def _count(self, name: str, mask: Tensor) -> None:
         self._plus(name, mask.count_nonzero())
@@ -97,10 +97,10 @@ class LossStatistics:
     def _deciles(self) -> dict[str, Any]:
         if self._sample is None:
             return {}
-        side, anchor_rows, offsets, kept = self._sample
-        assert side.bm25 is not None
+        contrast, anchor_rows, offsets, kept = self._sample
+        assert contrast.bm25 is not None
         mask = kept.cpu().numpy()
-        similarity, moved = side.bm25(anchor_rows)[mask], offsets.double().cpu().numpy()[mask]
+        similarity, moved = contrast.bm25(anchor_rows)[mask], offsets.double().cpu().numpy()[mask]
         if not len(moved):
             return {}
         bounds = np.quantile(similarity, np.arange(1, DECILES) / DECILES)
@@ -140,7 +140,7 @@ class LogLossStatistics(TrainerCallback):
         )
 
     def put_first(self, trainer: Any) -> None:
-        """Stand before the trainer's other callbacks, so that they report the statistics too."""
+        """Move before the trainer's other callbacks, so that they report the statistics too."""
         callbacks = trainer.callback_handler.callbacks
         callbacks[:] = [self, *(callback for callback in callbacks if callback is not self)]
 

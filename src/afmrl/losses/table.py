@@ -12,22 +12,24 @@ from torch import Tensor, nn
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import (
-    NO_ATTRIBUTES,
+    UNKNOWN_ROW,
     AttributeAgreement,
     AttributeBM25,
     BlockScores,
-    ProductLabels,
+    ProductIds,
     checked_rows,
 )
 from afmrl.errors import InputError
 
 MISSING = -2
-"""Label of a column that a row leaves empty, a second positive say: it is neither positive nor negative to anyone."""
+"""Label of a column that a row leaves empty, say of a second positive: it is neither positive nor negative."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """Anchors of this process against candidates of all W: C = W·B · (positive + curated columns).
+class Contrast:
+    """One direction of the loss: anchors of this process against the candidates of all W processes.
+
+    There are C = W·B · (positive + curated columns) candidates.
 
     Candidate `column · W·B + place + i` is anchor i's own: one of its `num_positives` positives, or curated for it.
     """
@@ -38,7 +40,7 @@ class Side:
     place: int  # of the first anchor within a column of the candidates
     num_places: int  # W·B
     num_positives: int
-    share: Tensor | None  # (B, num_positives) of each positive in the mean, 0 of a missing one; None: there is one
+    positive_shares: Tensor | None  # (B, num_positives) of each in the mean, 0 of a missing one; None: there is one
     missing: Tensor | None  # (C,) candidates that are not there; None: all are
     bm25: BlockScores | None  # from rows of anchors (b,) to (b, C); so are the next four
     agree: BlockScores | None
@@ -70,7 +72,7 @@ class LossTable:
         self.lexical: AttributeBM25 | None = None
         self.agreement: AttributeAgreement | None = None
         self.agreement_min_shared = 1
-        self.products: ProductLabels | None = None
+        self.products: ProductIds | None = None
         self.reference: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -104,7 +106,7 @@ class LossTable:
                 "AGCL: the rule 'label' needs product_ids, and candidate_product_ids with a table of candidates, "
                 f"one for each row: {len(ids)} for {len(self)} rows"
             )
-        self.products = ProductLabels(ids)
+        self.products = ProductIds(ids)
 
     def add_reference(self, reference: np.ndarray, candidate_reference: np.ndarray | None) -> None:
         """A frozen model's embedding of each row, of either table; they may be memory-mapped.
@@ -130,7 +132,7 @@ class LossTable:
         self.reference = reference, theirs
 
     def rows(self, labels: Tensor | None, num_columns: int, batch: int, device: torch.device) -> Tensor:
-        """(B, columns) row numbers of the inner table; NO_ATTRIBUTES where there is none, MISSING where nothing is.
+        """(B, columns) row numbers of the inner table; UNKNOWN_ROW where there is none, MISSING where nothing is.
 
         Args:
             labels: (B,), (B, 1 + num_positives) or (B, columns), see the loss.
@@ -144,7 +146,7 @@ class LossTable:
                 f"AGCL: num_positives={self.num_positives}, but the data has {num_columns} columns; anchor and "
                 f"positives are {first}"
             )
-        rows = torch.full((batch, num_columns), NO_ATTRIBUTES, dtype=torch.long, device=device)
+        rows = torch.full((batch, num_columns), UNKNOWN_ROW, dtype=torch.long, device=device)
         if self.lexical is None and self.agreement is None and self.products is None and self.reference is None:
             # only what is missing is asked of the labels
             if labels is not None and labels.shape in ((batch, first), (batch, num_columns)):
@@ -160,7 +162,7 @@ class LossTable:
                 "number a pair, one for anchor and positive each, or one for every column"
             )
         numbers = _numpy(given)
-        optional = np.where(numbers[:, 2:] == MISSING, NO_ATTRIBUTES, numbers[:, 2:])
+        optional = np.where(numbers[:, 2:] == MISSING, UNKNOWN_ROW, numbers[:, 2:])
         checked_rows(numbers[:, 0], self._num_anchors, "AGCL: label of an anchor")
         theirs = len(self) - self._candidate_start
         checked_rows(numbers[:, 1], theirs, "AGCL: label of a candidate")
@@ -169,17 +171,19 @@ class LossTable:
         rows[:, 1:] += self._candidate_start * (rows[:, 1:] >= 0)
         return rows
 
-    def sides(self, columns: list[Tensor], rows: Tensor, directions: Sequence[str], *, gather: bool) -> Iterator[Side]:
+    def contrasts(
+        self, columns: list[Tensor], rows: Tensor, directions: Sequence[str], *, gather: bool
+    ) -> Iterator[Contrast]:
         """What is compared with what; the candidates are those of every process if they are to be gathered.
 
-        "query_to_doc" is one side; "doc_to_query" is one for each column of positives, with the queries as candidates.
+        "query_to_doc" gives one; "doc_to_query" one for each column of positives, with the queries as candidates.
         """
         place = get_rank() * len(rows) if gather else 0
         rows_everywhere = all_gather(rows) if gather else rows  # (W·B, columns)
-        share = None
+        shares = None
         if self.num_positives > 1:
             present = (rows[:, 1 : 1 + self.num_positives] != MISSING).float()
-            share = present / present.sum(dim=1, keepdim=True)
+            shares = present / present.sum(dim=1, keepdim=True)
         for direction in directions:
             reverse = direction == "doc_to_query"
             for anchor in range(1, 1 + self.num_positives) if reverse else (0,):
@@ -188,14 +192,14 @@ class LossTable:
                 theirs = _numpy(rows_everywhere[:, 0] if reverse else rows_everywhere[:, 1:].T.reshape(-1))
                 there = _known(theirs)
                 missing = theirs == MISSING
-                yield Side(
+                yield Contrast(
                     columns[anchor],
                     candidates,
                     _known(_numpy(rows[:, anchor])),
                     place,
                     len(rows_everywhere),
                     1 if reverse else self.num_positives,
-                    share[:, anchor - 1 : anchor] if reverse and share is not None else share,
+                    shares[:, anchor - 1 : anchor] if reverse and shares is not None else shares,
                     torch.from_numpy(missing).to(candidates.device) if missing.any() else None,
                     self.lexical.against(there) if self.lexical else None,
                     self.agreement.against(there, min_shared=self.agreement_min_shared) if self.agreement else None,
@@ -225,7 +229,7 @@ class LossTable:
 
 
 def _known(rows: np.ndarray) -> np.ndarray:
-    return np.where(rows == MISSING, NO_ATTRIBUTES, rows)
+    return np.where(rows == MISSING, UNKNOWN_ROW, rows)
 
 
 def _numpy(rows: Tensor) -> np.ndarray:

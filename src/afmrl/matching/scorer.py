@@ -16,8 +16,8 @@ AT_ONCE = 100_000  # pairs whose features are in memory at a time
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Of P pairs.
+class PairScores:
+    """Scores of P pairs.
 
     Shape:
         logits, alike (P,) float32; vetoed (P,) bool.
@@ -43,7 +43,9 @@ class Scorer:
         self.veto_columns = [self.comparer.conflicts.keys.index(key) for key in self.vetoes]
         self._conflicts = [i for i, name in enumerate(model.features) if name in CONFLICT_FEATURES]
 
-    def score(self, left: np.ndarray, right: np.ndarray, *, progress: Callable[[int], None] | None = None) -> Scores:
+    def score(
+        self, left: np.ndarray, right: np.ndarray, *, progress: Callable[[int], None] | None = None
+    ) -> PairScores:
         """Scores of the pairs of rows."""
         logits, alike = np.empty(len(left), np.float32), np.empty(len(left), np.float32)
         vetoed = np.empty(len(left), bool)
@@ -53,7 +55,7 @@ class Scorer:
             logits[block], vetoed[block], alike[block] = self.of_features(features)
             if progress is not None:
                 progress(len(features.values))
-        return Scores(logits, vetoed, alike)
+        return PairScores(logits, vetoed, alike)
 
     def of_features(self, features: PairFeatures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(P,) logits, vetoes, and logits without what conflicts."""

@@ -21,7 +21,7 @@ class SourceRow:
 
 
 @dataclass(frozen=True, slots=True)
-class LabeledPair:
+class PairRow:
     """Two offers that somebody called the same product, or not."""
 
     left: str
@@ -37,7 +37,7 @@ class Reading:
     """What a set's files hold. Rows come first: pairs and matches may be known only after all rows were taken."""
 
     rows: Iterable[SourceRow | SkippedRow]
-    pairs: Callable[[], Iterable[LabeledPair]] | None = None
+    pairs: Callable[[], Iterable[PairRow]] | None = None
     matches: Callable[[], Iterable[tuple[str, str]]] | None = None
     """Query id and gallery id, for sets where one query matches several products; else `product_id` says it all."""
     notes: tuple[str, ...] = ()

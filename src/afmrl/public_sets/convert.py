@@ -15,6 +15,7 @@ from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
 from afmrl.files import write_lines
 from afmrl.public_sets.base import PublicDataset, Reading, SourceRow
+from afmrl.terminal import track
 
 SHOWN = 5
 CATALOG, PAIRS, QRELS, SKIPPED, ABOUT = "catalog.jsonl", "pairs.jsonl", "qrels.tsv", "skipped.jsonl", "DATASET.md"
@@ -110,19 +111,11 @@ class _Converter:
         return result
 
     def _offers(self) -> Iterator[Offer]:
-        from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:,} rows"), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"reading {self.dataset.title}", total=None)
-            for row in self.reading.rows:
-                self.seen += 1
-                if self.seen % 1000 == 0:
-                    progress.update(task, completed=self.seen)
-                offer = self._checked(row)
-                if offer is not None:
-                    yield offer
+        for row in track(self.reading.rows, f"reading {self.dataset.title}", unit="rows"):
+            self.seen += 1
+            offer = self._checked(row)
+            if offer is not None:
+                yield offer
         self._refuse_too_bad()
 
     def _checked(self, row: SourceRow | SkippedRow) -> Offer | None:

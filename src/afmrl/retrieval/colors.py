@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
+from afmrl.errors import InputError
 
+log = logging.getLogger(__name__)
 BINS = 6  # a channel
 COLORS = BINS**3
 """Numbers of a histogram: 216."""
@@ -31,9 +34,33 @@ def color_histogram(offer: Offer) -> np.ndarray:
     return np.asarray(counts / np.linalg.norm(counts), dtype=np.float32)
 
 
-def color_histograms(offers: Sequence[Offer]) -> np.ndarray:
-    """(N, 216) float32, see `color_histogram`."""
-    return np.array([color_histogram(offer) for offer in offers], dtype=np.float32).reshape(len(offers), COLORS)
+def color_histograms(offers: Sequence[Offer], *, skip_unreadable: bool = False) -> np.ndarray:
+    """Color histograms of offers' images; an image that several offers show is opened once.
+
+    Args:
+        skip_unreadable: an image that cannot be opened counts as none, and a warning says so.
+
+    Shape:
+        returns (N, 216) float32.
+
+    Raises:
+        InputError: an image cannot be opened, without `skip_unreadable`.
+    """
+    known: dict[str, np.ndarray] = {}
+    unreadable: list[str] = []
+    for offer in offers:
+        if offer.image in known:
+            continue
+        try:
+            known[offer.image] = color_histogram(offer)
+        except (InputError, OSError) as error:
+            if not skip_unreadable:
+                raise
+            unreadable.append(str(error))
+            known[offer.image] = np.zeros(COLORS, dtype=np.float32)
+    if unreadable:
+        log.warning("colors: %d images count as none, the first: %s", len(unreadable), unreadable[0])
+    return np.array([known[offer.image] for offer in offers], dtype=np.float32).reshape(len(offers), COLORS)
 
 
 def color_scores(queries: Sequence[Offer], gallery: Sequence[Offer]) -> np.ndarray:

@@ -10,11 +10,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.attributes.relations import AttributeAgreement, AttributeBM25, ProductLabels
+from afmrl.attributes.relations import AttributeAgreement, AttributeBM25, ProductIds
 from afmrl.errors import InputError
 from afmrl.retrieval.exact import BLOCK_BYTES
 from afmrl.retrieval.permuted_index import PermutedIndex
 
+MineBy = Literal["attributes", "embeddings", "both"]
 Search = Literal["exact", "ann"]
 NOTHING_FOUND = -1
 PAIRS_AT_ONCE = 200_000  # scored together: bounds the temporaries
@@ -58,15 +59,15 @@ class HardNegatives:
 
 
 class SameProduct:
-    """Pairs that are no negatives: one known product id, or key attributes that agree.
+    """Which pairs are no negatives: those of one known product id, or of key attributes that agree.
 
     Args:
-        attributes: key attributes by row number; None: there is no rule of agreement.
-        product_ids: by row number, "" for unknown; None: no labels.
+        attributes: key attributes by row number; None: nobody agrees.
+        product_ids: by row number, "" for unknown; None: all are unknown.
         min_shared: keys that two offers must share before agreeing attributes call them the same product.
 
     >>> table = [KeyAttributes.of({"color": "red", "size": size}) for size in "mml"]
-    >>> SameProduct(table, ["p", "q", "p"], min_shared=2).of_pairs(np.array([0, 0]), np.array([1, 2])).tolist()
+    >>> SameProduct(table, ["p", "q", "p"], min_shared=2).pairs_are_same(np.array([0, 0]), np.array([1, 2])).tolist()
     [True, True]
     """
 
@@ -76,18 +77,18 @@ class SameProduct:
         if min_shared < 1:
             raise InputError(f"mining: min_shared={min_shared} must be at least 1")
         if attributes is not None and product_ids is not None and len(attributes) != len(product_ids):
-            raise InputError(f"mining: {len(product_ids)} product ids for {len(attributes)} offers: one each is needed")
+            raise InputError(f"mining: {len(product_ids)} product ids for {len(attributes)} offers: give one for each")
         self.min_shared = min_shared
         self._agreement = None if attributes is None else AttributeAgreement(attributes)
-        self._products = None if product_ids is None else ProductLabels(product_ids)
+        self._products = None if product_ids is None else ProductIds(product_ids)
 
-    def of_pairs(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def pairs_are_same(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """(P,) bool, of P pairs of row numbers."""
         same = np.zeros(len(left), dtype=bool)
         if self._products is not None:
-            same |= self._products.of_pairs(left, right)
+            same |= self._products.pairs_are_same(left, right)
         if self._agreement is not None:
-            same |= self._agreement.of_pairs(left, right, min_shared=self.min_shared)
+            same |= self._agreement.pairs_agree(left, right, min_shared=self.min_shared)
         return same
 
     def against_all(self, rows: np.ndarray, num_offers: int) -> np.ndarray:
@@ -98,6 +99,59 @@ class SameProduct:
         if self._agreement is not None:
             same |= self._agreement.against(np.arange(num_offers), min_shared=self.min_shared)(rows)
         return same
+
+
+def mine_hard_negatives(
+    attributes: Sequence[KeyAttributes] | None,
+    k: int,
+    *,
+    by: MineBy | str = "attributes",
+    embeddings: np.ndarray | None = None,
+    product_ids: Sequence[str] | None = None,
+    min_shared: int = 3,
+    search: Search | str = "exact",
+) -> HardNegatives:
+    """The k offers most like each one of a catalog that are not the same product.
+
+    An offer is refused as a negative where both have one known product id, or where their key attributes agree: at
+    least `min_shared` keys in common, and none that differs.
+
+    Args:
+        attributes: key attributes by row number; None, with `by="embeddings"`: product ids alone refuse.
+        k: negatives of each offer.
+        by: likeness is BM25 of "attributes" (see `mine_by_attributes`), cosine of "embeddings" (see
+            `mine_by_embeddings`), or "both": the hardest of either kind by turns.
+        embeddings: (N, D) unit rows by row number, for "embeddings" and "both".
+        product_ids: by row number, "" or None for unknown; None: all are unknown.
+        min_shared: keys that two offers must share before agreeing attributes call them the same product.
+        search: how embeddings are searched: "exact", or "ann" (needs `afmrl[ann]`).
+
+    Returns:
+        `rows` (N, k), hardest first, -1 where there are fewer, and `scores` (N, k).
+
+    Raises:
+        InputError: an option out of range, tables of unequal length, or what `by` compares is missing.
+
+    >>> table = [KeyAttributes.of({"color": color, "cut": "wide"}) for color in ("deep red", "red", "blue")]
+    >>> mine_hard_negatives(table, 1).rows[:, 0].tolist()
+    [1, 0, 1]
+    """
+    if by not in get_args(MineBy):
+        raise InputError(f"mining: by={by!r} is unknown; one of {', '.join(get_args(MineBy))}")
+    if by != "attributes" and embeddings is None:
+        raise InputError(f"mining: by={by!r} needs embeddings, one row for each offer")
+    if by != "embeddings" and attributes is None:
+        raise InputError(f"mining: by={by!r} needs key attributes, one for each offer")
+    found: list[HardNegatives] = []
+    if by != "embeddings" and attributes is not None:
+        found.append(mine_by_attributes(attributes, k, product_ids=product_ids, min_shared=min_shared))
+    if by != "attributes" and embeddings is not None:
+        found.append(
+            mine_by_embeddings(
+                embeddings, k, attributes=attributes, product_ids=product_ids, min_shared=min_shared, search=search
+            )
+        )
+    return found[0] if len(found) == 1 else found[0].joined(found[1])
 
 
 def mine_by_attributes(
@@ -112,8 +166,8 @@ def mine_by_attributes(
 ) -> HardNegatives:
     """Offers of highest BM25 of key attributes that are not the same product.
 
-    Scoring every pair would cost n². Instead offers stand in a list once for each of their rarest words, sorted by
-    that word and the words that follow it (a permuted index), and are compared with their neighbors in it: those who
+    Scoring every pair would cost n². Instead offers are listed once for each of their rarest words, sorted by that
+    word and the words that follow it (a permuted index), and are compared with their neighbors in the list. Those
     share that word and, where many do, most of the next ones too (Hernández & Stolfo 1995, sorted neighborhood).
     Words of fewer than `window` offers are searched completely. Time is n log n, memory bounded by `max_words` entries
     an offer; the BM25 of what is found is exact.
@@ -124,7 +178,7 @@ def mine_by_attributes(
         min_shared: offers whose attributes agree on at least so many shared keys, and differ on none, are refused.
         window: neighbors on either side that are compared, at each of an offer's places.
         max_words: places an offer has in the list.
-        lexical: BM25 of the same offers, if it exists already.
+        lexical: BM25 of the same offers, to reuse one.
 
     Raises:
         InputError: an option out of range, or tables of unequal length.
@@ -141,8 +195,8 @@ def mine_by_attributes(
     for start, found in index.neighbors(window=window, at_once=at_once):
         ours, place = np.nonzero(found >= 0)
         pairs = ours + start, found[ours, place]
-        values = lexical.of_pairs(*pairs)
-        values[(values <= 0) | refused.of_pairs(*pairs)] = -np.inf
+        values = lexical.pair_scores(*pairs)
+        values[(values <= 0) | refused.pairs_are_same(*pairs)] = -np.inf
         of_found = np.full(found.shape, -np.inf, dtype=np.float32)
         of_found[ours, place] = values
         stop = start + len(found)
@@ -159,12 +213,12 @@ def mine_by_embeddings(
     min_shared: int = 3,
     search: Search | str = "exact",
 ) -> HardNegatives:
-    """Offers of highest cosine that are not the same product; embeddings of images and text find either's likeness.
+    """Offers of highest cosine that are not the same product.
 
     Args:
-        embeddings: (N, D) unit rows, of an Embedder say; may be memory-mapped.
+        embeddings: (N, D) unit rows, such as an Embedder's; may be memory-mapped.
         k: negatives an offer.
-        attributes: for the rule of agreement; None: labels alone refuse.
+        attributes: for the rule of agreement; None: product ids alone refuse.
         product_ids, min_shared: as of `mine_by_attributes`.
         search: "exact" compares every pair, in blocks of bounded memory; "ann" asks a usearch index (HNSW), for
             catalogs of more than about 100,000 offers, and loses a few.
@@ -177,7 +231,7 @@ def mine_by_embeddings(
         raise InputError(f"mining: search={search!r} is unknown; one of {', '.join(get_args(Search))}")
     for name, table in (("attributes", attributes), ("product_ids", product_ids)):
         if table is not None and len(table) != len(embeddings):
-            raise InputError(f"mining: {len(table)} {name} for {len(embeddings)} embeddings: one each is needed")
+            raise InputError(f"mining: {len(table)} {name} for {len(embeddings)} embeddings: give one for each")
     refused = SameProduct(attributes, product_ids, min_shared=min_shared)
     rows, scores = _nothing(len(embeddings), k)
     index = _ann_index(embeddings) if search == "ann" else None
@@ -195,7 +249,7 @@ def mine_by_embeddings(
             found = np.asarray(matches.keys, dtype=np.int64).reshape(len(block), -1)
             values = 1.0 - np.asarray(matches.distances, dtype=np.float32).reshape(len(block), -1)
             left = np.repeat(ours, found.shape[1])
-            wrong = refused.of_pairs(left, found.ravel()) | (left == found.ravel())
+            wrong = refused.pairs_are_same(left, found.ravel()) | (left == found.ravel())
             values[wrong.reshape(values.shape)] = -np.inf
         rows[start : start + len(block)], scores[start : start + len(block)] = _best(found, values, k)
     return HardNegatives(rows, scores)

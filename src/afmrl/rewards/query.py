@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -15,9 +15,8 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.retrieval.exact import BLOCK_BYTES
 from afmrl.retrieval.frozen import FrozenGallery
+from afmrl.rewards.options import RewardedPairs, RewardKind
 
-RewardKind = Literal["recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin"]
-RewardedPairs = Literal["true", "all"]
 Encode = Callable[[Sequence[Offer], Sequence[KeyAttributes]], np.ndarray]
 """Offers and their attributes to (N, D) unit rows: `Embedder.encode`."""
 Read = Callable[[str, Offer], KeyAttributes]

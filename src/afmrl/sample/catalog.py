@@ -14,9 +14,10 @@ from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import atomic_write, content_hash
-from afmrl.sample.drawing import COLORS, PATTERNS, View, draw_product
+from afmrl.sample.drawing import FABRIC_COLORS, PATTERNS, View, draw_product
 from afmrl.sample.shapes import CUTS
 from afmrl.sample.titles import BRANDS, MATERIALS, SERIES, SIZES, make_title
+from afmrl.terminal import track
 
 KEYS = ("category", "brand", "series", "color", "pattern", "cut", "material", "size")
 IMAGE_KEYS = ("color", "pattern", "cut")
@@ -86,13 +87,12 @@ def _draw_families(
 ) -> Iterator[Offer]:
     """Offers of all families in order, drawn by every core where there is much to draw."""
     from joblib import Parallel, delayed
-    from rich.progress import track
 
     places = [(split, index) for split, number in families.items() for index in range(number)]
     runs = [places[start : start + FAMILIES_AT_ONCE] for start in range(0, len(places), FAMILIES_AT_ONCE)]
     parallel = Parallel(n_jobs=-1 if len(runs) >= WORTH_PARALLEL else 1, return_as="generator")
     drawn = parallel(delayed(_draw_run)(run, folder, image_size, num_siblings, seed) for run in runs)
-    for offers in track(drawn, "drawing the sample catalog", total=len(runs), disable=not progress):
+    for offers in track(drawn, "drawing the sample catalog", len(runs), show=progress):
         yield from offers
 
 
@@ -117,7 +117,7 @@ def make_family(split: str, index: int, *, num_siblings: int = 5, seed: int = 0)
     categories = list(CUTS)
     category = categories[rng.integers(len(categories))]
     choices: dict[str, Sequence[str]] = {
-        "color": list(COLORS),
+        "color": list(FABRIC_COLORS),
         "pattern": PATTERNS,
         "cut": list(CUTS[category]),
         "material": MATERIALS[category],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,105 +16,12 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder, embedder_input
 from afmrl.errors import InputError
 from afmrl.files import write_json
-from afmrl.training.augmentation import PairAugmentation, augment, hue_of, is_active
+from afmrl.training.augmentation import augment, hue_of, is_active
 from afmrl.training.batch_plan import batch_size_of, make_plan, plan_batches, positives_by_product
 from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints
+from afmrl.training.config import AGCLStage
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.processes import on_first, rank, share, world_size
-
-
-@dataclass
-class AGCLStage:
-    """How the embedder is trained; the paper's base recipe (VLM2Vec) is LoRA r=16, τ=0.02, batch 1,024, lr 5e-5."""
-
-    max_steps: int = 400
-    """Optimiser steps."""
-    batch_size: int = 128
-    """Pairs a step, of all processes together; every other candidate of the batch is a negative."""
-    mini_batch_size: int | None = None
-    """Pairs that a process embeds at a time (GradCache): memory of a mini-batch, negatives of the batch. None: all at
-    once."""
-    keep_bytes: int = 64 * 2**20
-    """Of each side's preprocessed inputs, bytes that wait in memory for GradCache's second pass; those beyond are
-    decoded again, so that memory does not grow with the batch. Larger is faster."""
-    learning_rate: float = 5e-4
-    """Peak learning rate, then linear to 0."""
-    warmup_steps: int = 20
-    """Steps of linear warm-up."""
-    weight_decay: float = 0.01
-    """AdamW's weight decay."""
-    max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm."""
-    temperature: float = 0.05
-    """τ of the cosine logits."""
-    weighting: str = "bm25"
-    """"bm25" (AGCL), "cosine" (LLaVE), "none" (InfoNCE)."""
-    weight_positive: bool = True
-    """Whether the positive's logit carries its weight too, as published."""
-    gain: float = 1.0
-    """A factor on the exponent of the weight."""
-    scaling: str = "raw"
-    """BM25 inside tanh: "raw" (published), or divided by the "row"'s or the "corpus"' maximum."""
-    rules: tuple[str, ...] = ("agreement",)
-    """False-negative rules: any of "agreement", "margin", "closeness", "label"."""
-    combine: str = "any"
-    """Whether "any" or "all" of the rules must call a candidate a false negative."""
-    margin: float = 0.1
-    """δ of the margin and closeness rules, in cosine."""
-    agreement_min_shared: int = 4
-    """Keys that two offers must share before agreeing attributes call them the same product."""
-    attributes_on: str = "both"
-    """Which sides read key attributes in their text: "none", "query", "gallery" (a query then needs no generator),
-    "both"."""
-    text_attributes: str = "labels"
-    """Which attributes the text shows in training: "labels", or "generated", what the SFT generator writes of each
-    offer, with the mistakes that it will make at retrieval too. Labels draw batches, weigh and filter either way."""
-    attribute_dropout: float = 0.5
-    """Share of pairs that are trained without attributes in the text, so that the embedder works with and without;
-    of the others the sides lose theirs independently once in `one_sided`."""
-    one_sided: float = 0.2
-    """Share of the attributed pairs of which only one side shows its attributes."""
-    value_dropout: float = 0.1
-    """Share of the shown pairs `key: value` that are left out, as a generator leaves some out."""
-    directions: tuple[str, ...] = ("query_to_doc",)
-    """"query_to_doc" (published): each anchor finds its candidate; with "doc_to_query" each candidate its anchor, too,
-    and the loss is the mean of both."""
-    similar_group: int = 8
-    """Products of similar attributes that enter a batch together; 1: batches are drawn at random."""
-    similar_share: float = 1.0
-    """Share of the batches that are drawn so; the others are random, which keeps what tells categories apart."""
-    group_column: str | None = None
-    """Instead of attributes: a column (family, style) whose equal values make products similar."""
-    self_pairs: bool = False
-    """Whether a product of a single offer is paired with itself; without augmentation it is then equal on both
-    sides."""
-    across_roles: float = 0.0
-    """Share of the pairs whose anchor is a query and whose candidate a gallery offer, as at retrieval, where a product
-    has both; the others are any two of its offers."""
-    augment: PairAugmentation = field(default_factory=PairAugmentation)
-    """How images and titles are varied, for catalogs of few offers."""
-    lora_r: int | None = None
-    """LoRA rank; None trains all parameters (the tiny default)."""
-    lora_alpha: int | None = None
-    """LoRA's scaling times its rank; None: twice the rank."""
-    lora_dropout: float = 0.0
-    """Dropout in front of the LoRA layers."""
-    dtype: str | None = None
-    """Of the base's weights, "bfloat16" or "float32"; LoRA's own are float32 always. None: as they were saved."""
-    max_pixels: int | None = None
-    """Larger images are brought down to this many pixels, then and ever after; None: the base's own bound."""
-    max_seq_length: int | None = None
-    """Tokens of an offer, those of its image counted, beyond which its text is cut off; None: the base's own."""
-    bf16: bool = False
-    """Train in bfloat16 autocast."""
-    gradient_checkpointing: bool = False
-    """Recompute activations: slower, less memory. Beside GradCache it allows larger mini-batches."""
-    seed: int = 0
-    """Seed of pairs, batches and dropout."""
-    save_steps: int = 100
-    """Steps between checkpoints, from which a killed run goes on."""
-    log_steps: int = 10
-    """Steps between entries of the training curve."""
 
 
 def run_agcl(
@@ -151,13 +57,14 @@ def run_agcl(
     from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
     from transformers import PrinterCallback
 
-    from afmrl.losses.agcl import AttributeGuidedContrastiveLoss, LogLossStatistics
+    from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
     from afmrl.losses.deferred_inputs import DeferredPreprocessing
+    from afmrl.losses.statistics import LogLossStatistics
 
     if config.text_attributes == "generated" and config.attributes_on != "none" and shown is None:
         raise InputError(
             "agcl.text_attributes 'generated' needs what the generator writes of each offer (`shown`); generate it "
-            "first, or take 'labels'"
+            "first, or take 'targets'"
         )
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -209,7 +116,7 @@ def run_agcl(
     changes = config.augment
     texts = attributes if shown is None else shown
     hidden = (changes.hide_values, changes.hide_values if changes.hide_candidates is None else changes.hide_candidates)
-    of_side = [replace(changes, hide_values=share) for share in hidden]
+    of_side = [changes.model_copy(update={"hide_values": share}) for share in hidden]
 
     def side(row: int, told: bool, draw: int, which: int) -> Any:
         offer, label = offers[row], attributes[row]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.files import content_hash
+from afmrl.training.config import Augmentation, PairAugmentation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,59 +24,6 @@ INVENTED_OF_ALL = 0.5
 _WORD_OR_NUMBER = re.compile(r"\d+|[^\W\d_]{3,}")
 MAX_TURN = 25  # degrees
 SYLLABLES = tuple(c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "an", "er", "il", "on"))
-
-
-@dataclass
-class Augmentation:
-    """What may happen to an offer that a stage trains on; as it stands here, nothing does."""
-
-    crop: float = 0.0
-    """Share of the images that are cut down to a random part."""
-    smallest_crop: float = 0.4
-    """Least share of the image's width and of its height that a cut leaves."""
-    mirror: bool = False
-    """Whether half of the images are turned left to right."""
-    light: float = 0.0
-    """Brightness of each image is multiplied by a factor between 1 - light and 1 + light."""
-    contrast: float = 0.0
-    """The same for contrast and, by a factor of its own, for saturation."""
-    tint: float = 0.0
-    """Each of red, green and blue is multiplied by a factor between 1 - tint and 1 + tint: another lamp, another
-    camera."""
-    rotate: float = 0.0
-    """Share of the images that are turned by up to 25 degrees to either side."""
-    blur: float = 0.0
-    """Share of the images that lose their fine detail."""
-    erase: float = 0.0
-    """Share of the images of which a rectangle is covered, up to half as wide and as high as the image."""
-    hide_values: float = 0.0
-    """Share of the titles that lose the words of their own label, where an image shows what they said."""
-    word_dropout: float = 0.0
-    """Share of a title's words that are left out."""
-    rename: float = 0.0
-    """Share of the words of all titles of a batch (labels' values stay) that are replaced by invented ones, the same
-    in the whole batch: names are matched that were never seen."""
-
-
-@dataclass
-class PairAugmentation(Augmentation):
-    """The same for pairs of one product."""
-
-    hue: float = 0.0
-    """Share of the pairs whose two images are turned by the same random angle of hue: a product in a color of its
-    own, whose texts then name no value of its label."""
-    hide_candidates: float | None = None
-    """`hide_values` of the second side (the gallery's, at retrieval); None: as on the first."""
-
-
-@dataclass
-class LabelAugmentation(Augmentation):
-    """The same for a generator's training."""
-
-    invent_values: float = 0.0
-    """Share of the offers whose title and label get invented words and numbers in place of the label's values that
-    the title holds, so that recalling known values does not suffice. Measured on the tiny default: no gain
-    (docs/generator.md). Not for values that images show: the image would contradict them."""
 
 
 def is_active(config: Augmentation) -> bool:

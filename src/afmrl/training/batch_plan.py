@@ -17,11 +17,11 @@ from afmrl.attributes.relations import AttributeBM25
 from afmrl.data.offer import FIELDS, Offer
 from afmrl.errors import InputError
 from afmrl.losses.batch_drawing import draw_batches
-from afmrl.retrieval.mining import mine_by_attributes
+from afmrl.retrieval.mining import mine_hard_negatives
 from afmrl.training.processes import world_size
 
 if TYPE_CHECKING:
-    from afmrl.training.agcl import AGCLStage
+    from afmrl.training.config import AGCLStage
 
 NUM_NEIGHBORS = 32  # similar products looked up for one product when batches are made
 EXACT_PRODUCTS = 20_000  # of more products the similar ones are mined, since comparing all would cost their square
@@ -139,7 +139,7 @@ def _neighbors(
         none = np.full((len(firsts), 0), -1)
         return lambda: none
     if len(firsts) > EXACT_PRODUCTS:
-        mined = mine_by_attributes(
+        mined = mine_hard_negatives(
             [attributes[row] for row in firsts], NUM_NEIGHBORS, min_shared=config.agreement_min_shared
         )
         return lambda: mined.rows

@@ -15,30 +15,6 @@ from afmrl.generator.generator import AttributeGenerator
 from afmrl.training.completions import kept_completions
 
 
-@dataclass
-class CITStage:
-    """How often and how much is written anew (AFMRL: one round of 30 % took accuracy from 88.00 to 89.13).
-
-    What is written anew takes the place of what AGCL's text showed (`agcl.text_attributes`): of the labels, or of what
-    the SFT generator wrote.
-    """
-
-    rounds: int = 0
-    """Rounds; 0 leaves the stage out. From the second on the generator is reinforced again first, in the embedder of
-    the round before."""
-    share: float = 0.3
-    """Of the training offers, those whose attributes are written anew; 0 is the control: AGCL trains as long again, on
-    the attributes that it had."""
-    init: str = "scratch"
-    """Where AGCL starts: "scratch", from the base as in the first round, or "continue", from the embedder of the round
-    before, which won more than anything else here (docs/reinforcement.md)."""
-    guidance: str = "written"
-    """What draws batches, weighs negatives and filters them: "written", the new attributes, as what the text shows; or
-    "before", the labels, as in the first training, so that what is written is only what the text shows. Labels are
-    truer than the generator, and still the embedder learns to read what it writes. Where the first text was generated
-    it is always "before"."""
-
-
 @dataclass(frozen=True)
 class Relabeled:
     """Attributes of all training offers, some of them new."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -99,7 +98,7 @@ def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, numbe
     from afmrl.training.agcl import run_agcl
 
     agcl, train = run.recipe.agcl, run.splits["train"]
-    config = dataclasses.replace(agcl, seed=agcl.seed + run.recipe.seed + SEED_STEP * number)
+    config = agcl.model_copy(update={"seed": agcl.seed + run.recipe.seed + SEED_STEP * number})
     goes_on = run.recipe.cit.init == "continue"
     start = run.made_of[before] if goes_on else run.made_of["base"]
     labels_stay = agcl.text_attributes == "generated" or run.recipe.cit.guidance == "before"

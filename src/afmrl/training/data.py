@@ -42,7 +42,7 @@ def prepare_data(run: Run) -> None:
         run.catalog.offers,
         sample_columns(section),
         skipped_ids=skipped_ids,
-        labels_optional=run.recipe.sft.labels != "catalog",
+        labels_optional=run.recipe.sft.targets != "catalog",
     )
     run.made_of["data"] = fingerprint(section, file_hash(path))
     _take_labels(run)  # a wrong file is told before hours of training

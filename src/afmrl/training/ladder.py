@@ -17,9 +17,9 @@ from afmrl.embedder.embedder import Embedder, Modality
 from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
 from afmrl.evaluation.significance import Interval
-from afmrl.evaluation.tables import print_ladder
 from afmrl.files import fingerprint, write_json
 from afmrl.generator.generator import AttributeGenerator
+from afmrl.report.terminal_tables import print_ladder
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.run_report import CEILING_NAMES, next_steps, write_run_report
 from afmrl.training.splits import Split

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from afmrl.rewards.gallery import GalleryRetrievalReward
 from afmrl.rewards.query import RetrievalReward
 from afmrl.training.anchor import Anchor, anchored
 from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names
+from afmrl.training.config import RARStage
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.processes import gathered, on_first, rank, share
 from afmrl.training.sft import save_generator
@@ -27,91 +27,6 @@ from afmrl.training.watch import BEST, Validation, Watch, load_weights, remove_w
 
 if TYPE_CHECKING:
     from afmrl.embedder.embedder import Embedder
-
-
-@dataclass
-class RARStage:
-    """How the generator is reinforced. G, ε, β and lr are not published; these are UME-R1's, lr fitted to the tiny."""
-
-    max_steps: int = 100
-    """GRPO steps; 0 leaves the stage out."""
-    num_generations: int = 8
-    """G, completions of a group."""
-    prompts_per_step: int = 12
-    """Queries a step."""
-    micro_batch_size: int | None = None
-    """Completions in one backward pass, of all processes together; None: all of a step."""
-    learning_rate: float = 1e-4
-    """Peak learning rate, then linear to 0 (UME-R1: 1e-6 for 2 billion parameters)."""
-    warmup_steps: int = 5
-    """Steps of linear warm-up."""
-    beta: float = 0.04
-    """Weight of the KL to the SFT policy."""
-    epsilon: float = 0.2
-    """Clip of the ratio; it acts where completions are used again (num_iterations > 1)."""
-    num_iterations: int = 1
-    """Passes over one step's completions."""
-    loss_type: str = "grpo"
-    """trl's loss: "grpo" (the paper's), "dapo", …"""
-    scale_rewards: str = "group"
-    """Divide advantages by the std of the "group", the "batch", or "none"."""
-    temperature: float = 1.0
-    """Of sampling."""
-    max_completion_length: int = 64
-    """Tokens; a completion cut off there is invalid."""
-    reward: str = "reciprocal_rank"
-    """"recall@k" (the paper's), "reciprocal_rank", "ndcg@k", "rank_gain", "margin"."""
-    k: int | None = None
-    """Of recall@k; None: the smallest at which the SFT generator's valid samples on the reward split reach Recall@k of
-    0.5."""
-    invalid_reward: float = -0.1
-    """Reward of a completion that is no list of key attributes, on top of the least that a valid one earns."""
-    faithfulness_weight: float = 0.3
-    """Weight of the F score against what can be seen and read, which holds attributes true; 0: retrieval alone
-    (the paper)."""
-    faithfulness_beta: float = 1.0
-    """How much more recall counts in it than precision. With 1 (F1) it pays to leave out a key that is right in fewer
-    than about four of ten offers; with 2, in fewer than about one of six."""
-    sft_weight: float = 1.0
-    """Weight of SFT's loss on the offers that SFT learned from, beside the reward, so that attributes stay true; 0: the
-    reward alone (the paper). Measured by benchmarks/rar_truth.py."""
-    sft_batch_size: int = 32
-    """Labeled offers a step, of all processes together."""
-    length_weight: float = 0.0
-    """Taken off for each pair written."""
-    rewarded_pairs: str = "true"
-    """What of a completion retrieves: "true", the pairs that the labels of the query confirm, so that a false one
-    earns nothing whatever it finds; or "all" (the paper's). Without any labels it is "all"."""
-    attributes_on: str | None = None
-    """Which sides of the reward's retrieval carry attributes: "query", a completion stands behind its query; "both",
-    and the gallery's texts carry attributes too; "gallery", a completion describes an offer of the gallery, and its
-    product's queries, without attributes, rank it. None: the sides that AGCL showed. An embedder that hardly saw
-    attributes on one side alone may find plain text best there, and the reward then asks for silence."""
-    gallery_attributes: str = "generated"
-    """What the text of the reward's gallery carries where it carries any: "labels", what can be
-    seen and read of each offer; "generated", what the SFT generator writes. A value that the generator often misreads
-    stands wrong in half of a generated gallery, and a query that tells the truth is then further from its product."""
-    score_block_bytes: int = 64_000_000
-    """Memory of the scoring beside the gallery's embeddings, whatever their number."""
-    teachable_only: bool = True
-    """Train on queries whose sampled completions earn different rewards; the others give no gradient. Of queries with
-    and without an image the larger kind alone trains: trl does not mix them in a batch."""
-    lora_r: int | None = None
-    """LoRA rank; None trains all parameters."""
-    bf16: bool = False
-    """Train in bfloat16 autocast."""
-    gradient_checkpointing: bool = False
-    """Recompute activations: slower, less memory."""
-    eval_steps: int | None = None
-    """Steps between measures of retrieval and attributes on the validation split, where there is one; the best step is
-    kept, where the reward holds to labels of those that are as true as the SFT policy. None: an eighth of `max_steps`;
-    0: never, and the last step is kept."""
-    patience: int = 3
-    """Measures in a row below the best, while the reward rises, after which training stops; 0: never."""
-    seed: int = 0
-    """Seed of sampling and order."""
-    save_steps: int = 50
-    """Steps between checkpoints, from which a killed run goes on."""
 
 
 def run_rar(

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from afmrl.attributes.attributes_on import ATTRIBUTES_ON
 from afmrl.errors import InputError
-from afmrl.training.agcl import AGCLStage
-from afmrl.training.cit import CITStage
-from afmrl.training.rar import RARStage
-from afmrl.training.sft import LEARN, SFTStage
+from afmrl.training.config import LEARN, AGCLStage, CITStage, RARStage, SFTStage
 
 ROWS = ("text", "image", "untrained", "agcl", "sft", "rar", "perfect")
 """Rows of the table; "cit" joins them where there are rounds."""
@@ -173,7 +172,7 @@ class Recipe:
     """The table and the report."""
 
 
-PATHS = ("catalog.path", "catalog.positives.pairs", "sft.teacher", "sft.prompt.schema")
+PATHS = ("catalog.path", "catalog.positives.pairs", "sft.teacher", "sft.prompt.attribute_schema")
 """Fields that name files: in a recipe relative to it, on the command line relative to the working folder."""
 
 
@@ -204,9 +203,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if recipe.catalog.positives.pairs:
         recipe.catalog.positives.pairs = _beside(path, recipe.catalog.positives.pairs)
     if recipe.sft.teacher:
-        recipe.sft.teacher = _beside(path, recipe.sft.teacher)
-    if recipe.sft.prompt.schema not in (None, LEARN):
-        recipe.sft.prompt.schema = _beside(path, recipe.sft.prompt.schema)
+        recipe.sft = recipe.sft.model_copy(update={"teacher": _beside(path, recipe.sft.teacher)})
+    if recipe.sft.prompt.attribute_schema not in (None, LEARN):
+        prompt = recipe.sft.prompt.model_copy(
+            update={"attribute_schema": _beside(path, recipe.sft.prompt.attribute_schema)}
+        )
+        recipe.sft = recipe.sft.model_copy(update={"prompt": prompt})
     return recipe
 
 
@@ -224,7 +226,10 @@ def recipe_of(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
         recipe = TypeAdapter(Recipe).validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
+        if first["type"] == "literal_error":
+            options = first["ctx"]["expected"].replace("' or '", "', '").replace("'", "")
+            raise InputError(f"{where}: '{name}': {first['input']!r} is unknown; one of {options}") from error
         raise InputError(f"{where}: '{name}': {first['msg']} (given: {first.get('input')!r})") from error
     _refuse_values(recipe, where)
     if (recipe.catalog.path is None) == (recipe.catalog.sample is None):
@@ -243,20 +248,20 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
     """What would else only be found out by the stage that reads it, perhaps hours later."""
     for name, value, options in (
         ("agcl.attributes_on", [recipe.agcl.attributes_on], ATTRIBUTES_ON),
-        ("agcl.text_attributes", [recipe.agcl.text_attributes], ("labels", "generated")),
+        ("agcl.text_attributes", [recipe.agcl.text_attributes], ("targets", "generated")),
         ("agcl.directions", recipe.agcl.directions, ("query_to_doc", "doc_to_query")),
         ("agcl.weighting", [recipe.agcl.weighting], ("bm25", "cosine", "none")),
         ("agcl.scaling", [recipe.agcl.scaling], ("raw", "row", "corpus")),
         ("agcl.rules", recipe.agcl.rules, ("agreement", "margin", "closeness", "label")),
         ("agcl.combine", [recipe.agcl.combine], ("any", "all")),
         ("agcl.dtype", [d for d in [recipe.agcl.dtype] if d], ("bfloat16", "float32")),
-        ("sft.labels", [recipe.sft.labels], ("catalog", "teacher", "both")),
+        ("sft.targets", [recipe.sft.targets], ("catalog", "teacher", "both")),
         ("sft.dtype", [d for d in [recipe.sft.dtype] if d], ("bfloat16", "float32")),
         ("rar.reward", [recipe.rar.reward], ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")),
         ("rar.loss_type", [recipe.rar.loss_type], ("grpo", "dapo", "bnpo", "dr_grpo", "cispo")),
         ("rar.scale_rewards", [recipe.rar.scale_rewards], ("group", "batch", "none")),
         ("rar.rewarded_pairs", [recipe.rar.rewarded_pairs], ("true", "all")),
-        ("rar.gallery_attributes", [recipe.rar.gallery_attributes], ("labels", "generated")),
+        ("rar.gallery_attributes", [recipe.rar.gallery_attributes], ("targets", "generated")),
         ("rar.attributes_on", [s for s in [recipe.rar.attributes_on] if s], ("query", "gallery", "both")),
         ("cit.init", [recipe.cit.init], ("scratch", "continue")),
         ("cit.guidance", [recipe.cit.guidance], ("written", "before")),
@@ -319,22 +324,22 @@ def _refuse_values(recipe: Recipe, where: str) -> None:
         if not 0 <= getattr(recipe.agcl, key) <= 1:
             raise InputError(f"{where}: 'agcl.{key}': {getattr(recipe.agcl, key)} is no share; between 0 and 1")
     for name, changes in (("sft", recipe.sft.augment), ("agcl", recipe.agcl.augment)):
-        for key, value in dataclasses.asdict(changes).items():
+        for key, value in changes.model_dump().items():
             if value is not None and not 0 <= value <= 1:
                 raise InputError(f"{where}: '{name}.augment.{key}': {value} is no share; between 0 and 1")
-    if (recipe.sft.labels == "catalog") != (recipe.sft.teacher is None):
+    if (recipe.sft.targets == "catalog") != (recipe.sft.teacher is None):
         raise InputError(
-            f"{where}: 'sft.teacher' names labels and 'sft.labels' says to use them (teacher or both); "
-            f"labels={recipe.sft.labels!r}, teacher={recipe.sft.teacher!r}"
+            f"{where}: 'sft.teacher' names labels and 'sft.targets' says to use them (teacher or both); "
+            f"targets={recipe.sft.targets!r}, teacher={recipe.sft.teacher!r}"
         )
-    own = recipe.sft.labels != "teacher" and recipe.catalog.labels.column == "attributes"
+    own = recipe.sft.targets != "teacher" and recipe.catalog.labels.column == "attributes"
     if recipe.sft.prompt.show_sellers_attributes and own:
         raise InputError(
-            f"{where}: 'sft.prompt.show_sellers_attributes' shows what 'sft.labels' {recipe.sft.labels!r} asks for, "
+            f"{where}: 'sft.prompt.show_sellers_attributes' shows what 'sft.targets' {recipe.sft.targets!r} asks for, "
             "and the generator would learn to copy it; take a teacher's labels, or another 'catalog.labels.column'"
         )
     plain = SFTStage()
-    if recipe.tiny and (recipe.tiny.pretrain.labels, recipe.tiny.pretrain.prompt) != (plain.labels, plain.prompt):
+    if recipe.tiny and (recipe.tiny.pretrain.targets, recipe.tiny.pretrain.prompt) != (plain.targets, plain.prompt):
         raise InputError(f"{where}: 'tiny.pretrain' has the sample's labels and the default prompt; leave both out")
     if not 0 <= recipe.cit.share <= 1:
         raise InputError(f"{where}: 'cit.share': {recipe.cit.share} is no share; between 0 (the control) and 1")
@@ -366,7 +371,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         raise InputError(f"override {override!r}: the value is not YAML") from error
     if name in PATHS and isinstance(given, str):
         given = (
-            given if name == "sft.prompt.schema" and given == LEARN else str(Path(given).resolve())
+            given if name == "sft.prompt.attribute_schema" and given == LEARN else str(Path(given).resolve())
         )  # typed in a shell: relative to where it was typed, not to the recipe
     data[last] = given
 
@@ -385,4 +390,6 @@ def _refuse_unknown(data: Mapping[str, Any], kind: type, prefix: str, where: str
 
 def _dataclass_in(annotation: Any) -> type | None:
     options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next((o for o in options if isinstance(o, type) and dataclasses.is_dataclass(o)), None)
+    return next(
+        (o for o in options if isinstance(o, type) and (dataclasses.is_dataclass(o) or issubclass(o, BaseModel))), None
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import shutil
 import time
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import TypeAdapter
 
 from afmrl.attributes.attributes_on import AttributesOn, on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
@@ -26,7 +27,7 @@ from afmrl.training.teaching import TeachingSet
 
 if TYPE_CHECKING:
     from afmrl.embedder.embedder import Embedder
-    from afmrl.training.rar import RARStage
+    from afmrl.training.config import RARStage
     from afmrl.training.watch import Validation
 
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
@@ -171,7 +172,7 @@ def prepare_base(run: Run) -> None:
                 max_image_side=tiny.image_side,
             )
         )
-        config = dataclasses.replace(tiny.pretrain, seed=tiny.pretrain.seed + recipe.seed)
+        config = tiny.pretrain.model_copy(update={"seed": tiny.pretrain.seed + recipe.seed})
         return run_sft(
             config,
             random,
@@ -189,7 +190,7 @@ def train_generator(run: Run) -> None:
     """SFT: the generator learns to write the key attributes of the training offers."""
     from afmrl.training.sft import run_sft
 
-    config = dataclasses.replace(run.recipe.sft, seed=run.recipe.sft.seed + run.recipe.seed)
+    config = run.recipe.sft.model_copy(update={"seed": run.recipe.sft.seed + run.recipe.seed})
     offers, labels, prompt = run.taught
     made_of = fingerprint(
         config, run.made_of["base"], run.made_of["data"], [str(label) for label in labels], prompt and prompt.as_dict()
@@ -215,7 +216,7 @@ def train_embedder(run: Run) -> None:
     from afmrl.training.agcl import run_agcl
     from afmrl.training.ladder import shown_attributes
 
-    config = dataclasses.replace(run.recipe.agcl, seed=run.recipe.agcl.seed + run.recipe.seed)
+    config = run.recipe.agcl.model_copy(update={"seed": run.recipe.agcl.seed + run.recipe.seed})
     train = run.splits["train"]
     made_of = fingerprint(config, run.made_of["base"], run.made_of["data"])
     shown: list[KeyAttributes] | None = None
@@ -253,8 +254,8 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
     from afmrl.training.watch import kept_in_words
 
     attributes_on = cast(AttributesOn, run.recipe.rar.attributes_on or default_attributes_on(run))
-    config = dataclasses.replace(
-        run.recipe.rar, seed=run.recipe.rar.seed + run.recipe.seed, attributes_on=attributes_on
+    config = run.recipe.rar.model_copy(
+        update={"seed": run.recipe.rar.seed + run.recipe.seed, "attributes_on": attributes_on}
     )
     made_of = fingerprint(config, run.made_of[start], run.made_of[trained], run.made_of["data"])
     split = run.splits["reward"]
@@ -272,7 +273,7 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         embedder = Embedder.from_pretrained(run.paths[trained])
         gallery = split.gallery_offers()
         attributes: list[KeyAttributes] | None = None
-        if on_gallery(attributes_on) and config.gallery_attributes == "labels":
+        if on_gallery(attributes_on) and config.gallery_attributes == "targets":
             attributes = [split.labels[row] for row in split.gallery]
         elif on_gallery(attributes_on):
             attributes = [written[row] for row in split.gallery]
@@ -363,7 +364,7 @@ def _run_record(run: Run, started: float, result: dict[str, Any]) -> dict[str, A
         except metadata.PackageNotFoundError:
             versions[library] = "not installed as a package"
     return {
-        "recipe": dataclasses.asdict(run.recipe),
+        "recipe": TypeAdapter(Recipe).dump_python(run.recipe, mode="json"),
         "seed": run.recipe.seed,
         "versions": {**versions, "python": platform.python_version()},
         "fingerprints": run.made_of,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,76 +15,11 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import write_json
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messages
-from afmrl.training.augmentation import LabelAugmentation, augment, is_active, with_invented_values
+from afmrl.training.augmentation import augment, is_active, with_invented_values
 from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names
+from afmrl.training.config import SFTStage
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.processes import on_first, rank, share, world_size
-
-LEARN = "learn"
-"""As `PromptOptions.schema`: learn it."""
-
-
-@dataclass
-class PromptOptions:
-    """What the generator is shown of an offer beside title and image; it is saved with the model."""
-
-    description: bool = False
-    """The description."""
-    category: bool = False
-    """The category."""
-    show_sellers_attributes: bool = False
-    """What the seller wrote as attributes, named as the seller's. Not where these are the labels too."""
-    schema: str | None = None
-    """Keys of the offer's category: a schema's file (YAML, JSON), or "learn": those that best tell the training
-    offers apart. Labels are brought to its keys and spelling."""
-
-
-@dataclass
-class SFTStage:
-    """How the generator is trained on labels (the paper: all parameters of Qwen2.5-VL-3B)."""
-
-    labels: str = "catalog"
-    """Whose: "catalog" (what catalog.labels names: the sellers'), "teacher", or "both" (the teacher's, completed
-    by what of the catalog's the title says)."""
-    teacher: str | None = None
-    """A teacher's labels: the folder that `afmrl attributes` wrote, or a JSONL file of `id` and `key_attributes`."""
-    prompt: PromptOptions = field(default_factory=PromptOptions)
-    """What the generator is shown."""
-    max_steps: int = 300
-    """Optimiser steps."""
-    batch_size: int = 64
-    """Offers a batch, of all processes together."""
-    micro_batch_size: int | None = None
-    """Offers of one process in one backward pass; None: its whole share of the batch. Memory is that of so many."""
-    gradient_accumulation_steps: int = 1
-    """Batches summed before a step."""
-    learning_rate: float = 1e-3
-    """Peak learning rate, then down to 0 by a cosine."""
-    warmup_steps: int = 20
-    """Steps of linear warm-up."""
-    weight_decay: float = 0.01
-    """AdamW's weight decay."""
-    max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm."""
-    lora_r: int | None = None
-    """LoRA rank; None trains all parameters."""
-    dtype: str | None = None
-    """Of the base's weights: "float32" where all parameters are trained, since bfloat16 loses small updates; None: as
-    they were saved."""
-    max_pixels: int | None = None
-    """Larger images are brought down to this many pixels, then and ever after; None: the base's own bound."""
-    bf16: bool = False
-    """Train in bfloat16 autocast."""
-    gradient_checkpointing: bool = False
-    """Recompute activations: slower, less memory."""
-    seed: int = 0
-    """Seed of order and dropout."""
-    augment: LabelAugmentation = field(default_factory=LabelAugmentation)
-    """How images and titles are varied, for catalogs of few offers."""
-    save_steps: int = 200
-    """Steps between checkpoints, from which a killed run goes on."""
-    log_steps: int = 20
-    """Steps between entries of the training curve."""
 
 
 def run_sft(

@@ -15,7 +15,7 @@ from afmrl.rewards.query import RetrievalReward, smallest_k
 from afmrl.training.completions import forget_completions, kept_completions
 
 if TYPE_CHECKING:
-    from afmrl.training.rar import RARStage
+    from afmrl.training.config import RARStage
 
 SURVEY = "survey.json"
 SAME = 1e-6  # rewards nearer than this are one: embeddings of equal texts differ by less from batch to batch

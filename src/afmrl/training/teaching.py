@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
 from afmrl.attributes.schema_learning import learn_schema
 from afmrl.attributes.words import tokenize
+from afmrl.bulk.written_attributes import read_key_attributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.generator.answers import attributes_of, parse_answer
 from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.training.sft import LEARN, SFTStage
+from afmrl.training.config import LEARN, SFTStage
 
 TeachingSet = tuple[Sequence[Offer], Sequence[KeyAttributes], GeneratorPrompt | None]
-ATTRIBUTES_FORMAT = "afmrl-attributes"
 
 
 def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[KeyAttributes]) -> TeachingSet:
@@ -48,16 +44,18 @@ def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[Key
     taught = [label.within_limits() for label in said if label is not None]  # what is longer would be read as invalid
     shown = config.prompt
     schema = None
-    if shown.schema == LEARN:
+    if shown.attribute_schema == LEARN:
         schema = learn_schema(kept, taught)
-    elif shown.schema is not None:
-        schema = AttributeSchema.load(shown.schema)
+    elif shown.attribute_schema is not None:
+        schema = AttributeSchema.load(shown.attribute_schema)
     if schema is not None:
         applied = [schema.apply(label, offer.category) for offer, label in zip(kept, taught, strict=True)]
         rows = [row for row, label in enumerate(applied) if len(label) or not len(taught[row])]
         if not any(applied):
             keys = ", ".join(list(dict.fromkeys(key for label in taught for key, _ in label))[:8])
-            raise InputError(f"sft.prompt.schema {shown.schema}: has none of the labels' keys, which are {keys}")
+            raise InputError(
+                f"sft.prompt.attribute_schema {shown.attribute_schema}: has none of the labels' keys, which are {keys}"
+            )
         kept, taught = [kept[row] for row in rows], [applied[row] for row in rows]
     prompt = GeneratorPrompt(
         description=shown.description,
@@ -74,11 +72,11 @@ def teacher_labels(config: SFTStage) -> dict[str, KeyAttributes] | None:
     Raises:
         InputError: no teacher is named, or its labels cannot be read.
     """
-    if config.labels == "catalog":
+    if config.targets == "catalog":
         return None
     if config.teacher is None:
-        raise InputError(f"sft.labels={config.labels!r} needs sft.teacher, the file or folder of its labels")
-    return read_teacher_labels(config.teacher)
+        raise InputError(f"sft.targets={config.targets!r} needs sft.teacher, the file or folder of its labels")
+    return read_key_attributes(config.teacher)
 
 
 def said_labels(
@@ -89,7 +87,7 @@ def said_labels(
 ) -> list[KeyAttributes | None]:
     """What is known of each offer, None where nothing is.
 
-    With `labels: both` an offer has the teacher's pairs, then those pairs of the catalog's label whose key the
+    With `targets: both` an offer has the teacher's pairs, then those pairs of the catalog's label whose key the
     teacher left out and whose value the title says; without a valid answer of the teacher the catalog's label.
 
     Args:
@@ -99,7 +97,7 @@ def said_labels(
     own = [label if len(label) else None for label in labels]
     if teacher is None:
         return own
-    if config.labels == "teacher":
+    if config.targets == "teacher":
         return [teacher.get(offer.id) for offer in offers]
     return [
         _both(teacher[offer.id], label or KeyAttributes(), offer) if offer.id in teacher else label
@@ -111,68 +109,3 @@ def _both(teacher: KeyAttributes, own: KeyAttributes, offer: Offer) -> KeyAttrib
     words = set(tokenize(offer.title))
     readable = [(key, value) for key, value in own if tokenize(value) and words.issuperset(tokenize(value))]
     return KeyAttributes.of([*teacher, *readable])  # the first of a key counts
-
-
-def read_teacher_labels(path: str | Path) -> dict[str, KeyAttributes]:
-    """A teacher's valid labels by offer id.
-
-    Args:
-        path: the folder that `afmrl attributes` wrote, or a JSONL file of `id` and either `key_attributes` (or
-            `attributes`; an object of key: value) or `completion` (what the teacher said).
-
-    Raises:
-        InputError: it is neither, or the folder is not complete.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return dict(_folder_labels(path))
-    if not path.is_file():
-        raise InputError(f"teacher's labels {path}: no such file or folder; `afmrl attributes` writes one")
-    labels: dict[str, KeyAttributes] = {}
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                label = _line_label(line, f"teacher's labels {path}:{number}")
-                if label is not None:
-                    labels.setdefault(*label)
-    return labels
-
-
-def _line_label(line: str, place: str) -> tuple[str, KeyAttributes] | None:
-    try:
-        row = json.loads(line)
-        identifier = str(row["id"])
-        said = next((row[name] for name in ("key_attributes", "attributes") if row.get(name) is not None), None)
-        if said is not None:
-            if not isinstance(said, Mapping):
-                raise TypeError("the attributes are no object of key: value")
-            return identifier, attributes_of(said)
-        return identifier, parse_answer(str(row["completion"]))
-    except InvalidCompletion:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f'{place}: expected {{"id", "key_attributes"}} or {{"id", "completion"}} ({error})') from error
-
-
-def _folder_labels(folder: Path) -> Iterator[tuple[str, KeyAttributes]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != ATTRIBUTES_FORMAT:
-            raise ValueError(f"its format is {manifest['format']!r}")
-        files = [shard["file"] for shard in manifest["shards"]]
-        complete = manifest["complete"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"teacher's labels {folder}: is no folder of `afmrl attributes` ({error})") from error
-    if not complete:
-        raise InputError(f"teacher's labels {folder}: not complete; run the same `afmrl attributes` command to its end")
-    for name in files:
-        try:
-            rows = pyarrow.parquet.read_table(folder / name, columns=["id", "key_attributes", "valid"]).to_pylist()
-        except (OSError, pyarrow.ArrowException) as error:
-            raise InputError(f"teacher's labels {folder / name}: cannot be read ({error})") from error
-        for row in rows:
-            if row["valid"]:
-                yield row["id"], KeyAttributes.of(row["key_attributes"] or ())

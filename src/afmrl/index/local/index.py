@@ -13,7 +13,7 @@ import numpy as np
 
 from afmrl.errors import InputError
 from afmrl.files import exclusive_lock
-from afmrl.index.backend import (  # fmt: skip
+from afmrl.index.backend import (
     BATCH_ROWS,
     DTYPES,
     EXACT_BELOW,
@@ -30,6 +30,8 @@ from afmrl.index.local.dense import DenseSearch
 from afmrl.index.local.snapshot import Snapshot
 from afmrl.index.local.version import LOCK, POINTER, SEGMENTS, Version, pointer_state
 from afmrl.index.local.writer import Writer
+from afmrl.index.records import color_histograms_of
+from afmrl.retrieval.colors import COLORS
 
 
 class LocalIndex:
@@ -130,6 +132,22 @@ class LocalIndex:
             raise InputError(f"search: k={k}: at least one hit")
         now = self._now()
         return now.hits(now.bm25.top(texts, k, now.snapshot.passing(check_where(where))))
+
+    def lexical_scores(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """See `IndexBackend`."""
+        now = self._now()
+        return [now.bm25.scores_of(text, now.snapshot.find(names)) for text, names in zip(texts, ids, strict=True)]
+
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """See `IndexBackend`."""
+        snapshot = self._now().snapshot
+        rows = snapshot.find(ids)
+        kept = snapshot.colors(rows[rows >= 0])
+        if kept is None:  # made before the model's fusion weighed colors
+            return color_histograms_of(self.get(ids), ids)
+        found = np.zeros((len(ids), COLORS), dtype=np.float32)
+        found[rows >= 0] = kept
+        return found
 
     def check(self) -> None:
         """Read every byte of the last version.

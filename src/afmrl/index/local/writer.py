@@ -45,11 +45,6 @@ class Writer:
         self._named = 0
 
     @property
-    def dtype(self) -> str:
-        """How embeddings are stored."""
-        return str(self.version.settings["dtype"])
-
-    @property
     def num_rows(self) -> int:
         """Living rows."""
         return sum(int(alive.sum()) for alive in self.alive)
@@ -73,7 +68,7 @@ class Writer:
         self.next_order += len(new)
         written = np.flatnonzero(state < 2)
         if len(written):
-            self._add(write_segment(self._new_segment(), rows.take(written), orders[written], self.dtype))
+            self._add(write_segment(self._new_segment(), rows.take(written), orders[written], self.version.settings))
         return Touched(len(new), int((state == 1).sum()), int((state == 2).sum()))
 
     def delete(self, ids: Collection[str]) -> int:

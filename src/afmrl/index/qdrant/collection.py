@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from afmrl.errors import InputError
 from afmrl.files import digest
 from afmrl.index.backend import FILTER_COLUMNS
-from afmrl.index.records import K1, B, sealed, stored_dtype, without_password, without_secrets
+from afmrl.index.records import sealed, stored_dtype, without_password, without_secrets
+from afmrl.retrieval.bm25 import K1, B
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models

@@ -9,7 +9,7 @@ from typing import Any
 
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
-from afmrl.public_sets.base import LabeledPair, PublicDataset, Reading, SourceRow
+from afmrl.public_sets.base import PairRow, PublicDataset, Reading, SourceRow
 from afmrl.public_sets.source_files import json_lines
 
 PAIR_FILE = re.compile(
@@ -71,13 +71,13 @@ def read_wdc_products(folder: Path) -> Reading:
                         seen.add(offer.id)
                         yield SourceRow(offer, str(path), number)
 
-    def pairs() -> Iterator[LabeledPair]:
+    def pairs() -> Iterator[PairRow]:
         for path, match in found.items():
             name = f"gs_{match['unseen']}" if match["part"] == "gs" else f"{match['part']}_{match['size']}"
             for line in json_lines(path):
                 if not isinstance(line, SkippedRow) and line[1].get("label") in (0, 1):
                     pair = line[1]
-                    yield LabeledPair(str(pair.get("id_left")), str(pair.get("id_right")), int(pair["label"]), name)
+                    yield PairRow(str(pair.get("id_left")), str(pair.get("id_right")), int(pair["label"]), name)
 
     notes = () if trained else ("no training file is here: every product counts as unseen",)
     return Reading(rows(), pairs=pairs, notes=notes)
