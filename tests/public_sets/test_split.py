@@ -293,5 +293,5 @@ def test_a_check_that_compared_nothing_says_so(tmp_path, capsys):
     assert "3 offers without a split were not checked" in said
     with pytest.raises(InputError, match="no offer has a value in the column 'style'"):
         check(tmp_path / "c.jsonl", by="style")
-    with pytest.raises(InputError, match="--shared 'shelf': no offer says so"):
+    with pytest.raises(InputError, match="--shared 'shelf': no offer has it"):
         check(tmp_path / "c.jsonl", shared="shelf")

@@ -114,7 +114,7 @@ def stored_dtype(address: str, settings: Mapping[str, Any]) -> str:
 
 
 def sealed(dimension: int, settings: Mapping[str, Any]) -> str:
-    """What a database remembers of the index, as JSON; what the settings leave out stands in it as it then is."""
+    """What a database remembers of the index, as JSON; what the settings leave out is filled in."""
     whole = {"dtype": DTYPE, "exact_below": EXACT_BELOW, **settings}
     return json.dumps({"format": FORMAT, "version": VERSION, "dimension": dimension, "settings": whole})
 

@@ -63,7 +63,7 @@ class ReadAhead:
         workers: threads.
         resizing: of the model's processor; None: images are kept as `open_image` gives them.
         scaled_jpeg: decode JPEG at a fraction of its size where the resizing leaves enough.
-        memory_bytes: as said.
+        memory_bytes: see above.
 
     Raises:
         InputError: no thread, or no memory.

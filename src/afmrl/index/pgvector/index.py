@@ -83,8 +83,8 @@ class PgvectorIndex:
     totals. An upsert or a delete is one transaction; writers of one table wait for each other, readers never.
 
     Up to `exact_below` rows every search compares all of them. Above, `close` builds an HNSW index, and a filtered
-    search goes on in it until k rows pass (`hnsw.iterative_scan`, pgvector 0.8 or later); where it gives up before, all
-    rows are compared.
+    search continues in it until k rows pass (`hnsw.iterative_scan`, pgvector 0.8 or later); where it gives up before,
+    all rows are compared.
     """
 
     def __init__(
@@ -113,8 +113,8 @@ class PgvectorIndex:
         """Open or create; see `open_index`.
 
         Args:
-            address: "postgresql://user:password@host:port/database?table=offers"; every option of libpq may stand
-                beside `table`, which is "offers" where it is not given.
+            address: "postgresql://user:password@host:port/database?table=offers"; every option of libpq may be
+                given beside `table`, which is "offers" where it is not given.
         """
         shown = without_password(address)
         try:
@@ -138,7 +138,7 @@ class PgvectorIndex:
                     tables.create(connection, shown, dimension or 0, settings or {})
                 if not tables.exists(connection, "_index"):
                     raise InputError(
-                        f"index {shown}: there is none; make it with: afmrl index EMBEDDINGS --out {shown}"
+                        f"index {shown}: no index is here; make it with: afmrl index EMBEDDINGS --out {shown}"
                     )
                 check_extension(connection, shown)
                 pgvector.psycopg.register_vector(connection)

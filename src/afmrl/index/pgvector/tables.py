@@ -47,7 +47,7 @@ class Tables:
             "rows": self._identifier(""),
             "words": self._identifier("_words"),
             "settings": self._identifier("_index"),
-            "graph": sql.Identifier(self._table + "_embedding"),  # an index lies in its table's schema
+            "graph": sql.Identifier(self._table + "_embedding"),  # an index is in its table's schema
             "incoming": sql.Identifier(self._table + "_incoming"),
             "columns": sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
             "incoming_columns": sql.SQL(", ").join(sql.Identifier("excluded", column) for column in COLUMNS),
@@ -162,10 +162,10 @@ def server_and_table(address: str) -> tuple[str, str]:
 
 @contextmanager
 def answered(address: str) -> Iterator[None]:
-    """Turn what a server or its administrator must mend into an InputError, without the password."""
+    """Turn what a server or its administrator must repair into an InputError, without the password."""
     import psycopg
 
-    mendable = (
+    repairable = (
         psycopg.OperationalError,  # no server, no such database, wrong password, connection lost, disk full
         psycopg.errors.InsufficientPrivilege,
         psycopg.errors.ReadOnlySqlTransaction,
@@ -176,7 +176,7 @@ def answered(address: str) -> Iterator[None]:
     )
     try:
         yield
-    except mendable as error:
+    except repairable as error:
         shown = without_password(address)
         raise InputError(
             f"index {shown}: PostgreSQL says: {without_secrets(str(error), address)}; look whether the server runs, "
