@@ -23,7 +23,7 @@ embedder = Embedder.from_pretrained(model_path)
 wanted = next(offer for offer in catalog if offer.title and offer.image)
 rows = embedder.encode([wanted, {"text": wanted.title, "image": wanted.image}, wanted.title])
 print("embeddings:", rows.shape, "cosines with the first:", (rows @ rows[0]).round(3))
-print("by text alone:", (embedder.encode([wanted], modality="text") @ rows.T).round(3)[0])
+print("text alone:", (embedder.encode([wanted], modality="text") @ rows.T).round(3)[0])
 
 # Search: the words and the embedding count together. The first hit is the offer itself.
 for hit in search(catalog_path, text=wanted.title, model=model_path, k=3):
