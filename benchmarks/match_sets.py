@@ -12,8 +12,8 @@ import numpy as np
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.data.pairs import LabeledPair, read_pairs
-from afmrl.matching.images import color_histograms
 from afmrl.matching.table import OfferTable, offer_table
+from afmrl.retrieval.colors import color_histograms
 
 SETS = ("wdc_products", "abt_buy", "amazon_google", "magento_luma")
 Encode = Callable[[list[Offer]], np.ndarray]
@@ -50,7 +50,8 @@ def load_set(data: Path, name: str, splits: Collection[str] | None = None, encod
     offers = [o for o in catalog.offers if splits is None or o.extra["split"] in splits]
     offers.sort(key=lambda offer: offer.id)
     table = offer_table(offers)
-    table.colors, _ = color_histograms(offers)
+    if any(offer.image for offer in offers):
+        table.colors = color_histograms(offers, unreadable=[])
     if encode is not None:
         table.dense = {"fused": encode(offers)}
     products = np.unique([offer.product_id for offer in offers], return_inverse=True)[1]
