@@ -55,7 +55,7 @@ def evaluate(
     split
         With --catalog: whose offers are evaluated; by default "test", or "val" without it, or "all".
     gallery_splits
-        With --catalog: splits whose gallery offers are searched besides the split's own; by default "gallery"; or "all".
+        With --catalog: splits whose gallery offers are searched too; by default "gallery"; or "all".
     pairs
         With --catalog: labeled pairs (JSONL of left, right, label); by default pairs.jsonl beside the catalog.
     queries, gallery
