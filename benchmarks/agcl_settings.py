@@ -23,9 +23,9 @@ from ablation import CATALOG_SEED, TRAINING
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.metrics import recall_at_k
 from afmrl.evaluation.significance import bootstrap_seeds
+from afmrl.files import write_json
 from afmrl.sample.catalog import write_sample_catalog
 from afmrl.terminal import StageProgress, quiet_libraries
-from afmrl.training.checkpoints import write_json
 from afmrl.training.data import prepare_data
 from afmrl.training.ladder import encode_attributed, encode_split, general_quality_of, score_encoded
 from afmrl.training.ledger import Ledger

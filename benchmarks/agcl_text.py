@@ -37,14 +37,16 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.text import embedder_text
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
-from afmrl.losses.agcl import AttributeGuidedContrastiveLoss, LogLossStatistics
+from afmrl.files import file_hash, fingerprint, write_json
+from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
 from afmrl.losses.sampler import similar_batches
+from afmrl.losses.statistics import LogLossStatistics
+from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.exact import ranks_of_scores
-from afmrl.retrieval.fusion import FusionWeights, bm25_scores, learn_fusion_weights, lexical_scores, scaled
+from afmrl.retrieval.fusion import FusionWeights, learn_fusion_weights, lexical_scores, scaled
 from afmrl.retrieval.mining import mine_hard_negatives
 from afmrl.terminal import quiet_libraries
-from afmrl.training.checkpoints import write_json
-from afmrl.training.ledger import Ledger, file_hash, fingerprint
+from afmrl.training.ledger import Ledger
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "agcl_text"

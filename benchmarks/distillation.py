@@ -33,9 +33,9 @@ from afmrl.attributes.schema import normalize_value
 from afmrl.attributes.words import tokenize
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
+from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.terminal import quiet_libraries
-from afmrl.training.checkpoints import write_json
 from afmrl.training.config import LabelAugmentation, SFTStage
 
 HERE = Path(__file__).resolve().parent

@@ -77,7 +77,8 @@ def measure(name: str, folder: Path, product: str) -> dict[str, Any]:
 def afmrl(queries: np.ndarray, gallery: np.ndarray, folder: Path) -> Callable:
     """Everything: hits, ranks, metrics."""
     from afmrl.evaluation.protocols import standard_metrics
-    from afmrl.evaluation.ranking import DenseScores, rank_gallery
+    from afmrl.evaluation.ranking import rank_gallery
+    from afmrl.retrieval.score_matrix import DenseScores
 
     table = np.load(folder / "relevant.npy")
     relevant = [row[row >= 0] for row in table]

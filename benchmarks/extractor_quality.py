@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from afmrl.attributes.extractor import AttributeExtractor
-from afmrl.attributes.key_attributes import compare
 from afmrl.data.catalog import read_catalog
-from afmrl.retrieval.fusion import bm25_scores
+from afmrl.retrieval.bm25 import bm25_scores
 
 SETS = ("wdc_products", "abt_buy", "amazon_google")
 NEAREST = 20
@@ -51,7 +50,7 @@ def quality(path: Path) -> str:
     both: dict[tuple[str, bool], list[bool]] = defaultdict(list)
     ruled: dict[int, list[tuple[bool, bool]]] = defaultdict(list)
     for left, right, same in pairs:
-        found = compare(table[left], table[right])
+        found = table[left].compared_with(table[right])
         for key in (*found.agree, *found.differ):
             both[key, same].append(key in found.agree)
         for shared in (1, 2, 3):

@@ -19,8 +19,9 @@ import numpy as np
 
 from afmrl.data.catalog import read_catalog
 from afmrl.embedder.embedder import Embedder
+from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.exact import ranks_of_scores
-from afmrl.retrieval.fusion import bm25_scores, scaled
+from afmrl.retrieval.fusion import scaled
 from agcl_text import minilm
 
 RESULTS = Path(__file__).parent / "results" / "hybrid_weight.json"

@@ -18,8 +18,8 @@ from typing import Any
 from afmrl.attributes.accuracy import attribute_accuracy
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.retrieval import RetrievalResult
+from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.terminal import StageProgress
-from afmrl.training.checkpoints import write_json
 from afmrl.training.config import AGCLStage, CITStage, RARStage
 from afmrl.training.data import prepare_data
 from afmrl.training.ladder import (
@@ -30,7 +30,7 @@ from afmrl.training.ladder import (
     generated_attributes,
     score_encoded,
 )
-from afmrl.training.ledger import Ledger, file_hash, fingerprint
+from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import Recipe
 from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
 from ladder_table import METRICS

@@ -27,10 +27,10 @@ from afmrl.evaluation.evaluate import evaluate
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.qrels import write_qrels
 from afmrl.evaluation.significance import bootstrap_interval
+from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.terminal import StageProgress, quiet_libraries
-from afmrl.training.checkpoints import write_json
 from afmrl.training.data import prepare_data
-from afmrl.training.ledger import Ledger, file_hash, fingerprint
+from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import Recipe, load_recipe
 from afmrl.training.run import Run, prepare_base, run_recipe
 

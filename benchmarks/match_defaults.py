@@ -18,7 +18,7 @@ from afmrl.matching.candidates import candidate_pairs
 from afmrl.matching.features import DENSE_FEATURES, FALLING, IMAGE_FEATURES, TEXT_FEATURES
 from afmrl.matching.pair_model import PairModel, fit_pair_model
 from afmrl.matching.probability import calibrated
-from afmrl.matching.scoring import Scorer
+from afmrl.matching.scorer import Scorer
 from match_sets import SETS, Encode, LabeledSet, load_set, write_json
 
 PRIOR = {"gtin agrees": 8.0}

@@ -21,15 +21,14 @@ import numpy as np
 import match_peers
 from afmrl.data.pairs import LabeledPair
 from afmrl.evaluation.pairs import score_pairs
-from afmrl.matching.bcubed import bcubed, bcubed_f1
-from afmrl.matching.conflicts import IDENTIFYING
-from afmrl.matching.defaults import default_model
 from afmrl.matching.features import FALLING, feature_names
-from afmrl.matching.labels import LabeledRows
-from afmrl.matching.match import Matched, match_offers
-from afmrl.matching.pair_model import fit_pair_model
-from afmrl.matching.scoring import Scorer
+from afmrl.matching.labeled_pairs import LabeledRows
+from afmrl.matching.matched_table import MatchedTable, match_table
+from afmrl.matching.pair_model import default_model, fit_pair_model
+from afmrl.matching.scorer import Scorer
+from afmrl.matching.vetoes import DEFAULT_VETOES
 from afmrl.retrieval.floors import tfidf_scores
+from bcubed import bcubed, bcubed_f1
 from match_sets import SETS, LabeledSet, load_set, write_json
 
 RESAMPLES = 1000
@@ -172,8 +171,8 @@ def _default_scores(of: LabeledSet, rows: LabeledRows) -> np.ndarray:
     return np.where(found.vetoed, -99.0, found.logits)
 
 
-def _matched(of: LabeledSet, scorer: Scorer | None, threshold: float | None) -> Matched:
-    return match_offers(of.table, model=None if scorer is None else scorer.model, threshold=threshold)
+def _matched(of: LabeledSet, scorer: Scorer | None, threshold: float | None) -> MatchedTable:
+    return match_table(of.table, model=None if scorer is None else scorer.model, threshold=threshold)
 
 
 def _measure(of: LabeledSet, system: str) -> dict[str, Any]:
@@ -198,7 +197,7 @@ def _measure(of: LabeledSet, system: str) -> dict[str, Any]:
     return cells
 
 
-def _called(task: Task, matched: Matched) -> dict[str, list[float]]:
+def _called(task: Task, matched: MatchedTable) -> dict[str, list[float]]:
     """Precision and recall of `same` on the published test pairs."""
     from afmrl.matching.probability import precision_and_recall
 
@@ -212,7 +211,7 @@ def _called(task: Task, matched: Matched) -> dict[str, list[float]]:
     }
 
 
-def _candidate_recall(of: LabeledSet, matched: Matched) -> float:
+def _candidate_recall(of: LabeledSet, matched: MatchedTable) -> float:
     return round(float((of.products[matched.left] == of.products[matched.right]).sum()) / of.num_true_pairs, 4)
 
 
@@ -258,7 +257,7 @@ def vetoes(data: Path, path: Path) -> None:
                     int((differs & rows.same).sum()), int((differs & ~rows.same).sum()),
                     int((differs & ~rows.same & alike).sum()),
                 ]  # fmt: skip
-        vetoed = features.differ[:, [features.keys.index(key) for key in IDENTIFYING]].any(axis=1)
+        vetoed = features.differ[:, [features.keys.index(key) for key in DEFAULT_VETOES]].any(axis=1)
         counts["any that vetoes"] = [
             int((vetoed & rows.same).sum()), int((vetoed & ~rows.same).sum()), int((vetoed & ~rows.same & alike).sum())
         ]  # fmt: skip
@@ -289,7 +288,7 @@ def linkages(data: Path, path: Path) -> None:
                             groups[row] = first.setdefault(label, row)
 
                     module._join = join
-                    matched = match_offers(of.table, threshold=threshold)
+                    matched = match_table(of.table, threshold=threshold)
                     results[f"{name}, {threshold:g}, {method} {slack:g}"] = _row(matched.groups, of)
             module._join = ours
             linked = (matched.scores.logits >= threshold) & ~matched.scores.vetoed

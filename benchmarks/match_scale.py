@@ -73,21 +73,19 @@ def _word(draw: np.random.Generator, size: int) -> str:
 
 def run_one(num_offers: int) -> None:
     """One size, in this process; prints its measurement as JSON."""
-    from afmrl.matching.match import match_catalog
+    from afmrl.matching.match import match
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "offers.jsonl"
         products = synthetic(path, num_offers)
         base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started, cpu = time.perf_counter(), time.process_time()
-        result = match_catalog(path, Path(folder) / "out", progress=sys.stderr.isatty())
+        result = match(path, out=Path(folder) / "out", progress=sys.stderr.isatty())
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        same = sum(len(group) * (len(group) - 1) // 2 for group in result.groups)
+        groups = [group.ids for group in result.groups]
+        same = sum(len(group) * (len(group) - 1) // 2 for group in groups)
         true = sum(
-            products[a] == products[b]
-            for group in result.groups
-            for place, a in enumerate(group)
-            for b in group[place + 1 :]
+            products[a] == products[b] for group in groups for place, a in enumerate(group) for b in group[place + 1 :]
         )
         sizes = np.bincount(np.array(list(products.values())))
         print(

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afmrl.evaluation.catalog_evaluation import evaluate_catalog
+
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.data.catalog import read_catalog, write_catalog
-from afmrl.evaluation.catalog_evaluation import evaluate_catalog
+from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.terminal import StageProgress, quiet_libraries
-from afmrl.training.checkpoints import write_json
 from afmrl.training.data import prepare_data
-from afmrl.training.ledger import Ledger, file_hash, fingerprint
+from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import Recipe, load_recipe, recipe_of
 from afmrl.training.run import Run, prepare_base, train_embedder, train_generator
 from agcl_text import minilm

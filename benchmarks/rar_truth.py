@@ -23,15 +23,15 @@ import numpy as np
 from ablation import CATALOG_SEED, TRAINING
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.significance import bootstrap_seeds, paired_bootstrap_seeds
+from afmrl.files import fingerprint, write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.query import RetrievalReward
 from afmrl.sample.catalog import write_sample_catalog
 from afmrl.terminal import StageProgress, quiet_libraries
-from afmrl.training.checkpoints import write_json
 from afmrl.training.config import SFTStage
 from afmrl.training.data import prepare_data
 from afmrl.training.ladder import generated_attributes, score_attributed
-from afmrl.training.ledger import Ledger, fingerprint
+from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import load_recipe
 from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator
 from afmrl.training.sft import run_sft

@@ -71,7 +71,8 @@ class Ours:
     def __init__(self, rows: np.ndarray, labels: Labels, work: Path, dtype: str = "f16") -> None:
         from afmrl.attributes.key_attributes import KeyAttributes
         from afmrl.data.offer import Offer
-        from afmrl.index.backend import Rows, open_index
+        from afmrl.index.address import open_index
+        from afmrl.index.backend import Rows
 
         self.name, folder, facts = f"afmrl {dtype}", work / f"afmrl-{dtype}-{len(rows)}", {}
         if not (folder / "facts.txt").exists():

@@ -1,4 +1,4 @@
-"""Every check of the project: style, types, layers, tests.
+"""Every check of the project: style, types, layers, docs, tests.
 
 `python scripts/check.py [--fast]`; --fast leaves the slow tests out.
 """
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ["src", "tests", "benchmarks", "scripts"]
+FOLDERS = ["src", "tests", "benchmarks", "scripts", "docs"]
 
 
 def main() -> int:
@@ -29,6 +29,7 @@ def main() -> int:
         ("format", [*python, "ruff", "format", "--check", *FOLDERS]),
         ("types", [*python, "mypy"]),
         ("layers", [str(binaries / "lint-imports")]),
+        ("docs", [*python, "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build"]),
         ("tests", [*python, "pytest", "-q", "--durations=15", *workers, *fast]),
     ):
         print(f"== {name}: {' '.join(command[1:])}", flush=True)

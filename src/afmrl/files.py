@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -18,17 +19,61 @@ from afmrl.errors import InputError
 
 TEMPORARY = ".tmp"
 """Ending of a file that is being written; such a file is never read."""
+READ_BYTES = 1 << 22
+
+
+class PendingFile:
+    """A file that is written over a while: `publish` puts it at `path`, `discard` leaves what was there.
+
+    Until then it has the ending TEMPORARY. `atomic_write` does the same for a file that one block writes.
+
+    Args:
+        path: where it appears; missing folders are made.
+        mode: "w" for UTF-8 text, "wb" for bytes.
+        newline, errors: as in `open`.
+        sync: wait until content and name are on disk, so that a loss of power cannot take them. False only for many
+            small files that can be made again.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        mode: str = "w",
+        *,
+        newline: str | None = None,
+        errors: str = "strict",
+        sync: bool = True,
+    ) -> None:
+        self.path, self._sync = Path(path), sync
+        self._temporary = self.path.with_name(self.path.name + TEMPORARY)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": newline, "errors": errors}
+        self.file: IO[Any] = open(self._temporary, mode, **text)  # noqa: SIM115  # closed by publish or discard
+
+    def publish(self) -> None:
+        """Put the file in its place, whatever was there."""
+        if self._sync:
+            sync_file(self.file)
+        self.file.close()
+        os.replace(self._temporary, self.path)
+        if self._sync:
+            sync_path(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove what was written so far."""
+        with contextlib.suppress(OSError):  # a full disk, as it was before
+            self.file.close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "w", *, newline: str | None = None) -> Iterator[IO[Any]]:
-    """Open a file that appears at `path` whole, when the block ends; after an error the old file is still there.
+def atomic_write(
+    path: str | Path, mode: str = "w", *, newline: str | None = None, errors: str = "strict", sync: bool = True
+) -> Iterator[IO[Any]]:
+    """Open a file that appears at `path` whole when the block ends; after an error the old file is still there.
 
-    The content and the name are on disk when the block has ended, also after a loss of power. Missing folders are
-    made. Text is UTF-8.
-
-    Args:
-        mode: "w" for text, "wb" for bytes.
+    The arguments are those of `PendingFile`.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a" / "b.txt"
@@ -37,19 +82,29 @@ def atomic_write(path: str | Path, mode: str = "w", *, newline: str | None = Non
     >>> path.read_text()
     'whole'
     """
+    pending = PendingFile(path, mode, newline=newline, errors=errors, sync=sync)
+    try:
+        yield pending.file
+        pending.publish()
+    except BaseException:
+        pending.discard()
+        raise
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give the name under which a library may write a file that appears at `path` when the block ends."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + TEMPORARY)
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8", newline=newline) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        sync_path(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -63,8 +118,24 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def sync_folder(path: str | Path) -> None:
-    """Have the names in a folder on disk before going on."""
+def write_lines(path: str | Path, lines: Iterable[str]) -> int:
+    """Write lines atomically, each ended by a newline; returns how many."""
+    count = 0
+    with atomic_write(path) as file:
+        for line in lines:
+            file.write(line + "\n")
+            count += 1
+    return count
+
+
+def sync_file(file: IO[Any]) -> None:
+    """Wait until what was written to an open file is on disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_path(path: str | Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -78,12 +149,20 @@ def replace_folder(new: str | Path, target: str | Path) -> None:
     os.replace(new, target)
 
 
+def remove(path: Path) -> None:
+    """Remove a file or folder that may be gone already."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def exclusive_lock(path: str | Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path` for as long as the block lasts; the system lets it go when the process ends.
+    """Hold the lock file `path` while the block runs; the system releases it when the process ends, however it ends.
 
     Args:
-        what: names what is locked in the error's message, as "index DIR".
+        what: begins the error's message and says what is locked, as "index DIR".
 
     Raises:
         InputError: another process holds it.
@@ -98,7 +177,7 @@ def exclusive_lock(path: str | Path, what: str) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read(20).strip() or "unknown"
-            raise InputError(f"{what}: another process ({holder}) is writing it; wait until it is done") from error
+            raise InputError(f"{what}: another process ({holder}) is writing to it; wait until it is done") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -106,14 +185,39 @@ def exclusive_lock(path: str | Path, what: str) -> Iterator[None]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """32 hexadecimal digits that stand for settings: texts, numbers, lists, dicts, dataclasses; equal for equal ones.
+    """32 hexadecimal digits of settings: texts, numbers, lists, dicts, dataclasses, pydantic models; equal for equal ones.
 
     >>> fingerprint({"a": 1}, "x") == fingerprint({"a": 1}, "x") != fingerprint({"a": "1"}, "x")
     True
     """
-    plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) and not isinstance(p, type) else p for p in parts]
-    text = json.dumps(plain, ensure_ascii=True, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    plain = [_plain(part) for part in parts]
+    return digest(json.dumps(plain, ensure_ascii=True, sort_keys=True, default=str)).hex()
+
+
+def _plain(part: Any) -> Any:
+    if hasattr(part, "model_dump"):
+        return part.model_dump(mode="json")
+    return dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else part
+
+
+def folder_fingerprint(folder: str | Path, *, without: Iterable[str] = ()) -> str:
+    """32 hexadecimal digits of the names and contents of a folder's files.
+
+    Args:
+        without: names of files that do not count; nor do Markdown and hidden files.
+    """
+    folder, left_out = Path(folder), set(without)
+    state = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if not path.is_file() or hidden or path.suffix == ".md" or path.name in left_out:
+            continue
+        state.update(json.dumps([name.as_posix(), path.stat().st_size]).encode())
+        with open(path, "rb") as file:
+            while block := file.read(READ_BYTES):
+                state.update(block)
+    return state.hexdigest()
 
 
 def file_hash(path: str | Path) -> str:
@@ -122,11 +226,33 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_hash(content: bytes | str) -> str:
+    """SHA-256 of bytes, or of a text as UTF-8, hexadecimal."""
+    return hashlib.sha256(_bytes(content)).hexdigest()
+
+
+def digest(content: bytes | str, num_bytes: int = 16) -> bytes:
+    """BLAKE2b of bytes, or of a text as UTF-8: a short hash for names and look-ups."""
+    return hashlib.blake2b(_bytes(content), digest_size=num_bytes).digest()
+
+
 def hash64(texts: Iterable[str]) -> np.ndarray:
-    """64 bits of each text.
+    """64 bits of each text; the same in every process.
 
     Shape:
         returns (n,) uint64.
     """
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.frombuffer(digests, dtype=np.uint64)
+    return np.frombuffer(b"".join(digest(text, 8) for text in texts), dtype=np.uint64)
+
+
+def checksum(path: str | Path) -> int:
+    """CRC-32 of a file."""
+    found = 0
+    with open(path, "rb") as file:
+        while block := file.read(READ_BYTES):
+            found = zlib.crc32(block, found)
+    return found
+
+
+def _bytes(content: bytes | str) -> bytes:
+    return content.encode() if isinstance(content, str) else content

@@ -1,18 +1,24 @@
-"""The terminal: where tables are printed, and the progress of long work is shown."""
+"""The terminal: where tables are printed, and how long work says how far it is."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+T = TypeVar("T")
 LOG_WIDTH = 160  # columns; rich takes 80 where it finds no terminal, and breaks every table's cells
+LOG_SECONDS = 30.0
+"""Between two lines of progress where there is no terminal to draw a bar on."""
 
 
 def output_console() -> Console:
@@ -23,10 +29,17 @@ def output_console() -> Console:
     return Console(width=LOG_WIDTH) if unknown else Console()
 
 
+@functools.cache
+def _progress_console() -> Console:
+    """One for all bars, which share a terminal; not the standard output's, where results go."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def quiet_libraries() -> None:
     """Silence the bars and notices of the libraries below; errors stay."""
     import logging
-    import os
     import warnings
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -41,10 +54,183 @@ def quiet_libraries() -> None:
         warnings.filterwarnings("ignore", category=category, module=r"(transformers|trl|torch|peft|accelerate)\b.*")
 
 
+class Progress:
+    """How far some work is: a bar on a terminal, and elsewhere (a log, a pipe) a line every LOG_SECONDS.
+
+    Either goes to the standard error. Work that is done sooner leaves no line.
+
+    Args:
+        title: what is done.
+        total: how much there is to do; a function is asked whenever progress is shown; None: unknown.
+        done: says how much is done, for work that reports nothing; by default `advance` counts.
+        unit: what is counted, as "offers"; the rate is then shown too.
+        show: False shows nothing.
+
+    >>> with Progress("comparing", 3, show=False) as progress:
+    ...     progress.advance(2)
+    >>> progress.completed
+    2
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int | Callable[[], int | None] | None = None,
+        *,
+        done: Callable[[], int] | None = None,
+        unit: str = "",
+        show: bool = True,
+    ) -> None:
+        self.title, self.unit, self.show = title, unit, show
+        self.completed = 0
+        self.note = ""
+        """Shown behind the rest."""
+        self._total, self._done = total, done
+        self._started = 0.0
+        self._first = 0
+        self._over = threading.Event()
+        self._log: threading.Thread | None = None
+        self._bar: Any = None
+
+    def advance(self, steps: int = 1) -> None:
+        """So many more are done."""
+        self.completed += steps
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        self._first, _ = self._numbers()
+        if self.show:
+            console = _progress_console()
+            if console.is_terminal or console.is_jupyter:
+                self._bar = _live_bar(self, console)
+                self._bar.start()
+            else:
+                self._log = threading.Thread(target=self._write_lines, name="progress", daemon=True)
+                self._log.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if self._log is not None:
+            self._over.set()
+            self._log.join()
+
+    def line(self) -> str:
+        """The state in one line of text."""
+        done, total = self._numbers()
+        rate = self._rate(done)
+        parts = [f"{done:,}" + ("" if total is None else f" of {total:,}") + (f" {self.unit}" if self.unit else "")]
+        if self.unit:
+            parts.append(f"{rate:,.0f} a second" if rate >= 1 or not rate else f"{60 * rate:,.1f} a minute")
+        if total is not None and rate:
+            parts.append(f"{_clock((total - done) / rate)} left")
+        return f"{self.title}: {', '.join(parts)}" + (f" {self.note}" if self.note else "")
+
+    def _numbers(self) -> tuple[int, int | None]:
+        done = self.completed if self._done is None else self._done()
+        total = self._total() if callable(self._total) else self._total
+        return done, None if total is None else max(total, done)
+
+    def _rate(self, done: int) -> float:
+        return (done - self._first) / max(time.monotonic() - self._started, 1e-3)
+
+    def _write_lines(self) -> None:
+        written = False
+        while not self._over.wait(LOG_SECONDS):
+            print(self.line(), file=sys.stderr, flush=True)
+            written = True
+        if written:
+            print(self.line(), file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    """
+    >>> _clock(75), _clock(3 * 3600 + 5)
+    ('1:15', '3:00:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _live_bar(progress: Progress, console: Console) -> Any:
+    from rich import progress as rich
+
+    class LiveBar(rich.Progress):
+        """Asks for the numbers itself whenever it is drawn, so that work that counts fast costs nothing."""
+
+        row: rich.TaskID | None = None  # drawn once before there is one
+
+        def __init__(self) -> None:
+            super().__init__(
+                rich.TextColumn("{task.description:24}"),
+                rich.BarColumn(),
+                rich.TextColumn("{task.fields[count]}"),
+                rich.TextColumn("left:"),
+                rich.TimeRemainingColumn(compact=True),
+                rich.TextColumn("{task.fields[note]}"),
+                console=console,
+            )
+            self.row = self.add_task(progress.title, total=None, count="", note="")
+
+        def get_renderables(self) -> Any:
+            done, total = progress._numbers()
+            count = f"{done:,}" + ("" if total is None else f" of {total:,}")
+            if progress.unit:
+                count += f"  {progress._rate(done):,.0f} {progress.unit}/s"
+            if self.row is not None:
+                self.update(self.row, completed=done, total=total, count=count, note=progress.note)
+            yield from super().get_renderables()
+
+    return LiveBar()
+
+
+def track(
+    items: Iterable[T], title: str, total: int | None = None, *, unit: str = "", show: bool = True
+) -> Iterator[T]:
+    """The items, with progress while they are taken.
+
+    Args:
+        total: how many there are; None: their length, where they have one.
+
+    >>> list(track(range(3), "counting", show=False))
+    [0, 1, 2]
+    """
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with Progress(title, total, unit=unit, show=show) as progress:
+        for item in items:
+            yield item
+            progress.advance()
+
+
+class Stages:
+    """Progress of work in stages, one after the other.
+
+    Args:
+        show: False shows nothing.
+
+    >>> with Stages(False)("comparing", 3) as advance:
+    ...     advance(3)
+    """
+
+    def __init__(self, show: bool) -> None:
+        self.show = show
+
+    @contextlib.contextmanager
+    def __call__(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """One stage of `total` steps; gives the function that says how many more are done."""
+        with Progress(title, total, show=self.show) as progress:
+            yield progress.advance
+
+
 class Timeline:
     """Estimates the time left of a whole run from what its stages are expected to take.
 
-    What stands before a stage that is reported is over, whether or not it was measured: a run that was stopped finds
+    All stages before one that is reported are over, whether or not they were measured: a run that was stopped finds
     stages complete.
 
     Args:
@@ -84,7 +270,7 @@ class Timeline:
 
 
 class StageProgress:
-    """Makes the trainer callbacks that draw a stage's bar.
+    """Makes the trainer callbacks that show a stage's progress.
 
     Args:
         timeline: adds the time left of the whole run; None shows the stage's alone.
@@ -95,67 +281,30 @@ class StageProgress:
 
     def __call__(self, stage: str, title: str, max_steps: int) -> list[Any]:
         """Callbacks of one stage."""
-        return [_bar_callback(stage, title, max_steps, self.timeline)]
+        return [_progress_callback(stage, title, max_steps, self.timeline)]
 
 
-def _bar_callback(stage: str, title: str, max_steps: int, timeline: Timeline | None) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _progress_callback(stage: str, title: str, max_steps: int, timeline: Timeline | None) -> Any:
     from transformers import TrainerCallback
 
-    class BarCallback(TrainerCallback):
-        """One bar for one `trainer.train()`."""
+    class ProgressCallback(TrainerCallback):
+        """Progress of one `trainer.train()`."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.started = time.perf_counter()
-            self.first = state.global_step
-            self.progress = Progress(
-                TextColumn("{task.description:32}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("left:"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[whole]}"),
-            )
-            self.task = self.progress.add_task(title, total=max_steps, completed=state.global_step, whole="")
-            self.progress.start()
+            self.progress = Progress(title, max_steps)
+            self.progress.completed = state.global_step
+            self.progress.__enter__()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            whole = ""
             if timeline is not None:
                 left = timeline.remaining(stage, state.global_step / max_steps, time.perf_counter() - self.started)
-                whole = f"(whole run: {left / 60:.0f} min)" if left >= 90 else f"(whole run: {left:.0f} s)"
-            self.progress.update(self.task, completed=state.global_step, whole=whole)
+                self.progress.note = f"(whole run: {left / 60:.0f} min)" if left >= 90 else f"(whole run: {left:.0f} s)"
+            self.progress.completed = state.global_step
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.progress.stop()
+            self.progress.__exit__(None, None, None)
             if timeline is not None:
                 timeline.done(stage, time.perf_counter() - self.started)
 
-    return BarCallback()
-
-
-class Stages:
-    """Shows a bar for each stage, or none.
-
-    >>> with Stages(False)("comparing", 3) as advance:
-    ...     advance(3)
-    """
-
-    def __init__(self, shown: bool) -> None:
-        self.shown = shown
-
-    @contextlib.contextmanager
-    def __call__(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """One stage of `total` steps; gives the function that says how many more are done."""
-        if not self.shown:
-            yield lambda _steps: None
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TextColumn("left:"),
-            TimeRemainingColumn(compact=True),
-        )  # fmt: skip
-        with Progress(*columns) as progress:
-            task = progress.add_task(title, total=total)
-            yield lambda steps: progress.advance(task, steps)
+    return ProgressCallback()

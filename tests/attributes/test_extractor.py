@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afmrl.attributes.extractor import COLORS, AttributeExtractor
+from afmrl.attributes.colors import COLORS
+from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.quantities import UNITS, quantities
 from afmrl.data.offer import Offer

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afmrl.attributes.key_attributes import MAX_PAIRS, InvalidCompletion, KeyAttributes, compare
+from afmrl.attributes.key_attributes import MAX_PAIRS, InvalidCompletion, KeyAttributes
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
 
@@ -48,7 +48,7 @@ def test_parse_says_why_a_completion_is_invalid(completion, reason):
 def test_compare_keeps_the_sides_apart():
     left = KeyAttributes.of({"brand": "a", "color": "red", "size": "m"})
     right = KeyAttributes.of({"color": "blue", "brand": "a", "cut": "low"})
-    result = compare(left, right)
+    result = left.compared_with(right)
     assert (result.agree, result.differ, result.only_left, result.only_right) == (
         ("brand",),
         ("color",),

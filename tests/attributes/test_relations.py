@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from afmrl.attributes.key_attributes import KeyAttributes, compare
+from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import UNKNOWN_ROW, AttributeAgreement, AttributeBM25, ProductIds
 from afmrl.attributes.words import tokenize
 from afmrl.errors import InputError
@@ -149,8 +149,8 @@ def test_agreement_is_what_compare_says(table, min_shared):
     padded = [*attributes, KeyAttributes()]
     for i, left in enumerate(padded):
         for j, right in enumerate(padded):
-            sides = compare(left, right)
-            assert found[i, j] == (len(sides.agree) >= min_shared and not sides.differ)
+            keys = left.compared_with(right)
+            assert found[i, j] == (len(keys.agree) >= min_shared and not keys.differ)
 
 
 def test_labels_unknown_are_no_product():

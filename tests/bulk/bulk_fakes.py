@@ -15,11 +15,11 @@ import numpy as np
 import pandas  # noqa: F401  # pyarrow imports it when it first sees an array: before the forks, as it takes longest
 import pyarrow.parquet
 
-from afmrl.bulk.fingerprints import fingerprint, hash64
 from afmrl.bulk.folder import EMBEDDINGS, BulkFolder, embeddings_of, schema
 from afmrl.bulk.job import BulkJob
-from afmrl.bulk.work import Description, Made, embedding_array, record_batch
+from afmrl.bulk.work import TaskResult, WorkDescription, embedding_array, record_batch
 from afmrl.data.rows import CatalogFile
+from afmrl.files import fingerprint, hash64
 
 DIMENSION = 4
 
@@ -53,7 +53,7 @@ class FakeWork:
     def describe(self):
         made_by = fingerprint("fake", self.options.version)
         manifest = {"model": {"path": "fake", "fingerprint": made_by}, "dimension": DIMENSION, "dtype": "float32"}
-        return Description(
+        return WorkDescription(
             EMBEDDINGS, made_by, schema(EMBEDDINGS, dimension=DIMENSION, dtype="float32"), manifest, self.options.window
         )
 
@@ -72,7 +72,7 @@ class FakeWork:
                 self.describe().schema, task, places, self.describe().fingerprint, attributes, {"embedding": column}
             )
             bad = {place: ("image", "unreadable") for place in range(len(task.offers)) if place not in places}
-            yield Made(task, rows, bad)
+            yield TaskResult(task, rows, bad)
 
     def _die(self, task):
         marker, identifier = self.options.dies_once.split("=")

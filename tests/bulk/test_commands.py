@@ -94,7 +94,7 @@ class FixedGenerator(AttributeGenerator):
 @pytest.fixture
 def fixed(monkeypatch):
     FixedGenerator.calls = 0
-    monkeypatch.setattr("afmrl.bulk.attribute_writer.open_generator", FixedGenerator.from_pretrained)
+    monkeypatch.setattr("afmrl.bulk.attributes.open_generator", FixedGenerator.from_pretrained)
     return FixedGenerator
 
 
@@ -161,14 +161,14 @@ def test_the_embedder_reads_attributes_where_it_was_trained_to(tmp_path, tiny_mo
 
 
 def test_scores_are_those_of_evaluate(tmp_path, tiny_model, fixed):
-    from afmrl.evaluation.scoring import System
+    from afmrl.retrieval.encoder import OfferEncoder
 
     path, rows = catalog_of(tmp_path)
     model = trained(tiny_model, tmp_path / "model", "both")
     run("embed", path, "--model", model, "--generator", tiny_model, "--dtype", "float32", "--out", tmp_path / "e")
-    system = System(Embedder.from_pretrained(model), generator=fixed(), attributes_on="both")
+    encoder = OfferEncoder(Embedder.from_pretrained(model), generator=fixed(), attributes_on="both")
     offers = list(read_catalog(path))
-    theirs = system.scores(offers[:5], offers).block(0, 5)
+    theirs = encoder.scores(offers[:5], offers).block(0, 5)
     queries = Embedder.from_pretrained(model).encode(offers[:5], fixed().attributes(offers[:5]))
     found = embeddings(tmp_path / "e")
     np.testing.assert_allclose(queries @ np.stack([found[row["id"]][2] for row in rows]).T, theirs, atol=1e-5)
@@ -176,10 +176,11 @@ def test_scores_are_those_of_evaluate(tmp_path, tiny_model, fixed):
 
 @pytest.mark.parametrize("attributes_on", ["query", "gallery", "both"])
 def test_a_search_reads_attributes_as_the_model_was_trained(tmp_path, tiny_model, fixed, monkeypatch, attributes_on):
-    from afmrl.index.backend import open_index
-    from afmrl.index.search import IndexSearch, search_catalog
+    from afmrl.index.address import open_index
+    from afmrl.index.search import search
+    from afmrl.index.searchers import IndexSearch
 
-    for module in ("afmrl.index.search", "afmrl.generator.generator"):
+    for module in ("afmrl.retrieval.encoder", "afmrl.generator.generator"):
         monkeypatch.setattr(f"{module}.open_generator", fixed.from_pretrained)
     path, _ = catalog_of(tmp_path)
     model = trained(tiny_model, tmp_path / "model", attributes_on)
@@ -188,7 +189,7 @@ def test_a_search_reads_attributes_as_the_model_was_trained(tmp_path, tiny_model
     asked = embedder.encode([query], fixed().attributes([query]) if attributes_on != "gallery" else None)
     gallery = embedder.encode(offers, fixed().attributes(offers) if attributes_on != "query" else None)
     expected = np.sort((asked @ gallery.T)[0])[::-1][:3]
-    hits = search_catalog(path, model, text=query.title, generator=tiny_model, k=3)
+    hits = search(path, model=model, text=query.title, generator=tiny_model, k=3, hybrid=False)
     np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
     options = ["--model", model, "--dtype", "float32", "--generator", tiny_model]
     run("embed", path, *options, "--out", tmp_path / "e")

@@ -1,12 +1,14 @@
 """The Ray engine: the same shards as on one machine, also when a worker dies."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bulk_fakes import FakeOptions, content, run_job, write_rows
 
+from afmrl.bulk.embeddings import EmbedWork
 from afmrl.bulk.folder import BulkFolder, embeddings_of
 from afmrl.bulk.job import BulkJob
 from afmrl.bulk.work import EmbedOptions
@@ -38,10 +40,10 @@ def cluster():
     cluster.shutdown()
 
 
-def ray_job(catalog, out, options, **arguments):
+def ray_job(catalog, out, load, **arguments):
     from afmrl.bulk.ray import RayWork
 
-    work = RayWork(options, workers=2)
+    work = RayWork(load, workers=2)
     return BulkJob(CatalogFile(catalog), work, out, **{"shard_rows": 20, "max_bad": 0.5, **arguments}).run()
 
 
@@ -54,7 +56,7 @@ def test_a_worker_killed_on_the_way_changes_nothing(tmp_path, cluster):
     catalog = write_rows(tmp_path / "o.jsonl", rows)
     run_job(catalog, tmp_path / "local")
     marker, log = tmp_path / "died", tmp_path / "log"
-    summary = ray_job(catalog, tmp_path / "ray", FakeOptions(dies_once=f"{marker}=o90", log=str(log)))
+    summary = ray_job(catalog, tmp_path / "ray", FakeOptions(dies_once=f"{marker}=o90", log=str(log)).load)
     assert marker.exists()
     assert (summary.new, summary.quarantined) == (200, 1)
     assert content(tmp_path / "ray") == content(tmp_path / "local")
@@ -71,8 +73,8 @@ def test_the_same_embeddings_as_on_one_machine(tmp_path, tiny_model, cluster):
     with open(catalog, "a") as file:
         file.write('{"id": "p", "title": "wide", "image": "a.png"}\n')
     options = EmbedOptions(str(tiny_model), dtype="float32", batch_size=1, device="cpu")
-    ray_job(catalog, tmp_path / "ray", options)
-    BulkJob(CatalogFile(catalog), options.load(), tmp_path / "local", shard_rows=20).run()
+    ray_job(catalog, tmp_path / "ray", partial(EmbedWork, options))
+    BulkJob(CatalogFile(catalog), EmbedWork(options), tmp_path / "local", shard_rows=20).run()
     assert files(tmp_path / "ray") == files(tmp_path / "local")
     for ours, theirs in zip(
         BulkFolder.open(tmp_path / "ray").batches(), BulkFolder.open(tmp_path / "local").batches(), strict=True
@@ -86,4 +88,4 @@ def test_the_same_embeddings_as_on_one_machine(tmp_path, tiny_model, cluster):
 def test_a_model_that_does_not_load_is_one_message(tmp_path, cluster):
     os.makedirs(tmp_path / "empty")
     with pytest.raises(InputError, match="does not load"):
-        ray_job(tmp_path / "o.jsonl", tmp_path / "out", EmbedOptions(str(tmp_path / "empty")))
+        ray_job(tmp_path / "o.jsonl", tmp_path / "out", partial(EmbedWork, EmbedOptions(str(tmp_path / "empty"))))

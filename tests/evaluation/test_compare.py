@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from afmrl.report.compare_page import write_comparison_page
 from rich.console import Console
 
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.evaluation.compare import compare, print_comparison, write_comparison
 from afmrl.evaluation.significance import holm, paired_bootstrap
-from afmrl.report.compare_page import write_comparison_page
 from conftest import save_image
 
 

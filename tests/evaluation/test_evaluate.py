@@ -6,6 +6,7 @@ import re
 import ir_measures
 import numpy as np
 import pytest
+from afmrl.report.report import OfferView
 from ir_measures import AP, RR, Success, nDCG
 
 from afmrl.attributes.key_attributes import KeyAttributes
@@ -16,8 +17,8 @@ from afmrl.errors import InputError
 from afmrl.evaluation.evaluate import evaluate
 from afmrl.evaluation.qrels import read_qrels, write_qrels
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.report.report import OfferView
-from afmrl.retrieval.floors import color_histogram, floor_scores
+from afmrl.retrieval.colors import color_histogram
+from afmrl.retrieval.floors import floor_scores
 from afmrl.retrieval.fusion import FusionWeights, lexical_scores
 from conftest import save_image
 

@@ -17,7 +17,7 @@ from afmrl.errors import InputError
 from afmrl.evaluation.metrics import reciprocal_rank
 from afmrl.evaluation.mteb import Reads, catalog_task, run_in_mteb
 from afmrl.evaluation.protocols import score_protocol
-from afmrl.evaluation.ranking import DenseScores
+from afmrl.retrieval.score_matrix import DenseScores
 from conftest import save_image, shared_data
 
 pytest.importorskip("mteb", reason="the extra `mteb` is not installed")

@@ -10,7 +10,8 @@ from ir_measures import AP, RR, R, Success, nDCG
 from afmrl.errors import InputError
 from afmrl.evaluation import ranking as ranking_module
 from afmrl.evaluation.protocols import m5product_metrics, score_protocol, standard_metrics
-from afmrl.evaluation.ranking import DenseScores, MatrixScores, rank_gallery
+from afmrl.evaluation.ranking import rank_gallery
+from afmrl.retrieval.score_matrix import DenseScores, MatrixScores
 
 Q, N = 40, 60
 
@@ -168,7 +169,7 @@ def test_embeddings_and_their_scores_are_ranked_alike(own, hits, monkeypatch):
     same(dense, whole)
     assert (whole.best < whole.worst).any()
     monkeypatch.setattr(ranking_module, "BLOCK_BYTES", 4 * N * 3)  # three queries at a time
-    monkeypatch.setattr(ranking_module, "COLUMNS", 7)
+    monkeypatch.setattr("afmrl.retrieval.score_matrix.COLUMNS", 7)
     same(rank_gallery(MatrixScores(queries @ gallery.T), relevant, grades, own_rows, num_hits=hits), whole)
     for few in (0, 100):  # one by one, and rows sorted
         monkeypatch.setattr(ranking_module, "FEW", few)
@@ -181,7 +182,7 @@ def test_offers_with_the_same_embedding_tie_whatever_the_blocks(monkeypatch):
     gallery = np.concatenate([half, half, rng.normal(size=(7, 33)).astype(np.float32)])
     queries = rng.normal(size=(Q, 33)).astype(np.float32)
     relevant = [np.arange(5)] * Q
-    monkeypatch.setattr(ranking_module, "COLUMNS", 11)
+    monkeypatch.setattr("afmrl.retrieval.score_matrix.COLUMNS", 11)
     for few in (0, 16):
         monkeypatch.setattr(ranking_module, "FEW", few)
         ranking = rank_gallery(DenseScores(queries, gallery), relevant)

@@ -4,9 +4,9 @@ import io
 import sys
 
 import pytest
+from afmrl.evaluation.tables import print_ladder, render_table
 from rich.console import Console
 
-from afmrl.evaluation.tables import print_ladder, render_table
 from afmrl.terminal import output_console
 
 ROWS = [

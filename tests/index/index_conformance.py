@@ -11,7 +11,8 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.data.offer import Offer
-from afmrl.index.backend import Rows, Where, filter_value, lexical_text
+from afmrl.index.backend import Rows, Where, filter_value
+from afmrl.retrieval.words import OfferWords
 
 D = 8
 COLORS = ("red", "blue", "deep red", "green", "红色", "black and white")
@@ -103,7 +104,7 @@ def bm25_truth(
 ) -> dict[str, float]:
     """BM25 by its definition (Lucene's idf), above 0, of the rows that pass."""
     documents = [
-        Counter(tokenize(lexical_text(offer, found)))
+        Counter(tokenize(OfferWords().of_gallery(offer, found)))
         for offer, found in zip(rows.offers, rows.key_attributes, strict=True)
     ]
     mean = sum(document.total() for document in documents) / max(len(documents), 1)

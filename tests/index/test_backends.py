@@ -32,7 +32,8 @@ from qdrant_bridge import API_KEY
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.index.backend import IndexBackend, Rows, Touched, open_index
+from afmrl.index.address import open_index
+from afmrl.index.backend import IndexBackend, Rows, Touched
 
 PACKAGES = {
     "local": [],
@@ -321,7 +322,7 @@ def test_another_process_sees_the_same(create: Callable[..., IndexBackend], addr
         import sys
         sys.path[:0] = [sys.argv[2], sys.argv[2] + '/..']
         from index_conformance import drawn_rows, SETTINGS
-        from afmrl.index.backend import open_index
+        from afmrl.index.address import open_index
         rows = drawn_rows([f"o{i}" for i in range(20)], 17)
         with open_index(sys.argv[1]) as index:
             assert index.settings == SETTINGS, index.settings

@@ -22,7 +22,8 @@ from qdrant_bridge import API_KEY, running_bridge
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.index.backend import IndexBackend, Rows, Touched, open_index
+from afmrl.index.address import open_index
+from afmrl.index.backend import IndexBackend, Rows, Touched
 
 MANY, WIDE = 3000, 16
 pytest_plugins = ["index_servers"]
@@ -277,7 +278,7 @@ STOPPED = """
     import os, signal, sys
     sys.path[:0] = [sys.argv[2], sys.argv[2] + '/..']
     import afmrl.index.pgvector.index as adapter
-    from afmrl.index.backend import open_index
+    from afmrl.index.address import open_index
     from index_conformance import drawn_rows
     setattr(adapter.PgvectorIndex, sys.argv[3], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with open_index(sys.argv[1]) as index:
@@ -303,7 +304,7 @@ def test_postgresql_writer_killed_in_a_transaction(table: str, method: str, job:
 WRITING = """
     import sys
     sys.path[:0] = [sys.argv[2], sys.argv[2] + '/..']
-    from afmrl.index.backend import open_index
+    from afmrl.index.address import open_index
     from index_conformance import drawn_rows
     with open_index(sys.argv[1]) as index:
         for part in range(1000):

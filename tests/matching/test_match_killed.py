@@ -1,4 +1,4 @@
-"""`afmrl match` killed while it writes: what lies in the folder then, and the run after it."""
+"""`match` killed while it writes: what is in the folder then, and the run after it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
-from afmrl.matching.match import match_catalog
+from afmrl.matching.match import match
 
-FILES = ["groups.csv", "groups.jsonl", "pairs.csv", "pairs.jsonl", "report.html", "summary.json"]
+FILES = ["groups.csv", "groups.jsonl", "pairs.csv", "pairs.jsonl", "summary.json"]
 
 
 def drills(number: int) -> list[Offer]:
@@ -34,14 +34,15 @@ def content(out: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lose_power", [False, True])
-def test_killed_while_writing_no_file_is_torn_and_no_summary_stands_beside_older_files(tmp_path, lose_power):
+def test_killed_while_writing_no_file_is_torn_and_no_summary_is_beside_older_files(tmp_path, lose_power):
     versions = []
     for number in (6, 9):
         write_catalog(tmp_path / "catalog.jsonl", drills(number))
-        match_catalog(tmp_path / "catalog.jsonl", tmp_path / "whole")
+        match(tmp_path / "catalog.jsonl", out=tmp_path / "whole")
         versions.append(content(tmp_path / "whole"))
         if len(versions) == 1:
             shutil.copytree(tmp_path / "whole", tmp_path / "before")
+            (tmp_path / "before" / "report.html").write_text("the page of the earlier match")
     before, after = versions
     assert sorted(before) == sorted(after) == FILES
     assert all(before[name] != after[name] for name in FILES)
@@ -58,16 +59,19 @@ def test_killed_while_writing_no_file_is_torn_and_no_summary_stands_beside_older
             assert text in (before[name], after[name]), (end, name)
         if "summary.json" in found:
             assert found in (before, after), end
+        if (tmp_path / str(end["moment"]) / "report.html").exists():
+            assert all(text == before[name] for name, text in found.items()), end
     assert content(tmp_path / str(ends[-1]["moment"])) == after
     for end in ends[::4]:  # the same command again
         out = tmp_path / str(end["moment"])
-        match_catalog(tmp_path / "catalog.jsonl", out)
+        match(tmp_path / "catalog.jsonl", out=out)
         assert content(out) == after
         assert sorted(path.name for path in out.iterdir()) == FILES
 
 
 def killed_everywhere(folder: str, lose_power: bool) -> None:
     """A match over the output of an earlier one, killed at its first moment, at its second, ... until one ends."""
+    sys.path.append(str(Path(__file__).parents[1] / "bulk"))
     from bulk_fakes import die_at
 
     moment = 0
@@ -78,7 +82,7 @@ def killed_everywhere(folder: str, lose_power: bool) -> None:
         child = os.fork()
         if not child:
             die_at(moment, out, lose_power=lose_power)
-            match_catalog(Path(folder) / "catalog.jsonl", out)
+            match(Path(folder) / "catalog.jsonl", out=out)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

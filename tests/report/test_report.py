@@ -13,16 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.offer import SkippedRow
-from afmrl.errors import InputError
-from afmrl.evaluation.robustness import RobustnessScore, robustness_score
-from afmrl.evaluation.significance import Interval, PairedTest
-from afmrl.evaluation.slices import SliceScore, by_slice
-from afmrl.report.charts import recall_curve
-from afmrl.report.images import ImageStore
 from afmrl.report.report import (
     CardSample,
     Curve,
@@ -35,6 +25,16 @@ from afmrl.report.report import (
     ReportData,
     write_report,
 )
+from PIL import Image
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import SkippedRow
+from afmrl.errors import InputError
+from afmrl.evaluation.robustness import RobustnessScore, robustness_score
+from afmrl.evaluation.significance import Interval, PairedTest
+from afmrl.evaluation.slices import SliceScore, by_slice
+from afmrl.report.charts import recall_curve
+from afmrl.report.images import ImageStore
 
 VOID = {"meta", "link", "input", "br", "img", "wbr"}
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">'

@@ -7,13 +7,13 @@ from importlib import resources
 
 import numpy as np
 import pytest
-
-from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.offer import Offer
 from afmrl.evaluation.tables import metric_label, points
 from afmrl.report.cards import cards_of, families_of
 from afmrl.report.gallery import hit_attributes, query_attributes, shown_hit
 from afmrl.report.report import OfferView, QueryCard, hardest_families, sample_cards, sample_rows
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
 from afmrl.report.text import text
 
 

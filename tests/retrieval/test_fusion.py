@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from afmrl.data.offer import Offer
-from afmrl.retrieval.floors import color_scores
+from afmrl.retrieval.colors import color_scores
 from afmrl.retrieval.fusion import GRID, FusionWeights, learn_fusion_weights, lexical_scores
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from afmrl.attributes.key_attributes import KeyAttributes, compare
+from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
 from afmrl.errors import InputError
 from afmrl.retrieval.mining import (
@@ -28,9 +28,9 @@ def catalog(seed, num_offers=300, sizes=(4, 30, 6, 12)):
 
 
 def is_same(table, ids, left, right, min_shared):
-    sides = compare(table[left], table[right])
+    keys = table[left].compared_with(table[right])
     labeled = ids is not None and ids[left] != "" and ids[left] == ids[right]
-    return labeled or (len(sides.agree) >= min_shared and not sides.differ)
+    return labeled or (len(keys.agree) >= min_shared and not keys.differ)
 
 
 def exhaustive(table, ids, similarity, k, min_shared, positive_only):

@@ -23,7 +23,7 @@ from afmrl.sample.catalog import (
     reader_recall,
     write_sample_catalog,
 )
-from afmrl.sample.drawing import COLORS, PATTERNS, View, draw_product
+from afmrl.sample.drawing import FABRIC_COLORS, PATTERNS, View, draw_product
 from afmrl.sample.shapes import CUTS
 from afmrl.sample.titles import make_title, surface_forms
 
@@ -182,7 +182,7 @@ def test_a_closeup_of_another_cut_is_the_same_image_and_of_another_color_is_not(
     plain = drawn()
     assert (drawn(cut=list(CUTS["dress"])[1]) == plain).all()
     assert (drawn(category="mug", cut=list(CUTS["mug"])[0]) == plain).all()
-    for changed in [{"color": color} for color in COLORS if color != "red"] + [
+    for changed in [{"color": color} for color in FABRIC_COLORS if color != "red"] + [
         {"pattern": p} for p in PATTERNS if p != "plain"
     ]:
         assert np.abs(drawn(**changed).astype(int) - plain).max() > 60
@@ -204,12 +204,12 @@ def test_every_detail_of_a_image_can_be_seen(category):
         for other in cuts[:place]:
             changed = np.abs(drawn(one, "red", "plain") - drawn(other, "red", "plain")).max(axis=2) > 40
             assert changed.sum() > 20, (one, other)
-    for cut, color in zip(cuts * 4, COLORS, strict=False):
+    for cut, color in zip(cuts * 4, FABRIC_COLORS, strict=False):
         images = [drawn(cut, color, pattern) for pattern in PATTERNS]
         for place, one in enumerate(images):
             for other in images[:place]:
                 assert (np.abs(one - other).max(axis=2) > 25).sum() > 20, (cut, color)
-    images = [drawn(cuts[0], color, "plain") for color in COLORS]
+    images = [drawn(cuts[0], color, "plain") for color in FABRIC_COLORS]
     for place, one in enumerate(images):
         for other in images[:place]:
             assert (np.abs(one - other).max(axis=2) > 15).sum() > 60

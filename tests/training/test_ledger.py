@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from afmrl.files import fingerprint
 from afmrl.training.checkpoints import last_checkpoint
-from afmrl.training.ledger import Ledger, fingerprint
+from afmrl.training.ledger import Ledger
 
 
 def test_a_complete_stage_is_not_run_again(tmp_path):

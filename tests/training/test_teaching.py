@@ -3,8 +3,6 @@
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from transformers import TrainerCallback
 
@@ -16,7 +14,7 @@ from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.training.config import PromptOptions, RARStage, SFTStage
 from afmrl.training.recipe import load_recipe, recipe_of
 from afmrl.training.sft import run_sft
-from afmrl.training.teaching import read_teacher_labels, teaching_set
+from afmrl.training.teaching import teaching_set
 
 OFFERS = [
     Offer("1", "Red silk dress, size M", category="Dress"),
@@ -33,64 +31,6 @@ OWN = [
 def jsonl(path, *rows):
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
     return path
-
-
-def attributes_folder(path, rows, *, complete=True, **manifest):
-    """As `afmrl attributes` writes it."""
-    path.mkdir()
-    shards = []
-    for number, row in enumerate(rows):
-        kinds = pa.schema([("id", pa.string()), ("key_attributes", pa.map_(pa.string(), pa.string())),
-                           ("valid", pa.bool_()), ("completion", pa.string())])  # fmt: skip
-        pq.write_table(pa.Table.from_pylist([row], kinds), path / f"part-{number:05d}.parquet")
-        shards.append({"file": f"part-{number:05d}.parquet", "rows": 1})
-    pq.write_table(pa.table({"id": ["superseded"]}), path / "part-99999.parquet")  # no manifest names it
-    data = {"format": "afmrl-attributes", "version": 1, "complete": complete, "shards": shards, **manifest}
-    (path / "manifest.json").write_text(json.dumps(data))
-    return path
-
-
-def test_labels_of_a_file(tmp_path):
-    path = jsonl(
-        tmp_path / "t.jsonl",
-        {"id": "1", "key_attributes": {"Colour": "Red", "cut": None, "size": "unknown"}},
-        "",
-        {"id": 2, "attributes": {"fit": "loose"}},
-        {"id": "3", "completion": '```json\n{"colour": "blue"}\n```'},
-        {"id": "4", "completion": "I cannot."},
-        {"id": "1", "key_attributes": {"colour": "other"}},
-    )
-    assert {key: str(label) for key, label in read_teacher_labels(path).items()} == {
-        "1": "colour: red", "2": "fit: loose", "3": "colour: blue",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "line", ["{", '{"key_attributes": {}}', '{"id": "1"}', '{"id": "1", "attributes": "red"}', "[]"]
-)
-def test_a_line_that_is_no_label_is_named(tmp_path, line):
-    path = jsonl(tmp_path / "t.jsonl", {"id": "0", "attributes": {}}, line)
-    with pytest.raises(InputError, match=r"t.jsonl:2: expected"):
-        read_teacher_labels(path)
-
-
-def test_labels_of_a_folder(tmp_path):
-    rows = [
-        {"id": "1", "key_attributes": [("colour", "red"), ("size", "m")], "valid": True, "completion": "x"},
-        {"id": "2", "key_attributes": [("fit", "loose")], "valid": False, "completion": "x"},
-        {"id": "3", "key_attributes": None, "valid": True, "completion": "none"},
-    ]
-    labels = read_teacher_labels(attributes_folder(tmp_path / "a", rows))
-    assert {key: str(label) for key, label in labels.items()} == {"1": "colour: red; size: m", "3": "none"}
-    with pytest.raises(InputError, match="not complete"):
-        read_teacher_labels(attributes_folder(tmp_path / "b", rows, complete=False))
-    with pytest.raises(InputError, match="its format is 'afmrl-embeddings'"):
-        read_teacher_labels(attributes_folder(tmp_path / "c", rows, format="afmrl-embeddings"))
-    (tmp_path / "a" / "part-00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match="part-00000.parquet: cannot be read"):
-        read_teacher_labels(tmp_path / "a")
-    with pytest.raises(InputError, match="no such file or folder"):
-        read_teacher_labels(tmp_path / "no")
 
 
 def test_whose_labels_are_taught(tmp_path):

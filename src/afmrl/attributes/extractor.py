@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from afmrl.attributes.colors import COLORS, shaded_colors
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import write_json
 
 BRAND_KEYS = ("brand", "manufacturer", "vendor", "marke", "品牌")
 COMPANY_WORDS = frozenset(
     ("inc", "co", "corp", "corporation", "company", "ltd", "llc", "gmbh", "ag", "software", "education", "box", "usa")
 )
 """Left off the end of a seller's brand."""
-MAX_BRAND_WORDS = 3
+MAX_BRAND_WORDS, MAX_COLORS = 3, 3
 MAX_CHARACTERS = 2_000  # a title's first; endless ones must not cost time
 _WORD = re.compile(r"[^\W_]+(?:[-./+'&][^\W_]+)*", re.UNICODE)
 _CODE = re.compile(r"(?<![\w.])[a-z0-9]+(?:[-/][a-z0-9]+)*(?![\w])")
@@ -36,37 +37,6 @@ _NO_CODES = re.compile(
     r"(?:mp[34]|ddr\d|usb\d+|h26[45]|ps[1-5]|xbox360|360|3d|2d|4k|8k|[345]g|wifi\d|80211\w*|cat\d\w?|rj45|"
     r"\d+(?:st|nd|rd|th)|\d+x\d+|\d+in\d+|win\d+|office\d+|cs\d|core\d|co2|dvd\d+|sata\d+|pcie\d+|\d+s|\d+p|\d{1,3}x)$"
 )
-_ENGLISH = (
-    "black white red blue green yellow orange purple pink brown gray silver gold beige navy turquoise teal violet "
-    "ivory bronze copper burgundy charcoal cream khaki olive maroon magenta cyan titanium graphite champagne lime "
-    "coral lavender rose tan platinum bisque almond clear multicolor"
-)
-_GERMAN = (
-    "schwarz black weiß white weiss white rot red blau blue grün green gelb yellow braun brown grau gray silber silver "
-    "rosa pink lila purple"
-)
-_CHINESE = (
-    "黑色 black 白色 white 红色 red 蓝色 blue 绿色 green 黄色 yellow 橙色 orange 紫色 purple 粉色 pink 灰色 gray "
-    "棕色 brown 银色 silver 金色 gold"
-)
-
-
-def _pairs(words: str) -> dict[str, str]:
-    """Names by their translations, of a text where they take turns."""
-    split = words.split()
-    return dict(zip(split[::2], split[1::2], strict=True))
-
-
-COLORS: Mapping[str, str] = {
-    **{name: name for name in (*_ENGLISH.split(), "stainless steel")},
-    "grey": "gray",
-    "blk": "black",
-    "wht": "white",
-    "multicolour": "multicolor",
-    **_pairs(_GERMAN),
-    **_pairs(_CHINESE),
-}
-SHADES = ("dark", "light", "deep", "bright", "pale", "navy", "royal", "sky", "matte")
 EDITIONS: Mapping[str, Mapping[str, str]] = {
     "license": {
         **dict.fromkeys(("upgrade", "upg", "upgrd", "upsell"), "upgrade"),
@@ -88,24 +58,13 @@ EDITIONS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def _alternatives(words: Iterable[str]) -> str:
-    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-
-
-_LATIN = [name for name in COLORS if name.isascii() or "ß" in name or "ü" in name]
-_COLOR = re.compile(
-    rf"(?<!\w)(?:({'|'.join(SHADES)})[ -])?({_alternatives(_LATIN)})(?!\w)|"
-    rf"({_alternatives(name for name in COLORS if name not in _LATIN)})"
-)
-
-
 class AttributeExtractor:
     """Reads key attributes off an offer's title by rules: no model, no training but a list of brands.
 
     Keys: `brand`; `model`, `model 2`, … (codes of letters and digits, the longest first, without hyphens); `number`
     (digits alone), `gtin` (8, 12, 13 or 14 digits whose check digit is right); quantities in one unit each
-    (`memory`, `length`, `weight`, …, see `afmrl.attributes.quantities.UNITS`), `aperture`; `color`; `year`, `version`; `license`,
-    `edition`, `platform` of software. A seller's own brand is taken over. Deterministic; some 6,000 titles a second.
+    (`memory`, `length`, `weight`, …, see `afmrl.attributes.quantities.UNITS`), `aperture`; `color`; `year`,
+    `version`; `license`, `edition`, `platform` of software. A seller's own brand is taken over. Deterministic; some 6,000 titles a second.
 
     Args:
         brands: names that titles are searched for; the longest counts, of equals the first in the title.
@@ -132,14 +91,14 @@ class AttributeExtractor:
         """
         if min_offers < 1:
             raise InputError(f"extractor: min_offers={min_offers} must be at least 1")
-        told: Counter[str] = Counter()
+        stated: Counter[str] = Counter()
         first: Counter[str] = Counter()
         anywhere: Counter[str] = Counter()
         products: dict[str, set[str]] = defaultdict(set)
         for offer in offers:
             brand = _sellers_brand(offer)
             if brand and len(brand.split()) <= MAX_BRAND_WORDS:
-                told[brand] += 1
+                stated[brand] += 1
             words = _plain(offer.title[:MAX_CHARACTERS]).split()
             anywhere.update(set(words))
             if words:
@@ -156,7 +115,7 @@ class AttributeExtractor:
             and word not in COLORS
             and not any(word in names for names in EDITIONS.values())
         }
-        return cls([*told, *begins])
+        return cls([*stated, *begins])
 
     def extract(self, offer: Offer) -> KeyAttributes:
         """Key attributes of one offer, in the order of the class's list; none where its title holds none."""
@@ -174,7 +133,7 @@ class AttributeExtractor:
         pairs += measured.items()
         if apertures:
             pairs.append(("aperture", apertures[0]))
-        colors = _colors(text)
+        colors = shaded_colors(text)[:MAX_COLORS]
         if colors:
             pairs.append(("color", " / ".join(colors)))
         if years:
@@ -203,11 +162,7 @@ class AttributeExtractor:
 
     def save(self, path: str | Path) -> None:
         """Write the brands as JSON, atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps({"brands": self.brands}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, {"brands": self.brands})
 
     @classmethod
     def load(cls, path: str | Path) -> AttributeExtractor:
@@ -219,7 +174,7 @@ class AttributeExtractor:
         try:
             brands = json.loads(Path(path).read_text(encoding="utf-8"))["brands"]
             if not isinstance(brands, list) or not all(isinstance(brand, str) for brand in brands):
-                raise TypeError("'brands' is no list of names")
+                raise TypeError("'brands' is not a list of names")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f'extractor {path}: cannot be read ({error}); expected {{"brands": [names]}}') from error
         return cls(brands)
@@ -273,11 +228,3 @@ def _checks(digits: str) -> bool:
     """Whether the last digit is a GTIN's check digit (GS1: weights 3 and 1 from the right)."""
     total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits[:-1])))
     return (10 - total % 10) % 10 == int(digits[-1])
-
-
-def _colors(text: str) -> list[str]:
-    found: dict[str, None] = {}
-    for match in _COLOR.finditer(text):
-        name = COLORS[match[2] or match[3]]
-        found[f"{match[1]} {name}" if match[1] else name] = None
-    return list(found)[:3]

@@ -1,4 +1,4 @@
-"""Key attributes: parse a completion, normalize, serialize, compare."""
+"""Key attributes: parse a completion, normalize, serialize, compare with another offer's."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ def _clean_value(value: str) -> str:
 def _clean_key(key: str) -> str:
     # nor may a key begin like the parenthesis that some models write around the whole list
     return normalize(re.sub(r"[:;]", " ", normalize(key))).strip("() ")
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeComparison:
+    """The keys of two offers: in the left offer's order, then the right's."""
+
+    agree: tuple[str, ...]
+    differ: tuple[str, ...]
+    only_left: tuple[str, ...]
+    only_right: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,28 +121,17 @@ class KeyAttributes:
         """The pairs as a new dict, in order."""
         return dict(self.pairs)
 
+    def compared_with(self, other: KeyAttributes) -> AttributeComparison:
+        """Which keys agree, differ, or are there on the left (here) or the right (in `other`) only.
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two offers' key attributes side by side: keys in the left offer's order, then the right's."""
-
-    agree: tuple[str, ...]
-    differ: tuple[str, ...]
-    only_left: tuple[str, ...]
-    only_right: tuple[str, ...]
-
-
-def compare(left: KeyAttributes, right: KeyAttributes) -> Comparison:
-    """Which keys agree, differ, or stand on one side only.
-
-    >>> compare(KeyAttributes.of({"color": "red", "size": "m"}), KeyAttributes.of({"color": "blue"}))
-    Comparison(agree=(), differ=('color',), only_left=('size',), only_right=())
-    """
-    ours, theirs = left.as_dict(), right.as_dict()
-    shared = [key for key in ours if key in theirs]
-    return Comparison(
-        agree=tuple(key for key in shared if ours[key] == theirs[key]),
-        differ=tuple(key for key in shared if ours[key] != theirs[key]),
-        only_left=tuple(key for key in ours if key not in theirs),
-        only_right=tuple(key for key in theirs if key not in ours),
-    )
+        >>> KeyAttributes.of({"color": "red", "size": "m"}).compared_with(KeyAttributes.of({"color": "blue"}))
+        AttributeComparison(agree=(), differ=('color',), only_left=('size',), only_right=())
+        """
+        ours, theirs = self.as_dict(), other.as_dict()
+        shared = [key for key in ours if key in theirs]
+        return AttributeComparison(
+            agree=tuple(key for key in shared if ours[key] == theirs[key]),
+            differ=tuple(key for key in shared if ours[key] != theirs[key]),
+            only_left=tuple(key for key in ours if key not in theirs),
+            only_right=tuple(key for key in theirs if key not in ours),
+        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from afmrl.attributes.key_attributes import UNKNOWN_VALUES, KeyAttributes
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
 from afmrl.errors import InputError
+from afmrl.files import write_json, write_text
 
 ANY_CATEGORY = "*"
 """The category whose keys stand for every category that the schema does not name."""
@@ -140,13 +139,9 @@ class AttributeSchema:
         if path.suffix.lower() in (".yaml", ".yml"):
             import yaml
 
-            text = yaml.safe_dump(self.as_dict(), allow_unicode=True, sort_keys=False)
+            write_text(path, yaml.safe_dump(self.as_dict(), allow_unicode=True, sort_keys=False))
         else:
-            text = json.dumps(self.as_dict(), ensure_ascii=False, indent=1) + "\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+            write_json(path, self.as_dict())
 
     def of_category(self, category: str) -> tuple[SchemaKey, ...]:
         """Keys of a category, of any category where it is not named; none where that is not there either."""

@@ -1,22 +1,46 @@
-"""The work of `afmrl attributes`: key attributes of offers, as rows."""
+"""The work of `afmrl attributes`: key attributes of offers, as rows; and the writer that `afmrl embed` uses too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from afmrl.bulk.attribute_writer import AttributeWriter, bulk_generator, generator_fingerprint
-from afmrl.bulk.fingerprints import fingerprint, rendering_fingerprint
+from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
+from afmrl.attributes.schema import AttributeSchema
+from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint
 from afmrl.bulk.folder import ATTRIBUTES, schema
+from afmrl.bulk.images.loader import ImageLoader, image_loader
 from afmrl.bulk.work import (
     WINDOW_BATCHES,
     AttributesOptions,
-    Description,
-    Made,
     Task,
+    TaskResult,
+    WorkDescription,
     absolute,
-    image_loader,
     record_batch,
 )
+from afmrl.data.catalog import ARCHIVE_SEPARATOR
+from afmrl.data.offer import Offer
+from afmrl.errors import InputError
+from afmrl.files import fingerprint
+from afmrl.generator.engines.base import Completion
+from afmrl.generator.engines.server import ServerEngine
+from afmrl.generator.generator import AttributeGenerator, open_generator
+from afmrl.generator.prompt import GeneratorPrompt
+
+SHOWN_REASONS = 5
+QUOTED = re.compile(r"""(["']).*?\1|\d+""")  # what differs from one reason to the next of its kind
+READERS = 16  # threads that unpack and fetch images
+NOT_LOCAL = ("openai:", "recorded:", "trained:")
 
 
 class AttributesWork:
@@ -41,7 +65,7 @@ class AttributesWork:
             max_new_tokens=options.max_new_tokens,
         )
         made_by = generator_fingerprint(options.generator, generator)
-        self._description = Description(
+        self._description = WorkDescription(
             kind=ATTRIBUTES,
             fingerprint=fingerprint(ATTRIBUTES, made_by, rendering_fingerprint(), options.max_new_tokens),
             schema=schema(ATTRIBUTES),
@@ -49,11 +73,11 @@ class AttributesWork:
             window=WINDOW_BATCHES * options.batch_size,
         )
 
-    def describe(self) -> Description:
+    def describe(self) -> WorkDescription:
         """What this work is."""
         return self._description
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Made]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[TaskResult]:
         """Do the tasks, in their order."""
         for task in tasks:
             written = self.writer.write(task.offers)
@@ -69,4 +93,172 @@ class AttributesWork:
                     "completion": [written.completions[place] for place in places],
                 },
             )
-            yield Made(task, rows, written.bad)
+            yield TaskResult(task, rows, written.bad)
+
+
+def bulk_generator(
+    address: str,
+    device: str | None,
+    schema: str | None = None,
+    concurrency: int | None = None,
+    show_sellers: bool = False,
+) -> AttributeGenerator:
+    """The generator of a job, by its address (see `afmrl.generator.open_generator`).
+
+    Args:
+        schema: file of the keys that it is asked for; None: its own prompt.
+        concurrency: requests under way at a time, of a server; None: its default.
+        show_sellers: show a general model the sellers' own attributes too.
+
+    Raises:
+        InputError: it does not load, a device is asked of one that runs elsewhere, a concurrency of one that runs here
+            or is recorded, a schema or sellers' attributes for one that was trained with a prompt of its own.
+    """
+    prompt = None
+    if schema is not None or show_sellers:
+        by_training = (Path(address) / "history.json").exists()  # of SFT or RAR
+        if by_training or address.startswith("trained:") or "@trained:" in address:
+            option = "--schema" if schema is not None else "--show-sellers"
+            raise InputError(f"generator {address}: was trained with a prompt of its own; leave out {option}")
+        keys = AttributeSchema.load(schema) if schema is not None else None
+        prompt = GeneratorPrompt.for_teacher(keys, show_sellers_attributes=show_sellers)
+    server = address.startswith("openai:") or (address.startswith(NOT_LOCAL) and "@openai:" in address)
+    if concurrency is not None and not server:
+        raise InputError(f"generator {address}: is no server and takes no --concurrency; leave it out")
+    if not address.startswith(NOT_LOCAL):
+        return open_generator(address, prompt=prompt, device=device)
+    if device is not None:
+        raise InputError(f"generator {address}: runs elsewhere and takes no --device; leave it out")
+    options: dict[str, Any] = {} if concurrency is None else {"concurrency": concurrency}
+    return open_generator(address, prompt=prompt, **options)
+
+
+def generator_fingerprint(address: str, generator: AttributeGenerator) -> str:
+    """Of a generator and its prompt; a server is known by its address and the name of its model alone."""
+    made_by = address if address.startswith(NOT_LOCAL) else model_fingerprint(address)
+    if isinstance(generator.engine, ServerEngine) and "#" not in address:  # the only model there, today
+        made_by = f"{address}#{generator.engine.model_name}"
+    return fingerprint(made_by, generator.prompt.as_dict(), generator.lenient)
+
+
+@dataclass(frozen=True)
+class TaskAttributes:
+    """What a generator wrote for some offers, by their places.
+
+    Invalid completions count as no key attributes, as in `AttributeGenerator.attributes`.
+    """
+
+    key_attributes: dict[int, KeyAttributes] = field(default_factory=dict)
+    completions: dict[int, str] = field(default_factory=dict)
+    valid: dict[int, bool] = field(default_factory=dict)
+    bad: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Field and reason, where an image cannot be read or the generator gave no answer: tried again in the next run."""
+
+
+class AttributeWriter:
+    """Writes key attributes, greedily; an image that cannot be read costs its own row alone.
+
+    Args:
+        generator: writes the completions.
+        images: opens references that are no plain files.
+        batch_size: offers generated together.
+        max_new_tokens: of a completion; None: the generator's default.
+    """
+
+    def __init__(
+        self, generator: AttributeGenerator, *, images: ImageLoader, batch_size: int, max_new_tokens: int | None
+    ) -> None:
+        self.generator, self.images = generator, images
+        self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
+        self._invalid: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def notes(self) -> list[str]:
+        """What a person wants to know at the end: tokens read and written, and why completions were not valid."""
+        lines = []
+        usage = getattr(self.generator.engine, "usage", None)
+        if usage is not None and usage.requests:
+            lines.append(f"generator: {usage}")
+        if self._invalid:
+            lines.append(f"no valid list of key attributes: {self._invalid.total():,} rows (column `valid`)")
+            lines += [
+                f"  {number:,} like offer {self._first[kind]}"
+                for kind, number in self._invalid.most_common(SHOWN_REASONS)
+            ]
+        return lines
+
+    def _note(self, offer: Offer, error: InvalidCompletion) -> None:
+        kind = QUOTED.sub("…", str(error))
+        self._invalid[kind] += 1
+        self._first.setdefault(kind, f"{offer.id}: {error}")
+
+    def write(self, offers: Sequence[Offer]) -> TaskAttributes:
+        """Key attributes of each offer."""
+        written = TaskAttributes()
+        with _as_files(offers, self.images, written.bad) as files:
+            places = [place for place in range(len(offers)) if place not in written.bad]
+            try:
+                completions = self._generate([files[place] for place in places])
+            except InputError:
+                # one image spoils the call: find it, and all others like it
+                for place in places:
+                    if files[place].image:
+                        try:
+                            self.images.load(files[place].image)
+                        except InputError as error:
+                            written.bad[place] = ("image", str(error).removeprefix("image "))
+                good = [place for place in places if place not in written.bad]
+                if len(good) == len(places):
+                    raise
+                places = good
+                completions = self._generate([files[place] for place in places])
+        for place, completion in zip(places, completions, strict=True):
+            if completion.failure:
+                written.bad[place] = ("key_attributes", completion.failure)
+                continue
+            written.completions[place] = completion.text
+            try:
+                written.key_attributes[place] = self.generator.read(completion, offers[place])
+                written.valid[place] = True
+            except InvalidCompletion as error:
+                self._note(offers[place], error)
+                written.key_attributes[place] = KeyAttributes()
+                written.valid[place] = False
+        return written
+
+    def _generate(self, offers: list[Offer]) -> list[Completion]:
+        if not offers:
+            return []
+        completions = self.generator.generate(
+            offers, batch_size=self.batch_size, max_new_tokens=self.max_new_tokens, failures=True
+        )
+        return [first for (first,) in completions]
+
+
+@contextmanager
+def _as_files(offers: Sequence[Offer], images: ImageLoader, bad: dict[int, tuple[str, str]]) -> Iterator[list[Offer]]:
+    """The offers with members of archives and addresses as temporary files, which generators can open."""
+    files = list(offers)
+    elsewhere = [n for n, offer in enumerate(offers) if "://" in offer.image or ARCHIVE_SEPARATOR in offer.image]
+    folder = Path(tempfile.mkdtemp(prefix="afmrl-")) if elsewhere else None
+
+    def content(place: int) -> bytes | str:
+        try:
+            return images.read(offers[place].image)
+        except InputError as error:
+            return str(error).removeprefix("image ")
+
+    try:
+        if folder is not None:
+            with ThreadPoolExecutor(READERS) as readers:
+                for place, read in zip(elsewhere, readers.map(content, elsewhere), strict=True):
+                    if isinstance(read, str):
+                        bad[place] = ("image", read)
+                    else:
+                        path = folder / str(place)
+                        path.write_bytes(read)
+                        files[place] = dataclasses.replace(offers[place], image=str(path))
+        yield files
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -10,29 +10,30 @@ import numpy as np
 
 from afmrl.attributes.attributes_on import on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.bulk.attribute_writer import AttributeWriter, bulk_generator, generator_fingerprint
-from afmrl.bulk.fingerprints import fingerprint, model_fingerprint, rendering_fingerprint
+from afmrl.bulk.attributes import AttributeWriter, bulk_generator, generator_fingerprint
+from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint
 from afmrl.bulk.folder import EMBEDDINGS, schema
 from afmrl.bulk.images.encoder import BulkEncoder, EncodedWindow, Window
+from afmrl.bulk.images.loader import image_loader
 from afmrl.bulk.work import (
     WINDOW_BATCHES,
-    Description,
     EmbedOptions,
-    Made,
     Task,
+    TaskResult,
+    WorkDescription,
     absolute,
     embedding_array,
-    image_loader,
     record_batch,
 )
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
+from afmrl.files import fingerprint
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _WindowContent:
     """What travels with a window: the task, and which of its offers are in the window."""
 
     task: Task
@@ -78,16 +79,16 @@ class EmbedWork:
         self.reads_attributes = has_attributes and on_gallery(attributes_on)
         self._description = self._describe(attributes_on if has_attributes else None)
 
-    def describe(self) -> Description:
+    def describe(self) -> WorkDescription:
         """What this work is."""
         return self._description
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Made]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[TaskResult]:
         """Do the tasks, in their order."""
         for encoded in self.encoder.encode(self._window(task) for task in tasks):
-            yield self._made(encoded)
+            yield self._result(encoded)
 
-    def _describe(self, attributes_on: str | None) -> Description:
+    def _describe(self, attributes_on: str | None) -> WorkDescription:
         options = self.options
         model = model_fingerprint(options.model)
         generator = None
@@ -103,7 +104,7 @@ class EmbedWork:
             # the attributes of a folder are in each row's own fingerprint
             [generator, options.max_new_tokens] if generator else options.attributes is not None,
         )
-        return Description(
+        return WorkDescription(
             kind=EMBEDDINGS,
             fingerprint=work,
             schema=schema(EMBEDDINGS, dimension=self.embedder.dimension, dtype=options.dtype),
@@ -135,10 +136,10 @@ class EmbedWork:
             places.append(place)
             offers.append(shown)
         chosen = [attributes[place] for place in places] if attributes is not None else None
-        return Window(offers, chosen if self.reads_attributes else None, _Chosen(task, places, chosen, bad))
+        return Window(offers, chosen if self.reads_attributes else None, _WindowContent(task, places, chosen, bad))
 
-    def _made(self, encoded: EncodedWindow) -> Made:
-        chosen: _Chosen = encoded.window.payload
+    def _result(self, encoded: EncodedWindow) -> TaskResult:
+        chosen: _WindowContent = encoded.window.payload
         finite = np.isfinite(encoded.embeddings).all(axis=1)
         kept = [number for number in range(len(chosen.places)) if number not in encoded.bad and finite[number]]
         bad = dict(chosen.bad)
@@ -156,7 +157,7 @@ class EmbedWork:
             [attributes[number] for number in kept] if attributes is not None else None,
             {"embedding": embedding_array(encoded.embeddings[kept], self.options.dtype)},
         )
-        return Made(chosen.task, rows, bad)
+        return TaskResult(chosen.task, rows, bad)
 
 
 def _field_and_reason(reason: str) -> tuple[str, str]:

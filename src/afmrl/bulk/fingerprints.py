@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +14,15 @@ from afmrl.data.catalog import ARCHIVE_SEPARATOR
 from afmrl.data.offer import Offer
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
+from afmrl.files import fingerprint, folder_fingerprint, hash64
 from afmrl.generator.prompt import generator_messages
 
 NOT_OF_THE_MODEL = ("fusion.json", "history.json")
 """Files of a model's folder that change nothing of what it computes; nor do Markdown and hidden files."""
-READ_BYTES = 1 << 22
 
 
 class ImageMissing(Exception):
     """The image that a row names is not there."""
-
-
-def fingerprint(*parts: Any) -> str:
-    """32 hexadecimal digits of anything that JSON can say.
-
-    >>> fingerprint("a", 1) == fingerprint("a", 1) != fingerprint("a", "1")
-    True
-    """
-    text = json.dumps(parts, ensure_ascii=True, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def row_fingerprint(offer: Offer, images: Path | None = None) -> str:
@@ -95,17 +83,7 @@ def model_fingerprint(model: str | Path) -> str:
         if cached is None:
             raise InputError(f"model {model}: its files are not in the local cache of the hub; its revision is unknown")
         return fingerprint(str(model), Path(cached).parent.name)
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in name.parts)
-        if not path.is_file() or hidden or path.suffix == ".md" or path.name in NOT_OF_THE_MODEL:
-            continue
-        digest.update(json.dumps([name.as_posix(), path.stat().st_size]).encode())
-        with open(path, "rb") as file:
-            while block := file.read(READ_BYTES):
-                digest.update(block)
-    return digest.hexdigest()
+    return folder_fingerprint(folder, without=NOT_OF_THE_MODEL)
 
 
 def rendering_fingerprint() -> str:
@@ -114,16 +92,6 @@ def rendering_fingerprint() -> str:
     return fingerprint(
         embedder_text(offer, KeyAttributes.of({"b": "2", "a": "1"})), generator_messages(offer), embedder_text(offer)
     )
-
-
-def hash64(texts: Iterable[str]) -> np.ndarray:
-    """64 bits of each text.
-
-    Shape:
-        returns (n,) uint64.
-    """
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.frombuffer(digests, dtype=np.uint64)
 
 
 def row_checks(fingerprints: Sequence[str], works: Sequence[str]) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,24 +211,3 @@ def embeddings_of(batch: pyarrow.RecordBatch) -> np.ndarray:
     """
     column = batch.column("embedding")
     return column.flatten().to_numpy().reshape(len(column), column.type.list_size).astype(np.float32)
-
-
-def fsync_folder(path: Path) -> None:
-    """Make the renamings in a folder last through a loss of power."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file that is whole or not there, also after a loss of power."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, ensure_ascii=False, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    fsync_folder(path.parent)

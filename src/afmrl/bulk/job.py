@@ -14,17 +14,20 @@ import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.compaction import compact
-from afmrl.bulk.fingerprints import ImageMissing, fingerprint, hash64, row_checks, row_fingerprint
+from afmrl.bulk.fingerprints import ImageMissing, row_checks, row_fingerprint
+from afmrl.bulk.folder import COMMAND
 from afmrl.bulk.known_rows import KnownRows, SeenIds
 from afmrl.bulk.quarantine import Quarantine, TooManyBadRows
 from afmrl.bulk.shards import ShardWriter
 from afmrl.bulk.state import IMAGES, FolderState
-from afmrl.bulk.work import Made, Task, Work
+from afmrl.bulk.work import Task, TaskResult, Work
 from afmrl.bulk.written_attributes import WrittenAttributes
 from afmrl.data.catalog import stream_offers
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.data.rows import CatalogRows
 from afmrl.errors import InputError
+from afmrl.files import fingerprint, hash64
+from afmrl.terminal import Progress
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHUNK = 1024  # rows whose ids are looked up together
@@ -134,7 +137,7 @@ class BulkJob:
         )
         summary = self.summary
         try:
-            with contextlib.closing(self._shown(self.work.run(self._tasks(known, quarantine)))) as made:
+            with contextlib.closing(self._with_progress(self.work.run(self._tasks(known, quarantine)))) as made:
                 for done in made:
                     self._take(done, writer, quarantine)
             writer.close()
@@ -146,13 +149,13 @@ class BulkJob:
                 quarantine.check(summary.read, complete=True)
         except OSError:
             writer.abandon()
-            quarantine.close()
+            quarantine.discard()
             raise
         except BaseException as error:
             writer.close()  # what is done is kept
             if isinstance(error, TooManyBadRows):
                 quarantine.publish()
-            quarantine.close()
+            quarantine.discard()
             raise
         quarantine.publish()
         self._complete(state, known.live, names, quarantine.count)
@@ -160,7 +163,7 @@ class BulkJob:
         summary.removed = known.num_ids - summary.kept - summary.again
         summary.rows = int(state.manifest["rows"])
 
-    def _take(self, done: Made, writer: ShardWriter, quarantine: Quarantine) -> None:
+    def _take(self, done: TaskResult, writer: ShardWriter, quarantine: Quarantine) -> None:
         self._num_done += len(done.task.offers)
         for place, (field, reason) in sorted(done.bad.items()):
             quarantine.add(done.task.offers[place].id, done.task.rows[place], field, reason)
@@ -227,7 +230,7 @@ class BulkJob:
             except ImageMissing as missing:
                 self._leave_out(quarantine, row.offer.id, row.number, "image", str(missing))
         if self.attributes is not None:
-            found = self.attributes.of([row.offer.id for row in rows], [row.fingerprint for row in rows])
+            found = self.attributes.lookup([row.offer.id for row in rows], [row.fingerprint for row in rows])
             for row, attributes in zip(rows, found, strict=True):
                 if attributes is None:
                     reason = f"{self.attributes.folder.path} has none for this row as it is now; run `afmrl attributes`"
@@ -267,13 +270,10 @@ class BulkJob:
             row.known = was_known
         return once
 
-    def _shown(self, made: Iterable[Made]) -> Generator[Made]:
-        if not self.progress:
-            yield from made
-            return
-        from afmrl.bulk.progress_bar import RowsBar
-
-        with RowsBar(self.description.kind, self.rows, lambda: self._num_done + self.summary.kept):
+    def _with_progress(self, made: Iterable[TaskResult]) -> Generator[TaskResult]:
+        # asked, not told: rows that are kept pass without an event, and the total may be an estimate that improves
+        title, done = COMMAND[self.description.kind], lambda: self._num_done + self.summary.kept
+        with Progress(title, self.rows.total, done=done, unit="offers", show=self.progress):
             yield from made
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import threading
 from pathlib import Path
 from typing import Any
 
-from afmrl.bulk.folder import QUARANTINE, fsync_folder
+from afmrl.bulk.folder import QUARANTINE
+from afmrl.files import PendingFile
 
 EARLIEST = 1_000  # rows before a share says anything
 SHOWN = 5
@@ -30,11 +29,11 @@ class Quarantine:
     """
 
     def __init__(self, folder: Path, catalog: str, max_bad: float) -> None:
-        self.folder, self.catalog, self.max_bad = folder, catalog, max_bad
+        self.catalog, self.max_bad = catalog, max_bad
         self.count = 0
         self._first: list[str] = []
         self._lock = threading.Lock()  # rows are read in one thread and embedded in another
-        self._file = open(folder / (QUARANTINE + ".tmp"), "w", encoding="utf-8")  # noqa: SIM115
+        self._pending = PendingFile(folder / QUARANTINE)
 
     def add(self, identifier: str, row: int, field: str, reason: str) -> None:
         """Leave a row out."""
@@ -42,7 +41,7 @@ class Quarantine:
             self.count += 1
             entry: dict[str, Any] = {"id": identifier, "row": row, "field": field, "reason": reason}
             # a lone surrogate is no UTF-8, and a reason may quote one
-            self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
+            self._pending.file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
             if len(self._first) < SHOWN:
                 self._first.append(f"  row {row}, {field}: {reason}")
 
@@ -72,13 +71,9 @@ class Quarantine:
     def publish(self) -> None:
         """Put the file in the old one's place."""
         with self._lock:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-        os.replace(self.folder / (QUARANTINE + ".tmp"), self.folder / QUARANTINE)
-        fsync_folder(self.folder)
+            self._pending.publish()
 
-    def close(self) -> None:
-        """Close the file as it is, unpublished."""
-        with self._lock, contextlib.suppress(OSError):  # a full disk
-            self._file.close()
+    def discard(self) -> None:
+        """Drop what was noted; the old file stays."""
+        with self._lock:
+            self._pending.discard()

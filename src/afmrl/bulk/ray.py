@@ -11,11 +11,11 @@ import importlib
 import importlib.util
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
-from afmrl.bulk.work import AttributesOptions, Description, EmbedOptions, Made, Task, Work
+from afmrl.bulk.work import Task, TaskResult, Work, WorkDescription
 from afmrl.errors import InputError
 
 TASKS_AHEAD = 2
@@ -31,14 +31,14 @@ class RayWork:
     again, and its tasks with it.
 
     Args:
-        options: of the work; every worker loads it.
+        load: makes the work; every worker calls it.
         workers: None: one a GPU, or one for two CPUs where there is none.
 
     Raises:
         InputError: ray is not installed, no such cluster, or a model that does not load.
     """
 
-    def __init__(self, options: AttributesOptions | EmbedOptions, *, workers: int | None = None) -> None:
+    def __init__(self, load: Callable[[], Work], *, workers: int | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
             raise InputError('--engine ray needs ray: pip install "afmrl[ray]"')
         ray: Any = importlib.import_module("ray")
@@ -59,37 +59,36 @@ class RayWork:
             max_restarts=-1,
             max_task_retries=RETRIES,
         )(_Worker)
-        self._workers = [actor.remote(options) for _ in range(count)]
+        self._workers = [actor.remote(load) for _ in range(count)]
         try:
-            self._description: Description = self._get(self._workers[0].describe.remote())
+            self._description: WorkDescription = self._get(self._workers[0].describe.remote())
         except BaseException:
             self.close()
             raise
 
-    def describe(self) -> Description:
+    def describe(self) -> WorkDescription:
         """What this work is."""
         return self._description
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Made]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[TaskResult]:
         """Do the tasks; the results come in their order."""
         ray: Any = importlib.import_module("ray")
         given = iter(tasks)
         order: deque[tuple[Any, Task]] = deque()
-        load: dict[Any, int] = {}  # running task -> its worker
+        busy: dict[Any, int] = {}  # running task -> its worker
         try:
             while True:
                 while len(order) < TASKS_AHEAD * len(self._workers) and (task := next(given, None)) is not None:
-                    busy = list(load.values())
-                    worker = min(range(len(self._workers)), key=busy.count)
+                    worker = min(range(len(self._workers)), key=list(busy.values()).count)
                     result = self._workers[worker].make.remote(task)
-                    load[result] = worker
+                    busy[result] = worker
                     order.append((result, task))
                 if not order:
                     return
-                done, _ = ray.wait(list(load), num_returns=1, fetch_local=False) if load else ([], [])
+                done, _ = ray.wait(list(busy), num_returns=1, fetch_local=False) if busy else ([], [])
                 for result in done:
-                    del load[result]
-                while order and order[0][0] not in load:
+                    del busy[result]
+                while order and order[0][0] not in busy:
                     result, task = order.popleft()
                     yield self._get(result, task)
         finally:
@@ -123,20 +122,20 @@ class RayWork:
 class _Worker:
     """Holds the models in a process of its own; loads them when first asked, so that an error comes as an answer."""
 
-    def __init__(self, options: AttributesOptions | EmbedOptions) -> None:
-        self.options = options
+    def __init__(self, load: Callable[[], Work]) -> None:
+        self._load = load
 
     @cached_property
     def work(self) -> Work:
         from afmrl.terminal import quiet_libraries
 
         quiet_libraries()
-        return self.options.load()
+        return self._load()
 
-    def describe(self) -> Description:
+    def describe(self) -> WorkDescription:
         return self.work.describe()
 
-    def make(self, task: Task) -> Made:
+    def make(self, task: Task) -> TaskResult:
         (made,) = self.work.run([task])
         return made
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afmrl.bulk.folder import fsync_folder
+from afmrl.files import PendingFile
 
 if TYPE_CHECKING:
     import pyarrow
 
 GROUP_ROWS, GROUP_BYTES = 8192, 32_000_000  # of a row group: what the writer holds in memory
-TEMPORARY = ".tmp"
 
 
 class ShardWriter:
@@ -42,9 +40,8 @@ class ShardWriter:
     ) -> None:
         self.folder, self.schema, self.names = folder, schema, names
         self.shard_rows, self.save_seconds, self.saved = shard_rows, save_seconds, saved
-        self._file: Any = None
+        self._file: PendingFile | None = None
         self._writer: Any = None
-        self._name = ""
         self._rows = 0  # of the open shard, those that wait included
         self._opened = 0.0
         self._waiting: list[pyarrow.RecordBatch] = []  # for the row group to be full
@@ -71,15 +68,11 @@ class ShardWriter:
         if not self._rows:
             return
         self._write_group()
+        assert self._file is not None
         self._writer.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        size = self._file.tell()
-        self._file.close()
-        path = self.folder / self._name
-        os.replace(path.with_name(self._name + TEMPORARY), path)
-        fsync_folder(self.folder)
-        entry = {"file": self._name, "rows": self._rows, "bytes": size}
+        size = self._file.file.tell()
+        self._file.publish()
+        entry = {"file": self._file.path.name, "rows": self._rows, "bytes": size}
         self._file, self._writer, self._rows = None, None, 0
         self.saved(entry)
 
@@ -88,10 +81,7 @@ class ShardWriter:
         if self._file is not None:
             with contextlib.suppress(Exception):  # what it would still write has no room either
                 self._writer.close()
-            with contextlib.suppress(OSError):
-                self._file.close()
-            with contextlib.suppress(OSError):
-                (self.folder / (self._name + TEMPORARY)).unlink()
+            self._file.discard()
         self._file, self._writer, self._rows, self._waiting = None, None, 0, []
 
     def _waiting_bytes(self) -> int:
@@ -104,11 +94,10 @@ class ShardWriter:
         if not self._waiting:
             return
         if self._writer is None:
-            self._name = next(self.names)
             # a file of our own: it can be synced, and a full disk comes as the OSError that it is
-            self._file = open(self.folder / (self._name + TEMPORARY), "wb")  # noqa: SIM115
+            self._file = PendingFile(self.folder / next(self.names), "wb")
             self._writer = pyarrow.parquet.ParquetWriter(
-                self._file,
+                self._file.file,
                 self.schema,
                 compression="zstd",
                 use_dictionary=[name for name in ("category", "seller", "model") if name in self.schema.names],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +12,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from afmrl.bulk.fingerprints import hash64, row_checks
-from afmrl.bulk.folder import COMMAND, MANIFEST, VERSION, check_shard, read_manifest, shard_batches, write_json
+from afmrl.bulk.fingerprints import row_checks
+from afmrl.bulk.folder import COMMAND, MANIFEST, VERSION, check_shard, read_manifest, shard_batches
 from afmrl.bulk.known_rows import KnownRows
 from afmrl.errors import InputError
+from afmrl.files import TEMPORARY, exclusive_lock, hash64, write_json
 
 JOURNAL = "journal.json"
 LOCK = ".lock"
 IMAGES = "images"
-_SHARD = re.compile(r"part-(\d+)\.parquet(\.tmp)?$")
+_SHARD = re.compile(rf"part-(\d+)\.parquet({re.escape(TEMPORARY)})?$")
 
 
 class FolderState:
@@ -39,10 +40,11 @@ class FolderState:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        self._lock = _lock(path)
+        self._lock = contextlib.ExitStack()
+        self._lock.enter_context(exclusive_lock(path / LOCK, str(path)))
         try:
             if not (path / MANIFEST).exists():
-                foreign = sorted({entry.name for entry in path.iterdir()} - {LOCK, MANIFEST + ".tmp", IMAGES})
+                foreign = sorted({entry.name for entry in path.iterdir()} - {LOCK, MANIFEST + TEMPORARY, IMAGES})
                 if foreign:
                     raise InputError(
                         f"{path}: is not empty ({foreign[0]}) and no folder of `{COMMAND[kind]}`; give another --out"
@@ -70,7 +72,7 @@ class FolderState:
 
     def close(self) -> None:
         """Let others write."""
-        os.close(self._lock)
+        self._lock.close()
 
     @property
     def shards(self) -> list[dict[str, Any]]:
@@ -144,16 +146,3 @@ class FolderState:
         for path in self.path.iterdir():
             if _SHARD.match(path.name) and path.name not in listed:
                 path.unlink()
-
-
-def _lock(path: Path) -> int:
-    import fcntl
-
-    path.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise InputError(f"{path}: another run is writing this folder; wait for it, or give another --out") from error
-    return handle

@@ -37,17 +37,18 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A task's rows of a shard, and the places of the offers that have none, with field and reason."""
+class TaskResult:
+    """A task's rows of a shard."""
 
     task: Task
     rows: pyarrow.RecordBatch
     bad: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Places of the offers that have no row, with field and reason."""
 
 
 @dataclass(frozen=True)
-class Description:
-    """What some work is: of it depends whether an old row still holds."""
+class WorkDescription:
+    """What some work is. Whether an old row is still valid depends on it."""
 
     kind: str
     """EMBEDDINGS or ATTRIBUTES."""
@@ -63,18 +64,18 @@ class Description:
 class Work(Protocol):
     """Makes rows of offers."""
 
-    def describe(self) -> Description:
+    def describe(self) -> WorkDescription:
         """What this work is."""
         ...
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Made]:
+    def run(self, tasks: Iterable[Task]) -> Iterator[TaskResult]:
         """Do the tasks, in their order."""
         ...
 
 
 @dataclass(frozen=True)
 class AttributesOptions:
-    """How key attributes are written; `load` gives the work."""
+    """How key attributes are written."""
 
     generator: str
     schema: str | None = None
@@ -88,16 +89,10 @@ class AttributesOptions:
     show_sellers: bool = False
     """Show a general model the sellers' own attributes too."""
 
-    def load(self) -> Work:
-        """Load the generator."""
-        from afmrl.bulk.attributes import AttributesWork
-
-        return AttributesWork(self)
-
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How offers are embedded; `load` gives the work."""
+    """How offers are embedded."""
 
     model: str
     generator: str | None = None
@@ -111,12 +106,6 @@ class EmbedOptions:
     device: str | None = None
     scaled_jpeg: bool = False
     fetch: bool = False
-
-    def load(self) -> Work:
-        """Load the embedder, and the generator where there is one."""
-        from afmrl.bulk.embeddings import EmbedWork
-
-        return EmbedWork(self)
 
 
 def record_batch(
@@ -177,17 +166,6 @@ def embedding_array(embeddings: np.ndarray, dtype: Precision) -> pyarrow.Array:
 def absolute(model: str | None) -> str | None:
     """A model's folder as an absolute path; a hub name as it is."""
     return str(Path(model).resolve()) if model and Path(model).is_dir() else model
-
-
-def image_loader(fetch: bool) -> Any:
-    """The loader of a job's images."""
-    from afmrl.bulk.images.loader import ImageLoader
-
-    if not fetch:
-        return ImageLoader()
-    from afmrl.bulk.images.fetch import Fetcher
-
-    return ImageLoader(Fetcher())
 
 
 def check_positive(name: str, value: int | None) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.cli.bulk import attributes, embed
-from afmrl.cli.index import index, search
+from afmrl.cli.compare import compare
+from afmrl.cli.evaluate import evaluate
+from afmrl.cli.index import index
 from afmrl.cli.match import match
+from afmrl.cli.push import push
 from afmrl.cli.schema import schema
+from afmrl.cli.search import search
 from afmrl.errors import InputError
 
 app = App(name="afmrl", help="Are two offers the same product? Key attributes, embeddings, retrieval, matching.")
@@ -72,149 +75,8 @@ def run(
     leave_processes()
 
 
-@app.command
-def evaluate(
-    *,
-    model: str,
-    catalog: Path | None = None,
-    task: Annotated[list[str] | None, Parameter(negative=())] = None,
-    split: str | None = None,
-    gallery_splits: Annotated[list[str] | None, Parameter(negative=())] = None,
-    pairs: Path | None = None,
-    queries: Path | None = None,
-    gallery: Path | None = None,
-    qrels: Path | None = None,
-    min_grade: int | None = None,
-    out: Path = Path("afmrl-evaluation"),
-    protocol: Literal["standard", "m5product"] = "standard",
-    generator: str | None = None,
-    fuse: bool = False,
-    attributes_on: AttributesOn | None = None,
-    slices: bool = True,
-    robustness: bool = False,
-    k: int = 100,
-    batch_size: int = 64,
-    max_bad: float = 0.01,
-) -> None:
-    """Score a model: the tasks of a catalog (--catalog), or a query and a gallery catalog with qrels.
-
-    Parameters
-    ----------
-    model
-        A trained embedder's folder, any sentence-transformers model, or a floor without learning:
-        "tfidf", "bm25", "color", "tfidf+color".
-    catalog
-        A catalog with `product_id` or `category`, and maybe `split` and `role` (query, gallery).
-    task
-        With --catalog, as often as wanted: fine, coarse, text-to-image, image-to-product, text-to-product,
-        classification, clustering, pairs; or "all" that the data allows, which is the default.
-    split
-        With --catalog: whose offers are evaluated; by default "test", else "val", else "all".
-    gallery_splits
-        With --catalog: splits whose gallery offers stand beside the split's own; by default "gallery"; or "all".
-    pairs
-        With --catalog: labeled pairs (JSONL of left, right, label); by default pairs.jsonl beside the catalog.
-    queries, gallery
-        Catalogs (.jsonl, .csv, .tsv, .parquet).
-    qrels
-        Lines of query id, gallery id, grade, separated by tabs.
-    min_grade
-        With --qrels: grade from which a pair counts as a match; by default the highest present.
-    out
-        Folder for metrics.json, queries.jsonl, hits.jsonl and report.html.
-    protocol
-        Of retrieval: "standard", or "m5product", the metrics of M5Product's release.
-    generator
-        A generator's folder: its attributes enrich the text before it is embedded.
-    fuse
-        Add BM25 over title and attributes, and the images' colors, with the weights learned in training (fusion.json
-        beside the model).
-    attributes_on
-        Which side carries generated attributes; by default what the model was trained for.
-    slices
-        Metrics by category, sibling, missing part and number of attributes.
-    robustness
-        Also score queries whose titles lose words and whose images lose detail; they are embedded again.
-    k
-        Hits written for each query.
-    batch_size
-        Offers embedded at a time.
-    max_bad
-        Share of rows that may be skipped as unreadable.
-    """
-    from afmrl.evaluation.printing import print_catalog_result, print_qrels_result
-    from afmrl.terminal import quiet_libraries
-
-    of_catalog = {"--task": task, "--split": split, "--gallery-splits": gallery_splits, "--pairs": pairs}
-    of_qrels = {"--queries": queries, "--gallery": gallery, "--qrels": qrels, "--min-grade": min_grade}
-    misplaced = [name for name, value in (of_qrels if catalog else of_catalog).items() if value is not None]
-    if catalog and misplaced:
-        raise InputError(f"{misplaced[0]} does not go with --catalog; it says itself who is query and who is gallery")
-    if not catalog and misplaced:
-        raise InputError(f"{misplaced[0]} needs --catalog FILE")
-    options: dict[str, Any] = {
-        "protocol": protocol, "generator": generator, "fuse": fuse, "attributes_on": attributes_on, "k": k,
-        "batch_size": batch_size, "max_bad": max_bad, "slices": slices, "robustness": robustness, "progress": True,
-    }  # fmt: skip
-    if catalog:
-        from afmrl.evaluation.catalog_evaluation import evaluate_catalog
-
-        quiet_libraries()
-        result = evaluate_catalog(
-            model, catalog, out, tasks=task or (), split=split, gallery_splits=gallery_splits or (), pairs=pairs,
-            **options,
-        )  # fmt: skip
-        print_catalog_result(result, out)
-        return
-    if not (queries and gallery and qrels):
-        raise InputError("evaluate: give --catalog FILE, or --queries, --gallery and --qrels together")
-    from afmrl.evaluation.evaluate import evaluate as run_evaluation
-
-    quiet_libraries()
-    metrics = run_evaluation(model, queries, gallery, qrels, out, min_grade=min_grade, **options)
-    print_qrels_result(model, metrics, out)
-
-
-@app.command
-def compare(
-    a: Path,
-    b: Path,
-    *,
-    task: str | None = None,
-    metric: Annotated[list[str] | None, Parameter(negative=())] = None,
-    common: bool = False,
-    out: Path | None = None,
-    catalog: Annotated[list[Path] | None, Parameter(negative=())] = None,
-) -> None:
-    """Compare two evaluations of the same queries: paired tests, and the queries that changed sides at rank 1.
-
-    Parameters
-    ----------
-    a, b
-        Folders that `afmrl evaluate` wrote; differences are B − A.
-    task
-        Which task; by default "fine", or the only one that both have.
-    metric
-        Which metric, as often as wanted; by default all.
-    common
-        Compare the queries that both have, where the sets differ.
-    out
-        Folder for compare.json and compare.html.
-    catalog
-        Catalog of queries or gallery, as often as wanted: titles and images of compare.html.
-    """
-    from afmrl.evaluation.compare import compare as compare_evaluations
-    from afmrl.evaluation.compare import print_comparison, write_comparison
-
-    found = compare_evaluations(a, b, task=task, metrics=metric or (), common=common)
-    print_comparison(found)
-    if out is not None:
-        from afmrl.data.catalog import read_catalog
-        from afmrl.report.compare_page import write_comparison_page
-
-        offers = {o.id: o for path in catalog or () for o in read_catalog(path, check_images=False, max_bad=1.0)}
-        print(f"\n{write_comparison(found, out)}   {write_comparison_page(found, out, offers)}")
-
+app.command(evaluate)
+app.command(compare)
 
 dataset_app = App(name="dataset", help="Public data sets as catalogs; splits by product or family; a check for leaks.")
 app.command(dataset_app)
@@ -325,6 +187,7 @@ app.command(embed)
 app.command(match)
 app.command(index)
 app.command(search)
+app.command(push)
 
 
 def _pairs(tokens: list[str]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -71,6 +73,7 @@ def attributes(
     ray_workers
         With --engine ray: processes that hold the model; by default one a GPU, or one for two CPUs.
     """
+    from afmrl.bulk.attributes import AttributesWork
     from afmrl.bulk.work import AttributesOptions, check_positive
     from afmrl.terminal import quiet_libraries
 
@@ -87,7 +90,8 @@ def attributes(
         concurrency,
         show_sellers,
     )
-    _run(catalog, options, out, None, shard_rows, max_bad, engine, ray_workers)
+    load = partial(AttributesWork, options)
+    _run(catalog, options, load, out, None, shard_rows, max_bad, engine, ray_workers)
 
 
 def embed(
@@ -150,6 +154,7 @@ def embed(
     ray_workers
         With --engine ray: processes that hold the models; by default one a GPU, or one for two CPUs.
     """
+    from afmrl.bulk.embeddings import EmbedWork
     from afmrl.bulk.work import EmbedOptions, check_positive
     from afmrl.terminal import quiet_libraries
 
@@ -169,12 +174,14 @@ def embed(
         scaled_jpeg=scaled_jpeg,
         fetch=fetch,
     )
-    _run(catalog, options, out, attributes, shard_rows, max_bad, engine, ray_workers)
+    load = partial(EmbedWork, options)
+    _run(catalog, options, load, out, attributes, shard_rows, max_bad, engine, ray_workers)
 
 
 def _run(
     catalog: str,
     options: AttributesOptions | EmbedOptions,
+    load: Callable[[], Work],
     out: Path,
     attributes: Path | None,
     shard_rows: int,
@@ -197,9 +204,9 @@ def _run(
     if engine == "ray":
         from afmrl.bulk.ray import RayWork
 
-        work: Work = RayWork(options, workers=ray_workers)
+        work: Work = RayWork(load, workers=ray_workers)
     else:
-        work = options.load()
+        work = load()
     try:
         job = BulkJob(
             rows,
@@ -231,7 +238,7 @@ def _catalog(catalog: str, out: Path) -> CatalogRows:
 
     path = Path(catalog)
     if path.is_dir() or (not path.exists() and _is_hub_name(catalog)):
-        from afmrl.bulk.dataset_rows import DatasetRows
+        from afmrl.data.dataset_rows import DatasetRows
 
         return DatasetRows(catalog, out / IMAGES)
     return CatalogFile(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from afmrl.matching.match import MatchResult
+    from afmrl.matching.result import MatchResult
 
 
 def match(
@@ -39,27 +39,28 @@ def match(
     model
         A trained embedder's folder, or any sentence-transformers model; embeddings are kept in OUT/embeddings.
     generator
-        With --model: a generator's folder; the key attributes it writes are compared too.
+        With --model: a generator's folder or address; the key attributes that it writes are compared too.
     labels
         Labeled pairs (JSONL of left, right, label) that the scores are fitted to and the threshold is chosen by; by
-        default pairs.jsonl beside the catalog. Without any, a conservative default stands in.
+        default pairs.jsonl beside the catalog. Without any, a conservative default is used.
     precision
-        Share of the pairs called the same that must be, on the labels; by default 0.99, or as much less (0.97, 0.95,
-        0.9) as it takes to find a quarter of the true pairs.
+        Target precision on the labels: the share of true pairs among those called the same. By default 0.99, or the
+        first of 0.97, 0.95 and 0.9 that finds a quarter of the true pairs.
     veto, no_veto
-        An attribute whose conflict keeps two offers apart, beside the default ones, or not any more; as often as
-        wanted.
+        An attribute whose conflict keeps two offers apart, in addition to the default ones, or one that no longer
+        does; may be repeated.
     max_bad
         Share of rows that may be skipped as unreadable.
     """
-    from afmrl.matching.match import match_catalog
+    from afmrl.matching.match import match as match_offers
+    from afmrl.report.match_page import write_match_page
     from afmrl.terminal import quiet_libraries
 
     if model is not None:
         quiet_libraries()
-    result = match_catalog(
+    result = match_offers(
         catalog,
-        out,
+        out=out,
         against=against,
         model=model,
         generator=generator,
@@ -70,10 +71,11 @@ def match(
         max_bad=max_bad,
         progress=True,
     )
-    print_match(result)
+    write_match_page(result, out)
+    print_match(result, out)
 
 
-def print_match(result: MatchResult) -> None:
+def print_match(result: MatchResult, out: Path) -> None:
     """What was found, in a few lines."""
     summary: dict[str, Any] = result.summary
     threshold, labels = summary["threshold"], summary["labels"]
@@ -91,4 +93,4 @@ def print_match(result: MatchResult) -> None:
         )
     for note in summary["notes"]:
         print(f"Note: {note}")
-    print(f"Report: {result.out / 'report.html'}   pairs: {result.out / 'pairs.jsonl'}")
+    print(f"Report: {out / 'report.html'}   pairs: {out / 'pairs.jsonl'}")

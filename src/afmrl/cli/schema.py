@@ -37,7 +37,8 @@ def schema(
     out
         The schema: .yaml or .json.
     attributes
-        Learn from what `afmrl attributes` wrote of this catalog, not from the sellers' own attributes.
+        Learn from what `afmrl attributes` wrote for this catalog (its folder, or a JSONL file of id and key_attributes),
+        instead of the sellers' own attributes.
     max_keys
         Of a category.
     max_values
@@ -71,18 +72,15 @@ def schema(
     print(f"Schema: {out}")
 
 
-def _written(folder: Path, offers: Sequence[Offer]) -> list[KeyAttributes]:
-    """The key attributes of each offer; none where the folder has none."""
+def _written(path: Path, offers: Sequence[Offer]) -> list[KeyAttributes]:
+    """The key attributes of each offer; none where there are none."""
     from afmrl.attributes.key_attributes import KeyAttributes
-    from afmrl.bulk.folder import ATTRIBUTES, BulkFolder, key_attributes_of
+    from afmrl.bulk.written_attributes import read_key_attributes
 
-    shards = BulkFolder.open(folder, kind=ATTRIBUTES)
-    known: dict[str, KeyAttributes] = {}
-    for batch in shards.batches(["id", "key_attributes"]):
-        known.update(zip(batch.column("id").to_pylist(), key_attributes_of(batch), strict=True))
+    known = read_key_attributes(path)
     found = [known.get(offer.id, KeyAttributes()) for offer in offers]
     if not any(found):
-        raise InputError(f"--attributes {folder}: holds no attributes of these offers; was it made of this catalog?")
+        raise InputError(f"--attributes {path}: holds no attributes of these offers; was it made of this catalog?")
     return found
 
 

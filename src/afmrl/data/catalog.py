@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from afmrl.data.images import verify_image
 from afmrl.data.offer import FIELDS, TEXT_FIELDS, Offer, SkippedRow
 from afmrl.data.rows import BadRow, CatalogFile, CatalogRows, is_unicode
 from afmrl.errors import InputError
+from afmrl.files import atomic_write
 
 MAX_TITLE_CHARACTERS = 10_000
 ARCHIVE_SEPARATOR = "!/"
@@ -42,25 +42,27 @@ class Catalog:
         return {offer.id: offer for offer in self.offers}
 
 
-def read_catalog(path: str | Path, *, max_bad: float = 0.01, check_images: bool = True) -> Catalog:
+def read_catalog(path: str | Path | CatalogRows, *, max_bad: float = 0.01, check_images: bool = True) -> Catalog:
     """Read a catalog: JSONL, CSV, TSV or Parquet, by the file's ending.
 
     A row that cannot be used (malformed, no title and no image, an image that is missing or none) is skipped and
     listed in `Catalog.skipped`.
 
     Args:
+        path: the file, or anything that gives rows as `CatalogFile` does.
         max_bad: share of the rows that may be skipped.
         check_images: look at every image's header (about 0.1 ms each).
 
     Raises:
         InputError: no such file, an unknown ending, no rows, an id twice, or more than `max_bad` rows to skip.
     """
-    path = Path(path)
+    rows = CatalogFile(path) if isinstance(path, str | Path) else path
+    path = rows.path
     offers: list[Offer] = []
     skipped: list[SkippedRow] = []
     first_row: dict[str, int] = {}
     count = 0
-    for row_number, offer in stream_offers(CatalogFile(path), check_images=check_images):
+    for row_number, offer in stream_offers(rows, check_images=check_images):
         count += 1
         if isinstance(offer, SkippedRow):
             skipped.append(offer)
@@ -83,6 +85,34 @@ def read_catalog(path: str | Path, *, max_bad: float = 0.01, check_images: bool 
             f"mend them or raise max_bad (--max-bad, in a recipe catalog.max_bad):\n{listed}{more}"
         )
     return Catalog(tuple(offers), tuple(skipped), str(path))
+
+
+def open_catalog(source: str | Path | Catalog | Sequence[Offer], *, max_bad: float = 0.01) -> Catalog:
+    """The catalog of a file, or of offers that are at hand.
+
+    Args:
+        max_bad: as in `read_catalog`.
+
+    Raises:
+        InputError: what `read_catalog` refuses; offers that are none, no offers, an id twice.
+
+    >>> len(open_catalog([Offer("1", title="red dress"), Offer("2", title="blue dress")]))
+    2
+    """
+    if isinstance(source, Catalog):
+        return source
+    if isinstance(source, str | Path):
+        return read_catalog(source, max_bad=max_bad)
+    seen: set[str] = set()
+    for row, offer in enumerate(source):
+        if not isinstance(offer, Offer):
+            raise InputError(f"catalog: row {row} is {type(offer).__name__}, not an Offer; give a file or offers")
+        if offer.id in seen:
+            raise InputError(f"catalog: row {row}: id {offer.id!r} is there twice; ids must be unique")
+        seen.add(offer.id)
+    if not seen:
+        raise InputError("catalog: no offers")
+    return Catalog(tuple(source))
 
 
 def stream_offers(
@@ -114,10 +144,8 @@ def stream_offers(
 def write_catalog(path: str | Path, offers: Iterable[Offer]) -> None:
     """Write offers as JSONL, atomically; images below the file's folder are named relative to it."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.parent.resolve()
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with atomic_write(path) as file:
         for offer in offers:
             image = offer.image
             if image and Path(image).is_absolute() and Path(image).is_relative_to(folder):
@@ -134,7 +162,6 @@ def write_catalog(path: str | Path, offers: Iterable[Offer]) -> None:
             }
             # str: a date of a Parquet column
             file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-    os.replace(temporary, path)
 
 
 def _offer(row: dict[str, Any]) -> Offer:

@@ -15,6 +15,7 @@ from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
+from afmrl.terminal import track
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -118,16 +119,14 @@ class Embedder:
         Shape:
             returns (N, D) float32, rows of unit length.
         """
-        from rich.progress import track
-
         if modality not in get_args(Modality):
             raise InputError(f"modality {modality!r}: one of {', '.join(get_args(Modality))}")
         if attributes is not None and len(attributes) != len(offers):
             raise InputError(f"{len(attributes)} key attributes for {len(offers)} offers: one an offer is needed")
         rows = np.empty((len(offers), self.dimension), dtype=np.float32)
-        starts: Any = range(0, len(offers), CHUNK)
+        starts = range(0, len(offers), CHUNK)
         with _evaluation_mode(self.model):
-            for start in track(starts, description=description) if progress and len(offers) > CHUNK else starts:
+            for start in track(starts, description, show=progress and len(offers) > CHUNK):
                 stop = min(start + CHUNK, len(offers))
                 inputs = [
                     embedder_input(offers[i], attributes[i] if attributes else None, modality)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from afmrl.files import write_json
 from afmrl.generator.prompt import GENERATOR_INSTRUCTION
 
 SPECIAL_TOKENS = {
@@ -157,17 +156,11 @@ def _write_processor(
     }
     # Qwen2-VL's own processor class wants torchvision for its video half; this library class takes the same
     # image processor and tokenizer, makes the same tokens, and needs no torchvision.
-    _write_json(folder / "preprocessor_config.json", {**image, "processor_class": "PaddleOCRVLProcessor"})
-    _write_json(folder / "processor_config.json", {"processor_class": "PaddleOCRVLProcessor", "image_processor": image})
+    write_json(folder / "preprocessor_config.json", {**image, "processor_class": "PaddleOCRVLProcessor"})
+    write_json(folder / "processor_config.json", {"processor_class": "PaddleOCRVLProcessor", "image_processor": image})
     video = {**image, "video_processor_type": "Qwen2VLVideoProcessor"}
     del video["image_processor_type"]
-    _write_json(folder / "video_preprocessor_config.json", video)
+    write_json(folder / "video_preprocessor_config.json", video)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     ids: dict[str, int] = {name: int(tokenizer.token_to_id(token) or 0) for name, token in SPECIAL_TOKENS.items()}
     return {**ids, "vocab_size": tokenizer.get_vocab_size()}
-
-
-def _write_json(path: Path, value: object) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

@@ -1,28 +1,23 @@
-"""`afmrl compare A B`: two evaluations of the same queries, tested query by query; who changed sides at rank 1."""
+"""Two evaluations of the same queries, tested query by query; and the queries that only one answers at rank 1."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from afmrl.errors import InputError
+from afmrl.evaluation.metric_text import ordered_metrics
 from afmrl.evaluation.records import QueryRecord, chosen_task, read_query_records, read_settings
 from afmrl.evaluation.significance import Interval, bootstrap_intervals, holm, paired_bootstraps
-from afmrl.evaluation.tables import cell, metric_label, ordered_metrics, percent, points
-from afmrl.terminal import output_console
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from afmrl.files import write_text
 
 NUM_RESAMPLES = 10_000
 """More than for a single interval: no p-value is below 2 / (1 + NUM_RESAMPLES)."""
-SHOWN_QUERIES = 10  # that changed sides, printed of each kind
 SHOWN_IDS = 3
 
 
@@ -62,7 +57,7 @@ class Comparison:
     num_clusters: int
     """Families that the bootstrap drew; the number of queries where no families are known."""
     only_a: int
-    """Queries that stand in A alone and were left out."""
+    """Queries that only A has and that were left out."""
     only_b: int
     metrics: Mapping[str, MetricComparison]
     won: Sequence[ChangedQuery]
@@ -70,12 +65,12 @@ class Comparison:
     lost: Sequence[ChangedQuery]
     """Right at rank 1 in A, wrong in B; the longest way down first."""
     sign_p_value: float
-    """Exact McNemar test of won against lost. It takes queries for independent: where siblings agree, the bootstrap by
-    family is the one to believe."""
+    """Exact McNemar test of won against lost. It assumes that queries are independent: where siblings agree, believe
+    the bootstrap by family."""
     same: Mapping[str, str] = field(default_factory=dict)
     """Metric -> the one of `metrics` that has the same value for every query of both; tested once, not twice."""
     notes: Sequence[str] = ()
-    """What differs between the two beside the model."""
+    """What differs between the two besides the model."""
 
     def as_json(self) -> dict[str, Any]:
         """What compare.json holds: [mean, low, high] of every number, 6 decimals."""
@@ -122,8 +117,9 @@ def compare(
     common: bool = False,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
+    out: str | Path | None = None,
 ) -> Comparison:
-    """Evaluation B against evaluation A, query by query.
+    """Compare evaluation B with evaluation A, query by query; differences are B − A.
 
     Differences are tested with a paired bootstrap that draws whole clusters (families; of the two files the coarser
     ones), corrected for the number of metrics (Holm 1979); right against wrong at rank 1 with the exact sign test of
@@ -134,6 +130,7 @@ def compare(
         task: which task; None: "fine", or the only one that both have.
         metrics: which ones; by default all that both have for every query, each kind of numbers once.
         common: compare the queries that both have, where the sets differ.
+        out: folder for compare.json (the same bytes for the same evaluations); None: nothing is written.
 
     Raises:
         InputError: files that cannot be read, another set of queries (without `common`), other matches of a query,
@@ -157,9 +154,10 @@ def compare(
     values_b = {name: np.array([right.metrics[name] for _, right in pairs]) for name in names}
     same = {} if metrics else _same(values_a, values_b)
     names = tuple(name for name in names if name not in same)
-    values_a, values_b = ({name: side[name] for name in names} for side in (values_a, values_b))
+    values_a, values_b = ({name: values[name] for name in names} for values in (values_a, values_b))
     clusters = min(
-        ([left.cluster for left, _ in pairs], [right.cluster for _, right in pairs]), key=lambda side: len(set(side))
+        ([left.cluster for left, _ in pairs], [right.cluster for _, right in pairs]),
+        key=lambda names: len(set(names)),
     )
     means_a = bootstrap_intervals(values_a, clusters, num_resamples=num_resamples, seed=seed)
     means_b = bootstrap_intervals(values_b, clusters, num_resamples=num_resamples, seed=seed)
@@ -168,7 +166,7 @@ def compare(
     changed = [_changed(left, right) for left, right in pairs if (left.rank == 1) != (right.rank == 1)]
     won = sorted((c for c in changed if c.rank_b == 1), key=lambda c: (-c.rank_a, c.query))
     lost = sorted((c for c in changed if c.rank_a == 1), key=lambda c: (-c.rank_b, c.query))
-    return Comparison(
+    comparison = Comparison(
         str(a),
         str(b),
         task,
@@ -186,87 +184,10 @@ def compare(
         same,
         _notes(a, b, task),
     )
-
-
-def write_comparison(comparison: Comparison, out: str | Path) -> Path:
-    """Write OUT/compare.json, atomically; the same bytes for the same evaluations."""
-    path = Path(out) / "compare.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        json.dumps(comparison.as_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
-    return path
-
-
-def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """The differences as a table, then the queries that changed sides at rank 1."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    console = console or output_console()
-    families = ""
-    if comparison.num_clusters < comparison.num_queries:
-        families = f" in {comparison.num_clusters:,} families"
-    console.print(Text(f"A: {comparison.a}\nB: {comparison.b}", style="bold"))
-    console.print(Text(f"Task {comparison.task}: {comparison.num_queries:,} queries{families}."))
-    if comparison.only_a or comparison.only_b:
-        console.print(
-            Text(f"Left out, as one side alone has them: {comparison.only_a:,} of A, {comparison.only_b:,} of B.")
-        )
-    for note in comparison.notes:
-        console.print(Text(f"Mind: {note}", style="yellow"))
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("", "A", "B", "B − A, points", "p", "p (Holm)"):
-        table.add_column(title, justify="right" if title else "left")
-    for name, metric in comparison.metrics.items():
-        d = metric.difference
-        sure = "bold" if metric.p_holm < 0.05 else "dim"
-        table.add_row(
-            Text(metric_label(name)),
-            Text(cell((metric.a.mean, metric.a.low, metric.a.high))),
-            Text(cell((metric.b.mean, metric.b.low, metric.b.high))),
-            Text(f"{points(d.mean)} [{points(d.low)}, {points(d.high)}]", style=sure),
-            Text(_p(metric.p_value)),
-            Text(_p(metric.p_holm), style=sure),
-        )
-    console.print(table)
-    if comparison.same:
-        same = ", ".join(f"{metric_label(name)} = {metric_label(other)}" for name, other in comparison.same.items())
-        console.print(Text(f"The same number for every query: {same}.", style="dim"))
-    won, lost = len(comparison.won), len(comparison.lost)
-    sign = _p(comparison.sign_p_value, equals="= ")
-    console.print(
-        Text(
-            f"At rank 1: {won:,} won (wrong in A, right in B), {lost:,} lost, of {comparison.num_queries:,} "
-            f"({percent((won + lost) / comparison.num_queries)} %); exact sign test: p {sign}."
-        )
-    )
-    for title, changed in (("Won", comparison.won), ("Lost", comparison.lost)):
-        if changed:
-            _print_changed(console, title, changed)
-
-
-def _print_changed(console: Console, title: str, changed: Sequence[ChangedQuery]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("query", "rank in A", "rank in B", "first hit of A", "first hit of B"):
-        table.add_column(name, justify="right" if name.startswith("rank") else "left")
-    for query in changed[:SHOWN_QUERIES]:
-        cells = (query.query, f"{query.rank_a:,}", f"{query.rank_b:,}", query.first_hit_a, query.first_hit_b)
-        table.add_row(*(Text(value) for value in cells))
-    console.print(table)
-    if len(changed) > SHOWN_QUERIES:
-        console.print(Text(f"… and {len(changed) - SHOWN_QUERIES:,} more", style="dim"))
-
-
-def _p(value: float, equals: str = "") -> str:
-    return "< 0.001" if value < 0.001 else f"{equals}{value:.3f}"
+    if out is not None:
+        text = json.dumps(comparison.as_json(), indent=2, sort_keys=True, ensure_ascii=False)
+        write_text(Path(out) / "compare.json", text + "\n")
+    return comparison
 
 
 def _changed(left: QueryRecord, right: QueryRecord) -> ChangedQuery:
@@ -293,7 +214,7 @@ def _other_queries(
 
     return (
         f"{a} and {b} were not scored on the same queries: {listed([q for q in records_a if q not in records_b])} "
-        f"stand in the first alone, {listed([q for q in records_b if q not in records_a])} in the second alone; "
+        f"are only in the first, {listed([q for q in records_b if q not in records_a])} only in the second; "
         "evaluate both on the same catalog, or compare what they share with --common"
     )
 
@@ -314,9 +235,7 @@ def _metrics_of(pairs: Sequence[tuple[QueryRecord, QueryRecord]], asked: Sequenc
     for left, right in pairs:
         known &= set(left.metrics) & set(right.metrics)
     if missing := [name for name in asked if name not in known]:
-        raise InputError(
-            f"metric {missing[0]!r} is not known of every query; those that are: {', '.join(sorted(known))}"
-        )
+        raise InputError(f"metric {missing[0]!r} is not known for every query; these are: {', '.join(sorted(known))}")
     if not known:
         raise InputError("the two evaluations have no metric in common; were they made with the same --protocol?")
     return tuple(asked) or ordered_metrics([dict.fromkeys((m for m in pairs[0][0].metrics if m in known), ())])
@@ -339,7 +258,7 @@ def _notes(a: str | Path, b: str | Path, task: str) -> list[str]:
     if left.get("protocol", "") != right.get("protocol", "") and "protocol" in left and "protocol" in right:
         raise InputError(
             f"A was evaluated under the protocol {left['protocol']!r} and B under {right['protocol']!r}, whose metrics "
-            "have other formulas; evaluate both under one"
+            "have different formulas; evaluate both under one"
         )
     return [
         f"{name.replace('_', ' ')} differs: {left[name]} in A, {right[name]} in B."

@@ -1,102 +1,117 @@
-"""`afmrl evaluate --queries --gallery --qrels`: any model on a query catalog, a gallery catalog and their qrels."""
+"""Score a model: on the tasks of a catalog, or on queries, a gallery and their qrels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from afmrl.attributes.attributes_on import ATTRIBUTES_ON
-from afmrl.data.catalog import read_catalog
-from afmrl.data.offer import SkippedRow
+from afmrl.data.catalog import Catalog, open_catalog
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.evaluation.catalog_tasks import CatalogTasks
+from afmrl.evaluation.graded_task import GradedTask
 from afmrl.evaluation.protocols import PROTOCOLS
-from afmrl.evaluation.qrels import read_qrels
-from afmrl.evaluation.scoring import System
-from afmrl.evaluation.task_run import TaskRun, run_task, write_evaluation
-from afmrl.evaluation.tasks import RetrievalTask, cluster_of
-from afmrl.report.task_report import write_evaluation_report
+from afmrl.evaluation.result import EvaluationResult, write_evaluation
+from afmrl.evaluation.tasks import EVERYTHING
+from afmrl.retrieval.scorer import load_scorer
+
+Offers = str | Path | Catalog | Sequence[Offer]
+"""A catalog's file, or offers."""
 
 
 def evaluate(
     model: str | Path,
-    queries: str | Path,
-    gallery: str | Path,
-    qrels: str | Path,
-    out: str | Path,
+    catalog: Offers | None = None,
     *,
+    queries: Offers | None = None,
+    gallery: Offers | None = None,
+    qrels: str | Path | None = None,
+    tasks: Sequence[str] | None = None,
+    split: str | None = None,
+    gallery_splits: Sequence[str] | None = None,
+    pairs: str | Path | None = None,
+    min_grade: int | None = None,
     protocol: str = "standard",
     generator: str | Path | None = None,
     fuse: bool = False,
     attributes_on: str | None = None,
-    min_grade: int | None = None,
+    slices: bool = True,
+    robustness: bool = False,
     k: int = 100,
     batch_size: int = 64,
     max_bad: float = 0.01,
-    slices: bool = True,
-    robustness: bool = False,
     num_resamples: int = 2000,
     progress: bool = False,
-) -> dict[str, Any]:
-    """Score a model and write OUT: metrics.json (the same bytes for the same inputs), hits.jsonl, queries.jsonl,
-    report.html, and skipped.jsonl where rows were skipped.
+    out: str | Path | None = None,
+) -> EvaluationResult:
+    """Score a model on the tasks of a catalog, or on queries that search a gallery.
 
-    An offer that stands on both sides is no hit of itself. Queries without a match in the gallery are counted but
-    stay out of the means (of the protocol "standard"). Intervals: bootstrap over queries, drawn together by family
-    (columns `family_id`, `style_id`, `family`) or product_id where they are known.
+    Give `catalog`, whose columns `split`, `role`, `product_id` and `category` say what its tasks are; or `queries`,
+    `gallery` and `qrels` together. A task that the catalog or the model does not allow is listed in the result with
+    the reason.
+
+    A query is never a hit of itself. Queries without a match in the gallery are counted but stay out of the means (of
+    the protocol "standard"). Intervals: bootstrap over queries, drawn together by family (columns `family_id`,
+    `style_id`, `family`) or `product_id` where they are known.
 
     Args:
-        model: an embedder, or a floor ("tfidf", "bm25", "color", "tfidf+color").
-        protocol: "standard" or "m5product".
+        model: an embedder's folder, any sentence-transformers model, or a floor without learning ("tfidf", "bm25",
+            "color", "tfidf+color").
+        catalog, queries, gallery: a file, or offers.
+        qrels: lines of query id, gallery id, grade, separated by tabs.
+        tasks: of the catalog: names of `afmrl.evaluation.tasks.TASKS`; None: all that the data allows.
+        split: of the catalog: whose offers are evaluated; None: "test", or "val" without it, or all.
+        gallery_splits: of the catalog: whose gallery offers are searched besides the split's own; None: "gallery".
+        pairs: of the catalog: labeled pairs; None: pairs.jsonl beside its file, where there is one.
+        min_grade: of the qrels: grade from which a pair is a match; None: the highest present. NDCG gains by every
+            grade above 0.
+        protocol: "standard", or "m5product", the metrics of M5Product's release.
+        generator: writes key attributes that are embedded with the text.
+        fuse: add BM25 and the images' colors, with the weights that the model learned (fusion.json beside it).
         attributes_on: "query", "gallery", "both" or "none"; None: what the model was trained for, "query" if it does
             not say.
-        min_grade: grade from which a pair is a match; None: the highest present. NDCG gains by every grade above 0.
-
-    Returns:
-        what metrics.json holds: recall@1, recall@5, recall@10, mrr and the protocol's others, intervals, counts.
+        slices: metrics by category, sibling, missing part and number of attributes.
+        robustness: also score perturbed queries, of the first task.
+        k: hits kept of each query.
+        max_bad: share of a file's rows that may be skipped as unreadable.
+        out: folder for metrics.json (the same bytes for the same inputs), queries.jsonl, hits.jsonl (hits-TASK.jsonl
+            of several tasks), and skipped.jsonl where rows were skipped; None: nothing is written.
 
     Raises:
-        InputError: catalogs, qrels or models that cannot be used.
+        InputError: options that do not go together; files or models that cannot be used; not one task is possible.
     """
+    _check_options(
+        catalog is not None,
+        of_catalog={"--task": tasks, "--split": split, "--gallery-splits": gallery_splits, "--pairs": pairs},
+        of_qrels={"--queries": queries, "--gallery": gallery, "--qrels": qrels, "--min-grade": min_grade},
+    )
     if attributes_on not in (None, *ATTRIBUTES_ON):
         raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(ATTRIBUTES_ON)}")
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
     if k < 1:
         raise InputError(f"k={k}: at least one hit a query")
-    query_catalog = read_catalog(queries, max_bad=max_bad)
-    gallery_catalog = read_catalog(gallery, max_bad=max_bad)
-    skipped = [*query_catalog.skipped, *gallery_catalog.skipped]
-    truth = read_qrels(
-        qrels,
-        query_catalog.by_id,
-        gallery_catalog.by_id,
-        min_grade=min_grade,
-        skipped_ids=[row.id for row in skipped if row.id],
-    )
-    ordered = sorted(gallery_catalog, key=lambda offer: offer.id)  # equal scores stand in the order of ids
-    row_of = {offer.id: row for row, offer in enumerate(ordered)}
-    relevant: list[np.ndarray] = []
-    grades: list[np.ndarray] = []
-    for offer in query_catalog:
-        # an offer on both sides is not its own match
-        of_query = sorted((row_of[i], grade) for i, grade in truth.grades.get(offer.id, {}).items() if i != offer.id)
-        relevant.append(np.array([row for row, _ in of_query], dtype=np.int64))
-        grades.append(np.array([grade for _, grade in of_query], dtype=np.float64))
-    if not any((of_query >= truth.min_grade).any() for of_query in grades):
-        raise InputError(f"{qrels}: no query has a match in the gallery")
-    task = RetrievalTask(
-        "fine",
-        query_catalog.offers,
-        ordered,
-        relevant,
-        np.array([row_of.get(offer.id, -1) for offer in query_catalog], dtype=np.int64),
-        [cluster_of(offer) for offer in query_catalog],
-    )
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)  # before the models run
-    system = System.load(
+
+    # everything that can be wrong with the data is said before the models load
+    work: CatalogTasks | GradedTask
+    if catalog is not None:
+        work = CatalogTasks(
+            open_catalog(catalog, max_bad=max_bad),
+            tasks=tasks or (EVERYTHING,),
+            split=split,
+            gallery_splits=gallery_splits or (),
+            pairs=pairs,
+        )
+    elif queries is not None and gallery is not None and qrels is not None:
+        work = GradedTask(
+            open_catalog(queries, max_bad=max_bad), open_catalog(gallery, max_bad=max_bad), qrels, min_grade=min_grade
+        )
+    else:
+        raise InputError("evaluate: give --catalog FILE, or --queries, --gallery and --qrels together")
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    scorer = load_scorer(
         model,
         generator=generator,
         fuse=fuse,
@@ -104,34 +119,24 @@ def evaluate(
         batch_size=batch_size,
         progress=progress,
     )
-    run = run_task(
-        system,
-        task,
+    result = work.evaluate(
+        scorer,
+        model=str(model),
         protocol=protocol,
-        grades=grades,
-        min_grade=truth.min_grade,
-        num_hits=k,
-        with_slices=slices,
-        with_robustness=robustness,
+        k=k,
+        slices=slices,
+        robustness=robustness,
         num_resamples=num_resamples,
     )
-    metrics = run.as_json() | {"min_grade": truth.min_grade, "skipped": len(skipped)}
-    write_evaluation(out, metrics, [run], skipped)
-    _write_report(out, run, skipped, str(model), truth.min_grade)
-    return metrics
+    if out is not None:
+        write_evaluation(result, out)
+    return result
 
 
-def _write_report(out: Path, run: TaskRun, skipped: list[SkippedRow], model: str, min_grade: int) -> None:
-    write_evaluation_report(
-        out,
-        title=f"Same-product retrieval: {model}",
-        subtitle=f"{len(run.result.counted):,} queries against {len(run.task.gallery):,} gallery offers.",
-        runs=[run],
-        facts=[
-            ("protocol", run.protocol),
-            ("grade from which a pair is a match", str(min_grade)),
-            ("queries without a match", f"{run.unseen:,}"),
-            ("queries with a tie that matters", f"{run.result.ties['queries']:,}"),
-        ],
-        skipped=skipped,
-    )
+def _check_options(has_catalog: bool, *, of_catalog: Mapping[str, object], of_qrels: Mapping[str, object]) -> None:
+    other = of_qrels if has_catalog else of_catalog
+    misplaced = [name for name, value in other.items() if value is not None]
+    if misplaced and has_catalog:
+        raise InputError(f"{misplaced[0]} does not go with --catalog; it says itself who is query and who is gallery")
+    if misplaced:
+        raise InputError(f"{misplaced[0]} needs --catalog FILE")

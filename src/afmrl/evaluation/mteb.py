@@ -7,7 +7,6 @@ offers that were found, and what papers on this task call Recall@k is its "hit r
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.data.offer_text import offer_text
 from afmrl.errors import InputError
+from afmrl.files import content_hash
 
 if TYPE_CHECKING:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
@@ -200,13 +200,13 @@ def _retrieval_split(rows: Mapping[str, Mapping[str, list[str]]], matches: Mappi
     from datasets import Dataset, Image
 
     data = {}
-    for side, columns in rows.items():
-        data[side] = Dataset.from_dict(dict(columns))
+    for part, columns in rows.items():
+        data[part] = Dataset.from_dict(dict(columns))
         if "image" in columns:
-            data[side] = data[side].cast_column("image", Image(mode="RGB"))
+            data[part] = data[part].cast_column("image", Image(mode="RGB"))
     return {**data, "relevant_docs": {query: dict(found) for query, found in matches.items()}, "top_ranked": None}
 
 
 def _revision(rows: Any, matches: Any) -> str:
     """A hash of the task's content: results of another catalog are never taken for this one's."""
-    return hashlib.sha256(json.dumps([rows, matches], sort_keys=True).encode()).hexdigest()[:40]
+    return content_hash(json.dumps([rows, matches], sort_keys=True))[:40]

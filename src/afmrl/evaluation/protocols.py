@@ -11,9 +11,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.evaluation.ranking import Ranking, Scores, TieOrder, rank_gallery
+from afmrl.evaluation.ranking import Ranking, TieOrder, rank_gallery
 from afmrl.evaluation.retrieval import KS, RetrievalResult
 from afmrl.evaluation.significance import bootstrap_intervals
+from afmrl.retrieval.score_matrix import ScoreMatrix
 
 ProtocolName = Literal["standard", "m5product"]
 NDCG_K = 10
@@ -122,7 +123,7 @@ SHOWN_METRICS: Mapping[str, tuple[str, ...]] = {
 
 
 def score_protocol(
-    scores: Scores,
+    scores: ScoreMatrix,
     relevant: Sequence[np.ndarray],
     *,
     protocol: ProtocolName | str = "standard",

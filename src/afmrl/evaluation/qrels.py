@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from afmrl.errors import InputError
+from afmrl.files import write_lines
 
 SHOWN = 5
 
@@ -91,10 +91,6 @@ def read_qrels(
 
 def write_qrels(path: str | Path, matches: Mapping[str, Mapping[str, int]]) -> None:
     """Write qrels, atomically, in the given order."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        for query, offers in matches.items():
-            for offer, grade in offers.items():
-                file.write(f"{query}\t{offer}\t{grade}\n")
-    os.replace(temporary, path)
+    write_lines(
+        path, (f"{query}\t{offer}\t{grade}" for query, offers in matches.items() for offer, grade in offers.items())
+    )

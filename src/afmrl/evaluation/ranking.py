@@ -4,68 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from afmrl.retrieval.exact import search, top_k_of_scores
+from afmrl.retrieval.score_matrix import DenseScores, ScoreMatrix
 
 BLOCK_BYTES = 256_000_000  # of the score matrix held at a time
 FEW = 16  # relevant offers of a query that are counted one by one; of more, its whole row is sorted once
-COLUMNS = 16_384  # gallery offers whose float64 copy is held at a time
 
 TieOrder = Literal["id", "best", "worst"]
-
-
-class Scores(Protocol):
-    """A score matrix (Q, N) that is made block by block: a million gallery offers need not fit at once."""
-
-    num_queries: int
-    num_gallery: int
-
-    def block(self, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` (stop − start, N) float32, which the caller may overwrite; −inf: not retrieved."""
-
-
-class MatrixScores:
-    """A score matrix that is there already.
-
-    Shape:
-        matrix (Q, N).
-    """
-
-    def __init__(self, matrix: np.ndarray) -> None:
-        self.matrix = np.asarray(matrix, dtype=np.float32)
-        self.num_queries, self.num_gallery = self.matrix.shape
-
-    def block(self, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop`, copied."""
-        return self.matrix[start:stop].copy()
-
-
-class DenseScores:
-    """Dot products of embeddings.
-
-    Shape:
-        queries (Q, D), gallery (N, D).
-    """
-
-    def __init__(self, queries: np.ndarray, gallery: np.ndarray) -> None:
-        self.queries, self.gallery = queries, gallery
-        self.num_queries, self.num_gallery = len(queries), len(gallery)
-
-    def block(self, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` of the product, summed in float64 and rounded once, so that equal rows tie."""
-        return self.rows(np.arange(start, stop))
-
-    def rows(self, queries: np.ndarray) -> np.ndarray:
-        """The rows of some queries, as `block`."""
-        ours = self.queries[queries].astype(np.float64)
-        scores = np.empty((len(ours), self.num_gallery), dtype=np.float32)
-        for start in range(0, self.num_gallery, COLUMNS):
-            part = slice(start, start + COLUMNS)
-            scores[:, part] = ours @ self.gallery[part].astype(np.float64).T
-        return scores
 
 
 @dataclass(frozen=True)
@@ -101,7 +50,7 @@ class Ranking:
 
 
 def rank_gallery(
-    scores: Scores,
+    scores: ScoreMatrix,
     relevant: Sequence[np.ndarray],
     grades: Sequence[np.ndarray] | None = None,
     own_rows: np.ndarray | None = None,
@@ -131,7 +80,7 @@ def rank_gallery(
 
 
 def _rank_blocks(
-    scores: Scores, relevant: Sequence[np.ndarray], grades: Sequence[np.ndarray], own: np.ndarray, num_hits: int
+    scores: ScoreMatrix, relevant: Sequence[np.ndarray], grades: Sequence[np.ndarray], own: np.ndarray, num_hits: int
 ) -> Ranking:
     """Any scores: block by block."""
     ranks: list[np.ndarray] = []

@@ -37,7 +37,7 @@ def read_query_records(path: str | Path) -> dict[str, dict[str, QueryRecord]]:
         path: an evaluation's folder, or its queries.jsonl.
 
     Raises:
-        InputError: no such file, a line that is no record, a query twice.
+        InputError: no such file, a line that is not a record, a query twice.
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
@@ -54,34 +54,37 @@ def read_query_records(path: str | Path) -> dict[str, dict[str, QueryRecord]]:
                 task, record = _record(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 reason = f"has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
-                raise InputError(f"{file}:{number}: is no record of a query ({reason}); evaluate anew") from error
+                raise InputError(f"{file}:{number}: not a record of a query ({reason}); evaluate again") from error
             of_task = records.setdefault(task, {})
             if record.query in of_task:
-                raise InputError(f"{file}:{number}: query {record.query!r} stands twice in the task {task!r}")
+                raise InputError(f"{file}:{number}: query {record.query!r} is there twice in the task {task!r}")
             of_task[record.query] = record
     if not records:
         raise InputError(f"{file}: holds no query")
     return records
 
 
-def chosen_task(task: str | None, sides: Mapping[str, Mapping[str, object]]) -> str:
-    """The task to compare: as asked, else "fine", else the only one that all sides have.
+def chosen_task(task: str | None, evaluations: Mapping[str, Mapping[str, object]]) -> str:
+    """The task to compare: as asked; otherwise "fine", or the only one that all evaluations have.
+
+    Args:
+        evaluations: name -> its tasks.
 
     Raises:
-        InputError: a side does not have it, or there is no telling.
+        InputError: an evaluation does not have it, or there are several.
 
     >>> chosen_task(None, {"A": {"coarse": {}, "text-to-image": {}}, "B": {"coarse": {}}})
     'coarse'
     """
-    shared = set.intersection(*(set(tasks) for tasks in sides.values()))
+    shared = set.intersection(*(set(tasks) for tasks in evaluations.values()))
     if task is None:
         if DEFAULT_TASK in shared:
             return DEFAULT_TASK
         if len(shared) == 1:
             return next(iter(shared))
-        there = "; ".join(f"{name}: {', '.join(sorted(tasks))}" for name, tasks in sides.items())
+        there = "; ".join(f"{name}: {', '.join(sorted(tasks))}" for name, tasks in evaluations.items())
         raise InputError(f"which task? name it with --task ({there})")
-    for name, tasks in sides.items():
+    for name, tasks in evaluations.items():
         if task not in tasks:
             raise InputError(f"{name}: has no queries of the task {task!r}; it has: {', '.join(sorted(tasks))}")
     return task
@@ -103,7 +106,7 @@ def read_settings(path: str | Path, task: str) -> dict[str, str | float]:
 def _record(row: dict[str, Any]) -> tuple[str, QueryRecord]:
     metrics = {str(name): float(value) for name, value in row["metrics"].items() if value is not None}
     if not all(map(math.isfinite, metrics.values())):
-        raise ValueError("a metric is no finite number")
+        raise ValueError("a metric is not a finite number")
     query, rank = str(row["query"]), int(row["rank"])
     if rank < 1:
         raise ValueError(f"rank {rank} is below 1")

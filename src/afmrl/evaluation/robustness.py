@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import random
 import re
@@ -17,6 +16,8 @@ from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.evaluation.significance import Interval, PairedTest, bootstrap_intervals, paired_bootstraps
+from afmrl.files import content_hash
+from afmrl.terminal import track
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,13 +62,14 @@ def perturbed(offers: Sequence[Offer], name: str, *, seed: int = 0, folder: str 
         raise InputError(f"perturbation {name!r}: one of {', '.join(PERTURBATIONS)}")
     if name not in IMAGE_PERTURBATIONS:
         return [_without_parts(offer, name, seed) for offer in offers]
-    from rich.progress import track
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     num_images = sum(bool(offer.image) for offer in offers)
-    shown = track(offers, description=f"images {name}") if num_images > PROGRESS_FROM else offers
-    return [_with_image(offer, name, seed, folder) if offer.image else offer for offer in shown]
+    return [
+        _with_image(offer, name, seed, folder) if offer.image else offer
+        for offer in track(offers, f"images {name}", show=num_images > PROGRESS_FROM)
+    ]
 
 
 def drop_words(title: str, draw: random.Random) -> str:
@@ -137,7 +139,7 @@ def robustness_score(
     Raises:
         InputError: lengths that differ.
     """
-    lengths = {len(changed), *(len(values) for side in (plain, perturbed) for values in side.values())}
+    lengths = {len(changed), *(len(values) for metrics in (plain, perturbed) for values in metrics.values())}
     if len(lengths) > 1 or (clusters is not None and len(clusters) != len(changed)):
         raise InputError(f"robustness {name}: values, changes and clusters of different numbers of queries")
     rows = [row for row, is_changed in enumerate(changed) if is_changed]
@@ -157,7 +159,7 @@ def robustness_score(
 
 
 def _draw(offer: Offer, name: str, seed: int) -> tuple[random.Random, str]:
-    digest = hashlib.sha256(f"{seed}\0{name}\0{offer.id}".encode()).hexdigest()
+    digest = content_hash(f"{seed}\0{name}\0{offer.id}")
     return random.Random(digest), digest
 
 

@@ -1,28 +1,28 @@
-"""A retrieval task that was run: its result, slices, robustness, and how they are written down."""
+"""A retrieval task that was run: its result, slices and robustness."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from afmrl.attributes.attributes_on import on_gallery, on_query
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.offer import Offer, SkippedRow
-from afmrl.evaluation.protocols import score_protocol
-from afmrl.evaluation.ranking import Scores
+from afmrl.data.offer import Offer
+from afmrl.evaluation.protocols import SHOWN_METRICS, score_protocol
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.evaluation.robustness import PERTURBATIONS, RobustnessScore, perturbed, robustness_score
-from afmrl.evaluation.scoring import System, shown
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
-from afmrl.evaluation.tasks import TASKS, RetrievalTask
+from afmrl.evaluation.tasks import RetrievalTask
+from afmrl.retrieval.encoder import visible_part
+from afmrl.retrieval.hits import Hit
+from afmrl.retrieval.score_matrix import ScoreMatrix
+from afmrl.retrieval.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,13 @@ class TaskRun:
     def unseen(self) -> int:
         """Queries that count and have no match in the gallery (m5product counts them as missed)."""
         return int((self.result.num_relevant == 0).sum())
+
+    @property
+    def shown_metrics(self) -> dict[str, tuple[float, float, float]]:
+        """Metric -> (mean, low, high) of the metrics that a table shows."""
+        metrics = self.result.metrics
+        shown = SHOWN_METRICS[self.protocol]
+        return {name: (metrics[name].mean, metrics[name].low, metrics[name].high) for name in shown}
 
     def as_json(self) -> dict[str, Any]:
         """What metrics.json holds: each metric, its interval under "intervals", counts, ties, slices, robustness."""
@@ -84,20 +91,22 @@ class TaskRun:
             }
             yield json.dumps(line, ensure_ascii=False) + "\n"
 
-    def hit_lines(self) -> Iterator[str]:
+    def hits(self) -> Iterator[tuple[str, list[Hit]]]:
         """hits.jsonl: the hits of every query, best first."""
         gallery = self.task.gallery
         for offer, scores, rows in zip(self.task.queries, self.result.hit_scores, self.result.hit_rows, strict=True):
-            hits = [
-                {"id": gallery[row].id, "score": round(score, 9)}
-                for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
-                if score != -np.inf
-            ]
-            yield json.dumps({"query": offer.id, "hits": hits}, ensure_ascii=False) + "\n"
+            yield (
+                offer.id,
+                [
+                    (gallery[row].id, score)
+                    for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+                    if score != -np.inf
+                ],
+            )
 
 
 def run_task(
-    system: System,
+    scorer: Scorer,
     task: RetrievalTask,
     *,
     protocol: str = "standard",
@@ -108,7 +117,7 @@ def run_task(
     with_robustness: bool = False,
     num_resamples: int = 2000,
 ) -> TaskRun:
-    """Score a task with a system.
+    """Score a task with a scorer.
 
     Args:
         grades: of the task's relevant offers; None: all 1.
@@ -118,7 +127,7 @@ def run_task(
 
     def scored(queries: Sequence[Offer], hits: int, resamples: int) -> RetrievalResult:
         return score_protocol(
-            _scores(system, task, queries),
+            _scores(scorer, task, queries),
             task.relevant,
             protocol=protocol,
             grades=grades,
@@ -131,10 +140,10 @@ def run_task(
 
     result = scored(task.queries, num_hits, num_resamples)
     attributes = of_gallery = None  # as they were scored with: they are at hand
-    if on_query(system.attributes_on):
-        attributes = system.attributes([shown(offer, task.query_modality) for offer in task.queries])
-    if on_gallery(system.attributes_on) and task.gallery_modality != "image":
-        of_gallery = system.attributes([shown(offer, task.gallery_modality) for offer in task.gallery])
+    if on_query(scorer.attributes_on):
+        attributes = scorer.attributes([visible_part(offer, task.query_modality) for offer in task.queries])
+    if on_gallery(scorer.attributes_on) and task.gallery_modality != "image":
+        of_gallery = scorer.attributes([visible_part(offer, task.gallery_modality) for offer in task.gallery])
     matches = [
         rows if grades is None else rows[np.asarray(grades[query]) >= min_grade]
         for query, rows in enumerate(task.relevant)
@@ -169,8 +178,8 @@ def run_task(
     return run
 
 
-def _scores(system: System, task: RetrievalTask, queries: Sequence[Offer]) -> Scores:
-    return system.scores(
+def _scores(scorer: Scorer, task: RetrievalTask, queries: Sequence[Offer]) -> ScoreMatrix:
+    return scorer.scores(
         queries, task.gallery, query_modality=task.query_modality, gallery_modality=task.gallery_modality
     )
 
@@ -182,31 +191,3 @@ def _counted(run: TaskRun) -> tuple[dict[str, np.ndarray], list[str]]:
         {name: values[rows] for name, values in run.result.per_query.items()},
         [run.task.clusters[row] for row in rows],
     )
-
-
-def write_evaluation(
-    out: Path, metrics: Mapping[str, Any], runs: Sequence[TaskRun], skipped: Sequence[SkippedRow]
-) -> None:
-    """Write an evaluation folder: metrics.json, queries.jsonl, hits.jsonl (hits-TASK.jsonl of several), skipped.jsonl.
-
-    Each file is written whole or not at all; metrics.json comes last. What an earlier evaluation left there and this
-    one does not write is removed.
-    """
-    names = {"hits.jsonl" if len(runs) == 1 else f"hits-{run.task.name}.jsonl": run for run in runs}
-    stale = {"hits.jsonl", "queries.jsonl", "skipped.jsonl", *(f"hits-{name}.jsonl" for name in TASKS)}
-    for name in stale - set(names):
-        (out / name).unlink(missing_ok=True)
-    for name, run in names.items():
-        _write(out / name, run.hit_lines())
-    if runs:
-        _write(out / "queries.jsonl", (line for run in runs for line in run.query_lines()))
-    if skipped:
-        _write(out / "skipped.jsonl", (json.dumps(dataclasses.asdict(row)) + "\n" for row in skipped))
-    _write(out / "metrics.json", [json.dumps(metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"])
-
-
-def _write(path: Path, lines: Iterator[str] | Sequence[str]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(lines)
-    os.replace(temporary, path)

@@ -161,11 +161,11 @@ def build_task(name: RetrievalTaskName | str, split: SplitOffers) -> RetrievalTa
     queries = [offer for offer in queries if label(offer)]
     if not queries:
         return Impossible(name, f"no query has a {'category' if coarse else 'product_id'}")
-    for modality, side in ((query_modality, queries), (gallery_modality, gallery)):
-        if modality == "image" and not any(offer.image for offer in side):
-            return Impossible(name, f"no {'query' if side is queries else 'gallery offer'} has an image")
-        if modality == "text" and not any(offer.title.strip() for offer in side):
-            return Impossible(name, f"no {'query' if side is queries else 'gallery offer'} has a title")
+    for what, modality, offers in (("query", query_modality, queries), ("gallery offer", gallery_modality, gallery)):
+        if modality == "image" and not any(offer.image for offer in offers):
+            return Impossible(name, f"no {what} has an image")
+        if modality == "text" and not any(offer.title.strip() for offer in offers):
+            return Impossible(name, f"no {what} has a title")
     queries = [offer for offer in queries if _has(offer, query_modality)]
     gallery = sorted((offer for offer in gallery if _has(offer, gallery_modality)), key=lambda offer: offer.id)
     if not gallery:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from afmrl.attributes.schema import AttributeSchema
 from afmrl.data.offer import Offer
 from afmrl.data.offer_text import EMBEDDER_MAX_CHARACTERS, offer_text, one_line
 from afmrl.errors import InputError
+from afmrl.files import write_json
 
 GENERATOR_INSTRUCTION = "Key attributes:"
 """Asked after image and text. The paper's prompt is not published; a general model gets a longer one."""
@@ -128,9 +128,7 @@ class GeneratorPrompt:
         if self == GeneratorPrompt():
             path.unlink(missing_ok=True)
             return
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(self.as_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_json(path, self.as_dict())
 
 
 def generator_messages(offer: Offer, prompt: GeneratorPrompt | None = None) -> list[dict[str, Any]]:

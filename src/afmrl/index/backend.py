@@ -1,4 +1,4 @@
-"""What every index can do, wherever its rows lie: the records that go in and come out, and the methods."""
+"""What every index can do, wherever its rows are: the records that go in and come out, and the methods."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.retrieval.words import OfferWords
 
 Where = Mapping[str, Collection[str]]
 """A filter: column -> values. A row passes when each column's value is one of the column's: equality, "or" between the
@@ -24,7 +25,7 @@ BATCH_ROWS = 8192
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of an index: all columns have N entries, and no id stands twice."""
+    """Rows of an index: all columns have N entries, and no id appears twice."""
 
     ids: list[str]
     embeddings: np.ndarray
@@ -71,7 +72,7 @@ class Hits:
 
 
 class IndexBackend(Protocol):
-    """Rows by id, searched by embedding and by words. `open_index` opens one.
+    """Rows by id, searched by embedding and by words. `afmrl.index.address.open_index` opens one.
 
     A reader sees the last complete version; `upsert` and `delete` are each done wholly or not at all, as far as the
     database below allows.
@@ -80,7 +81,7 @@ class IndexBackend(Protocol):
     dimension: int
     """D."""
     settings: dict[str, Any]
-    """As given to `open_index` when it was created; see there."""
+    """As given to `open_index` when the index was created; see there."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -125,11 +126,19 @@ class IndexBackend(Protocol):
         ...
 
     def lexical(self, texts: Sequence[str], k: int, *, where: Where | None = None) -> Hits:
-        """The k rows of highest BM25 (above 0) over `lexical_text`, by the words of `afmrl.attributes.relations.tokenize`.
+        """The k rows of highest BM25 (above 0) over the words that `offer_words` names.
 
         Document frequencies and lengths are those of the whole index, whatever the filter. A text without a word that
         the index knows finds nothing.
         """
+        ...
+
+    def lexical_scores(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """BM25 of chosen rows: for each text that of its ids, float32, 0 where no word is common."""
+        ...
+
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """(n, 216) float32 color histograms of the rows' images, zeros where a row has no image that can be read."""
         ...
 
     def close(self) -> None:
@@ -143,57 +152,15 @@ class IndexBackend(Protocol):
     ) -> None: ...
 
 
-def open_index(
-    address: str,
-    *,
-    create: bool = False,
-    dimension: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> IndexBackend:
-    """Open an index, or create one.
+def offer_words(settings: Mapping[str, Any]) -> OfferWords:
+    """Which words BM25 reads of the rows of an index with these settings.
 
-    Args:
-        address: a folder; or "postgresql://…", "qdrant:http://host:6333/collection", "qdrant:PATH", "lancedb:PATH".
-        create: make an empty one where there is none; `dimension` and `settings` are then needed.
-        dimension: D; an existing index of another is refused.
-        settings: what an index remembers: "model" (`{"path", "fingerprint"}` of the embedder), "dtype" (one of
-            DTYPES: how embeddings are stored), "exact_below" (rows up to which every search compares all of them).
-            An existing index of another model's fingerprint is refused; the rest of its settings stays as it is.
-
-    Raises:
-        InputError: there is none, it is damaged, it was made for something else, or a package or server is missing.
+    Key attributes are words of the rows only where the index's model reads them of a gallery.
     """
-    if create and (dimension is None or settings is None):
-        raise InputError(f"index {address}: creating one needs a dimension and settings")
-    kind, separator, rest = str(address).partition(":")
-    if separator and kind in ("postgresql", "postgres"):
-        from afmrl.index.pgvector.index import PgvectorIndex
-
-        return PgvectorIndex.open(address, create=create, dimension=dimension, settings=settings)
-    if separator and kind == "qdrant":
-        from afmrl.index.qdrant.index import QdrantIndex
-
-        return QdrantIndex.open(rest, create=create, dimension=dimension, settings=settings)
-    if separator and kind == "lancedb":
-        from afmrl.index.lancedb.index import LanceIndex
-
-        return LanceIndex.open(rest, create=create, dimension=dimension, settings=settings)
-    if "://" in str(address):
-        raise InputError(
-            f"index {kind}://…: no such kind of index; give a folder, postgresql://…, qdrant:… or lancedb:…"
-        )
-    from afmrl.index.local.index import LocalIndex
-
-    return LocalIndex.open(address, create=create, dimension=dimension, settings=settings)
-
-
-def lexical_text(offer: Offer, key_attributes: KeyAttributes) -> str:
-    """What BM25 reads of a row: title, the seller's attributes' values, the key attributes' values.
-
-    >>> lexical_text(Offer("1", "dress", attributes={"size": "M"}), KeyAttributes.of({"color": "red"}))
-    'dress M red'
-    """
-    return " ".join([offer.title, *offer.attributes.values(), *(value for _, value in key_attributes)])
+    return OfferWords(
+        key_attributes=settings.get("attributes_on") not in ("query", "none"),
+        extracted=bool(settings.get("extracted_words")),
+    )
 
 
 def filter_value(offer: Offer, column: str) -> str:
@@ -249,7 +216,7 @@ def check_rows(rows: Rows, dimension: int) -> None:
     seen: set[str] = set()
     for identifier in rows.ids:
         if not identifier or identifier in seen:
-            raise InputError(f"index: the id {identifier!r} is empty or stands twice; one row an offer is needed")
+            raise InputError(f"index: the id {identifier!r} is empty or appears twice; one row an offer is needed")
         seen.add(identifier)
 
 

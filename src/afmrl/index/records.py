@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
+
+import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.index.backend import DTYPES, EXACT_BELOW, Rows, filter_value, lexical_text
+from afmrl.files import digest
+from afmrl.index.backend import DTYPES, EXACT_BELOW, Rows, filter_value
+from afmrl.retrieval.colors import COLORS, color_histograms
 
-K1, B = 1.5, 0.75
-"""BM25's saturation and length normalization, as `afmrl.attributes.relations` has them."""
 MAX_WORD_CHARACTERS = 100
 FORMAT, VERSION = "afmrl-index", 1
 T = TypeVar("T")
@@ -68,7 +69,7 @@ def offer_of(record: Mapping[str, Any]) -> tuple[Offer, KeyAttributes]:
 
 
 def word_counts(text: str) -> Counter[str]:
-    """How often each word stands in a text; an endless one is cut and hashed, since indexes bound their keys.
+    """How often each word is in a text; an endless word is cut and hashed, since indexes bound their keys.
 
     >>> word_counts("red Red dress")
     Counter({'red': 2, 'dress': 1})
@@ -76,9 +77,27 @@ def word_counts(text: str) -> Counter[str]:
     return Counter(word if len(word) <= MAX_WORD_CHARACTERS else _shortened(word) for word in tokenize(text))
 
 
-def row_words(offer: Offer, key_attributes: KeyAttributes) -> Counter[str]:
-    """The words that BM25 reads of a row."""
-    return word_counts(lexical_text(offer, key_attributes))
+def color_histograms_of(rows: Rows, ids: Sequence[str]) -> np.ndarray:
+    """Color histograms by id: a database keeps none, so the rows' images are opened.
+
+    Shape:
+        returns (n, 216) float32.
+    """
+    place = {identifier: row for row, identifier in enumerate(rows.ids)}
+    found = np.zeros((len(ids), COLORS), dtype=np.float32)
+    there = [number for number, identifier in enumerate(ids) if identifier in place]
+    found[there] = color_histograms([rows.offers[place[ids[number]]] for number in there], skip_unreadable=True)
+    return found
+
+
+def scores_by_id(ids: Sequence[str], found_ids: Sequence[str], scores: np.ndarray) -> np.ndarray:
+    """(n,) float32 of `ids`; 0 where a row was not found.
+
+    >>> scores_by_id(["a", "b"], ["b"], np.array([0.5])).tolist()
+    [0.0, 0.5]
+    """
+    known = dict(zip(found_ids, scores.tolist(), strict=True))
+    return np.array([known.get(identifier, 0.0) for identifier in ids], dtype=np.float32)
 
 
 def stored_dtype(address: str, settings: Mapping[str, Any]) -> str:
@@ -154,5 +173,5 @@ def chunks(things: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def _shortened(word: str) -> str:
-    digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).hexdigest()
-    return f"{word[: MAX_WORD_CHARACTERS - 17]}~{digest}"
+    short = digest(word.encode("utf-8", "replace"), 8).hex()
+    return f"{word[: MAX_WORD_CHARACTERS - 17]}~{short}"

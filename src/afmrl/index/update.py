@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from afmrl.bulk.folder import EMBEDDINGS, BulkFolder, embeddings_of, key_attributes_of, offers_of
 from afmrl.errors import InputError
-from afmrl.index.backend import BATCH_ROWS, IndexBackend, Rows, Touched, open_index
+from afmrl.index.address import index_kind, open_index
+from afmrl.index.backend import BATCH_ROWS, IndexBackend, Rows, Touched
 from afmrl.index.local.index import LocalIndex
+from afmrl.retrieval.fusion import FusionWeights
+from afmrl.terminal import track
 
 COLUMNS = (
     "id", "title", "category", "seller", "image", "attributes", "product_id", "key_attributes", "fingerprint", "model",
@@ -62,6 +65,7 @@ def update_index(
     """
     folder = BulkFolder.open(embeddings, kind=EMBEDDINGS)
     settings = {name: folder.manifest.get(name) for name in ("model", "generator", "attributes_on")}
+    settings |= _fusion_settings(folder.manifest.get("model"), address)
     chosen = {"dtype": dtype, "exact_below": exact_below}
     settings |= {name: value for name, value in chosen.items() if value is not None}
     with open_index(address, create=True, dimension=folder.dimension, settings=settings) as index:
@@ -81,6 +85,19 @@ def update_index(
                 gone = [identifier for rows in index.scan() for identifier in rows.ids if identifier not in seen]
                 deleted = index.delete(gone)
         return Update(touched, deleted, len(index))
+
+
+def _fusion_settings(model: Mapping[str, Any] | None, address: str) -> dict[str, Any]:
+    """What a new index has to keep for the model's fusion weights beside its embeddings."""
+    settings: dict[str, Any] = {}
+    if not (model or {}).get("path"):
+        return settings
+    weights = FusionWeights.of_model(str((model or {})["path"]))
+    if weights.extracted:
+        settings["extracted_words"] = True
+    if weights.color and index_kind(address)[0] == "local":
+        settings["colors"] = True
+    return settings
 
 
 def delete_rows(index: IndexBackend, ids: Sequence[str]) -> tuple[int, list[str]]:
@@ -144,11 +161,7 @@ def _tracked(folder: BulkFolder, progress: bool) -> Any:
         )
         for batch in folder.batches(COLUMNS, BATCH_ROWS)
     )
-    if not progress:
-        return batches
-    from rich.progress import track
-
-    return track(batches, description="Index", total=-(-len(folder) // BATCH_ROWS))
+    return track(batches, "Index", -(-len(folder) // BATCH_ROWS), show=progress)
 
 
 def _fingerprints(batch: Any) -> list[str]:

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.matching.conflicts import paired
 from afmrl.matching.table import OfferTable
+from afmrl.matching.vetoes import paired
 from afmrl.retrieval.permuted_index import PermutedIndex
 
 WINDOW = 10
 MAX_WORDS = 16
 AT_ONCE = 4_096  # offers whose neighbors are in memory at a time
 MAX_CANDIDATES = 30
-"""Best pairs by words that each offer may propose; it may be proposed by others beside."""
+"""Best pairs by words that each offer may propose; others may propose it too."""
 MAX_SHARING = 40
 """Offers that may share a code before the code is no longer looked at by itself."""
-NEIGHBOURS = 10  # by embedding or image
+NEIGHBORS = 10  # by embedding or image
 EXACT_UP_TO = 20_000  # offers whose embeddings are all compared; above, an approximate index is asked
 Progress = Callable[[int], None]
 
@@ -28,10 +28,10 @@ def candidate_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs that are worth comparing, each once, left row < right row, sorted.
 
-    Offers stand in a list once for each of their rarest words, sorted by that word and those that follow (sorted
-    neighborhood over a permuted index, `afmrl.retrieval.permuted_index`); of an offer's neighbors there the best by TF-IDF
-    are kept. Beside them all that share a model number, part number or GTIN that few offers have, and, where there
-    are embeddings or images, the nearest by either. Time is n log n, memory O(n · max_candidates).
+    By words: offers are in a list once for each of their rarest words, sorted by that word and those that follow
+    (sorted neighborhood, see `afmrl.retrieval.permuted_index`). Of an offer's neighbors there, the best by TF-IDF are
+    kept. By codes: all offers that share a model number, part number or GTIN that few offers have. Where there are
+    embeddings or images: the nearest by either. Time is n log n, memory O(n · max_candidates).
 
     Shape:
         returns (P,) int32 left rows, (P,) int32 right rows.
@@ -112,6 +112,6 @@ def _nearest(embeddings: np.ndarray) -> np.ndarray:
     if len(rows) < 2:
         return np.empty(0, np.int64)
     search = "exact" if len(rows) <= EXACT_UP_TO else "ann"
-    near = mine_by_embeddings(embeddings[rows], min(NEIGHBOURS, len(rows) - 1), search=search).rows
+    near = mine_by_embeddings(embeddings[rows], min(NEIGHBORS, len(rows) - 1), search=search).rows
     ours, place = np.nonzero(near >= 0)
     return _coded(len(embeddings), rows[ours], rows[near[ours, place]])

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
-from afmrl.data.rows import BadRow, CatalogFile
+from afmrl.data.rows import BadRow, CatalogRows
+from afmrl.embedder.embedder import Modality
 
 
-class OneSide:
+class OneModality:
     """The rows of a catalog with their text alone, or their image alone (rows that have one)."""
 
-    def __init__(self, rows: CatalogFile, side: str) -> None:
-        self._rows, self._side = rows, side
+    def __init__(self, rows: CatalogRows, modality: Modality) -> None:
+        self._rows, self._modality = rows, modality
         self.path, self.folder = rows.path, rows.folder
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         for number, row in self._rows:
             if isinstance(row, BadRow) or not row.get("image"):
                 continue
-            if self._side == "text" and str(row.get("title") or "").strip():
+            if self._modality == "text" and str(row.get("title") or "").strip():
                 yield number, {**row, "image": ""}
-            elif self._side == "image":
+            elif self._modality == "image":
                 yield number, {**row, "title": "", "description": "", "attributes": None}
 
     def total(self) -> int | None:
@@ -35,18 +36,18 @@ class OneSide:
 
 
 def embed_offers(
-    catalog: Path,
+    rows: CatalogRows,
     offers: Sequence[Offer],
     model: str,
-    out: Path,
+    folder: Path,
     *,
     generator: str | None = None,
     progress: bool = True,
 ) -> tuple[dict[str, np.ndarray], list[KeyAttributes] | None]:
-    """Embeddings of `offers`, through the folder OUT/embeddings, which a second run takes up again.
+    """Embeddings of `offers`, kept in FOLDER/embeddings, so that a second run embeds only what has changed.
 
     Where offers have images and the model reads them, text alone and image alone are embedded too
-    (OUT/embeddings-text, -image).
+    (FOLDER/embeddings-text, -image).
 
     Shape:
         returns "fused" (and "text", "image") → (N, D) float16, zeros for an offer that has none; N KeyAttributes that
@@ -57,32 +58,30 @@ def embed_offers(
     from afmrl.bulk.job import BulkJob
     from afmrl.bulk.work import EmbedOptions
 
-    rows = {offer.id: row for row, offer in enumerate(offers)}
+    places = {offer.id: place for place, offer in enumerate(offers)}
     work = EmbedWork(EmbedOptions(model=model, generator=generator))
     images = work.reads_images and any(offer.image for offer in offers)
     found: dict[str, np.ndarray] = {}
     generated: list[KeyAttributes] | None = None
-    for side in ("fused", "text", "image") if images else ("fused",):
-        source = CatalogFile(catalog)
-        folder = out / ("embeddings" if side == "fused" else f"embeddings-{side}")
-        if side != "fused" and generator is not None:
+    modalities: tuple[Modality, ...] = get_args(Modality) if images else ("fused",)
+    for modality in modalities:
+        out = folder / ("embeddings" if modality == "fused" else f"embeddings-{modality}")
+        if modality != "fused" and generator is not None:
             # the generator writes once, of the whole offer
             work = EmbedWork(EmbedOptions(model=model))
-        job = BulkJob(
-            source if side == "fused" else OneSide(source, side), work, folder, max_bad=1.0, progress=progress
-        )
-        job.run()
-        shards = BulkFolder.open(folder)
+        source = rows if modality == "fused" else OneModality(rows, modality)
+        BulkJob(source, work, out, max_bad=1.0, progress=progress).run()
+        shards = BulkFolder.open(out)
         embeddings = np.zeros((len(offers), shards.dimension), dtype=np.float16)
-        if side == "fused" and generator is not None:
+        if modality == "fused" and generator is not None:
             generated = [KeyAttributes()] * len(offers)
         for batch in shards.batches(["id", "key_attributes", "embedding"]):
-            places = [rows.get(identifier, -1) for identifier in batch.column("id").to_pylist()]
-            known = [place for place, row in enumerate(places) if row >= 0]
-            embeddings[[places[place] for place in known]] = embeddings_of(batch)[known]
-            if side == "fused" and generated is not None:
-                of_batch = key_attributes_of(batch)
-                for place in known:
-                    generated[places[place]] = of_batch[place]
-        found[side] = embeddings
+            of_batch = [places.get(identifier, -1) for identifier in batch.column("id").to_pylist()]
+            known = [row for row, place in enumerate(of_batch) if place >= 0]
+            embeddings[[of_batch[row] for row in known]] = embeddings_of(batch)[known]
+            if modality == "fused" and generated is not None:
+                written = key_attributes_of(batch)
+                for row in known:
+                    generated[of_batch[row]] = written[row]
+        found[modality] = embeddings
     return found, generated

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.matching.conflicts import CODES, SOFT, Conflicts, paired
 from afmrl.matching.facts.choices import CHOICES
 from afmrl.matching.table import OfferTable
+from afmrl.matching.vetoes import CODES, SOFT, Conflicts, paired
 
 TEXT_FEATURES = (
     "title cosine", "title overlap", "title rest", "text cosine", "rarest shared word", "numbers agree",

@@ -8,7 +8,7 @@ import numpy as np
 
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.retrieval.floors import BINS, color_histogram
+from afmrl.retrieval.colors import COLORS, color_histogram
 
 
 def color_histograms(
@@ -22,7 +22,7 @@ def color_histograms(
     """
     if not any(offer.image for offer in offers):
         return None, []
-    histograms = np.zeros((len(offers), BINS**3), dtype=np.float32)
+    histograms = np.zeros((len(offers), COLORS), dtype=np.float32)
     first: dict[str, int] = {}
     unreadable: list[tuple[str, str]] = []
     for row, offer in enumerate(offers):

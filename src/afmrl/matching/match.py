@@ -1,11 +1,12 @@
-"""`afmrl match`: from a catalog to groups of offers that are the same product, with reasons."""
+"""`match`: from offers to groups of the same product, with reasons."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import tempfile
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,212 +14,188 @@ import numpy as np
 
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.errors import InputError
-from afmrl.matching.candidates import candidate_pairs
-from afmrl.matching.conflicts import CODES, IDENTIFYING
-from afmrl.matching.defaults import default_model
-from afmrl.matching.features import feature_names
-from afmrl.matching.groups import group_offers
 from afmrl.matching.images import color_histograms
-from afmrl.matching.labels import LabeledResult, LabeledRows, learn_from_labels
-from afmrl.matching.output import group_lists, pair_files, whole_file, write_groups
-from afmrl.matching.pair_model import PairModel
-from afmrl.matching.probability import Threshold
-from afmrl.matching.reasons import MODEL, Reasons
-from afmrl.matching.scoring import AT_ONCE, Scorer, Scores
-from afmrl.matching.sources import MatchSource, is_index, offers_of_catalog, offers_of_index, with_index
+from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
+from afmrl.matching.matched_table import MatchedTable, match_table
+from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_summary
+from afmrl.matching.result import MatchedPair, MatchResult
+from afmrl.matching.review import ReviewCollector
+from afmrl.matching.sources import MatchSource, OffersToMatch, is_index, offers_of_index, read_offers, with_index
 from afmrl.matching.table import OfferTable, offer_table
+from afmrl.matching.vetoes import veto_keys
 from afmrl.terminal import Stages
 
-LISTED_FROM = 0.05
-"""Probability from which a pair is listed; so are those in one group, and those that only a veto keeps apart."""
-ALIASES = {"colour": "color", "storage": "memory", "pack count": "pack", "ean": "gtin", "upc": "gtin"}
 FORMAT = "afmrl-match"
+PROGRESS_EVERY = 1024  # pairs
 
 
-@dataclass(frozen=True)
-class MatchResult:
-    """What a match found; `summary` is OUT/summary.json."""
-
-    out: Path
-    groups: list[list[str]]
-    summary: dict[str, Any]
-
-
-@dataclass
-class Matched:
-    """A matched table: everything that the output is written from."""
-
-    scorer: Scorer
-    threshold: Threshold
-    vetoed_probability: float
-    left: np.ndarray
-    right: np.ndarray
-    scores: Scores
-    groups: np.ndarray
-    """(N,) the number of each offer's group."""
-    labeled: LabeledResult | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def probabilities(self, logits: np.ndarray, vetoed: np.ndarray) -> np.ndarray:
-        """(P,) calibrated; a vetoed pair's is at most what vetoed pairs were seen to be."""
-        found = self.scorer.model.probabilities(logits)
-        return np.where(vetoed, np.minimum(found, self.vetoed_probability), found)
-
-
-def veto_keys(veto: Collection[str] = (), no_veto: Collection[str] = ()) -> tuple[str, ...]:
-    """Which keys veto: the default ones and `veto`, without `no_veto`.
-
-    >>> "color" in veto_keys(no_veto=["colour"]), veto_keys(veto=["material"])[-1]
-    (False, 'material')
-
-    Raises:
-        InputError: a key of both, or one to take away that does not veto.
-    """
-    added, removed = ([ALIASES.get(key.lower(), key.lower()) for key in keys] for keys in (veto, no_veto))
-    both = set(added) & set(removed)
-    if both:
-        raise InputError(f"--veto and --no-veto both name {sorted(both)[0]!r}; give it once")
-    unknown = [key for key in removed if key not in IDENTIFYING and key != MODEL]
-    if unknown:
-        named = ", ".join(dict.fromkeys(MODEL if key in CODES else key for key in IDENTIFYING))
-        raise InputError(f"--no-veto {unknown[0]}: does not veto; these do: {named}")
-    gone = {*removed, *(CODES if MODEL in removed else ())}
-    return tuple(dict.fromkeys(key for key in (*IDENTIFYING, *added) if key not in gone))
-
-
-def match_offers(
-    table: OfferTable,
+def match(
+    offers: OffersToMatch,
     *,
-    vetoes: Collection[str] = IDENTIFYING,
-    labels: LabeledRows | None = None,
+    against: str | None = None,
+    model: str | None = None,
+    generator: str | None = None,
+    labels: str | Path | None = None,
     precision: float | None = None,
-    side: np.ndarray | None = None,
-    model: PairModel | None = None,
-    threshold: float | None = None,
-    stages: Stages | None = None,
-) -> Matched:
-    """Match the offers of a table.
+    veto: Collection[str] = (),
+    no_veto: Collection[str] = (),
+    out: str | Path | None = None,
+    max_bad: float = 0.01,
+    progress: bool = False,
+) -> MatchResult:
+    """Find the offers that are the same product: groups, and pairs with their probability and reasons.
+
+    Works on words, attributes and the colors of images; with a model on embeddings too. Offers and the pairs compared
+    are in memory. The pairs listed, with their reasons, are in memory too where there is no `out`: about one an offer,
+    of some kilobytes each. With `out` they are written one by one, and `result.pairs` reads them from there.
 
     Args:
-        vetoes: keys whose conflict keeps two offers apart.
-        labels: None: the shipped default model and threshold are used.
-        precision: what the threshold aims at on the labels; None: see `learn_from_labels`.
-        side: (N,) of 0 and 1: only pairs of unlike sides are compared; None: all.
-        model: in place of the default one.
-        threshold: a logit to use whatever labels or the default say.
+        offers: a catalog's file; or offers or dicts in memory; or a pandas DataFrame, a row an offer; or an index,
+            whose embeddings are then used.
+        against: an index: only pairs of the offers with the index's are looked for.
+        model: a trained embedder's folder, or any sentence-transformers model; embeddings are kept in OUT/embeddings.
+        generator: with `model`: a generator's folder or address; the key attributes that it writes are compared too.
+        labels: labeled pairs (JSONL of left, right, label) that the scores are fitted to and the threshold is chosen
+            by; None: pairs.jsonl beside the catalog's file, if it is there, otherwise a conservative default.
+        precision: target precision on the labels, the share of true pairs among those called the same; None: 0.99,
+            or less where that would find next to nothing.
+        veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
+        out: folder for groups.jsonl, pairs.jsonl, the same as .csv, and summary.json; None: nothing is written.
+        max_bad: share of the rows that may be skipped as unusable.
+        progress: show bars.
+
+    Raises:
+        InputError: offers that cannot be read, unknown ids or labels of one kind only, a key to take away that does
+            not veto, a precision that is not a share, arguments that do not go together.
+    """
+    if precision is not None and not 0 < precision <= 1:
+        raise InputError(f"--precision {precision:g}: a share above 0, up to 1")
+    if generator is not None and model is None:
+        raise InputError("--generator goes with --model: its key attributes are read by the embedder too")
+    vetoes = veto_keys(veto, no_veto)
+    stages = Stages(progress)
+    path = Path(offers) if isinstance(offers, str | Path) else None
+    if isinstance(offers, str | Path) and is_index(str(offers)):
+        if model is not None or labels is not None or against is not None:
+            raise InputError(f"{offers} is an index: --model, --labels and --against go with a catalog's file")
+        source = offers_of_index(str(offers))
+    else:
+        with _folder(out) as folder:
+            source = read_offers(offers, folder, model=model, generator=generator, max_bad=max_bad, progress=progress)
+        if against is not None:
+            source = with_index(source, against)
+        if labels is None and path is not None:
+            labels = _pairs_beside(path)
+    table, notes = prepared_table(source, stages)
+    rows = None
+    if labels is not None:
+        pairs = read_pairs(labels, source.by_id, skipped_ids=source.skipped_ids)
+        rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(source.offers)})
+    matched = match_table(
+        table, vetoes=vetoes, labels=rows, precision=precision, from_index=source.from_index, stages=stages
+    )
+    matched.notes.extend(source.notes + notes)
+    request = {
+        "catalog": None if path is None else str(offers),
+        "against": against,
+        "model": model,
+        "generator": generator,
+        "labels_file": None if labels is None else str(labels),
+        "precision_asked": precision if labels is not None else None,
+    }
+    return match_result(matched, request, None if out is None else Path(out), stages=stages)
+
+
+def match_result(
+    matched: MatchedTable, request: dict[str, Any], out: Path | None, *, stages: Stages | None = None
+) -> MatchResult:
+    """The groups and pairs of a matched table; with `out`, written there.
+
+    Args:
+        request: what was asked for; the summary begins with it.
     """
     stages = stages or Stages(False)
-    default = default_model(feature_names(table), dense=bool(table.dense))
-    scorer = Scorer(table, model or default.model, vetoes)
-    found, result = default.threshold, None
-    if labels is not None:
-        result = learn_from_labels(scorer, labels, precision)
-        scorer = Scorer(table, result.model, vetoes)
-        found = result.threshold
-    if threshold is not None:
-        found = Threshold(threshold, "given")
-    with stages("looking for candidates", len(table)) as advance:
-        left, right = candidate_pairs(table, progress=advance)
-    if side is not None:
-        across = side[left] != side[right]
-        left, right = left[across], right[across]
-    with stages("comparing pairs", len(left)) as advance:
-        scores = scorer.score(left, right, progress=advance)
-
-    def score(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        of_pairs = scorer.score(ours, theirs)
-        return of_pairs.logits, of_pairs.vetoed
-
-    with stages("grouping", 1) as advance:
-        groups = group_offers(len(table), left, right, scores.logits, scores.vetoed, threshold=found.logit, score=score)
-        advance(1)
-    return Matched(scorer, found, default.vetoed, left, right, scores, groups, result)
-
-
-def listed_pairs(matched: Matched, side: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs that are written: likely ones, those of one group, and those that only a veto keeps apart."""
-    count = np.int64(len(matched.groups))
-    scores, left, right = matched.scores, matched.left, matched.right
-    shown = matched.probabilities(scores.logits, scores.vetoed) >= LISTED_FROM
-    shown |= scores.vetoed & (scores.alike >= matched.threshold.logit)
-    shown |= matched.groups[left] == matched.groups[right]
-    codes = [left[shown].astype(np.int64) * count + right[shown]]
-    for members in group_lists(matched.groups):
-        ours, theirs = np.triu_indices(len(members), 1)
-        codes.append(members[ours].astype(np.int64) * count + members[theirs])
-    pairs = np.unique(np.concatenate(codes))
-    left, right = pairs // count, pairs % count
-    if side is not None:
-        across = side[left] != side[right]
-        left, right = left[across], right[across]
-    return left, right
-
-
-def write_match(
-    matched: Matched, out: Path, *, side: np.ndarray | None = None, source: dict[str, Any], stages: Stages | None = None
-) -> MatchResult:
-    """Write groups, pairs, summary and report."""
-    from afmrl.matching.review import Review
-
-    stages = stages or Stages(False)
-    out.mkdir(parents=True, exist_ok=True)
-    # of a run that is stopped while it writes, files of this and of an earlier match lie side by side
-    (out / "summary.json").unlink(missing_ok=True)
-    table, scorer = matched.scorer.table, matched.scorer
-    offers = table.offers
-    lists = group_lists(matched.groups)
-    write_groups(out, lists, offers)
-    left, right = listed_pairs(matched, side)
-    reasons, review = Reasons(scorer), Review(matched.threshold.logit)
+    groups = matched.matched_groups()
+    if out is not None:
+        clear_output(out)
+        write_groups(out, groups)
+    left, right = matched.listed_rows()
+    collector = ReviewCollector(matched.threshold.logit)
     vetoes: Counter[str] = Counter()
     num_same = num_vetoed = 0
-    with pair_files(out) as writer, stages("writing pairs", len(left)) as advance:
-        for start in range(0, len(left), AT_ONCE // 4):
-            ours, theirs = left[start : start + AT_ONCE // 4], right[start : start + AT_ONCE // 4]
-            features = scorer.compare(ours, theirs)
-            logits, vetoed, alike = scorer.of_features(features)
-            probabilities = matched.probabilities(logits, vetoed)
-            same = matched.groups[ours] == matched.groups[theirs]
-            ordered = ours, theirs
-            if side is not None:  # the catalog's offer stands left
-                turned = side[ours] == 1
-                ordered = np.where(turned, theirs, ours), np.where(turned, ours, theirs)
-            for place, of_pair in enumerate(reasons.of_pairs(*ordered, features)):
-                pair = (offers[int(ordered[0][place])], offers[int(ordered[1][place])])
-                logit, probability, is_same = float(logits[place]), float(probabilities[place]), bool(same[place])
-                writer.write(*pair, logit, probability, is_same, of_pair)
-                vetoes.update(of_pair["veto"])
-                review.see(*pair, logit, float(alike[place]), probability, is_same, of_pair)
-            num_same += int(same.sum())
-            num_vetoed += int(vetoed.sum())
-            advance(len(ours))
-    sizes = [len(members) for members in lists]
+    kept: list[MatchedPair] = []
+    with contextlib.ExitStack() as stack:
+        pairs = kept if out is None else stack.enter_context(pair_files(out))
+        advance = stack.enter_context(stages("explaining pairs", len(left)))
+        for number, (pair, alike) in enumerate(matched.explained(left, right), 1):
+            pairs.append(pair)
+            collector.see(pair, alike)
+            vetoes.update(pair.veto)
+            num_same += pair.same
+            num_vetoed += bool(pair.veto)
+            if number % PROGRESS_EVERY == 0:
+                advance(PROGRESS_EVERY)
+    sizes = [len(group.offers) for group in groups]
+    offers = matched.scorer.table.offers
     summary = {
         "format": FORMAT,
         "version": 1,
-        **source,
+        **request,
         "offers": len(offers),
         "pairs_compared": len(matched.left),
         "pairs_listed": len(left),
         "pairs_same": num_same,
         "pairs_vetoed": num_vetoed,
         "vetoes": dict(vetoes.most_common()),
-        "groups": len(lists),
+        "groups": len(groups),
         "offers_in_groups": sum(sizes),
         "largest_group": max(sizes, default=1),
         "threshold": _threshold(matched),
         "labels": _labels(matched.labeled),
-        "model_of_pairs": scorer.model.as_dict(),
+        "model_of_pairs": matched.scorer.model.as_dict(),
         "notes": matched.notes,
     }
-    review.write(out / "report.html", matched, summary, lists)
-    # last: whoever finds it finds the rest
-    with whole_file(out / "summary.json") as file:
-        file.write(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
-    return MatchResult(out, [[offers[row].id for row in members] for members in lists], summary)
+    review = collector.review(groups)
+    if out is None:
+        return MatchResult(groups, kept, summary, review)
+    write_summary(out, summary)
+    written = WrittenPairs(out, offers, len(left))
+    return MatchResult(groups, written, summary, review, out)
 
 
-def _threshold(matched: Matched) -> dict[str, Any]:
+def prepared_table(source: MatchSource, stages: Stages) -> tuple[OfferTable, list[str]]:
+    """The table of offers with images' colors and embeddings, and what has to be said of it."""
+    with stages("reading offers", len(source.offers)) as advance:
+        table = offer_table(source.offers, source.generated, progress=advance)
+    with stages("colors of images", len(source.offers)) as advance:
+        table.colors, unreadable = color_histograms(table.offers, progress=advance)
+    table.dense = source.dense
+    notes = []
+    if unreadable:
+        identifier, reason = unreadable[0]
+        notes.append(
+            f"{len(unreadable)} images cannot be read and are left out, first: offer {identifier}: {reason}"
+        )  # fmt: skip
+    return table, notes
+
+
+@contextlib.contextmanager
+def _folder(out: str | Path | None) -> Iterator[Path]:
+    """Where embeddings are kept: in `out`, or nowhere."""
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory(prefix="afmrl-match-") as folder:
+        yield Path(folder)
+
+
+def _pairs_beside(catalog: Path) -> Path | None:
+    """The labeled pairs in a catalog's folder."""
+    path = catalog.parent / PAIRS_FILE
+    return path if path.is_file() else None
+
+
+def _threshold(matched: MatchedTable) -> dict[str, Any]:
     threshold = matched.threshold
     probability = float(matched.scorer.model.probabilities(np.array([threshold.logit]))[0])
     return {"score": round(threshold.logit, 4), "probability": round(probability, 4), "from": threshold.origin}
@@ -239,86 +216,3 @@ def _labels(result: LabeledResult | None) -> dict[str, Any] | None:
             for row in result.reliability
         ],
     }  # fmt: skip
-
-
-def match_catalog(
-    catalog: str | Path,
-    out: str | Path,
-    *,
-    against: str | None = None,
-    model: str | None = None,
-    generator: str | None = None,
-    labels: str | Path | None = None,
-    precision: float | None = None,
-    veto: Collection[str] = (),
-    no_veto: Collection[str] = (),
-    max_bad: float = 0.01,
-    progress: bool = False,
-) -> MatchResult:
-    """Find the offers of a catalog that are the same product, and write OUT.
-
-    Args:
-        catalog: a catalog's file, or an index.
-        against: an index: only pairs of the catalog's offers with the index's.
-        labels: labeled pairs; None: pairs.jsonl beside the catalog, if it is there.
-        precision: which share of the pairs called the same shall be so, on the labels; None: 0.99, or less where that
-            finds next to nothing.
-        veto, no_veto: keys that veto beside the default ones, or not.
-
-    Raises:
-        InputError: what `read_catalog`, `read_pairs` and `veto_keys` refuse; a precision that is no share.
-    """
-    if precision is not None and not 0 < precision <= 1:
-        raise InputError(f"--precision {precision:g}: a share above 0, up to 1")
-    if generator is not None and model is None:
-        raise InputError("--generator goes with --model: its key attributes are read by the embedder too")
-    vetoes = veto_keys(veto, no_veto)
-    catalog, out = str(catalog), Path(out)
-    stages = Stages(progress)
-    if is_index(catalog):
-        if model is not None or labels is not None or against is not None:
-            raise InputError(f"{catalog} is an index: --model, --labels and --against go with a catalog's file")
-        source = offers_of_index(catalog)
-    else:
-        source = offers_of_catalog(
-            Path(catalog), out, model=model, generator=generator, max_bad=max_bad, progress=progress
-        )
-        if against is not None:
-            source = with_index(source, against)
-        labels = labels or beside(Path(catalog))
-    table, notes = prepared_table(source, stages)
-    rows = None
-    if labels is not None:
-        pairs = read_pairs(labels, source.read, skipped_ids=source.skipped_ids)
-        rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(source.offers)})
-    matched = match_offers(table, vetoes=vetoes, labels=rows, precision=precision, side=source.side, stages=stages)
-    matched.notes.extend(source.notes + notes)
-    told = {
-        "catalog": catalog,
-        "against": against,
-        "model": model,
-        "generator": generator,
-        "labels_file": None if labels is None else str(labels),
-        "precision_asked": precision if labels is not None else None,
-    }
-    return write_match(matched, out, side=source.side, source=told, stages=stages)
-
-
-def beside(catalog: Path) -> Path | None:
-    """The labeled pairs that lie beside a catalog."""
-    path = catalog.parent / PAIRS_FILE
-    return path if path.is_file() else None
-
-
-def prepared_table(source: MatchSource, stages: Stages) -> tuple[OfferTable, list[str]]:
-    """The table of offers with images' colors and embeddings, and what has to be said of it."""
-    with stages("reading offers", len(source.offers)) as advance:
-        table = offer_table(source.offers, source.generated, progress=advance)
-    with stages("colors of images", len(source.offers)) as advance:
-        table.colors, unreadable = color_histograms(table.offers, progress=advance)
-    table.dense = source.dense
-    notes = []
-    if unreadable:
-        identifier, reason = unreadable[0]
-        notes.append(f"{len(unreadable)} images cannot be read and count as none, first: offer {identifier}: {reason}")
-    return table, notes

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
-
-import numpy as np
+from typing import IO, Any, overload
 
 from afmrl.data.offer import Offer
+from afmrl.files import atomic_write
+from afmrl.matching.reasons import ComparedValues, Reasons, StatedValue
+from afmrl.matching.result import MatchedGroup, MatchedPair
 
+GROUPS_FILE, PAIRS_FILE, SUMMARY_FILE, REPORT_FILE = "groups.jsonl", "pairs.jsonl", "summary.json", "report.html"
 PAIR_COLUMNS = (
     "left", "right", "left_title", "right_title", "score", "probability", "same", "agree", "differ", "only_left",
     "only_right", "veto", "text", "image", "embedding",
@@ -21,60 +23,60 @@ PAIR_COLUMNS = (
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
+def whole_file(path: Path) -> Iterator[IO[str]]:
     """A text file that appears under its name only when it is complete and on the disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # newline "": csv ends its lines itself; half an emoji of a broken export must not stop the run
-        with open(temporary, "w", encoding="utf-8", errors="replace", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # newline "": csv ends its lines itself; half an emoji of a broken export must not stop the run
+    with atomic_write(path, errors="replace", newline="") as file:
+        yield file
 
 
-def group_lists(groups: np.ndarray) -> list[np.ndarray]:
-    """Rows of each group of two or more, by first row."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.append(True, np.diff(groups[order]) != 0))
-    return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+def clear_output(out: Path) -> None:
+    """Make the folder, and take away what says that it is complete.
+
+    A run that is stopped while it writes leaves files of its own beside those of an earlier match.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (SUMMARY_FILE, REPORT_FILE):
+        (out / name).unlink(missing_ok=True)
 
 
-def write_groups(out: Path, lists: Sequence[np.ndarray], offers: Sequence[Offer]) -> None:
+def write_groups(out: Path, groups: Sequence[MatchedGroup]) -> None:
     """OUT/groups.jsonl and OUT/groups.csv."""
-    with whole_file(out / "groups.jsonl") as lines, whole_file(out / "groups.csv") as table:
+    with whole_file(out / GROUPS_FILE) as lines, whole_file(out / "groups.csv") as table:
         rows = csv.writer(table)
         rows.writerow(("group", "offer", "title"))
-        for number, members in enumerate(lists, 1):
-            ids = [offers[row].id for row in members]
-            lines.write(json.dumps({"group": number, "offers": ids}, ensure_ascii=False) + "\n")
-            rows.writerows((number, offers[row].id, offers[row].title) for row in members)
+        for number, group in enumerate(groups, 1):
+            lines.write(json.dumps({"group": number, "offers": group.ids}, ensure_ascii=False) + "\n")
+            rows.writerows((number, offer.id, offer.title) for offer in group.offers)
+
+
+def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
+    """OUT/summary.json, written last: a folder that has it has all the other files of the same match."""
+    with whole_file(out / SUMMARY_FILE) as file:
+        file.write(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
 
 
 class PairWriter:
     """OUT/pairs.jsonl and OUT/pairs.csv, line by line."""
 
-    def __init__(self, lines: TextIO, table: TextIO) -> None:
+    def __init__(self, lines: IO[str], table: IO[str]) -> None:
         self._lines, self._rows = lines, csv.writer(table)
         self._rows.writerow(PAIR_COLUMNS)
 
-    def write(
-        self, left: Offer, right: Offer, score: float, probability: float, same: bool, reasons: dict[str, Any]
-    ) -> None:
-        """One pair."""
+    def append(self, pair: MatchedPair) -> None:
+        """Write one pair."""
+        reasons = pair.reasons
         record = {
-            "left": left.id, "right": right.id, "score": round(score, 4), "probability": round(probability, 6),
-            "same": same, "reasons": reasons,
+            "left": pair.left.id, "right": pair.right.id, "score": pair.score, "probability": pair.probability,
+            "same": pair.same, "reasons": reasons.as_dict(),
         }  # fmt: skip
         self._lines.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._rows.writerow(
             (
-                left.id, right.id, left.title, right.title, record["score"], record["probability"], str(same).lower(),
-                _both(reasons["agree"]), _both(reasons["differ"]), _one(reasons["only_left"]),
-                _one(reasons["only_right"]), "; ".join(reasons["veto"]), reasons["text"], reasons.get("image", ""),
-                reasons.get("embedding", ""),
+                pair.left.id, pair.right.id, pair.left.title, pair.right.title, pair.score, pair.probability,
+                str(pair.same).lower(), _cell(reasons.agree), _cell(reasons.differ), _cell(reasons.only_left),
+                _cell(reasons.only_right), "; ".join(reasons.veto), reasons.text,
+                "" if reasons.image is None else reasons.image, "" if reasons.embedding is None else reasons.embedding,
             )
         )  # fmt: skip
 
@@ -82,16 +84,50 @@ class PairWriter:
 @contextlib.contextmanager
 def pair_files(out: Path) -> Iterator[PairWriter]:
     """The writer of both files."""
-    with whole_file(out / "pairs.jsonl") as lines, whole_file(out / "pairs.csv") as table:
+    with whole_file(out / PAIRS_FILE) as lines, whole_file(out / "pairs.csv") as table:
         yield PairWriter(lines, table)
 
 
-def _both(compared: dict[str, Any]) -> str:
-    return "; ".join(
-        f"{key}: {of['left']}" if of["left"] == of["right"] else f"{key}: {of['left']} | {of['right']}"
-        for key, of in compared.items()
-    )
+class WrittenPairs(Sequence[MatchedPair]):
+    """The pairs of OUT/pairs.jsonl: iterating reads line by line; an index or slice reads them all, once.
+
+    Args:
+        offers: those that were matched.
+        count: how many pairs were written.
+    """
+
+    def __init__(self, out: Path, offers: Sequence[Offer], count: int) -> None:
+        self.path = out / PAIRS_FILE
+        self._offers, self._count = offers, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[MatchedPair]:
+        by_id = self._by_id
+        with open(self.path, encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                yield MatchedPair(
+                    by_id[row["left"]], by_id[row["right"]], row["score"], row["probability"], row["same"],
+                    Reasons.of_dict(row["reasons"]),
+                )  # fmt: skip
+
+    @overload
+    def __getitem__(self, place: int) -> MatchedPair: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[MatchedPair]: ...
+    def __getitem__(self, place: int | slice) -> MatchedPair | list[MatchedPair]:
+        return self._all[place]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Offer]:
+        return {offer.id: offer for offer in self._offers}
+
+    @cached_property
+    def _all(self) -> list[MatchedPair]:
+        return list(self)
 
 
-def _one(stated: dict[str, Any]) -> str:
-    return "; ".join(f"{key}: {of['value']}" for key, of in stated.items())
+def _cell(values: Mapping[str, ComparedValues] | Mapping[str, StatedValue]) -> str:
+    return "; ".join(f"{key}: {of}" for key, of in values.items())

@@ -1,14 +1,22 @@
-"""The pair model: a logistic regression over what is compared, whose every coefficient can be read."""
+"""The pair model: a logistic regression over what is compared, whose every coefficient can be read.
+
+Without labels, the default model is used: it was learned on public sets and comes with the package as JSON.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
+from afmrl.evaluation.significance import Interval
+
 FORMAT = "afmrl-pair-model"
+DEFAULT_FILE = "default_pair_model.json"
 SHRINKAGE = 2.0  # how strongly few labels are held to the coefficients that were there before
 
 
@@ -55,6 +63,42 @@ class PairModel:
             float(stored["calibration"]["slope"]),
             float(stored["calibration"]["offset"]),
         )
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """From which logit two offers are called the same product."""
+
+    logit: float
+    origin: str
+    """Where it comes from, in words."""
+    precision: Interval | None = None
+    """On labeled pairs, with its 95 % interval; None: unknown."""
+    recall: Interval | None = None
+    reached: bool = True
+    """Whether the precision that was asked for is reached on the labels."""
+
+
+@dataclass(frozen=True)
+class DefaultModel:
+    """Coefficients, calibration and threshold for catalogs without labels."""
+
+    model: PairModel
+    threshold: Threshold
+    max_vetoed_probability: float
+    """A vetoed pair's probability is at most this: the share of true pairs among those that only a veto keeps below
+    the threshold."""
+
+
+def default_model(features: Sequence[str], *, dense: bool) -> DefaultModel:
+    """The default for offers with or without embeddings (`benchmarks/match.py defaults` learns it)."""
+    stored = json.loads(files("afmrl.matching").joinpath(DEFAULT_FILE).read_text(encoding="utf-8"))
+    ours = stored["dense" if dense else "words"]
+    return DefaultModel(
+        PairModel.of_dict(ours, features),
+        Threshold(float(ours["threshold"]), "no labels: a default learned on public sets; precision unknown here"),
+        float(ours["vetoed"]),
+    )
 
 
 def fit_pair_model(

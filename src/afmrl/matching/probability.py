@@ -14,20 +14,6 @@ BINS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """From which logit two offers are called the same product."""
-
-    logit: float
-    origin: str
-    """Where it comes from, in words."""
-    precision: Interval | None = None
-    """On labeled pairs, with its 95 % interval; None: nobody knows."""
-    recall: Interval | None = None
-    reached: bool = True
-    """Whether the precision that was asked for is reached on the labels."""
-
-
-@dataclass(frozen=True)
 class ReliabilityRow:
     """Pairs whose probability lies in one bin."""
 

@@ -1,22 +1,106 @@
-"""Reasons: which attributes of two offers agree, differ, or stand on one side; what text and image say; the veto."""
+"""Reasons: which attributes of two offers agree or differ, which one offer states alone, and what vetoes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from afmrl.matching.conflicts import CODES
+from afmrl.matching.facts.facts import Source
 from afmrl.matching.features import DENSE_FEATURES, IMAGE_FEATURES, PairFeatures
-from afmrl.matching.scoring import Scorer
+from afmrl.matching.scorer import Scorer
+from afmrl.matching.vetoes import MODEL, public_key
 
-MODEL = "model"
-"""What codes, series and variants are called together: to a reader all of them are the model."""
-_ORDER = {"seller": 0, "generated": 1, "extracted": 2}
+_ORDER: Mapping[Source, int] = {"seller": 0, "generated": 1, "extracted": 2}
+"""Whose word counts first."""
+Stated = Mapping[str, Mapping[str, Source]]
+"""Key → value → source of one offer."""
 
 
+@dataclass(frozen=True, slots=True)
+class ComparedValues:
+    """What two offers state of one key, and whether the seller, the generator or a rule says so."""
+
+    left: str
+    right: str
+    sources: tuple[Source, Source]
+
+    def __str__(self) -> str:
+        return self.left if self.left == self.right else f"{self.left} | {self.right}"
+
+
+@dataclass(frozen=True, slots=True)
+class StatedValue:
+    """What one of two offers states of a key, where the other states nothing."""
+
+    value: str
+    source: Source
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
 class Reasons:
+    """Why two offers are called the same product, or not."""
+
+    agree: Mapping[str, ComparedValues]
+    differ: Mapping[str, ComparedValues]
+    only_left: Mapping[str, StatedValue]
+    only_right: Mapping[str, StatedValue]
+    veto: tuple[str, ...]
+    """Keys whose conflict keeps the two apart."""
+    text: float
+    """What the words and the facts read off them add to the score."""
+    image: float | None = None
+    """What the images add; None: one of the two has none."""
+    embedding: float | None = None
+    """What the embeddings add; None: there are none."""
+
+    def __str__(self) -> str:
+        """What vetoes; where nothing does, what agrees and what differs."""
+        if self.veto:
+            return "; ".join(_line(key, self.differ) for key in self.veto)
+        agree = [key if of.left == of.right else f"{key} ({of})" for key, of in self.agree.items()]
+        differ = [_line(key, self.differ) for key in self.differ]
+        parts = [("agree", ", ".join(agree)), ("differ", "; ".join(differ))]
+        return "; ".join(f"{name}: {part}" for name, part in parts if part)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As in pairs.jsonl."""
+        compared = {
+            name: {key: {"left": of.left, "right": of.right, "from": list(of.sources)} for key, of in values.items()}
+            for name, values in (("agree", self.agree), ("differ", self.differ))
+        }
+        stated = {
+            name: {key: {"value": of.value, "from": of.source} for key, of in values.items()}
+            for name, values in (("only_left", self.only_left), ("only_right", self.only_right))
+        }
+        parts = {"text": self.text, "image": self.image, "embedding": self.embedding}
+        added = {name: part for name, part in parts.items() if part is not None}
+        return {**compared, **stated, "veto": list(self.veto), **added}
+
+    @classmethod
+    def of_dict(cls, stored: Mapping[str, Any]) -> Reasons:
+        """From what `as_dict` gave."""
+        compared = [
+            {key: ComparedValues(of["left"], of["right"], _two(of["from"])) for key, of in stored[name].items()}
+            for name in ("agree", "differ")
+        ]
+        stated = [
+            {key: StatedValue(of["value"], of["from"]) for key, of in stored[name].items()}
+            for name in ("only_left", "only_right")
+        ]
+        return cls(
+            compared[0], compared[1], stated[0], stated[1], tuple(stored["veto"]), stored["text"],
+            stored.get("image"), stored.get("embedding"),
+        )  # fmt: skip
+
+
+class Explainer:
     """Explains pairs of one scorer's table."""
 
     def __init__(self, scorer: Scorer) -> None:
@@ -26,40 +110,41 @@ class Reasons:
         self._image = np.array([name in of_image or name == "dense image cosine" for name in names])
         self._dense = np.array([name in of_dense for name in names]) & ~self._image
         self._veto = {column: public_key(key) for column, key in zip(scorer.veto_columns, scorer.vetoes, strict=True)}
-        self._last: tuple[int, dict[str, dict[str, str]]] = (-1, {})
+        self._last: tuple[int, Stated] = (-1, {})
 
-    def of_pairs(self, left: np.ndarray, right: np.ndarray, features: PairFeatures) -> list[dict[str, Any]]:
-        """One mapping a pair, fit for JSON.
+    def reasons(self, left: np.ndarray, right: np.ndarray, features: PairFeatures) -> list[Reasons]:
+        """The reasons of each pair of rows.
 
-        `agree`, `differ`: key → {"left": value, "right": value, "from": [source, source]}; `only_left`, `only_right`:
-        key → {"value": value, "from": source}; `veto`: keys; `text`, `image`, `embedding`: what each adds to the score.
-        A source is "seller", "generated" (by the generator) or "extracted" (from the title, by rules).
+        Args:
+            features: of the pairs, in whichever order of left and right.
         """
         parts = self.scorer.model.contributions(features.values)
         text = parts[:, ~self._image & ~self._dense].sum(axis=1)
         image, embedding = parts[:, self._image].sum(axis=1), parts[:, self._dense].sum(axis=1)
-        found = []
+        found: list[Reasons] = []
         for place, (ours, theirs) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
             conflicting = np.flatnonzero(features.differ[place]).tolist()
             vetoes = dict.fromkeys(self._veto[c] for c in conflicting if c in self._veto)
             conflicts = {public_key(features.keys[c]) for c in conflicting}
             agreed = {public_key(features.keys[c]) for c in np.flatnonzero(features.agree[place])} - conflicts
-            reasons = self._compared(self._stated(ours), self._stated(theirs), conflicts, agreed)
-            reasons["veto"] = list(vetoes)
-            reasons["text"] = round(float(text[place]), 2)
-            if features.values[place, self._image].any():
-                reasons["image"] = round(float(image[place]), 2)
-            if self._dense.any():
-                reasons["embedding"] = round(float(embedding[place]), 2)
-            found.append(reasons)
+            has_images = features.values[place, self._image].any()
+            found.append(
+                Reasons(
+                    *_compared(self._stated(ours), self._stated(theirs), conflicts, agreed),
+                    tuple(vetoes),
+                    round(float(text[place]), 2),
+                    round(float(image[place]), 2) if has_images else None,
+                    round(float(embedding[place]), 2) if self._dense.any() else None,
+                )
+            )
         return found
 
-    def _stated(self, row: int) -> dict[str, dict[str, str]]:
+    def _stated(self, row: int) -> Stated:
         """Key → value → source of one offer."""
         if self._last[0] == row:
             return self._last[1]
         table = self.scorer.table
-        stated: dict[str, dict[str, str]] = defaultdict(dict)
+        stated: dict[str, dict[str, Source]] = defaultdict(dict)
         for column in table.facts.indices[table.facts.indptr[row] : table.facts.indptr[row + 1]]:
             fact = table.vocabulary[column]
             key, value = _public(fact.key, fact.value)
@@ -69,38 +154,31 @@ class Reasons:
         self._last = (row, dict(stated))
         return self._last[1]
 
-    @staticmethod
-    def _compared(
-        ours: dict[str, dict[str, str]], theirs: dict[str, dict[str, str]], conflicts: set[str], agreed: set[str]
-    ) -> dict[str, Any]:
-        agree: dict[str, Any] = {}
-        differ: dict[str, Any] = {}
-        only_left: dict[str, Any] = {}
-        only_right: dict[str, Any] = {}
-        for key in ours:
-            if key not in theirs:
-                only_left[key] = {"value": _joined(ours[key]), "from": _source(ours[key])}
-                continue
-            shared = set(ours[key]) & set(theirs[key])
-            same = key in agreed or (bool(shared) and key not in conflicts)
-            both = (ours[key], theirs[key])
-            (agree if same else differ)[key] = {
-                "left": _joined(both[0]), "right": _joined(both[1]), "from": [_source(both[0]), _source(both[1])],
-            }  # fmt: skip
-        for key in theirs:
-            if key not in ours:
-                only_right[key] = {"value": _joined(theirs[key]), "from": _source(theirs[key])}
-        # a code found in the other's text, or missing there, under another key
-        return {"agree": agree, "differ": differ, "only_left": only_left, "only_right": only_right}
+
+def _compared(
+    ours: Stated, theirs: Stated, conflicts: set[str], agreed: set[str]
+) -> tuple[dict[str, ComparedValues], dict[str, ComparedValues], dict[str, StatedValue], dict[str, StatedValue]]:
+    """What agrees, what differs, and what one of the two states alone."""
+    agree: dict[str, ComparedValues] = {}
+    differ: dict[str, ComparedValues] = {}
+    only_left: dict[str, StatedValue] = {}
+    for key, values in ours.items():
+        if key not in theirs:
+            only_left[key] = StatedValue(_joined(values), _source(values))
+            continue
+        others = theirs[key]
+        same = key in agreed or (bool(values.keys() & others.keys()) and key not in conflicts)
+        compared = ComparedValues(_joined(values), _joined(others), (_source(values), _source(others)))
+        (agree if same else differ)[key] = compared
+    only_right = {
+        key: StatedValue(_joined(values), _source(values)) for key, values in theirs.items() if key not in ours
+    }
+    return agree, differ, only_left, only_right
 
 
-def public_key(key: str) -> str:
-    """What a reader knows a key by.
-
-    >>> public_key("series"), public_key("color")
-    ('model', 'color')
-    """
-    return MODEL if key in CODES else key
+def _line(key: str, values: Mapping[str, ComparedValues]) -> str:
+    # a code may conflict under a key that only one of the two states
+    return f"{key}: {values[key]}" if key in values else key
 
 
 def _public(key: str, value: str) -> tuple[str, str]:
@@ -112,9 +190,13 @@ def _public(key: str, value: str) -> tuple[str, str]:
     return key, value
 
 
-def _joined(values: dict[str, str]) -> str:
+def _two(sources: list[Source]) -> tuple[Source, Source]:
+    return sources[0], sources[1]
+
+
+def _joined(values: Mapping[str, Source]) -> str:
     return " / ".join(values)
 
 
-def _source(values: dict[str, str]) -> str:
+def _source(values: Mapping[str, Source]) -> Source:
     return min(values.values(), key=lambda source: _ORDER[source])

@@ -1,19 +1,20 @@
-"""Where the offers of a match come from: a catalog's file, an index, or both."""
+"""Where the offers of a match come from: a catalog's file, offers in memory, an index, or a catalog and an index."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
-from afmrl.data.offer import Offer
+from afmrl.data.offer import FIELDS, Offer
 from afmrl.data.offer_text import offer_text
+from afmrl.data.rows import CatalogFile, CatalogRows
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
 
 ADDRESSES = ("postgresql:", "postgres:", "qdrant:", "lancedb:")
 AT_ONCE = 1_024  # offers that an index is asked about at a time
-ASKED = 20  # rows of an index that may be the same as an offer, by embedding and by words each
+NEAREST = 20  # rows of an index that may be the same as an offer, by embedding and by words each
+
+
+class DataFrame(Protocol):
+    """What is used of a pandas DataFrame, a row an offer; pandas itself need not be installed."""
+
+    def astype(self, dtype: Any) -> Any: ...
+    def notna(self) -> Any: ...
+
+
+OffersToMatch = str | Path | Iterable[Offer | Mapping[str, Any]] | DataFrame
 
 
 @dataclass
@@ -29,20 +40,66 @@ class MatchSource:
     """Offers by id, and what is known of them beside their rows.
 
     Shape:
-        dense: "fused" (and "text", "image") → (N, D); side (N,): 0 the catalog's, 1 the index's; None: one side.
+        dense: "fused" (and "text", "image") → (N, D); from_index (N,) bool: which offers are the index's; None: there
+        are not two kinds.
     """
 
     offers: list[Offer]
     generated: list[KeyAttributes] | None = None
     dense: dict[str, np.ndarray] = field(default_factory=dict)
-    side: np.ndarray | None = None
+    from_index: np.ndarray | None = None
     skipped_ids: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
-    def read(self) -> Mapping[str, Offer]:
+    def by_id(self) -> Mapping[str, Offer]:
         """Offers by id."""
         return {offer.id: offer for offer in self.offers}
+
+
+class OffersInMemory:
+    """Offers and dicts as the rows of a catalog; an image's relative path is relative to the working directory."""
+
+    path = Path("offers")
+
+    def __init__(self, offers: Iterable[Offer | Mapping[str, Any]]) -> None:
+        self.folder = Path.cwd()
+        self._rows = [self._row(number, offer) for number, offer in enumerate(offers, 1)]
+
+    @staticmethod
+    def _row(number: int, offer: Any) -> dict[str, Any]:
+        if isinstance(offer, Offer):
+            return {**offer.extra, **{name: getattr(offer, name) for name in FIELDS}}
+        if isinstance(offer, Mapping):
+            return dict(offer)
+        raise InputError(f"offers: row {number} is {type(offer).__name__}; give each offer as an Offer or a dict")
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        return enumerate(self._rows, 1)
+
+    def total(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
+
+def catalog_rows(offers: Any) -> CatalogRows:
+    """The rows of a catalog's file, of offers in memory, or of a pandas DataFrame.
+
+    Raises:
+        InputError: `offers` is something else.
+    """
+    if isinstance(offers, str | Path):
+        return CatalogFile(offers)
+    if hasattr(offers, "to_dict") and hasattr(offers, "notna"):
+        # None for every empty cell: pandas has several kinds, and one of them compares as neither true nor false
+        cells = offers.astype(object)
+        return OffersInMemory(cells.where(cells.notna(), None).to_dict("records"))
+    if isinstance(offers, Mapping | bytes) or not isinstance(offers, Iterable):
+        raise InputError(
+            f"match: offers is {type(offers).__name__}; give a catalog's file, a list of Offers or dicts, or a pandas "
+            "DataFrame"
+        )
+    return OffersInMemory(offers)
 
 
 def is_index(address: str) -> bool:
@@ -50,28 +107,35 @@ def is_index(address: str) -> bool:
     return address.startswith(ADDRESSES) or Path(address).is_dir()
 
 
-def offers_of_catalog(
-    catalog: Path, out: Path, *, model: str | None, generator: str | None, max_bad: float, progress: bool
+def read_offers(
+    offers: OffersToMatch, folder: Path, *, model: str | None, generator: str | None, max_bad: float, progress: bool
 ) -> MatchSource:
-    """The offers of a file, embedded where there is a model."""
-    read = read_catalog(catalog, max_bad=max_bad)
+    """The offers of a catalog, embedded where there is a model.
+
+    Args:
+        folder: where the embeddings are kept.
+    """
+    rows = catalog_rows(offers)
+    catalog = read_catalog(rows, max_bad=max_bad)
     source = MatchSource(
-        sorted(read.offers, key=lambda offer: offer.id), skipped_ids=[row.id for row in read.skipped if row.id]
+        sorted(catalog.offers, key=lambda offer: offer.id), skipped_ids=[row.id for row in catalog.skipped if row.id]
     )
-    if read.skipped:
-        source.notes.append(f"{len(read.skipped)} rows of {catalog} could not be used, first: {read.skipped[0]}")
+    if catalog.skipped:
+        source.notes.append(
+            f"{len(catalog.skipped)} rows of {rows.path} could not be used, first: {catalog.skipped[0]}"
+        )  # fmt: skip
     if model is not None:
         from afmrl.matching.embeddings import embed_offers
 
         source.dense, source.generated = embed_offers(
-            catalog, source.offers, model, out, generator=generator, progress=progress
+            rows, source.offers, model, folder, generator=generator, progress=progress
         )
     return source
 
 
 def offers_of_index(address: str) -> MatchSource:
     """All rows of an index, with its embeddings."""
-    from afmrl.index.backend import open_index
+    from afmrl.index.address import open_index
 
     offers: list[Offer] = []
     generated: list[KeyAttributes] = []
@@ -83,7 +147,7 @@ def offers_of_index(address: str) -> MatchSource:
             embeddings.append(rows.embeddings.astype(np.float16))
         dimension = index.dimension
     if not offers:
-        raise InputError(f"index {address}: holds no offers to match")
+        raise InputError(f"index {address}: has no offers to match")
     order = sorted(range(len(offers)), key=lambda row: offers[row].id)
     dense = np.concatenate(embeddings) if embeddings else np.zeros((0, dimension), np.float16)
     return MatchSource([offers[row] for row in order], [generated[row] for row in order], {"fused": dense[order]})
@@ -92,32 +156,34 @@ def offers_of_index(address: str) -> MatchSource:
 def with_index(source: MatchSource, address: str) -> MatchSource:
     """The offers of a source and the rows of an index that may be the same as one of them.
 
-    Rows are asked for by words and, where the source is embedded, by embedding; the index is never read as a whole. A
-    row with the id of one of the offers is its older version and left out.
+    Rows are searched for by words and, where the source is embedded, by embedding; the index is never read as a whole.
+    A row with the id of one of the offers is its older version and is left out.
 
     Raises:
         InputError: the index was made with another model than the source's.
     """
-    from afmrl.index.backend import open_index
+    from afmrl.index.address import open_index
 
     with open_index(address) as index:
-        found = _asked(index, source, address)
-        ours = source.read
+        found = _likely_ids(index, source, address)
+        ours = source.by_id
         rows = index.get(sorted(found - ours.keys()))
     offers = [*source.offers, *rows.offers]
     order = sorted(range(len(offers)), key=lambda row: offers[row].id)
-    side = np.array([0] * len(source.offers) + [1] * len(rows.offers), dtype=np.int8)[order]
+    from_index = np.array([False] * len(source.offers) + [True] * len(rows.offers))[order]
     dense: dict[str, np.ndarray] = {}
     if "fused" in source.dense:
         # text alone and image alone are not kept in an index
         dense["fused"] = np.concatenate([source.dense["fused"], rows.embeddings.astype(np.float16)])[order]
     generated = [*(source.generated or [KeyAttributes()] * len(source.offers)), *rows.key_attributes]
     return MatchSource(
-        [offers[row] for row in order], [generated[row] for row in order], dense, side, source.skipped_ids, source.notes
-    )
+        [offers[row] for row in order], [generated[row] for row in order], dense, from_index, source.skipped_ids,
+        source.notes,
+    )  # fmt: skip
 
 
-def _asked(index: IndexBackend, source: MatchSource, address: str) -> set[str]:
+def _likely_ids(index: IndexBackend, source: MatchSource, address: str) -> set[str]:
+    """Ids of the rows of an index nearest to the offers, by words and by embedding."""
     embeddings = source.dense.get("fused")
     if embeddings is not None and embeddings.shape[1] != index.dimension:
         raise InputError(
@@ -127,9 +193,9 @@ def _asked(index: IndexBackend, source: MatchSource, address: str) -> set[str]:
     found: set[str] = set()
     for start in range(0, len(source.offers), AT_ONCE):
         block = source.offers[start : start + AT_ONCE]
-        for ids in index.lexical([offer_text(offer) for offer in block], ASKED).ids:
+        for ids in index.lexical([offer_text(offer) for offer in block], NEAREST).ids:
             found.update(ids)
         if embeddings is not None:
-            for ids in index.search(embeddings[start : start + AT_ONCE].astype(np.float32), ASKED).ids:
+            for ids in index.search(embeddings[start : start + AT_ONCE].astype(np.float32), NEAREST).ids:
                 found.update(ids)
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,9 @@ from afmrl.data.catalog import MAX_TITLE_CHARACTERS, write_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
+from afmrl.files import write_lines
 from afmrl.public_sets.base import PublicDataset, Reading, SourceRow
+from afmrl.terminal import track
 
 SHOWN = 5
 CATALOG, PAIRS, QRELS, SKIPPED, ABOUT = "catalog.jsonl", "pairs.jsonl", "qrels.tsv", "skipped.jsonl", "DATASET.md"
@@ -96,10 +97,7 @@ class _Converter:
     def write(self, out: Path) -> Conversion:
         """All files, each complete or as it was before."""
         result = self.result
-        try:
-            write_catalog(out / CATALOG, self._offers())
-        finally:
-            (out / f"{CATALOG}.tmp").unlink(missing_ok=True)
+        write_catalog(out / CATALOG, self._offers())
         files = [out / CATALOG]
         for name, lines in ((PAIRS, self._pairs()), (QRELS, self._matches())):
             if _write_lines(out / name, lines):
@@ -113,19 +111,11 @@ class _Converter:
         return result
 
     def _offers(self) -> Iterator[Offer]:
-        from rich.console import Console
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        columns = (SpinnerColumn(), TextColumn("{task.description}: {task.completed:,} rows"), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(f"reading {self.dataset.title}", total=None)
-            for row in self.reading.rows:
-                self.seen += 1
-                if self.seen % 1000 == 0:
-                    progress.update(task, completed=self.seen)
-                offer = self._checked(row)
-                if offer is not None:
-                    yield offer
+        for row in track(self.reading.rows, f"reading {self.dataset.title}", unit="rows"):
+            self.seen += 1
+            offer = self._checked(row)
+            if offer is not None:
+                yield offer
         self._refuse_too_bad()
 
     def _checked(self, row: SourceRow | SkippedRow) -> Offer | None:
@@ -211,19 +201,11 @@ def _image_fault(path: str) -> str:
 
 
 def _write_lines(path: Path, lines: Iterator[str]) -> bool:
-    """Write lines atomically; no lines: no file, nor one of an earlier run. True if there is a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    count = 0
-    with open(temporary, "w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(line + "\n")
-            count += 1
-    if count:
-        os.replace(temporary, path)
-    else:
-        temporary.unlink()
-        path.unlink(missing_ok=True)
-    return bool(count)
+    """Write lines; without any there is no file, nor one of an earlier run. True if there is a file."""
+    if write_lines(path, lines):
+        return True
+    path.unlink()
+    return False
 
 
 def _about(dataset: PublicDataset, result: Conversion) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from afmrl.data.images import open_image
+from afmrl.terminal import track
 
 HASH_SIDE, REDUCED_SIDE, THUMBNAIL_SIDE = 8, 32, 8
+PROGRESS_FROM = 1_000  # images
 MAX_DISTANCE = 3
 """Bits of 64. With 4 bands of 16 bits, two hashes at most 3 apart agree in at least one band.
 
@@ -20,12 +21,6 @@ most; one cropped by 2 % on each side only in a third of the cases 3 or less, so
 MAX_COLOR_DIFFERENCE = 4.0
 """Mean difference of thumbnails, of 255: on the same photographs 2.4 at most. The hash alone takes a garment in another
 color for the same image."""
-
-
-def file_bytes_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def image_signature(path: str | Path) -> tuple[np.uint64, np.ndarray]:
@@ -88,19 +83,8 @@ def signatures(paths: Sequence[str | Path], *, description: str = "") -> tuple[n
     Shape:
         returns (N,) uint64 and (N, 8, 8, 3) uint8.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     hashes = np.empty(len(paths), dtype=np.uint64)
     thumbnails = np.empty((len(paths), THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), dtype=np.uint8)
-    bar = track(
-        enumerate(paths),
-        description,
-        total=len(paths),
-        console=Console(stderr=True),
-        transient=True,
-        disable=len(paths) < 1000,
-    )
-    for row, path in bar:
+    for row, path in enumerate(track(paths, description, unit="images", show=len(paths) >= PROGRESS_FROM)):
         hashes[row], thumbnails[row] = image_signature(path)
     return hashes, thumbnails

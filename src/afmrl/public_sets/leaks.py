@@ -11,7 +11,8 @@ import numpy as np
 
 from afmrl.data.offer import FIELDS, Offer
 from afmrl.errors import InputError
-from afmrl.public_sets.image_signature import file_bytes_hash, near_identical, signatures
+from afmrl.files import file_hash
+from afmrl.public_sets.image_signature import near_identical, signatures
 
 SHOWN = 5
 
@@ -118,7 +119,7 @@ def shared_images(of_split: Mapping[str, Sequence[Offer]]) -> list[_Leak]:
         if len(split_of_size[sizes[offer.image]]) < 2:
             continue
         if offer.image not in hashes:
-            hashes[offer.image] = file_bytes_hash(offer.image)
+            hashes[offer.image] = file_hash(offer.image)
         digest = hashes[offer.image]
         before, other = first.setdefault(digest, (split, offer))
         if before != split:
@@ -175,7 +176,7 @@ def joined_by_image(offers: Sequence[Offer]) -> list[tuple[int, int]]:
     for rows in rows_of_size.values():
         if len(rows) > 1:
             for row in rows:
-                before = first.setdefault(file_bytes_hash(offers[row].image), row)
+                before = first.setdefault(file_hash(offers[row].image), row)
                 if before != row:
                     joined.append((before, row))
     return joined

@@ -1,6 +1,7 @@
-"""The report's charts as inline SVG: interval whiskers beside numbers, curves over steps, over k, over recall.
+"""Charts: interval whiskers beside numbers, curves over steps, over k, over recall.
 
-Colors are CSS classes (light, dark and print differ); lines differ in their dashes as well as in color.
+What is computed here is where things lie; templates/charts.html.j2 draws it as inline SVG. Colors are CSS classes
+(light, dark and print differ); lines differ in their dashes as well as in color.
 """
 
 from __future__ import annotations
@@ -8,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 
-from afmrl.report.report import Curve, LadderRow
+from afmrl.report.views import Curve, LadderRow
 
 Points = Sequence[tuple[float, float]]
 MAX_POINTS = 300  # of a line; more are averaged
@@ -37,37 +37,37 @@ def domain(rows: Sequence[LadderRow], metric: str) -> tuple[float, float]:
     return round(low, 6), round(high if high > low else low + step, 6)
 
 
-def whisker(
-    interval: Sequence[float], ends: tuple[float, float], kind: str = "rung", reference: float | None = None
-) -> str:
-    """A dot at the mean on a line from low to high; hollow for a ceiling, a square for a floor; the dot alone where
-    the interval is not known. Hidden from readers of the text: the numbers stand beside it.
+@dataclass(frozen=True, slots=True)
+class Whisker:
+    """A dot at the mean on a line from low to high, in units of 108 by 16; None: not known, and not drawn.
 
-    Args:
-        reference: where a line is drawn across, to compare with.
+    Hollow for a ceiling, a square for a floor. Hidden from readers of the text: the numbers are beside it.
     """
 
-    def place(value: float) -> float:
+    kind: str
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    reference: float | None = None
+    """Where a line is drawn across, to compare with."""
+
+
+def whisker(
+    interval: Sequence[float], ends: tuple[float, float], kind: str = "rung", reference: float | None = None
+) -> Whisker | None:
+    """The whisker of (mean, low, high) on an axis; None without a mean, the dot alone without an interval."""
+
+    def place(value: float | None) -> float | None:
+        if value is None or not math.isfinite(value):
+            return None
         return min(max((value - ends[0]) / (ends[1] - ends[0]), 0), 1) * 100 + 4
 
-    if not math.isfinite(interval[0]):
-        return ""
-    mean, low, high = (place(value) if math.isfinite(value) else math.nan for value in interval)
-    line = f'<path class="range" d="M{low:.1f} 8H{high:.1f}M{low:.1f} 4V12M{high:.1f} 4V12"/>'
-    if not (math.isfinite(low) and math.isfinite(high)):
-        line = ""
-    across = ""
-    if reference is not None and math.isfinite(reference):
-        across = f'<path class="reference" d="M{place(reference):.1f} 1V15"/>'
-    mark = (
-        f'<rect class="dot" x="{mean - 3:.1f}" y="5" width="6" height="6"/>'
-        if kind == "floor"
-        else f'<circle class="dot" cx="{mean:.1f}" cy="8" r="3.5"/>'
-    )
-    return (
-        f'<svg class="whisker {kind}" viewBox="0 0 108 16" aria-hidden="true"><path class="track" d="M4 8H104"/>'
-        f"{across}{line}{mark}</svg>"
-    )
+    mean, low, high = map(place, interval)
+    if mean is None:
+        return None
+    if low is None or high is None:
+        low = high = None
+    return Whisker(kind, mean, low, high, place(reference))
 
 
 def finite(points: Points) -> list[tuple[float, float]]:
@@ -89,7 +89,7 @@ def thin_out(points: Points, num: int = MAX_POINTS) -> list[tuple[float, float]]
 
 
 def running_mean(points: Points, width: int) -> list[tuple[float, float]]:
-    """The mean over `width` points around each; at the ends over those that are there.
+    """The mean over `width` points around each; at the ends over as many as there are.
 
     >>> running_mean([(0, 0.0), (1, 3.0), (2, 6.0), (3, 0.0)], 3)
     [(0, 1.5), (1, 3.0), (2, 3.0), (3, 3.0)]
@@ -177,7 +177,7 @@ class Axis:
 
 
 def recall_curve(ranks: Mapping[str, np.ndarray], max_k: int = 100) -> Curve:
-    """The share of queries whose best match stands at rank k or before, for k = 1 … `max_k`: one line a system.
+    """The share of queries whose best match has rank k or better, for k = 1 … `max_k`: one line a system.
 
     Shape:
         ranks: name -> (Q,) rank of the best relevant offer, from 1.
@@ -193,16 +193,20 @@ def recall_curve(ranks: Mapping[str, np.ndarray], max_k: int = 100) -> Curve:
     return Curve(f"R@k, k = 1 to {max_k}", "k", "percent of the queries", series, "recall")
 
 
-def _path(points: Points, x_axis: Axis, y_axis: Axis) -> str:
-    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    return "M" + "L".join(
-        f"{LEFT + x_axis.share(x) * width:.1f} {HEIGHT - BOTTOM - y_axis.share(y) * height:.1f}" for x, y in points
-    )
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where values lie on a chart."""
 
+    x_axis: Axis
+    y_axis: Axis
 
-def _place(point: tuple[float, float], x_axis: Axis, y_axis: Axis) -> tuple[str, str]:
-    x, y = _path([point], x_axis, y_axis)[1:].split()
-    return x, y
+    def place(self, point: tuple[float, float]) -> tuple[float, float]:
+        x = LEFT + self.x_axis.share(point[0]) * (WIDTH - LEFT - RIGHT)
+        y = HEIGHT - BOTTOM - self.y_axis.share(point[1]) * (HEIGHT - TOP - BOTTOM)
+        return round(x, 1), round(y, 1)
+
+    def path(self, points: Points) -> str:
+        return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in map(self.place, points))
 
 
 def _axes(curve: Curve, series: Mapping[str, Points]) -> tuple[Axis, Axis]:
@@ -214,67 +218,95 @@ def _axes(curve: Curve, series: Mapping[str, Points]) -> tuple[Axis, Axis]:
     return Axis.around(x_values, log=shares), Axis.around(y_values, rounded=True, percent=shares)
 
 
-def _frame(curve: Curve, x_axis: Axis, y_axis: Axis) -> list[str]:
-    """Grid, ticks and the label below."""
-    parts = []
-    for tick in y_axis.ticks():
-        y = float(_place((x_axis.low, tick), x_axis, y_axis)[1])
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{y_axis.label(tick)}</text>')
-    for tick in x_axis.ticks():
-        x = _place((tick, y_axis.low), x_axis, y_axis)[0]
-        parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{x_axis.label(tick)}</text>')
-    parts.append(f'<path class="axis" d="M{LEFT} {HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{escape(curve.x_label)}</text>')
-    return parts
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A labeled place on an axis, in the chart's units."""
+
+    at: float
+    label: str
 
 
-def line_chart(curve: Curve, name: str) -> str:
-    """A <figure>: title, legend with first and last values, lines; nothing where no point can be drawn.
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """A line, or a single point, of one series."""
 
-    Args:
-        name: of the chart on the page, for its ids.
-    """
-    series = {title: thin_out(finite(points)) for title, points in curve.series.items()}
+    style: str
+    """CSS class."""
+    path: str
+    """Of an SVG path; "" for a single point."""
+    x: float = 0.0
+    y: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """A series, or a marked point, and its value."""
+
+    style: str
+    """CSS class of the series; "" for a marked point."""
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class LineChart:
+    """A chart that is ready to be drawn, in units of WIDTH by HEIGHT."""
+
+    curve: Curve
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    strokes: Sequence[Stroke]
+    marks: Sequence[tuple[float, float]]
+    legend: Sequence[LegendEntry]
+    description: str
+    """For readers who do not see it."""
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    bottom: int = HEIGHT - BOTTOM
+
+
+def line_charts(curves: Sequence[Curve]) -> list[LineChart]:
+    """The charts of the curves that have a point."""
+    return [chart for curve in curves if (chart := line_chart(curve)) is not None]
+
+
+def line_chart(curve: Curve) -> LineChart | None:
+    """A chart's lines, legend with first and last values, ticks; None where no point can be drawn."""
+    series = {name: thin_out(finite(points)) for name, points in curve.series.items()}
     if curve.kind == "recall":
-        series = {title: [(x, y) for x, y in points if x > 0] for title, points in series.items()}
-    series = {title: points for title, points in series.items() if points}
+        series = {name: [(x, y) for x, y in points if x > 0] for name, points in series.items()}
+    series = {name: points for name, points in series.items() if points}
     if not series:
-        return ""
-    x_axis, y_axis = _axes(curve, series)
-    parts, legend, summary = _frame(curve, x_axis, y_axis), [], []
-    for row, (title, points) in enumerate(series.items()):
+        return None
+    frame = _Frame(*_axes(curve, series))
+    strokes, legend = [], []
+    for row, (name, points) in enumerate(series.items()):
         style = f"s{row % NUM_STYLES}"
         line = points
         if curve.kind == "training" and len(points) >= SMOOTH_FROM:
             line = running_mean(points, max(5, len(points) // 12))
-            parts.append(f'<path class="line raw {style}" d="{_path(points, x_axis, y_axis)}"/>')
+            strokes.append(Stroke(f"line raw {style}", frame.path(points)))
         if len(points) == 1:
-            x, y = _place(points[0], x_axis, y_axis)
-            parts.append(f'<circle class="point {style}" cx="{x}" cy="{y}" r="3.5"/>')
-        parts.append(f'<path class="line {style}" d="{_path(line, x_axis, y_axis)}"/>')
-        change = _change(curve, line)
-        swatch = f'<svg viewBox="0 0 24 8" aria-hidden="true"><path class="line {style}" d="M1 4H23"/></svg>'
-        legend.append(f"<li>{swatch}{escape(title)}{f' <b>{change}</b>' if change else ''}</li>")
-        summary.append(f"{title}: {change.replace('→', 'to')}" if change else title)
-    for title, point in curve.marks.items():
+            strokes.append(Stroke(f"point {style}", "", *frame.place(points[0])))
+        strokes.append(Stroke(f"line {style}", frame.path(line)))
+        legend.append(LegendEntry(style, name, _change(curve, line)))
+    marks = []
+    for name, point in curve.marks.items():
         if all(map(math.isfinite, point)):
-            x, y = _place(point, x_axis, y_axis)
-            shown = (
-                f"{escape(curve.x_label)} {x_axis.label(point[0])}, {escape(curve.y_label)} {y_axis.label(point[1])}"
-            )
-            parts.append(f'<circle class="mark" cx="{x}" cy="{y}" r="4"/>')
-            ring = '<svg viewBox="0 0 24 8" aria-hidden="true"><circle class="mark" cx="12" cy="4" r="3"/></svg>'
-            legend.append(f"<li>{ring}{escape(title)} <b>{shown}</b></li>")
-            summary.append(f"{title}: {shown}")
-    description = f"{curve.y_label} over {curve.x_label}. " + "; ".join(summary)
-    return (
-        f'<figure class="chart"><figcaption><h3>{escape(curve.title)}</h3><p class="ylabel">'
-        f'{escape(curve.y_label)}</p><ul class="legend">{"".join(legend)}</ul></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labeledby="{name}t {name}d">'
-        f'<title id="{name}t">{escape(curve.title)}</title><desc id="{name}d">{escape(description)}</desc>'
-        f"{''.join(parts)}</svg></figure>"
+            marks.append(frame.place(point))
+            at_x, at_y = frame.x_axis.label(point[0]), frame.y_axis.label(point[1])
+            legend.append(LegendEntry("", name, f"{curve.x_label} {at_x}, {curve.y_label} {at_y}"))
+    entries = "; ".join(f"{e.name}: {e.value.replace('→', 'to')}" if e.value else e.name for e in legend)
+    return LineChart(
+        curve,
+        [Tick(frame.place((x, frame.y_axis.low))[0], frame.x_axis.label(x)) for x in frame.x_axis.ticks()],
+        [Tick(frame.place((frame.x_axis.low, y))[1], frame.y_axis.label(y)) for y in frame.y_axis.ticks()],
+        strokes,
+        marks,
+        legend,
+        f"{curve.y_label} over {curve.x_label}. {entries}",
     )
 
 
@@ -287,12 +319,3 @@ def _change(curve: Curve, line: Points) -> str:
     else:
         ends = [f"{y:,.0f}" if abs(y) >= 1000 else f"{y:.3g}" for _, y in (line[0], line[-1])]
     return " → ".join(ends if len(line) > 1 else ends[:1])
-
-
-def share_bar(share: float) -> str:
-    """A thin bar for a share of 1; hidden from readers of the text, as its number stands beside it."""
-    width = 100 * min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
-    return (
-        f'<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="track" width="100" height="8"/><rect class="dot" width="{width:.1f}" height="8"/></svg>'
-    )

@@ -1,24 +1,24 @@
-"""The report's tables of metrics: a mean, its interval and a whisker in every cell.
+"""Tables of metrics: means, intervals and whiskers, ready to be drawn.
 
-On a phone a row becomes a block of one line a metric (report.css), so every cell carries its metric's name.
+On a phone a row becomes a block with one line a metric (report.css), so every cell carries its metric's name.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 
+from afmrl.evaluation.metric_text import interval_text, metric_label, ordered_metrics, percent, points
 from afmrl.evaluation.robustness import RobustnessScore
 from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.slices import MIN_CLUSTERS, SliceScore
-from afmrl.evaluation.tables import interval_text, metric_label, ordered_metrics, percent, points
-from afmrl.report.charts import domain, whisker
-from afmrl.report.report import LadderRow, MetricTable
-from afmrl.report.text import MAX_TITLE, MAX_VALUE, text
+from afmrl.report.charts import Whisker, domain, whisker
+from afmrl.report.views import LadderRow
 
 MAX_COLUMNS = 6  # metrics side by side; a single row with more of them is turned
 WIDE_FROM = 5  # metrics, from which a table may be wider than the window and is then scrolled
+LONG_NAME = 6  # characters, from which a metric's name needs a wider column on a phone
 FEW = 30
 """Queries below which a slice is grayed: too few to act on."""
 SLICE_NAMES = {
@@ -31,170 +31,180 @@ VALUE_NAMES = {"missing": {"none": "nothing: image and title", "image": "the ima
 Ends = tuple[float, float]
 
 
-def metric(name: str) -> str:
-    """A metric's name, escaped."""
-    return text(metric_label(name), MAX_VALUE)
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A metric and the ends of its axis."""
+
+    metric: str
+    low: str
+    high: str
 
 
-def ladder_table(rows: Sequence[LadderRow], caption: str, main: LadderRow | None = None) -> str:
-    """One row a rung, one column a metric; a single row of many metrics is turned: one row a metric."""
+@dataclass(frozen=True, slots=True)
+class MetricCell:
+    """One number with its interval."""
+
+    metric: str
+    mean: str
+    interval: str = ""
+    whisker: Whisker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A name and its numbers."""
+
+    name: str
+    note: str
+    tag: str
+    """ "floor", "ceiling" or nothing."""
+    css: str
+    cells: Sequence[MetricCell]
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Rows under a heading of their own, or under none."""
+
+    title: str
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class LadderTable:
+    """One row a rung, one column a metric."""
+
+    columns: Sequence[Column]
+    groups: Sequence[RowGroup]
+    css: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it may be wider than the window."""
+        return len(self.columns) >= WIDE_FROM
+
+    @property
+    def long_names(self) -> bool:
+        """Whether a metric's name is long."""
+        return any(len(metric_label(column.metric)) > LONG_NAME for column in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedTable:
+    """A single row of many metrics: one line a metric."""
+
+    name: str
+    note: str
+    cells: Sequence[MetricCell]
+
+
+@dataclass(frozen=True, slots=True)
+class RobustnessRow:
+    """What a perturbation costs: before, after, and the paired difference."""
+
+    score: RobustnessScore
+    cells: Sequence[MetricCell]
+
+
+@dataclass(frozen=True, slots=True)
+class RobustnessTable:
+    """One row a perturbation, of one metric."""
+
+    metric: str
+    low: str
+    high: str
+    """Ends of the differences' axis, in points."""
+    rows: Sequence[RobustnessRow]
+
+
+def ladder_table(rows: Sequence[LadderRow], main: LadderRow | None = None) -> LadderTable | TurnedTable:
+    """One row a rung, one column a metric; a single row of many metrics is turned.
+
+    Args:
+        main: the row that is marked as the result.
+    """
     metrics = ordered_metrics([row.metrics for row in rows])
     if len(rows) == 1 and len(metrics) > MAX_COLUMNS:
-        return _turned(rows[0], metrics, caption)
+        (row,) = rows
+        return TurnedTable(row.name, row.note, [_cell(m, row.metrics, (0.0, 1.0), row.kind) for m in metrics])
     ends = {name: domain(rows, name) for name in metrics}
-    body = "".join(
-        _row(row.name, row.note, row.kind, row.metrics, ends, f"{row.kind}{' main' if row is main else ''}")
+    drawn = [
+        Row(
+            row.name,
+            row.note,
+            "" if row.kind == "rung" else row.kind,
+            f"{row.kind}{' main' if row is main else ''}",
+            [_cell(name, row.metrics, ends[name], row.kind) for name in metrics],
+        )
         for row in rows
-    )
-    return _table(ends, caption, f'<tbody role="rowgroup">{body}</tbody>', "")
+    ]
+    return LadderTable(_columns(ends), [RowGroup("", drawn)])
 
 
-def metric_tables(tables: Sequence[MetricTable]) -> str:
-    """Each table under its title."""
-    parts = []
-    for table in tables:
-        about = f"<p>{text(table.about)}</p>" if table.about else ""
-        rows = ladder_table(table.rows, "Percent, with 95 % interval") if table.rows else "<p>Nothing was measured.</p>"
-        parts.append(f"<h3>{text(table.title, MAX_TITLE)}</h3>{about}{rows}")
-    return "".join(parts)
-
-
-def slice_table(slices: Mapping[str, Mapping[str, SliceScore]], metrics: Sequence[str]) -> str:
+def slice_table(slices: Mapping[str, Mapping[str, SliceScore]], metrics: Sequence[str]) -> LadderTable:
     """One group of rows a slice; the line across a whisker is the mean of all the group's queries."""
-    intervals = [
-        {name: _ends_of(score.metrics[name]) for name in metrics if name in score.metrics}
+    every = [
+        LadderRow("", {name: _triple(score.metrics[name]) for name in metrics if name in score.metrics})
         for values in slices.values()
         for score in values.values()
     ]
-    ends = {name: domain([LadderRow("", row) for row in intervals], name) for name in metrics}
+    ends = {name: domain(every, name) for name in metrics}
     groups = []
     for name, values in slices.items():
-        whole = {m: _mean_of_all(list(values.values()), m) for m in metrics}
-        rows = "".join(
-            _row(
+        means = {metric: _mean_of_all(list(values.values()), metric) for metric in metrics}
+        rows = [
+            Row(
                 VALUE_NAMES.get(name, {}).get(value, value),
                 _count(score),
-                "rung",
-                {m: _ends_of(score.metrics[m]) for m in metrics if m in score.metrics},
-                ends,
+                "",
                 "few" if score.num_queries < FEW or score.num_clusters < MIN_CLUSTERS else "rung",
-                whole,
+                [
+                    _cell(m, {k: _triple(i) for k, i in score.metrics.items()}, ends[m], "rung", means[m])
+                    for m in metrics
+                ],
             )
             for value, score in values.items()
-        )
-        title = text(SLICE_NAMES.get(name, name), MAX_TITLE)
-        groups.append(
-            f'<tbody role="rowgroup"><tr class="group" role="row"><th scope="rowgroup" role="rowheader" '
-            f'colspan="{len(metrics) + 1}">{title}</th></tr>{rows}</tbody>'
-        )
-    caption = (
-        "Percent, with 95 % interval. The line across: the mean of the whole group. Grey: fewer than "
-        f"{FEW} queries, or than {MIN_CLUSTERS} families, which have no interval; nor has a group in which all agree"
-    )
-    return _table(ends, caption, "".join(groups), " slices")
+        ]
+        groups.append(RowGroup(SLICE_NAMES.get(name, name), rows))
+    return LadderTable(_columns(ends), groups, "slices")
 
 
-def robustness_table(scores: Sequence[RobustnessScore], name: str) -> str:
-    """What each perturbation costs in one metric: before, after, and the paired difference."""
-    differences = [score.difference[name].difference for score in scores]
-    finite = [abs(end) for d in differences for end in (d.mean, d.low, d.high) if math.isfinite(end)]
+def robustness_table(scores: Sequence[RobustnessScore], metric: str) -> RobustnessTable:
+    """What each perturbation costs in one metric."""
+    differences = [score.difference[metric].difference for score in scores]
+    finite = [abs(end) for d in differences for end in _triple(d) if math.isfinite(end)]
     reach = max(math.ceil(max(finite, default=0.05) * 20 - 1e-9) / 20, 0.05)
     rows = []
     for score, difference in zip(scores, differences, strict=True):
-        cells = "".join(
-            f'<td role="cell" data-label="{label}"><span class="mean">{percent(side[name].mean)}</span> '
-            f'<span class="range">{interval_text(_ends_of(side[name]))}</span></td>'
-            for label, side in (("before", score.plain), ("after", score.perturbed))
-        )
-        drawn = whisker(_ends_of(difference), (-reach, reach), reference=0.0)
-        rows.append(
-            f'<tr role="row"><th scope="row" role="rowheader">{text(score.name, MAX_TITLE)}'
-            f'<span class="note">{text(score.description)}; {score.num_changed:,} queries changed</span></th>{cells}'
-            f'<td role="cell" data-label="points"><span class="mean">{points(difference.mean)}</span> '
-            f'<span class="range">[{points(difference.low)}, {points(difference.high)}]</span>{drawn}</td></tr>'
-        )
-    scale = f'<span class="ends" aria-hidden="true"><span>{points(-reach)}</span><span>{points(reach)}</span></span>'
-    head = "".join(
-        f'<th scope="col" role="columnheader">{title}</th>'
-        for title in ('<span class="vh">Perturbation</span>', "Before", "After", f"Difference, points{scale}")
-    )
-    caption = (
-        f"{metric(name)} in percent, with 95 % interval, of the queries that the perturbation changed"
-        f'<span class="narrow" aria-hidden="true">. Scale: {points(-reach)} to {points(reach)}</span>'
-    )
-    return (
-        f'<table class="ladder signed" role="table"><caption>{caption}</caption><thead role="rowgroup"><tr role="row">'
-        f'{head}</tr></thead><tbody role="rowgroup">{"".join(rows)}</tbody></table>'
-    )
+        before, after = _triple(score.plain[metric]), _triple(score.perturbed[metric])
+        cells = [
+            MetricCell("before", percent(before[0]), interval_text(before)),
+            MetricCell("after", percent(after[0]), interval_text(after)),
+            MetricCell(
+                "points",
+                points(difference.mean),
+                f"[{points(difference.low)}, {points(difference.high)}]",
+                whisker(_triple(difference), (-reach, reach), reference=0.0),
+            ),
+        ]
+        rows.append(RobustnessRow(score, cells))
+    return RobustnessTable(metric, points(-reach), points(reach), rows)
 
 
-def _table(ends: Mapping[str, Ends], caption: str, bodies: str, css: str) -> str:
-    head = "".join(
-        f'<th scope="col" role="columnheader">{metric(name)}{_scale(low, high)}</th>'
-        for name, (low, high) in ends.items()
-    )
-    # on a phone the table's head is not to be seen, and with it the ends of the scales
-    scales = ", ".join(f"{metric(name)} {100 * low:g} to {100 * high:g}" for name, (low, high) in ends.items())
-    caption += f'<span class="narrow" aria-hidden="true">. Scales: {scales}</span>'
-    many = " many" if len(ends) >= WIDE_FROM else ""
-    long = " long" if any(len(metric_label(name)) > 6 for name in ends) else ""
-    table = (
-        f'<table class="ladder{css}{many}{long}" role="table"><caption>{caption}</caption><thead role="rowgroup">'
-        f'<tr role="row"><th scope="col" role="columnheader"><span class="vh">Row</span></th>{head}</tr></thead>'
-        f"{bodies}</table>"
-    )
-    if not many:
-        return table
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="Table of metrics">{table}</div>'
-
-
-def _row(
-    name: str,
-    note: str,
-    kind: str,
-    metrics: Mapping[str, Sequence[float]],
-    ends: Mapping[str, Ends],
-    css: str,
-    references: Mapping[str, float] | None = None,
-) -> str:
-    cells = "".join(_cell(metrics.get(m), m, ends[m], kind, (references or {}).get(m)) for m in ends)
-    tag = "" if kind == "rung" else f' <span class="tag">{kind}</span>'
-    shown_note = f'<span class="note">{text(note)}</span>' if note else ""
-    return (
-        f'<tr role="row" class="{escape(css)}"><th scope="row" role="rowheader">{text(name, MAX_TITLE)}{tag}'
-        f"{shown_note}</th>{cells}</tr>"
-    )
-
-
-def _cell(interval: Sequence[float] | None, name: str, ends: Ends, kind: str, reference: float | None) -> str:
+def _cell(
+    metric: str, metrics: Mapping[str, Sequence[float]], ends: Ends, kind: str, reference: float | None = None
+) -> MetricCell:
+    interval = metrics.get(metric)
     if interval is None:
-        return f'<td role="cell" data-label="{metric(name)}">–</td>'
-    return (
-        f'<td role="cell" data-label="{metric(name)}"><span class="mean">{percent(interval[0])}</span> '
-        f'<span class="range">{interval_text(interval)}</span>{whisker(interval, ends, kind, reference)}</td>'
-    )
+        return MetricCell(metric, "–")
+    return MetricCell(metric, percent(interval[0]), interval_text(interval), whisker(interval, ends, kind, reference))
 
 
-def _turned(row: LadderRow, metrics: Sequence[str], caption: str) -> str:
-    name = f"{text(row.name, MAX_TITLE)}{f': {text(row.note)}' if row.note else ''}. "
-    body = "".join(
-        f'<tr><th scope="row">{metric(m)}</th><td><span class="mean">{percent(row.metrics[m][0])}</span> '
-        f'<span class="range">{interval_text(row.metrics[m])}</span></td>'
-        f"<td>{whisker(row.metrics[m], (0.0, 1.0), row.kind)}</td></tr>"
-        for m in metrics
-    )
-    return (
-        f'<table class="plain turned"><caption>{name}{caption}</caption><thead><tr><th scope="col">Metric</th>'
-        f'<th scope="col">Mean</th><th scope="col"><span class="vh">On a scale from 0 to 100</span>'
-        f"{_scale(0.0, 1.0)}</th></tr></thead><tbody>{body}</tbody></table>"
-    )
+def _columns(ends: Mapping[str, Ends]) -> list[Column]:
+    return [Column(name, f"{100 * low:g}", f"{100 * high:g}") for name, (low, high) in ends.items()]
 
 
-def _scale(low: float, high: float) -> str:
-    return f'<span class="ends" aria-hidden="true"><span>{100 * low:g}</span><span>{100 * high:g}</span></span>'
-
-
-def _ends_of(interval: Interval) -> tuple[float, float, float]:
+def _triple(interval: Interval) -> tuple[float, float, float]:
     return interval.mean, interval.low, interval.high
 
 

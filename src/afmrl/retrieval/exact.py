@@ -15,7 +15,7 @@ BLOCK_BYTES = 64_000_000  # held at a time beside embeddings and result: scores,
 
 
 @dataclass(frozen=True)
-class Found:
+class ExactSearch:
     """What `search` found."""
 
     scores: np.ndarray
@@ -39,7 +39,7 @@ def search(
     relevant: Sequence[np.ndarray] | None = None,
     *,
     progress: bool = False,
-) -> Found:
+) -> ExactSearch:
     """The k gallery rows of highest dot product, and the rank of every relevant one, in one pass.
 
     A score is the dot product summed in float64 and rounded once to float32. It depends on its two rows alone, not on
@@ -73,7 +73,7 @@ def search(
         embeddings, min(k, embeddings.num_gallery), targets if len(place) else None, BLOCK_BYTES, progress=progress
     )
     ranks = _best_ranks(embeddings, targets.best())
-    return Found(scores, rows, ranks, 1 + targets.before[place], targets.score[place], targets.ties[place])
+    return ExactSearch(scores, rows, ranks, 1 + targets.before[place], targets.score[place], targets.ties[place])
 
 
 def top_k(queries: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

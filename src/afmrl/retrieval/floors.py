@@ -8,16 +8,14 @@ from typing import Literal, get_args
 import numpy as np
 
 from afmrl.attributes.words import has_ideographs, tokenize
-from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.data.offer_text import offer_text
 from afmrl.errors import InputError
+from afmrl.retrieval.bm25 import bm25_scores
+from afmrl.retrieval.colors import color_scores
 
 Floor = Literal["tfidf", "bm25", "color", "tfidf+color"]
-BINS = 6  # a channel: 216 colors
 COLOR_WEIGHT = 0.3
-BACKGROUND = 235
-"""Pixels whose darkest channel is above are taken for a white background and not counted."""
 
 
 def floor_scores(queries: Sequence[Offer], gallery: Sequence[Offer], kind: Floor | str) -> np.ndarray:
@@ -39,8 +37,6 @@ def floor_scores(queries: Sequence[Offer], gallery: Sequence[Offer], kind: Floor
     if "tfidf" in kind:
         scores += tfidf_scores([offer_text(o) for o in queries], [offer_text(o) for o in gallery])
     if kind == "bm25":
-        from afmrl.retrieval.fusion import bm25_scores
-
         scores += bm25_scores([offer_text(o) for o in queries], [offer_text(o) for o in gallery])
     if "color" in kind:
         scores += (COLOR_WEIGHT if "+" in kind else 1.0) * color_scores(queries, gallery)
@@ -51,7 +47,7 @@ def tfidf_scores(queries: Sequence[str], gallery: Sequence[str]) -> np.ndarray:
     """Cosine of TF-IDF vectors fitted on the gallery (Q, N).
 
     Words are scikit-learn's; where a title holds Chinese or Japanese, which has no spaces, those of
-    `afmrl.attributes.relations.tokenize`.
+    `afmrl.attributes.words.tokenize`.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -62,21 +58,3 @@ def tfidf_scores(queries: Sequence[str], gallery: Sequence[str]) -> np.ndarray:
     except ValueError:  # not one word in the gallery
         return np.zeros((len(queries), len(gallery)), dtype=np.float32)
     return np.asarray((vectorizer.transform(queries) @ theirs.T).toarray(), dtype=np.float32)
-
-
-def color_scores(queries: Sequence[Offer], gallery: Sequence[Offer]) -> np.ndarray:
-    """Cosine of 216-bin color histograms of the images (Q, N); 0 where an offer has none."""
-    ours = np.stack([color_histogram(offer) for offer in queries])
-    theirs = np.stack([color_histogram(offer) for offer in gallery])
-    return np.asarray(ours @ theirs.T, dtype=np.float32)
-
-
-def color_histogram(offer: Offer) -> np.ndarray:
-    """(216,) float32 unit vector of an offer's image; zeros where it has none."""
-    if not offer.image:
-        return np.zeros(BINS**3, dtype=np.float32)
-    pixels = np.asarray(open_image(offer.image, max_side=224)).reshape(-1, 3).astype(np.int64)
-    product = pixels[pixels.min(axis=1) < BACKGROUND]
-    pixels = (product if len(product) else pixels) * BINS // 256
-    counts = np.bincount(pixels @ np.array([BINS * BINS, BINS, 1]), minlength=BINS**3).astype(np.float32)
-    return np.asarray(counts / np.linalg.norm(counts), dtype=np.float32)

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.attributes.words import tokenize
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.retrieval.bm25 import bm25_scores
+from afmrl.retrieval.colors import color_scores
 from afmrl.retrieval.exact import ranks_of_scores
-from afmrl.retrieval.floors import color_scores
+from afmrl.retrieval.words import OfferWords, attribute_words
 
 FUSION_FILE = "fusion.json"
-_RULES = AttributeExtractor()
+BM25_WEIGHT = 1.0
+"""Weight of BM25 where a model brings none of its own. Chosen on titles of web shops (benchmarks/hybrid_weight.py)."""
 # no further: on clothes a heavier weight lost queries (docs/results.md)
 COLOR_GRID = (0.0, 0.1, 0.2, 0.3, 0.5)
 GRID = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -26,18 +27,18 @@ GRID = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0,
 
 @dataclass(frozen=True)
 class FusionWeights:
-    """score = cosine + bm25 · B / max B + attributes · A / max A + color · C.
+    """How much words and colors weigh beside the cosine of two embeddings.
 
-    B is BM25 of the query's title over the words of title and attributes, A of its attributes over the same, each
-    divided by the query's maximum; C the cosine of the images' color histograms.
+    score = cosine + bm25 · B / max B + attributes · A / max A + color · C. B is BM25 of the query's title over the
+    words of title and attributes. A is BM25 of the query's key attributes over the same words. Each is divided by its
+    maximum over the offers that are searched. C is the cosine of the images' color histograms.
     """
 
     bm25: float
     attributes: float = 0.0
     """Weight of a second BM25, over the attributes' values against title and attributes."""
     extracted: bool = False
-    """Whether what `AttributeExtractor` reads off a title counts as words of it: a model number without its hyphens, a
-    length in one unit."""
+    """Whether values that rules read off a title count as words of it, see `OfferWords.extracted`."""
     color: float = 0.0
     """Weight of the cosine of the images' color histograms."""
 
@@ -57,9 +58,21 @@ class FusionWeights:
         gallery: Sequence[Offer],
         query_attributes: Sequence[KeyAttributes] | None,
         gallery_attributes: Sequence[KeyAttributes] | None,
+        *,
+        passing: np.ndarray | None = None,
     ) -> np.ndarray:
-        """(Q, N) fused scores of (Q, N) cosines and what the offers themselves say and show."""
+        """Fused scores of cosines and what the offers themselves say and show.
+
+        Args:
+            passing: (P,) gallery rows that are searched; frequencies of words are those of the whole gallery. None:
+                all rows.
+
+        Shape:
+            dense (Q, P), with P = N where `passing` is None; returns (Q, P) float32.
+        """
         words, values = lexical_scores(queries, gallery, query_attributes, gallery_attributes, extracted=self.extracted)
+        if passing is not None:
+            words, values, gallery = words[:, passing], values[:, passing], [gallery[row] for row in passing]
         return self.fuse(dense, words, values, color_scores(queries, gallery) if self.color else None)
 
     def save(self, folder: str | Path) -> None:
@@ -67,11 +80,16 @@ class FusionWeights:
         (Path(folder) / FUSION_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
+    def of_model(cls, model: str | Path) -> FusionWeights:
+        """What a model learned (MODEL/fusion.json); where it learned none, BM25 of the title with a fixed weight."""
+        return cls.load(model) if (Path(model) / FUSION_FILE).is_file() else cls(BM25_WEIGHT)
+
+    @classmethod
     def load(cls, folder: str | Path) -> FusionWeights:
         """Read FOLDER/fusion.json.
 
         Raises:
-            InputError: there is none: the model was trained without `evaluation.fuse`.
+            InputError: there is no such file: the model was trained without `evaluation.fuse`.
         """
         try:
             return cls(**json.loads((Path(folder) / FUSION_FILE).read_text(encoding="utf-8")))
@@ -83,28 +101,9 @@ class FusionWeights:
 
 
 def scaled(scores: np.ndarray) -> np.ndarray:
-    """Each row divided by its maximum, so that a query of many words weighs no more; zeros stay."""
+    """Each row divided by its maximum, so that a query of many words weighs no more; zeros stay zeros."""
     top = scores.max(axis=1, keepdims=True, initial=0.0)
     return np.asarray(scores / np.where(top > 0, top, 1.0), dtype=np.float32)
-
-
-def bm25_scores(queries: Sequence[str], gallery: Sequence[str]) -> np.ndarray:
-    """BM25 of texts, by bm25s (Lucene's variant).
-
-    Shape:
-        returns (Q, N) float32.
-    """
-    import bm25s
-
-    tokens = [tokenize(text) for text in gallery]
-    if not any(tokens):
-        return np.zeros((len(queries), len(gallery)), dtype=np.float32)
-    index = bm25s.BM25(method="lucene")
-    index.index(tokens, show_progress=False)
-    known = index.vocab_dict
-    rows = [[token for token in tokenize(text) if token in known] for text in queries]
-    empty = np.zeros(len(gallery), dtype=np.float32)
-    return np.stack([index.get_scores(row) if row else empty for row in rows]).astype(np.float32)
 
 
 def lexical_scores(
@@ -120,24 +119,13 @@ def lexical_scores(
     Args:
         extracted: see `FusionWeights.extracted`.
     """
-    theirs = [_words(offer, gallery_attributes[i] if gallery_attributes else None) for i, offer in enumerate(gallery)]
-    ours = [offer.title for offer in queries]
-    if extracted:
-        ours = [f"{text} {_extracted(offer)}" for text, offer in zip(ours, queries, strict=True)]
-        theirs = [f"{text} {_extracted(offer)}" for text, offer in zip(theirs, gallery, strict=True)]
-    words = bm25_scores(ours, theirs)
-    values = [" ".join(value for _, value in a) for a in query_attributes] if query_attributes else [""] * len(queries)
-    return words, bm25_scores(values, theirs)
-
-
-def _extracted(offer: Offer) -> str:
-    """The values that rules read off a title, each one word; brands stand in the title as they are."""
-    return " ".join(value.replace(" ", "") for _, value in _RULES.extract(Offer(id=offer.id, title=offer.title)))
-
-
-def _words(offer: Offer, attributes: KeyAttributes | None) -> str:
-    values = [value for _, value in attributes] if attributes else []
-    return " ".join([offer.title, *offer.attributes.values(), *values])
+    words = OfferWords(extracted=extracted)
+    theirs = [
+        words.of_gallery(offer, gallery_attributes[i] if gallery_attributes else None)
+        for i, offer in enumerate(gallery)
+    ]
+    values = [attribute_words(a) for a in query_attributes] if query_attributes else [""] * len(queries)
+    return bm25_scores([words.of_query(offer) for offer in queries], theirs), bm25_scores(values, theirs)
 
 
 def learn_fusion_weights(
@@ -147,10 +135,10 @@ def learn_fusion_weights(
     relevant: Sequence[np.ndarray],
     colors: np.ndarray | None = None,
 ) -> FusionWeights:
-    """The weights of highest mean reciprocal rank on a grid; of equal ones the middle, which generalizes better.
+    """The weights of highest mean reciprocal rank on a grid; of equally good ones the middle.
 
     Args:
-        colors: cosines of color histograms; None where there are no images, and then they weigh nothing.
+        colors: cosines of color histograms; None where there are no images: the color weight is then 0.
 
     Shape:
         dense, words, attributes, colors (Q, N) of queries that the embedder was not trained on.

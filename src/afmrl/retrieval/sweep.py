@@ -19,6 +19,7 @@ import numpy as np
 
 from afmrl.errors import InputError
 from afmrl.retrieval.scores import Embeddings
+from afmrl.terminal import track
 
 BLOCK_ROWS = 512  # queries; BLAS multiplies more no faster
 BLOCK_COLUMNS = 4608  # gallery rows; up to 4,096 numpy compares a block with a column at a third of the speed
@@ -259,7 +260,7 @@ def sweep(
                 scores[start:stop], rows[start:stop] = best.result()
 
         starts = range(0, num_queries, at_once)
-        for _ in tracked(run(search_block, starts), len(starts), progress):
+        for _ in track(run(search_block, starts), "Search", len(starts), show=progress):
             pass
     return scores, rows
 
@@ -290,15 +291,6 @@ def workers(embeddings: Embeddings) -> Iterator[tuple[int, Callable[..., Iterabl
             return
         with blas.limit(limits=1), ThreadPoolExecutor(allowed) as executor:
             yield allowed, executor.map
-
-
-def tracked(done: Iterable[None], total: int, progress: bool) -> Iterable[None]:
-    """With a bar on the terminal where it is asked for."""
-    if not progress:
-        return done
-    from rich.progress import track
-
-    return track(done, description="Search", total=total)
 
 
 def row_counts(mask: np.ndarray) -> np.ndarray:

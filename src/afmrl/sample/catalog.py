@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +13,11 @@ import numpy as np
 from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.sample.drawing import COLORS, PATTERNS, View, draw_product
+from afmrl.files import atomic_write, content_hash
+from afmrl.sample.drawing import FABRIC_COLORS, PATTERNS, View, draw_product
 from afmrl.sample.shapes import CUTS
 from afmrl.sample.titles import BRANDS, MATERIALS, SERIES, SIZES, make_title
+from afmrl.terminal import track
 
 KEYS = ("category", "brand", "series", "color", "pattern", "cut", "material", "size")
 IMAGE_KEYS = ("color", "pattern", "cut")
@@ -87,13 +87,12 @@ def _draw_families(
 ) -> Iterator[Offer]:
     """Offers of all families in order, drawn by every core where there is much to draw."""
     from joblib import Parallel, delayed
-    from rich.progress import track
 
     places = [(split, index) for split, number in families.items() for index in range(number)]
     runs = [places[start : start + FAMILIES_AT_ONCE] for start in range(0, len(places), FAMILIES_AT_ONCE)]
     parallel = Parallel(n_jobs=-1 if len(runs) >= WORTH_PARALLEL else 1, return_as="generator")
     drawn = parallel(delayed(_draw_run)(run, folder, image_size, num_siblings, seed) for run in runs)
-    for offers in track(drawn, "drawing the sample catalog", total=len(runs), disable=not progress):
+    for offers in track(drawn, "drawing the sample catalog", len(runs), show=progress):
         yield from offers
 
 
@@ -118,7 +117,7 @@ def make_family(split: str, index: int, *, num_siblings: int = 5, seed: int = 0)
     categories = list(CUTS)
     category = categories[rng.integers(len(categories))]
     choices: dict[str, Sequence[str]] = {
-        "color": list(COLORS),
+        "color": list(FABRIC_COLORS),
         "pattern": PATTERNS,
         "cut": list(CUTS[category]),
         "material": MATERIALS[category],
@@ -159,7 +158,7 @@ def _check(families: Mapping[str, int], image_size: int, num_siblings: int) -> N
 
 def _digest(*parts: object, length: int = 12) -> str:
     """An opaque id: it says nothing of what it names."""
-    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:length]
+    return content_hash("/".join(map(str, parts)))[:length]
 
 
 def _stream(*parts: object) -> np.random.Generator:
@@ -221,9 +220,8 @@ def _image(values: Mapping[str, str], path: Path, side: int, rng: np.random.Gene
         mirrored=bool(rng.random() < 0.5),
     )
     image = draw_product(values["category"], values["cut"], values["color"], values["pattern"], view, rng, side)
-    temporary = path.with_name(path.name + ".tmp")
-    image.save(temporary, format="JPEG", quality=88)
-    os.replace(temporary, path)
+    with atomic_write(path, "wb", sync=False) as file:  # thousands of small images, drawn again after a loss of power
+        image.save(file, format="JPEG", quality=88)
     return {"color", "pattern"} if view.closeup else {"category", *IMAGE_KEYS}
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from afmrl.sample.shapes import CUTS, Part, body_span, outline
 
-COLORS: dict[str, tuple[int, int, int]] = {
+FABRIC_COLORS: dict[str, tuple[int, int, int]] = {
     "red": (205, 35, 42),
     "orange": (240, 128, 25),
     "yellow": (247, 212, 45),
@@ -67,7 +67,7 @@ def draw_product(
     >>> draw_product("mug", "round", "red", "dotted", View(), np.random.default_rng(0), 56).size
     (56, 56)
     """
-    base = np.clip(np.array(COLORS[color], dtype=np.float32) + rng.normal(0, 6, 3), 0, 255)
+    base = np.clip(np.array(FABRIC_COLORS[color], dtype=np.float32) + rng.normal(0, 6, 3), 0, 255)
     # white on everything, and on white a pale blue that is no other color's: no two colors share a pair of tones
     second = np.array(PALE_BLUE if color == "white" else WHITE, dtype=np.float32)
     cast = 1 + rng.normal(0, 0.02, 3)

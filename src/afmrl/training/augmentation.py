@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
+from afmrl.files import content_hash
 from afmrl.training.config import Augmentation, PairAugmentation
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def _renamed(word: str, values: Collection[str], share: float, seeds: tuple[int,
     plain = word.casefold().strip(".,;:|()")
     if not plain or plain in values:
         return word
-    digest = hashlib.sha256(repr((seeds, plain)).encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    rng = np.random.default_rng(int(content_hash(repr((seeds, plain)))[:16], 16))
     if rng.random() >= share:
         return word
     invented = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 5))))

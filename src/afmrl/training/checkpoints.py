@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -63,11 +62,3 @@ def remove_checkpoints(folder: str | Path) -> None:
     """Delete the checkpoints of a finished stage."""
     for path in Path(folder).glob("checkpoint-*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON atomically, keys in the order given."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.files import fingerprint
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.training.cit import relabel, rows_to_relabel
 from afmrl.training.completions import forget_completions
 from afmrl.training.ladder import default_attributes_on, score_attributed, training_text_attributes
-from afmrl.training.ledger import fingerprint
 
 if TYPE_CHECKING:
     from afmrl.training.run import Run

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from afmrl.data.offer import Offer
+from afmrl.files import sync_file
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
+from afmrl.terminal import track
 
 CHUNK_BATCHES = 16
 """Of a chunk: enough offers to sort by length, few enough to lose."""
@@ -42,7 +44,7 @@ def kept_completions(
     starts = range(len(found), len(offers), chunk)
     several = len(offers) > chunk
     with open(path, "a", encoding="utf-8") as file:
-        for start in _tracked(starts) if several else starts:
+        for start in track(starts, "writing attributes", show=several):
             written = generator.generate(
                 offers[start : start + chunk],
                 batch_size=batch_size,
@@ -54,8 +56,7 @@ def kept_completions(
                 kept = [dataclasses.asdict(completion) for completion in of_offer]
                 file.write(json.dumps(kept, ensure_ascii=False) + "\n")
             found += written
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
     return found
 
 
@@ -82,9 +83,3 @@ def _whole_chunks(path: Path, chunk: int) -> list[list[Completion]]:
     whole = len(found) - len(found) % chunk
     os.truncate(path, ends[whole])
     return found[:whole]
-
-
-def _tracked(starts: range) -> Iterable[int]:
-    from rich.progress import track
-
-    return track(starts, description="writing attributes")

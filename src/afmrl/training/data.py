@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
 from afmrl.errors import InputError
-from afmrl.training.checkpoints import write_json
-from afmrl.training.ledger import file_hash, fingerprint
+from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.training.processes import on_first, rank
 from afmrl.training.recipe import CatalogSection, SampleSection
 from afmrl.training.splits import other_roles, split_offers

@@ -17,11 +17,10 @@ from afmrl.embedder.embedder import Embedder, Modality
 from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix, score_retrieval
 from afmrl.evaluation.significance import Interval
-from afmrl.evaluation.tables import print_ladder
+from afmrl.files import fingerprint, write_json
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.training.checkpoints import write_json
+from afmrl.report.terminal_tables import print_ladder
 from afmrl.training.completions import forget_completions, kept_completions
-from afmrl.training.ledger import fingerprint
 from afmrl.training.run_report import CEILING_NAMES, next_steps, write_run_report
 from afmrl.training.splits import Split
 
@@ -304,7 +303,7 @@ def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
 
 def _learn_fusion(run: Run) -> None:
     """Weights of BM25 beside the dense score, learned where the embedder was not trained, stored beside it."""
-    from afmrl.retrieval.floors import color_scores
+    from afmrl.retrieval.colors import color_scores
     from afmrl.retrieval.fusion import learn_fusion_weights, lexical_scores
 
     name = next((n for n in ("reward", "val", "train") if len(run.splits[n].queries) >= 8), "train")

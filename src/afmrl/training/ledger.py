@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import shutil
 import time
@@ -11,35 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from afmrl.training.checkpoints import write_json
+from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.training.processes import on_first, rank
 
 COMPLETE, STARTED = "complete.json", "started.json"
-
-
-def fingerprint(*parts: Any) -> str:
-    """A short hash of configs (pydantic models, dataclasses), strings and numbers; the same in every process.
-
-    >>> fingerprint({"a": 1}, "x") == fingerprint({"a": 1}, "x")
-    True
-    """
-    return hashlib.sha256(
-        json.dumps([_plain(part) for part in parts], sort_keys=True, default=str).encode()
-    ).hexdigest()[:16]
-
-
-def _plain(part: Any) -> Any:
-    if isinstance(part, BaseModel):
-        return part.model_dump(mode="json")
-    return dataclasses.asdict(part) if dataclasses.is_dataclass(part) and not isinstance(part, type) else part
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Ledger:

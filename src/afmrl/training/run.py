@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import time
@@ -18,9 +17,9 @@ from afmrl.attributes.attributes_on import AttributesOn, on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import Catalog, read_catalog
 from afmrl.errors import InputError
-from afmrl.training.checkpoints import write_json
+from afmrl.files import fingerprint, replace_folder, write_json
 from afmrl.training.data import draw_sample, prepare_data, sample_columns
-from afmrl.training.ledger import Ledger, fingerprint
+from afmrl.training.ledger import Ledger
 from afmrl.training.processes import join_processes, on_first, rank, share, world_size
 from afmrl.training.recipe import CatalogSection, Recipe
 from afmrl.training.splits import Split, split_offers
@@ -324,8 +323,7 @@ def _publish(model: Path, target: Path) -> None:
     temporary = target.with_name(target.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(model, temporary, ignore=shutil.ignore_patterns("checkpoint-*", "training_args.bin"))
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(temporary, target)
+    replace_folder(temporary, target)
 
 
 def _run_record(run: Run, started: float, result: dict[str, Any]) -> dict[str, Any]:

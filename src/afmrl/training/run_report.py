@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.evaluation.slices import FAMILY_COLUMNS, by_slice, slices_of
-from afmrl.report.cards import cards_of, families_of
 from afmrl.report.charts import recall_curve
-from afmrl.report.report import Curve, LadderRow, OfferView, ReportData, write_report
+from afmrl.report.results_page import write_results_page
+from afmrl.report.samples import cards_of, families_of
+from afmrl.report.views import Curve, LadderRow, OfferView, ResultsView
 from afmrl.training.splits import Split
 from afmrl.training.watch import kept_in_words
 
@@ -70,8 +71,8 @@ def write_run_report(
     shown = [row for row in results if ":" not in row]
     by_row = dict(zip(shown, ladder, strict=False))
     ceiling = run.ledger.results.get("ceiling", {})
-    write_report(
-        ReportData(
+    write_results_page(
+        ResultsView(
             title=run.recipe.name,
             subtitle=(
                 f"Same-product retrieval: {len(split.queries):,} {split_name} queries against "

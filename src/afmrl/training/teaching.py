@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
 from afmrl.attributes.schema_learning import learn_schema
 from afmrl.attributes.words import tokenize
+from afmrl.bulk.written_attributes import read_key_attributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.generator.answers import attributes_of, parse_answer
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.training.config import LEARN, SFTStage
 
 TeachingSet = tuple[Sequence[Offer], Sequence[KeyAttributes], GeneratorPrompt | None]
-ATTRIBUTES_FORMAT = "afmrl-attributes"
 
 
 def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[KeyAttributes]) -> TeachingSet:
@@ -80,7 +76,7 @@ def teacher_labels(config: SFTStage) -> dict[str, KeyAttributes] | None:
         return None
     if config.teacher is None:
         raise InputError(f"sft.targets={config.targets!r} needs sft.teacher, the file or folder of its labels")
-    return read_teacher_labels(config.teacher)
+    return read_key_attributes(config.teacher)
 
 
 def said_labels(
@@ -113,68 +109,3 @@ def _both(teacher: KeyAttributes, own: KeyAttributes, offer: Offer) -> KeyAttrib
     words = set(tokenize(offer.title))
     readable = [(key, value) for key, value in own if tokenize(value) and words.issuperset(tokenize(value))]
     return KeyAttributes.of([*teacher, *readable])  # the first of a key counts
-
-
-def read_teacher_labels(path: str | Path) -> dict[str, KeyAttributes]:
-    """A teacher's valid labels by offer id.
-
-    Args:
-        path: the folder that `afmrl attributes` wrote, or a JSONL file of `id` and either `key_attributes` (or
-            `attributes`; an object of key: value) or `completion` (what the teacher said).
-
-    Raises:
-        InputError: it is neither, or the folder is not complete.
-    """
-    path = Path(path)
-    if path.is_dir():
-        return dict(_folder_labels(path))
-    if not path.is_file():
-        raise InputError(f"teacher's labels {path}: no such file or folder; `afmrl attributes` writes one")
-    labels: dict[str, KeyAttributes] = {}
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                label = _line_label(line, f"teacher's labels {path}:{number}")
-                if label is not None:
-                    labels.setdefault(*label)
-    return labels
-
-
-def _line_label(line: str, place: str) -> tuple[str, KeyAttributes] | None:
-    try:
-        row = json.loads(line)
-        identifier = str(row["id"])
-        said = next((row[name] for name in ("key_attributes", "attributes") if row.get(name) is not None), None)
-        if said is not None:
-            if not isinstance(said, Mapping):
-                raise TypeError("the attributes are no object of key: value")
-            return identifier, attributes_of(said)
-        return identifier, parse_answer(str(row["completion"]))
-    except InvalidCompletion:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f'{place}: expected {{"id", "key_attributes"}} or {{"id", "completion"}} ({error})') from error
-
-
-def _folder_labels(folder: Path) -> Iterator[tuple[str, KeyAttributes]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != ATTRIBUTES_FORMAT:
-            raise ValueError(f"its format is {manifest['format']!r}")
-        files = [shard["file"] for shard in manifest["shards"]]
-        complete = manifest["complete"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"teacher's labels {folder}: is no folder of `afmrl attributes` ({error})") from error
-    if not complete:
-        raise InputError(f"teacher's labels {folder}: not complete; run the same `afmrl attributes` command to its end")
-    for name in files:
-        try:
-            rows = pyarrow.parquet.read_table(folder / name, columns=["id", "key_attributes", "valid"]).to_pylist()
-        except (OSError, pyarrow.ArrowException) as error:
-            raise InputError(f"teacher's labels {folder / name}: cannot be read ({error})") from error
-        for row in rows:
-            if row["valid"]:
-                yield row["id"], KeyAttributes.of(row["key_attributes"] or ())

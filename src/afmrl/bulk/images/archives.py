@@ -11,9 +11,9 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Protocol
 
+from afmrl.data.catalog import ARCHIVE_SEPARATOR
 from afmrl.errors import InputError
 
-SEPARATOR = "!/"
 ENDINGS = (".zip", ".tar")
 MAX_BYTES = 256 * 2**20
 """A file or member of more bytes is not read: 64 million pixels of three bytes fit."""
@@ -29,10 +29,10 @@ def split_member(reference: str) -> tuple[str, str] | None:
     True
     """
     for ending in ENDINGS:
-        place = reference.lower().find(ending + SEPARATOR)
+        place = reference.lower().find(ending + ARCHIVE_SEPARATOR)
         if place >= 0:
             end = place + len(ending)
-            return reference[:end], reference[end + len(SEPARATOR) :]
+            return reference[:end], reference[end + len(ARCHIVE_SEPARATOR) :]
     return None
 
 
@@ -61,7 +61,7 @@ class Archives:
                 if len(self._open) > KEPT_OPEN:
                     self._open.popitem(last=False)  # closed when the last thread that reads from it lets go
             self._open.move_to_end(archive)
-        name = f"{archive}{SEPARATOR}{member}"
+        name = f"{archive}{ARCHIVE_SEPARATOR}{member}"
         size = opened.size(member)
         if size is None:
             raise InputError(f"image {name}: the archive has no such file")

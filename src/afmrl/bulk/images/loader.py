@@ -54,6 +54,19 @@ class ImageLoader:
             return decode(image, reference, max_side=max_side)
 
 
+def image_loader(fetch: bool) -> ImageLoader:
+    """The loader of a job's images.
+
+    Args:
+        fetch: fetch http(s) addresses.
+    """
+    if not fetch:
+        return ImageLoader()
+    from afmrl.bulk.images.fetch import Fetcher
+
+    return ImageLoader(Fetcher())
+
+
 def _file_content(path: str) -> bytes:
     try:
         with open(path, "rb") as file:

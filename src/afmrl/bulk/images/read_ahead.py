@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from afmrl.bulk.images.loader import ImageLoader
 from afmrl.bulk.images.resizing import Resizing
 from afmrl.data.images import MAX_SIDE, bounded_size, decode, open_header, upright_size
 from afmrl.errors import InputError
+from afmrl.files import digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -145,11 +145,11 @@ class ReadAhead:
         if self._closed:
             raise InputError("stopped")
         content = self._loader.read(pending.reference)
-        digest = hashlib.blake2b(content, digest_size=16).digest()
+        key = digest(content)
         with self._changed:
-            first = self._by_content.setdefault(digest, pending)
+            first = self._by_content.setdefault(key, pending)
             if first is pending:
-                pending.content = digest
+                pending.content = key
             else:
                 first.users += 1
                 pending.same_as = first

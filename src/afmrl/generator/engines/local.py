@@ -9,6 +9,7 @@ from typing import Any
 from afmrl.data.images import open_image
 from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion, Request, Sampling, Usage
+from afmrl.terminal import track
 
 
 class LocalEngine:
@@ -45,7 +46,6 @@ class LocalEngine:
     ) -> list[list[Completion]]:
         """See `Engine.complete`; samples from all tokens, as GRPO does."""
         import torch
-        from rich.progress import track
 
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
@@ -56,9 +56,9 @@ class LocalEngine:
         # similar lengths pad least; offers without an image stand apart, their tensors have other fields
         order = sorted(range(len(requests)), key=lambda row: (not requests[row].image, len(prompts[row])))
         rows = max(batch_size // sampling.num_completions, 1)
-        starts: Any = range(0, len(order), rows)
+        starts = range(0, len(order), rows)
         written: list[list[Completion]] = [[] for _ in requests]
-        for start in track(starts, description="writing attributes") if progress else starts:
+        for start in track(starts, "writing attributes", show=progress):
             chosen = order[start : start + rows]
             images = [open_image(requests[row].image) for row in chosen if requests[row].image]
             completions = self._batch([prompts[row] for row in chosen], images, sampling)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.errors import InputError
+from afmrl.files import content_hash, file_hash, sync_file
 from afmrl.generator.engines.base import Completion, Engine, Request, Sampling, Usage
 from afmrl.generator.prompt import GeneratorPrompt
 
@@ -102,14 +102,13 @@ class RecordedEngine:
             lines.append({"key": key, "offer": request.offer_id, "completions": record})
         with open(self.file, "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
 
 
 def _key(request: Request, sampling: Sampling) -> str:
-    image = hashlib.sha256(Path(request.image).read_bytes()).hexdigest() if request.image else ""
+    image = file_hash(request.image) if request.image else ""
     options = dataclasses.asdict(sampling)
     if sampling.temperature == 0:
         del options["seed"]
     asked = [request.messages, image, request.json_schema, options]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    return content_hash(json.dumps(asked, sort_keys=True, ensure_ascii=True))

@@ -16,6 +16,7 @@ from typing import Any
 from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion, Request, Sampling, Usage
 from afmrl.generator.engines.image_url import image_url
+from afmrl.terminal import track
 
 log = logging.getLogger(__name__)
 RETRIED = frozenset({408, 409, 425, 429})
@@ -120,8 +121,6 @@ class ServerEngine:
         self, requests: Sequence[Request], sampling: Sampling, *, batch_size: int, progress: bool
     ) -> list[list[Completion]]:
         """See `Engine.complete`; the server batches by itself, so `batch_size` is nothing to it."""
-        from rich.progress import track
-
         if broken := self._broken:
             self._broken = None
             raise broken
@@ -130,8 +129,7 @@ class ServerEngine:
         written: list[list[Completion]] = []
         try:
             answers = [pool.submit(self._answer, request, sampling) for request in requests]
-            shown: Any = track(answers, "writing attributes", len(requests)) if progress else answers
-            for answer in shown:
+            for answer in track(answers, "writing attributes", show=progress):
                 written.append(answer.result())
         except InputError as error:
             self._stopped.set()

@@ -24,12 +24,14 @@ from afmrl.index.backend import (
     check_rows,
     check_settings,
     check_where,
+    offer_words,
 )
 from afmrl.index.records import (
     chunks,
+    color_histograms_of,
     offer_of,
     records_of,
-    row_words,
+    scores_by_id,
     sealed,
     stored_dtype,
     unsealed,
@@ -197,19 +199,24 @@ class LanceIndex:
         hits = Hits([], [])
         with _answered(self._address):
             for text in texts:
-                words = " ".join(word_counts(text).elements())
-                ids: list[str] = []
-                scores: list[float] = []
-                if words:
-                    query = self._table.search(words, query_type="fts", fts_columns="words").limit(k)
-                    query = query.select(["id", "_score"])
-                    found = (query.where(condition, prefilter=True) if condition is not None else query).to_arrow()
-                    # LanceDB multiplies by k1 + 1, the other backends do not; the order is the same
-                    ids = found["id"].to_pylist()
-                    scores = [score / (K1_OF_LANCE + 1) for score in found["_score"].to_pylist()]
+                ids, scores = self._by_words(text, k, condition)
                 hits.ids.append(ids)
-                hits.scores.append(np.array(scores, dtype=np.float32))
+                hits.scores.append(scores)
         return hits
+
+    def lexical_scores(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """See `IndexBackend.lexical_scores`; LanceDB's BM25, see the class."""
+        with _answered(self._address):
+            return [
+                scores_by_id(names, *self._by_words(text, len(names), _one_of("id", names)))
+                if names
+                else np.empty(0, dtype=np.float32)
+                for text, names in zip(texts, ids, strict=True)
+            ]
+
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """See `IndexBackend.color_histograms`."""
+        return color_histograms_of(self.get(ids), ids)
 
     def close(self) -> None:
         """Bring the table's indexes up to date after a change, and remove old versions."""
@@ -249,6 +256,16 @@ class LanceIndex:
         nearest = nearest.bypass_vector_index() if exact else nearest.nprobes(PROBES)
         return (nearest.where(condition, prefilter=True) if condition is not None else nearest).to_arrow()
 
+    def _by_words(self, text: str, k: int, condition: Expr | None) -> tuple[list[str], np.ndarray]:
+        words = " ".join(word_counts(text).elements())
+        if not words:
+            return [], np.empty(0, dtype=np.float32)
+        query = self._table.search(words, query_type="fts", fts_columns="words").limit(k).select(["id", "_score"])
+        found = (query.where(condition, prefilter=True) if condition is not None else query).to_arrow()
+        # LanceDB multiplies by k1 + 1, the other backends do not; the order is the same
+        scores = np.array(found["_score"].to_pylist(), dtype=np.float64) / (K1_OF_LANCE + 1)
+        return found["id"].to_pylist(), scores.astype(np.float32)
+
     def _fingerprints(self, ids: Sequence[str]) -> dict[str, str]:
         found = self._matching(ids, ["id", "fingerprint"])
         return dict(zip(found["id"].to_pylist(), found["fingerprint"].to_pylist(), strict=True))
@@ -270,8 +287,8 @@ class LanceIndex:
         records = records_of(rows)
         number = schema.field("embedding").type.value_type.to_pandas_dtype()
         columns: dict[str, Any] = {name: [record[name] for record in records] for name in TEXTS}
-        words = map(row_words, rows.offers, rows.key_attributes)
-        columns["words"] = [" ".join(counts.elements()) for counts in words]
+        texts = map(offer_words(self.settings).of_gallery, rows.offers, rows.key_attributes)
+        columns["words"] = [" ".join(word_counts(text).elements()) for text in texts]
         columns["embedding"] = pyarrow.FixedSizeListArray.from_arrays(
             pyarrow.array(rows.embeddings.astype(number).ravel()), self.dimension
         )
@@ -307,7 +324,7 @@ def _create(database: Any, address: str, dimension: int, settings: Mapping[str, 
 
 
 def _index_words(table: Any) -> None:
-    """Index the words of `afmrl.attributes.relations.tokenize`, to be taken as they are."""
+    """Index the words of `afmrl.attributes.words.tokenize`, to be taken as they are."""
     from lancedb.index import FTS
 
     if any("words" in index.columns for index in table.list_indices()):

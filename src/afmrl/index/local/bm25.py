@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
 
 from afmrl.attributes.words import tokenize
-from afmrl.index.local.postings import hash64
+from afmrl.files import hash64
 from afmrl.index.local.snapshot import Snapshot
+from afmrl.retrieval.bm25 import K1, B
 
-K1, B = 1.5, 0.75  # as everywhere in the project
+REMEMBERED = 16  # texts whose scores are kept at hand: a hybrid search asks for the best rows, then for chosen ones
 
 
 class SnapshotBM25:
-    """Lucene's BM25 (Kamphuis et al. 2020), the variant of `afmrl.attributes.relations`, of texts against a snapshot's rows.
+    """Lucene's BM25 (Kamphuis et al. 2020) of texts against a snapshot's rows.
 
     Args:
         snapshot: what is searched; lengths are summed over its living rows at once, frequencies a word at a time.
@@ -27,6 +29,7 @@ class SnapshotBM25:
         total = sum(int(part[alive].sum()) for part, alive in zip(lengths, snapshot.alive, strict=True))
         mean = total / max(self.num_rows, 1) or 1.0
         all_lengths = np.concatenate([np.empty(0, np.int32), *lengths])
+        self._remembered: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._norms = (K1 * (1 - B + B * all_lengths / mean)).astype(np.float32)
 
     def scores(self, text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +38,26 @@ class SnapshotBM25:
         Shape:
             returns rows (n,) int64, scores (n,) float32 above 0.
         """
+        found = self._remembered.get(text)
+        if found is None:
+            found = self._remembered[text] = self._computed(text)
+            if len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+        return found
+
+    def scores_of(self, text: str, rows: np.ndarray) -> np.ndarray:
+        """BM25 of chosen rows; 0 where no word is common.
+
+        Shape:
+            rows (n,) int64, −1: no row; returns (n,) float32.
+        """
+        found, scores = self.scores(text)
+        if not len(found):
+            return np.zeros(len(rows), dtype=np.float32)
+        place = np.minimum(np.searchsorted(found, rows), len(found) - 1)
+        return np.where(found[place] == rows, scores[place], np.float32(0.0))
+
+    def _computed(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         if not self.num_rows:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         words = hash64(tokenize(text))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from afmrl.index.local.graph import Graph
-from afmrl.index.local.nearest import FEW_QUERIES, ExactRows, Found
+from afmrl.index.local.nearest import FEW_QUERIES, ExactRows, RowHits
 from afmrl.index.local.snapshot import Snapshot
 
 Filter = dict[str, frozenset[str]]
@@ -46,7 +46,7 @@ class DenseSearch:
         self._exact_rows: OrderedDict[Any, ExactRows] = OrderedDict()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
 
-    def search(self, queries: np.ndarray, k: int, where: Filter) -> list[Found]:
+    def search(self, queries: np.ndarray, k: int, where: Filter) -> list[RowHits]:
         """Of each query the k best rows that pass the filter, and their scores."""
         plan = self._plan(where)
         graph = self.snapshot.graph
@@ -89,7 +89,7 @@ class DenseSearch:
         tail = np.flatnonzero(passing[len(of_graph) :]) + len(of_graph)
         return Plan(num_passing, allowed, width, ExactRows(self.snapshot, tail) if len(tail) else None)
 
-    def _in_graph(self, graph: Graph, queries: np.ndarray, k: int, plan: Plan) -> list[Found]:
+    def _in_graph(self, graph: Graph, queries: np.ndarray, k: int, plan: Plan) -> list[RowHits]:
         segment = self.snapshot.segments[0]
         width = graph.width if plan.allowed is None else plan.width
         all_scores, all_rows = graph.search(queries, k, segment, allowed=plan.allowed, width=width)
@@ -103,7 +103,7 @@ class DenseSearch:
             found.append((rows, scores))
         return found
 
-    def _merged(self, ours: Sequence[Found], theirs: Sequence[Found], k: int) -> list[Found]:
+    def _merged(self, ours: Sequence[RowHits], theirs: Sequence[RowHits], k: int) -> list[RowHits]:
         merged = []
         for (rows, scores), (more_rows, more_scores) in zip(ours, theirs, strict=True):
             together, values = np.concatenate([rows, more_rows]), np.concatenate([scores, more_scores])

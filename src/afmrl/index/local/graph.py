@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from afmrl.errors import InputError
+from afmrl.files import checksum
 from afmrl.index.local.codes import decode
-from afmrl.index.local.segment import Segment, checksum, damaged
+from afmrl.index.local.segment import Segment, damaged
 from afmrl.retrieval.exact import top_k
 from afmrl.retrieval.scores import pair_scores
+from afmrl.terminal import track
 
 LINKS = 16  # of a row in each layer but the lowest, which has twice as many
 BUILD_WIDTH = 100
@@ -67,7 +69,7 @@ class Graph:
     @classmethod
     def _filled(cls, index: Any, segment: Segment, progress: bool) -> Graph:
         starts = range(index.ntotal, segment.num_rows, ADDED)
-        for start in _tracked(starts, progress):
+        for start in track(starts, "Graph", show=progress):
             index.add(segment.embeddings(slice(start, min(start + ADDED, segment.num_rows))))
         graph = cls(index, None, WIDTHS[0], 0.0)
         graph._choose_width(segment)
@@ -215,11 +217,3 @@ def _nearest(segment: Segment, queries: np.ndarray, k: int, allowed: np.ndarray 
         kept = np.argsort(-values, axis=1, kind="stable")[:, :k]
         values, best = np.take_along_axis(values, kept, 1), np.take_along_axis(best, kept, 1)
     return best
-
-
-def _tracked(starts: range, progress: bool) -> Iterable[int]:
-    if not progress:
-        return starts
-    from rich.progress import track
-
-    return track(starts, description="Graph")

@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.index.backend import (  # fmt: skip
+from afmrl.files import exclusive_lock
+from afmrl.index.backend import (
     BATCH_ROWS,
     DTYPES,
     EXACT_BELOW,
@@ -27,8 +28,10 @@ from afmrl.index.backend import (  # fmt: skip
 from afmrl.index.local.bm25 import SnapshotBM25
 from afmrl.index.local.dense import DenseSearch
 from afmrl.index.local.snapshot import Snapshot
-from afmrl.index.local.version import LOCK, POINTER, SEGMENTS, Version, one_writer, pointer_state
+from afmrl.index.local.version import LOCK, POINTER, SEGMENTS, Version, pointer_state
 from afmrl.index.local.writer import Writer
+from afmrl.index.records import color_histograms_of
+from afmrl.retrieval.colors import COLORS
 
 
 class LocalIndex:
@@ -83,7 +86,7 @@ class LocalIndex:
         """
         if self._writer is not None:
             raise InputError(f"index {self.folder}: a transaction within a transaction")
-        with one_writer(self.folder):
+        with exclusive_lock(self.folder / LOCK, f"index {self.folder}"):
             self._writer = Writer(self.folder)
             try:
                 yield
@@ -129,6 +132,22 @@ class LocalIndex:
             raise InputError(f"search: k={k}: at least one hit")
         now = self._now()
         return now.hits(now.bm25.top(texts, k, now.snapshot.passing(check_where(where))))
+
+    def lexical_scores(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """See `IndexBackend`."""
+        now = self._now()
+        return [now.bm25.scores_of(text, now.snapshot.find(names)) for text, names in zip(texts, ids, strict=True)]
+
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """See `IndexBackend`."""
+        snapshot = self._now().snapshot
+        rows = snapshot.find(ids)
+        kept = snapshot.colors(rows[rows >= 0])
+        if kept is None:  # made before the model's fusion weighed colors
+            return color_histograms_of(self.get(ids), ids)
+        found = np.zeros((len(ids), COLORS), dtype=np.float32)
+        found[rows >= 0] = kept
+        return found
 
     def check(self) -> None:
         """Read every byte of the last version.
@@ -194,6 +213,6 @@ def _create(folder: Path, dimension: int, settings: Mapping[str, Any]) -> None:
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in (LOCK, SEGMENTS))
     if foreign:
         raise InputError(f"index {folder}: the folder holds other files ({foreign[0]}, …); give an empty or new one")
-    with one_writer(folder):
+    with exclusive_lock(folder / LOCK, f"index {folder}"):
         if not (folder / POINTER).exists():
             Version(dimension, dict(settings)).write(folder)

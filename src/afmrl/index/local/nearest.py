@@ -9,7 +9,7 @@ from afmrl.retrieval.exact import BLOCK_BYTES
 from afmrl.retrieval.scores import UNIT_ROUNDOFF, Embeddings, lengths, pair_scores
 from afmrl.retrieval.sweep import sweep
 
-Found = tuple[np.ndarray, np.ndarray]
+RowHits = tuple[np.ndarray, np.ndarray]
 """One query's rows (n,) int64, best first, and their scores (n,) float32."""
 AT_HAND_BYTES = 128_000_000  # up to so many, rows are kept as float32, which BLAS multiplies as they are
 FEW_QUERIES = 8  # up to so many, a product each; a sweep in blocks takes milliseconds to prepare
@@ -28,7 +28,7 @@ class ExactRows:
         self.gallery = stored(snapshot, self.rows)
         self._longest = lengths(self.gallery, "gallery").max(initial=0.0)
 
-    def search(self, queries: np.ndarray, k: int) -> list[Found]:
+    def search(self, queries: np.ndarray, k: int) -> list[RowHits]:
         """Of each query the k best rows."""
         if not len(self.rows):
             return [(self.rows, np.empty(0, np.float32))] * len(queries)
@@ -42,7 +42,7 @@ class ExactRows:
         scores, places = sweep(embeddings, k, None, BLOCK_BYTES)
         return [(self.rows[found], values) for found, values in zip(places, scores, strict=True)]
 
-    def _of_one(self, query: np.ndarray, k: int, margin: float) -> Found:
+    def _of_one(self, query: np.ndarray, k: int, margin: float) -> RowHits:
         rough = self.gallery @ query[0]
         # neither the k-th score nor a row's own is further than the margin from what BLAS said
         bound = np.partition(rough, len(rough) - k)[len(rough) - k] - 2.001 * margin

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from afmrl.attributes.words import tokenize
-
-
-def hash64(texts: Iterable[str]) -> np.ndarray:
-    """(n,) uint64: the same for a text in every process."""
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
-    return np.frombuffer(digests, dtype=np.uint64)
+from afmrl.files import hash64
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +13,11 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.index.backend import FILTER_COLUMNS, Rows, filter_value, lexical_text
+from afmrl.files import checksum, hash64
+from afmrl.index.backend import FILTER_COLUMNS, Rows, filter_value, offer_words
 from afmrl.index.local.codes import NUMPY_TYPE, decode, encode
-from afmrl.index.local.postings import Postings, hash64
+from afmrl.index.local.postings import Postings
+from afmrl.retrieval.colors import color_histograms
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,6 +52,7 @@ class Segment:
         try:
             self.codes = self._array("embeddings")
             self.scales = self._array("scales") if "scales.npy" in entry["files"] else None
+            self.colors = self._array("colors") if "colors.npy" in entry["files"] else None
             self.orders = self._array("orders")
             self.id_hashes, self.id_rows = self._array("id_hashes"), self._array("id_rows")
             self.postings = Postings(*(self._array(name) for name in POSTINGS))
@@ -148,13 +148,13 @@ class Segment:
                 raise damaged(self.folder / name, "is not what was written (checksum)")
 
 
-def write_segment(folder: Path, rows: Rows, orders: np.ndarray, dtype: str) -> Segment:
+def write_segment(folder: Path, rows: Rows, orders: np.ndarray, settings: Mapping[str, Any]) -> Segment:
     """Write rows as a new segment.
 
     Args:
         folder: must not exist yet; its name is the segment's.
         orders: (N,) int64 number of each row in the order of insertion.
-        dtype: how embeddings are stored.
+        settings: of the index: how embeddings are stored, which words are counted, whether colors are kept.
     """
     import pyarrow
 
@@ -173,11 +173,15 @@ def write_segment(folder: Path, rows: Rows, orders: np.ndarray, dtype: str) -> S
     }
     table = pyarrow.table({name: pyarrow.array(values, pyarrow.large_string()) for name, values in columns.items()})
     folder.mkdir(parents=True)
+    dtype = str(settings["dtype"])
     codes, scales = encode(np.asarray(rows.embeddings, dtype=np.float32), dtype)
     _save(folder, "embeddings", codes)
     if scales is not None:
         _save(folder, "scales", scales)
-    texts = [lexical_text(offer, found) for offer, found in zip(offers, rows.key_attributes, strict=True)]
+    if settings.get("colors"):
+        colors = color_histograms(offers, skip_unreadable=True)
+        _save(folder, "colors", colors.astype(np.float32 if dtype == "f32" else np.float16))
+    texts = list(map(offer_words(settings).of_gallery, offers, rows.key_attributes))
     return _finish(folder, [table], hash64(rows.ids), orders, Postings.of(texts))
 
 
@@ -204,6 +208,9 @@ def join_segments(folder: Path, parts: Sequence[Segment], kept: Sequence[np.ndar
     if parts[0].scales is not None:
         scales = [part.scales[rows] for part, rows in zip(parts, kept, strict=True) if part.scales is not None]
         _save(folder, "scales", np.concatenate(scales))
+    if parts[0].colors is not None:
+        colors = [part.colors[rows] for part, rows in zip(parts, kept, strict=True) if part.colors is not None]
+        _save(folder, "colors", np.concatenate(colors))
     orders = np.concatenate([part.orders[rows] for part, rows in zip(parts, kept, strict=True)])
     hashes = []
     for part, rows in zip(parts, kept, strict=True):
@@ -240,32 +247,6 @@ def _finish(
 
 def _save(folder: Path, name: str, values: np.ndarray) -> None:
     np.save(folder / f"{name}.npy", values, allow_pickle=False)
-
-
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    found = 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            found = zlib.crc32(block, found)
-    return found
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, lies on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or folder that may be gone already."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def damaged(path: Path, reason: str) -> InputError:

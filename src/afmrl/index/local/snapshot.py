@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from afmrl.files import checksum, hash64
 from afmrl.index.backend import Rows
 from afmrl.index.local.graph import Graph
-from afmrl.index.local.postings import hash64
-from afmrl.index.local.segment import Segment, checksum, damaged
+from afmrl.index.local.segment import Segment, damaged
 from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, Version
+from afmrl.retrieval.colors import COLORS
 
 MASKS = 16  # filters whose rows are remembered
 OPENINGS = 10
@@ -160,6 +161,17 @@ class Snapshot:
         found = np.empty((len(rows), self.version.dimension), dtype=np.float32)
         for segment, places, local in self.by_segment(rows):
             found[places] = self.segments[segment].embeddings(local)
+        return found
+
+    def colors(self, rows: np.ndarray) -> np.ndarray | None:
+        """(n, 216) float32 color histograms of numbered rows; None where the index keeps none."""
+        if any(segment.colors is None for segment in self.segments):
+            return None
+        found = np.empty((len(rows), COLORS), dtype=np.float32)
+        for segment, places, local in self.by_segment(rows):
+            colors = self.segments[segment].colors
+            assert colors is not None
+            found[places] = colors[local]
         return found
 
     def read(self, rows: np.ndarray) -> Rows:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from afmrl.errors import InputError
-from afmrl.index.local.segment import flush, remove
+from afmrl.files import remove, write_json
 
 POINTER = "index.json"
 LOCK = "lock"
@@ -43,13 +41,7 @@ class Version:
         """Make this the index's version: from here on, and not a moment earlier, readers see it."""
         written = datetime.now(UTC).isoformat(timespec="seconds")
         content = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self), "written": written}
-        temporary = folder / f"{POINTER}.tmp"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / POINTER)
-        flush(folder)
+        write_json(folder / POINTER, content)
 
     @classmethod
     def read(cls, folder: Path) -> Version:
@@ -97,27 +89,3 @@ def pointer_state(pointer: str) -> tuple[int, int, int]:
     except OSError:
         return (0, 0, 0)
     return (status.st_ino, status.st_mtime_ns, status.st_size)
-
-
-@contextlib.contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
-    """Hold the index's lock; the system gives it back when the process ends, however it ends.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    import fcntl
-
-    with open(folder / LOCK, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read(20).strip() or "?"
-            raise InputError(
-                f"index {folder}: another process ({holder}) is writing to it; wait until it is done"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

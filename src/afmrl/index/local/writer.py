@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from afmrl.files import checksum, sync_path
 from afmrl.index.backend import Rows, Touched, check_rows
 from afmrl.index.local.graph import Graph
-from afmrl.index.local.segment import Segment, checksum, flush, join_segments, write_segment
+from afmrl.index.local.segment import Segment, join_segments, write_segment
 from afmrl.index.local.snapshot import Snapshot
 from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, Version
 
@@ -44,11 +45,6 @@ class Writer:
         self._named = 0
 
     @property
-    def dtype(self) -> str:
-        """How embeddings are stored."""
-        return str(self.version.settings["dtype"])
-
-    @property
     def num_rows(self) -> int:
         """Living rows."""
         return sum(int(alive.sum()) for alive in self.alive)
@@ -72,7 +68,7 @@ class Writer:
         self.next_order += len(new)
         written = np.flatnonzero(state < 2)
         if len(written):
-            self._add(write_segment(self._new_segment(), rows.take(written), orders[written], self.dtype))
+            self._add(write_segment(self._new_segment(), rows.take(written), orders[written], self.version.settings))
         return Touched(len(new), int((state == 1).sum()), int((state == 2).sum()))
 
     def delete(self, ids: Collection[str]) -> int:
@@ -212,11 +208,11 @@ class Writer:
         for name in sorted(after - before):
             path = self.folder / name
             for file in path.iterdir() if path.is_dir() else ():
-                flush(file)
-            flush(path)
+                sync_path(file)
+            sync_path(path)
         for room in (SEGMENTS, DEAD, GRAPHS):
             if (self.folder / room).is_dir():
-                flush(self.folder / room)
+                sync_path(self.folder / room)
 
 
 def _size_class(rows: int) -> int:

@@ -21,6 +21,7 @@ from afmrl.index.backend import (
     check_rows,
     check_settings,
     check_where,
+    offer_words,
 )
 from afmrl.index.pgvector.tables import (
     TEXTS,
@@ -33,17 +34,17 @@ from afmrl.index.pgvector.tables import (
     storable,
 )
 from afmrl.index.records import (
-    K1,
-    B,
+    color_histograms_of,
     offer_of,
     records_of,
-    row_words,
+    scores_by_id,
     stored_dtype,
     unsealed,
     without_password,
     without_secrets,
     word_counts,
 )
+from afmrl.retrieval.bm25 import K1, B
 
 if TYPE_CHECKING:
     import psycopg
@@ -53,6 +54,25 @@ HNSW_LINKS, HNSW_CONSTRUCTION = 16, 128
 HNSW_DIMENSIONS = {"f32": 2000, "f16": 4000}  # pgvector's bounds
 SEARCHED, MOST_SEARCHED = 128, 1000  # candidates that a search of the graph keeps: at least, and pgvector's bound
 CONNECT_SECONDS = 10
+# OFFSET 0: each word's entries by the index, and never a join that reads those of all words
+SCORED_WORDS = """
+WITH corpus AS (
+    SELECT rows, greatest(length::float8 / greatest(rows, 1), 1e-9) AS mean FROM {settings} LIMIT 1
+),
+asked AS MATERIALIZED (
+    SELECT word, times * ln(1 + (rows - found + 0.5) / (found + 0.5)) AS weight
+    FROM unnest(%s::text[], %s::float8[]) AS given (word, times), corpus,
+    LATERAL (SELECT count(*) AS found FROM {words} AS held WHERE held.word = given.word) AS frequency
+),
+scored AS (
+    SELECT number, sum(weight * times / (times + %s * (1 - %s + %s * length / mean))) AS score
+    FROM asked CROSS JOIN corpus CROSS JOIN LATERAL (
+        SELECT number, times, length FROM {words} AS held WHERE held.word = asked.word OFFSET 0
+    ) AS entry
+    GROUP BY number
+)
+"""
+"""The rows that hold words of a text, with their BM25; see `_asked` for its parameters."""
 
 
 class PgvectorIndex:
@@ -77,6 +97,7 @@ class PgvectorIndex:
     ) -> None:
         self._connection, self._address, self._tables = connection, address, tables
         self.dimension, self.settings = dimension, settings
+        self._words = offer_words(settings)
         self._dtype = stored_dtype(without_password(address), settings)
         self._written = False
 
@@ -152,7 +173,10 @@ class PgvectorIndex:
                 for place, identifier in enumerate(rows.ids)
                 if known.get(identifier, ("", 0))[0] != rows.fingerprints[place] or identifier not in known
             }
-            words = {i: row_words(rows.offers[place], rows.key_attributes[place]) for i, place in places.items()}
+            words = {
+                i: word_counts(self._words.of_gallery(rows.offers[place], rows.key_attributes[place]))
+                for i, place in places.items()
+            }
             self._copy_rows(cursor, rows, records, {place: words[i].total() for i, place in places.items()})
             # xmax is 0 in a row that was inserted
             touched = cursor.execute(
@@ -243,29 +267,11 @@ class PgvectorIndex:
         return hits
 
     def lexical(self, texts: Sequence[str], k: int, *, where: Where | None = None) -> Hits:
-        """See `IndexBackend.lexical`; BM25 as `afmrl.attributes.relations` defines it, in float64."""
+        """See `IndexBackend.lexical`; in float64."""
         if k < 1:
             raise InputError(f"search: k={k}: at least one hit")
         condition, values = self._condition(where)
         hits = Hits([], [])
-        # OFFSET 0: each word's entries by the index, and never a join that reads those of all words
-        scored = """
-            WITH corpus AS (
-                SELECT rows, greatest(length::float8 / greatest(rows, 1), 1e-9) AS mean FROM {settings} LIMIT 1
-            ),
-            asked AS MATERIALIZED (
-                SELECT word, times * ln(1 + (rows - found + 0.5) / (found + 0.5)) AS weight
-                FROM unnest(%s::text[], %s::float8[]) AS given (word, times), corpus,
-                LATERAL (SELECT count(*) AS found FROM {words} AS held WHERE held.word = given.word) AS frequency
-            ),
-            scored AS (
-                SELECT number, sum(weight * times / (times + %s * (1 - %s + %s * length / mean))) AS score
-                FROM asked CROSS JOIN corpus CROSS JOIN LATERAL (
-                    SELECT number, times, length FROM {words} AS held WHERE held.word = asked.word OFFSET 0
-                ) AS entry
-                GROUP BY number
-            )
-        """
         if where:
             best = "SELECT id, score FROM scored JOIN {rows} USING (number) WHERE {condition} "
         else:
@@ -274,13 +280,26 @@ class PgvectorIndex:
                 "JOIN {rows} USING (number) WHERE {condition} "
             )
             values = [k]
-        query = self._tables(scored + best + "ORDER BY score DESC, number LIMIT %s", condition=condition)
+        query = self._tables(SCORED_WORDS + best + "ORDER BY score DESC, number LIMIT %s", condition=condition)
         with answered(self._address), self._connection.transaction(), self._connection.cursor() as cursor:
             for text in texts:
-                counts = word_counts(text)
-                asked = [list(counts), [float(times) for times in counts.values()]]
-                _append(hits, cursor.execute(query, [*asked, K1, B, B, *values, k]).fetchall())
+                _append(hits, cursor.execute(query, [*_asked(text), *values, k]).fetchall())
         return hits
+
+    def lexical_scores(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """See `IndexBackend.lexical_scores`."""
+        query = self._tables(
+            SCORED_WORDS + "SELECT id, score FROM scored JOIN {rows} USING (number) WHERE id = ANY(%s)"
+        )
+        found = Hits([], [])
+        with answered(self._address), self._connection.transaction(), self._connection.cursor() as cursor:
+            for text, names in zip(texts, ids, strict=True):
+                _append(found, cursor.execute(query, [*_asked(text), storable(names)]).fetchall())
+        return [scores_by_id(*one) for one in zip(ids, found.ids, found.scores, strict=True)]
+
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """See `IndexBackend.color_histograms`."""
+        return color_histograms_of(self.get(ids), ids)
 
     def close(self) -> None:
         """Build what searches of a larger index need, after a change; let go of the connection."""
@@ -384,3 +403,9 @@ class PgvectorIndex:
 def _append(hits: Hits, found: Sequence[tuple[str, float]]) -> None:
     hits.ids.append([identifier for identifier, _ in found])
     hits.scores.append(np.array([score for _, score in found], dtype=np.float32))
+
+
+def _asked(text: str) -> list[Any]:
+    """The parameters of `SCORED_WORDS`."""
+    counts = word_counts(text)
+    return [list(counts), [float(times) for times in counts.values()], K1, B, B]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from afmrl.errors import InputError
+from afmrl.files import digest
 from afmrl.index.backend import FILTER_COLUMNS
-from afmrl.index.records import K1, B, sealed, stored_dtype, without_password, without_secrets
+from afmrl.index.records import sealed, stored_dtype, without_password, without_secrets
+from afmrl.retrieval.bm25 import K1, B
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -113,8 +114,7 @@ def numbered(words: Mapping[str, int]) -> dict[int, int]:
     """Counts by a 32-bit number of the word: what Qdrant's sparse vectors are indexed by."""
     counts: Counter[int] = Counter()
     for word, count in words.items():
-        digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=4).digest()
-        counts[int.from_bytes(digest, "big")] += count
+        counts[int.from_bytes(digest(word.encode("utf-8", "replace"), 4), "big")] += count
     return counts
 
 

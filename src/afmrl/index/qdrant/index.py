@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.index.backend import (
     BATCH_ROWS,
@@ -23,6 +25,7 @@ from afmrl.index.backend import (
     check_rows,
     check_settings,
     check_where,
+    offer_words,
 )
 from afmrl.index.qdrant.collection import (
     COLLECTION,
@@ -38,7 +41,17 @@ from afmrl.index.qdrant.collection import (
     sparse,
     weighed,
 )
-from afmrl.index.records import chunks, offer_of, records_of, row_words, sealed, unsealed, without_password, word_counts
+from afmrl.index.records import (
+    chunks,
+    color_histograms_of,
+    offer_of,
+    records_of,
+    scores_by_id,
+    sealed,
+    unsealed,
+    without_password,
+    word_counts,
+)
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -147,7 +160,7 @@ class QdrantIndex:
         with answered(self._address):
             known = self._fingerprints(rows.ids)
             changed = [i for i, name in enumerate(rows.ids) if known.get(name) != rows.fingerprints[i]]
-            words = {i: row_words(rows.offers[i], rows.key_attributes[i]) for i in changed}
+            words = {i: self._row_words(rows.offers[i], rows.key_attributes[i]) for i in changed}
             if not self._mean_length and words:
                 self._set_mean_length(sum(counts.total() for counts in words.values()) / len(words))
             for places in chunks(changed, POINTS_AT_ONCE):
@@ -215,6 +228,25 @@ class QdrantIndex:
             raise InputError(f"search: k={k}: at least one hit")
         return self._query([sparse(numbered(word_counts(text))) for text in texts], WORDS, k, where, None)
 
+    def lexical_scores(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """See `IndexBackend.lexical_scores`; BM25 with the mean length that the class describes."""
+        from qdrant_client import models
+
+        scores = []
+        for text, names in zip(texts, ids, strict=True):
+            if not names:
+                scores.append(np.empty(0, dtype=np.float32))
+                continue
+            among = models.HasIdCondition(has_id=[point_id(name) for name in names])
+            query = sparse(numbered(word_counts(text)))
+            found = self._query([query], WORDS, len(names), None, None, among=among)
+            scores.append(scores_by_id(names, found.ids[0], found.scores[0]))
+        return scores
+
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """See `IndexBackend.color_histograms`."""
+        return color_histograms_of(self.get(ids), ids)
+
     def close(self) -> None:
         """Weigh words anew where their offers' mean length has drifted; let go of the connection or the folder."""
         try:
@@ -236,18 +268,23 @@ class QdrantIndex:
         self.close()
 
     def _query(
-        self, queries: Sequence[Any], using: str, k: int, where: Where | None, params: models.SearchParams | None
+        self,
+        queries: Sequence[Any],
+        using: str,
+        k: int,
+        where: Where | None,
+        params: models.SearchParams | None,
+        among: models.HasIdCondition | None = None,
     ) -> Hits:
         from qdrant_client import models
 
         checked = check_where(where)
         hits = Hits([], [])
-        passing = models.Filter(
-            must=[
-                models.FieldCondition(key=column, match=models.MatchAny(any=sorted(values)))
-                for column, values in checked.items()
-            ]
-        )
+        conditions: list[Any] = [
+            models.FieldCondition(key=column, match=models.MatchAny(any=sorted(values)))
+            for column, values in checked.items()
+        ]
+        passing = models.Filter(must=[*conditions, *([among] if among else [])])
         nothing = not all(checked.values())  # MatchAny of no value would be refused by a server
         with answered(self._address):
             for some in chunks(queries, QUERIES_AT_ONCE):
@@ -274,6 +311,9 @@ class QdrantIndex:
             vector={DENSE: dense, WORDS: weighed(words, self._mean_length)},
         )
 
+    def _row_words(self, offer: Offer, key_attributes: KeyAttributes) -> Counter[str]:
+        return word_counts(offer_words(self.settings).of_gallery(offer, key_attributes))
+
     def _fingerprints(self, ids: Sequence[str]) -> dict[str, str]:
         found: dict[str, str] = {}
         for names in chunks(ids, POINTS_AT_ONCE):
@@ -297,7 +337,7 @@ class QdrantIndex:
 
         self._mean_length = total / count
         for rows in self.scan(POINTS_AT_ONCE):
-            words = map(row_words, rows.offers, rows.key_attributes)
+            words = map(self._row_words, rows.offers, rows.key_attributes)
             points = [
                 models.PointVectors(id=point_id(name), vector={WORDS: weighed(counts, self._mean_length)})
                 for name, counts in zip(rows.ids, words, strict=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from afmrl.attributes.colors import plain_colors
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.quantities import UNITS, quantities
@@ -14,7 +15,6 @@ from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
 from afmrl.matching.facts.choices import choices, sizes
 from afmrl.matching.facts.codes import codes, gtins, series
-from afmrl.matching.facts.colors import colors
 
 Source = Literal["seller", "generated", "extracted"]
 # between two numbers: the unit of a zoom is an x too
@@ -39,6 +39,7 @@ SILENT = frozenset(("price", "currency", "url", "id", "sku"))
 """Keys that say nothing of which product it is."""
 _MARKS = re.compile("[™®©℠]")
 _MAX_VALUE = 80
+MAX_COLORS = 5
 _FROM_RULES = frozenset(("brand", "gtin", "aperture", "year", "version", "license", "edition", "platform", *QUANTITIES))
 
 
@@ -66,7 +67,7 @@ def facts(offer: Offer, generated: KeyAttributes | None, extractor: AttributeExt
         if key in _FROM_RULES and key != "gtin":
             for part in _SEVERAL.split(value):
                 yield Fact(key, _rounded(key, part.removesuffix(".0")), "extracted")
-    for color in colors(text):
+    for color in plain_colors(text)[:MAX_COLORS]:
         yield Fact("color", color, "extracted")
     for gtin in gtins(text):
         yield Fact("gtin", gtin, "extracted")
@@ -104,7 +105,7 @@ def _stated(key: str, value: str, source: Source) -> Iterator[Fact]:
         yield Fact("mpn", re.sub(r"[\W_]+", "", value), source)
         return
     if key == "color":
-        named = colors(value)
+        named = plain_colors(value)[:MAX_COLORS]
         yield from (Fact("color", name, source) for name in named or [value])
         return
     if key == "pack" and re.fullmatch(r"\d{1,5}", value):

@@ -1,0 +1,211 @@
+"""`afmrl evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from afmrl.attributes.attributes_on import AttributesOn
+
+if TYPE_CHECKING:
+    from afmrl.evaluation.metric_text import Metrics
+    from afmrl.evaluation.result import EvaluationResult
+
+ONE_LINE_COLUMN, TWO_LINE_COLUMN = 23, 17  # characters: "100.0 [100.0, 100.0]", the interval alone
+
+
+def evaluate(
+    *,
+    model: str,
+    catalog: Path | None = None,
+    task: Annotated[list[str] | None, Parameter(negative=())] = None,
+    split: str | None = None,
+    gallery_splits: Annotated[list[str] | None, Parameter(negative=())] = None,
+    pairs: Path | None = None,
+    queries: Path | None = None,
+    gallery: Path | None = None,
+    qrels: Path | None = None,
+    min_grade: int | None = None,
+    out: Path = Path("afmrl-evaluation"),
+    protocol: Literal["standard", "m5product"] = "standard",
+    generator: str | None = None,
+    fuse: bool = False,
+    attributes_on: AttributesOn | None = None,
+    slices: bool = True,
+    robustness: bool = False,
+    k: int = 100,
+    batch_size: int = 64,
+    max_bad: float = 0.01,
+) -> None:
+    """Score a model: the tasks of a catalog (--catalog), or a query and a gallery catalog with qrels.
+
+    Parameters
+    ----------
+    model
+        A trained embedder's folder, any sentence-transformers model, or a floor without learning:
+        "tfidf", "bm25", "color", "tfidf+color".
+    catalog
+        A catalog with `product_id` or `category`, and maybe `split` and `role` (query, gallery).
+    task
+        With --catalog, as often as wanted: fine, coarse, text-to-image, image-to-product, text-to-product,
+        classification, clustering, pairs; or "all" that the data allows, which is the default.
+    split
+        With --catalog: whose offers are evaluated; by default "test", else "val", else "all".
+    gallery_splits
+        With --catalog: splits whose gallery offers stand beside the split's own; by default "gallery"; or "all".
+    pairs
+        With --catalog: labeled pairs (JSONL of left, right, label); by default pairs.jsonl beside the catalog.
+    queries, gallery
+        Catalogs (.jsonl, .csv, .tsv, .parquet).
+    qrels
+        Lines of query id, gallery id, grade, separated by tabs.
+    min_grade
+        With --qrels: grade from which a pair counts as a match; by default the highest present.
+    out
+        Folder for metrics.json, queries.jsonl, hits.jsonl and report.html.
+    protocol
+        Of retrieval: "standard", or "m5product", the metrics of M5Product's release.
+    generator
+        A generator's folder: its attributes enrich the text before it is embedded.
+    fuse
+        Add BM25 over title and attributes, and the images' colors, with the weights learned in training (fusion.json
+        beside the model).
+    attributes_on
+        Which side carries generated attributes; by default what the model was trained for.
+    slices
+        Metrics by category, sibling, missing part and number of attributes.
+    robustness
+        Also score queries whose titles lose words and whose images lose detail; they are embedded again.
+    k
+        Hits written for each query.
+    batch_size
+        Offers embedded at a time.
+    max_bad
+        Share of rows that may be skipped as unreadable.
+    """
+    from afmrl.evaluation.evaluate import evaluate as run_evaluation
+    from afmrl.report.evaluation_page import write_evaluation_page
+    from afmrl.terminal import quiet_libraries
+
+    quiet_libraries()
+    result = run_evaluation(
+        model,
+        catalog,
+        queries=queries,
+        gallery=gallery,
+        qrels=qrels,
+        tasks=task,
+        split=split,
+        gallery_splits=gallery_splits,
+        pairs=pairs,
+        min_grade=min_grade,
+        protocol=protocol,
+        generator=generator,
+        fuse=fuse,
+        attributes_on=attributes_on,
+        slices=slices,
+        robustness=robustness,
+        k=k,
+        batch_size=batch_size,
+        max_bad=max_bad,
+        progress=True,
+        out=out,
+    )
+    write_evaluation_page(result, out)
+    print_evaluation(result, out)
+
+
+def print_evaluation(result: EvaluationResult, out: Path) -> None:
+    """Print the tables, what was not possible and why, and where the files are."""
+    if result.catalog is None:
+        _print_graded(result, out)
+    else:
+        _print_catalog(result, out)
+
+
+def _print_graded(result: EvaluationResult, out: Path) -> None:
+    (run,), metrics = result.runs, result.metrics
+    _print_table(
+        f"{metrics['num_queries']} queries, {metrics['num_gallery']} gallery offers",
+        [(Path(result.model).name, run.shown_metrics)],
+    )
+    _print_skipped(result, out)
+    if run.unseen:
+        counted = "counted as missed" if result.protocol == "m5product" else "not counted"
+        print(f"{run.unseen} queries have no match in the gallery and are {counted}")
+    _print_ties(run.result.ties)
+    _print_robustness(metrics)
+    print(f"{out / 'metrics.json'}   {out / 'hits.jsonl'}   {out / 'queries.jsonl'}   {out / 'report.html'}")
+
+
+def _print_catalog(result: EvaluationResult, out: Path) -> None:
+    from afmrl.report.evaluation_page import other_tables, split_in_words
+
+    if result.runs:
+        rows = [(run.task.name, run.shown_metrics) for run in result.runs]
+        _print_table(f"Retrieval, {split_in_words(result)}, protocol {result.protocol}", rows)
+        for run in result.runs:
+            print(
+                f"{run.task.name}: {len(run.result.counted)} queries, {len(run.task.gallery)} gallery offers"
+                + (f", {run.unseen} of the queries without a match and counted as missed" if run.unseen else "")
+            )
+            _print_ties(run.result.ties)
+            _print_robustness(result.metrics["tasks"][run.task.name])
+    for table in other_tables(result):
+        _print_table(table.title, [(row.name, row.metrics) for row in table.rows])
+        print(table.about)
+    for note in result.notes:
+        print(note)
+    for task in result.impossible:
+        print(f"not possible: {task.name}: {task.reason}")
+    _print_skipped(result, out)
+    print(f"{out / 'metrics.json'}   {out / 'report.html'}")
+
+
+def _print_table(title: str, rows: Sequence[tuple[str, Metrics]]) -> None:
+    """A table as wide as the terminal: intervals beside or below the means, and on a narrow one fewer metrics."""
+    from afmrl.evaluation.metric_text import metric_label, ordered_metrics
+    from afmrl.report.terminal_tables import render_table
+    from afmrl.terminal import output_console
+
+    console = output_console()
+    every = ordered_metrics([row for _, row in rows])
+    names = max(len(name) for name, _ in rows)
+    fitting = len(every)
+    if console.width < names + TWO_LINE_COLUMN * len(every):
+        fitting = max(1, (console.width - names) // TWO_LINE_COLUMN)
+    one_line = console.width >= names + ONE_LINE_COLUMN * fitting
+    console.print(render_table(title, rows, metrics=every[:fitting], one_line=one_line))
+    if hidden := [metric_label(metric) for metric in every[fitting:]]:
+        print(f"not shown on so narrow a terminal: {', '.join(hidden)} (report.html and metrics.json have them)")
+
+
+def _print_skipped(result: EvaluationResult, out: Path) -> None:
+    if result.skipped:
+        print(f"{len(result.skipped)} rows were skipped: {out / 'skipped.jsonl'} lists them")
+
+
+def _print_ties(ties: Mapping[str, int]) -> None:
+    if ties["queries"]:
+        print(f"{ties['queries']} queries have equal scores whose order, by id, changes a metric")
+
+
+def _print_robustness(metrics: Mapping[str, Any]) -> None:
+    """Each perturbation of the queries in one line: the first metric before and after, and the paired difference."""
+    from afmrl.evaluation.metric_text import metric_label, ordered_metrics, percent, points
+
+    scores = metrics.get("robustness", {})
+    if not scores:
+        return
+    first = ordered_metrics([score["difference"] for score in scores.values()])[0]
+    print(f"queries made worse, {metric_label(first)} in percent before and after, of the queries that changed:")
+    width = max(map(len, scores))
+    for name, score in scores.items():
+        if first not in score["difference"]:
+            continue
+        before, after = (percent(score[state][first][0]) for state in ("plain", "metrics"))
+        mean, low, high = (points(value) for value in score["difference"][first])
+        print(f"  {name:{width}}  {before:>5} to {after:>5}  {mean} [{low}, {high}]  {score['num_changed']:,} queries")

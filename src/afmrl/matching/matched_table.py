@@ -1,0 +1,168 @@
+"""A matched table: which offers are in one group, which pairs are worth listing, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from afmrl.matching.candidates import candidate_pairs
+from afmrl.matching.features import feature_names
+from afmrl.matching.groups import group_offers
+from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows, learn_from_labels
+from afmrl.matching.pair_model import PairModel, Threshold, default_model
+from afmrl.matching.reasons import Explainer
+from afmrl.matching.result import MatchedGroup, MatchedPair
+from afmrl.matching.scorer import AT_ONCE, PairScores, Scorer
+from afmrl.matching.table import OfferTable
+from afmrl.matching.vetoes import DEFAULT_VETOES
+from afmrl.terminal import Stages
+
+LISTED_FROM = 0.05
+"""Probability from which a pair is listed; so are those in one group, and those that only a veto keeps apart."""
+
+
+@dataclass
+class MatchedTable:
+    """A table's offers in groups, and the pairs that were compared.
+
+    Shape:
+        left, right (P,) rows of the pairs; groups (N,) the number of each offer's group; from_index (N,) bool: which
+        offers are an index's, where only pairs across are asked for; None: all pairs are.
+    """
+
+    scorer: Scorer
+    threshold: Threshold
+    max_vetoed_probability: float
+    left: np.ndarray
+    right: np.ndarray
+    scores: PairScores
+    groups: np.ndarray
+    from_index: np.ndarray | None = None
+    labeled: LabeledResult | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def probabilities(self, logits: np.ndarray, vetoed: np.ndarray) -> np.ndarray:
+        """(P,) calibrated; a vetoed pair's is at most what vetoed pairs were seen to be."""
+        found = self.scorer.model.probabilities(logits)
+        return np.where(vetoed, np.minimum(found, self.max_vetoed_probability), found)
+
+    @cached_property
+    def group_rows(self) -> list[np.ndarray]:
+        """Rows of each group of two or more, by first row."""
+        order = np.argsort(self.groups, kind="stable")
+        starts = np.flatnonzero(np.append(True, np.diff(self.groups[order]) != 0))
+        return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+
+    def matched_groups(self) -> list[MatchedGroup]:
+        """The groups of two or more, by first row."""
+        weakest = np.full(len(self.groups), np.inf)
+        inside = self.groups[self.left] == self.groups[self.right]
+        np.minimum.at(weakest, self.groups[self.left[inside]], self.scores.logits[inside])
+        numbers = np.array([self.groups[rows[0]] for rows in self.group_rows], dtype=np.int64)
+        probabilities = self.scorer.model.probabilities(weakest[numbers])
+        offers = self.scorer.table.offers
+        return [
+            MatchedGroup(tuple(offers[row] for row in rows), float(probability))
+            for rows, probability in zip(self.group_rows, probabilities, strict=True)
+        ]
+
+    def listed_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the pairs worth listing: likely ones, those of one group, and those that only a veto keeps apart."""
+        count = np.int64(len(self.groups))
+        scores, left, right = self.scores, self.left, self.right
+        listed = self.probabilities(scores.logits, scores.vetoed) >= LISTED_FROM
+        listed |= scores.vetoed & (scores.alike >= self.threshold.logit)
+        listed |= self.groups[left] == self.groups[right]
+        codes = [left[listed].astype(np.int64) * count + right[listed]]
+        for rows in self.group_rows:
+            ours, theirs = np.triu_indices(len(rows), 1)
+            codes.append(rows[ours].astype(np.int64) * count + rows[theirs])
+        pairs = np.unique(np.concatenate(codes))
+        return _across(pairs // count, pairs % count, self.from_index)
+
+    def explained(self, left: np.ndarray, right: np.ndarray) -> Iterator[tuple[MatchedPair, float]]:
+        """Pairs of rows with their reasons, and the logit that each would have without a veto.
+
+        Only a block of them is in memory at a time. Of two offers, the index's is the right one.
+        """
+        offers, explainer = self.scorer.table.offers, Explainer(self.scorer)
+        for start in range(0, len(left), AT_ONCE // 4):
+            ours, theirs = left[start : start + AT_ONCE // 4], right[start : start + AT_ONCE // 4]
+            features = self.scorer.compare(ours, theirs)
+            logits, vetoed, alike = self.scorer.of_features(features)
+            probabilities = self.probabilities(logits, vetoed)
+            same = self.groups[ours] == self.groups[theirs]
+            if self.from_index is not None:
+                turned = self.from_index[ours]
+                ours, theirs = np.where(turned, theirs, ours), np.where(turned, ours, theirs)
+            for place, reasons in enumerate(explainer.reasons(ours, theirs, features)):
+                pair = MatchedPair(
+                    offers[int(ours[place])],
+                    offers[int(theirs[place])],
+                    round(float(logits[place]), 4),
+                    round(float(probabilities[place]), 6),
+                    bool(same[place]),
+                    reasons,
+                )
+                yield pair, float(alike[place])
+
+
+def match_table(
+    table: OfferTable,
+    *,
+    vetoes: Collection[str] = DEFAULT_VETOES,
+    labels: LabeledRows | None = None,
+    precision: float | None = None,
+    from_index: np.ndarray | None = None,
+    model: PairModel | None = None,
+    threshold: float | None = None,
+    stages: Stages | None = None,
+) -> MatchedTable:
+    """Match the offers of a table.
+
+    Args:
+        vetoes: keys whose conflict keeps two offers apart.
+        labels: None: the default model and threshold are used.
+        precision: the target precision of the threshold on the labels; None: see `learn_from_labels`.
+        from_index: (N,) bool: only pairs of an offer of an index with one that is not are compared; None: all.
+        model: in place of the default one.
+        threshold: a logit to use whatever the labels or the default say.
+    """
+    stages = stages or Stages(False)
+    default = default_model(feature_names(table), dense=bool(table.dense))
+    scorer = Scorer(table, model or default.model, vetoes)
+    chosen, result = default.threshold, None
+    if labels is not None:
+        result = learn_from_labels(scorer, labels, precision)
+        scorer = Scorer(table, result.model, vetoes)
+        chosen = result.threshold
+    if threshold is not None:
+        chosen = Threshold(threshold, "given")
+    with stages("looking for candidates", len(table)) as advance:
+        left, right = _across(*candidate_pairs(table, progress=advance), from_index)
+    with stages("comparing pairs", len(left)) as advance:
+        scores = scorer.score(left, right, progress=advance)
+
+    def score(ours: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        of_pairs = scorer.score(ours, theirs)
+        return of_pairs.logits, of_pairs.vetoed
+
+    with stages("grouping", 1) as advance:
+        groups = group_offers(
+            len(table), left, right, scores.logits, scores.vetoed, threshold=chosen.logit, score=score
+        )
+        advance(1)
+    return MatchedTable(
+        scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result
+    )  # fmt: skip
+
+
+def _across(left: np.ndarray, right: np.ndarray, from_index: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of an index's offer with another; without an index, all."""
+    if from_index is None:
+        return left, right
+    across = from_index[left] != from_index[right]
+    return left[across], right[across]

@@ -1,0 +1,174 @@
+"""Vetoes: which keys keep two offers apart when they conflict, and which pairs conflict.
+
+Two offers conflict in a key where both state a value and the values cannot be the same. A conflict in a key that vetoes
+keeps the two out of one group, however alike they are. A conflict in another key only lowers their score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from afmrl.errors import InputError
+from afmrl.matching.facts.choices import CHOICES
+from afmrl.matching.table import OfferTable
+
+CODES = ("model", "series", "variant")
+"""Read off model numbers; all other keys are compared by their values."""
+MODEL = "model"
+"""What a reader calls model numbers, series and variants: all of them name the model."""
+ALIASES = {"colour": "color", "storage": "memory", "pack count": "pack", "ean": "gtin", "upc": "gtin"}
+EACH_ITS_OWN = frozenset(("color", "memory"))
+"""Keys where each side having a value that the other lacks is a conflict: 8 + 128 GB and 8 + 256 GB. Of other keys with
+several values all must differ, unless both sides name as many: of a width and a height a shop may leave out either."""
+DEFAULT_VETOES = (
+    *CODES, "gtin", "mpn", "color", "size", "memory", "pack", "users", "year", "edition", "license", "platform",
+    "length", "weight", "volume", "area", "power", "voltage", "charge", "zoom", "speed", "speeds", "ports", "cups",
+    "pages", "aperture", "bits", "duration", *CHOICES,
+)  # fmt: skip
+"""Keys that veto by default; docs/matching.md has what each one costs and saves on labeled pairs."""
+SOFT = ("version", "pixels", "frequency", "rate", "resolution")
+"""Differ between shops too often to veto (base and boost clock, gross and net pixels): they only lower the score."""
+
+
+def veto_keys(veto: Collection[str] = (), no_veto: Collection[str] = ()) -> tuple[str, ...]:
+    """Which keys veto: the default ones and `veto`, without `no_veto`.
+
+    >>> "color" in veto_keys(no_veto=["colour"]), veto_keys(veto=["material"])[-1]
+    (False, 'material')
+
+    Raises:
+        InputError: a key of both, or one to take away that does not veto.
+    """
+    added, removed = ([ALIASES.get(key.lower(), key.lower()) for key in keys] for keys in (veto, no_veto))
+    both = set(added) & set(removed)
+    if both:
+        raise InputError(f"--veto and --no-veto both name {sorted(both)[0]!r}; give it once")
+    unknown = [key for key in removed if key not in DEFAULT_VETOES and key != MODEL]
+    if unknown:
+        known = ", ".join(dict.fromkeys(public_key(key) for key in DEFAULT_VETOES))
+        raise InputError(f"--no-veto {unknown[0]}: does not veto; these do: {known}")
+    gone = {*removed, *(CODES if MODEL in removed else ())}
+    return tuple(dict.fromkeys(key for key in (*DEFAULT_VETOES, *added) if key not in gone))
+
+
+def public_key(key: str) -> str:
+    """What a reader knows a key by.
+
+    >>> public_key("series"), public_key("color")
+    ('model', 'color')
+    """
+    return MODEL if key in CODES else key
+
+
+def paired(left: Any, right: Any, left_rows: np.ndarray, right_rows: np.ndarray) -> np.ndarray:
+    """(P,) float32 products of P pairs of rows of two sparse matrices of one width."""
+    if not len(left_rows) or not left.nnz or not right.nnz:
+        return np.zeros(len(left_rows), dtype=np.float32)
+    return np.asarray(left[left_rows].multiply(right[right_rows]).sum(axis=1), dtype=np.float32).ravel()
+
+
+class Conflicts:
+    """What pairs of offers of one table agree and differ in.
+
+    Args:
+        keys: compared by their values, in addition to DEFAULT_VETOES and SOFT.
+    """
+
+    def __init__(self, table: OfferTable, keys: Collection[str] = ()) -> None:
+        self.table = table
+        self.keys = tuple(dict.fromkeys((*DEFAULT_VETOES, *SOFT, *keys)))
+        self._by_value = {key: table.values[:, table.keys[key]] for key in self.keys if key in table.keys}
+        self._counts = {key: np.diff(values.indptr).astype(np.int16) for key, values in self._by_value.items()}
+        self._codes = np.diff(table.codes.indptr) > 0
+        self._series = _single(table, "series ")
+        self._variants = _single(table, "variant ")
+
+    def of_pairs(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which keys agree and which conflict.
+
+        Shape:
+            returns (P, K) bool twice, columns as `keys`.
+        """
+        agree = np.zeros((len(left), len(self.keys)), dtype=bool)
+        differ = np.zeros_like(agree)
+        for place, key in enumerate(self.keys):
+            if key in CODES:
+                agree[:, place], differ[:, place] = getattr(self, f"_of_{key}")(left, right)
+            elif key in self._by_value:
+                self._compare(key, left, right, agree[:, place], differ[:, place])
+        return agree, differ
+
+    def _compare(self, key: str, left: np.ndarray, right: np.ndarray, agree: np.ndarray, differ: np.ndarray) -> None:
+        ours, theirs = self._counts[key][left], self._counts[key][right]
+        both = np.flatnonzero((ours > 0) & (theirs > 0))
+        shared = paired(self._by_value[key], self._by_value[key], left[both], right[both])
+        # as many values on both sides, 9 × 7 and 12 × 7: nothing was left out, so what differs, differs
+        apart = (shared < ours[both]) & (shared < theirs[both])
+        if key not in EACH_ITS_OWN:
+            apart &= (shared == 0) | (ours[both] == theirs[both])
+        differ[both] = apart
+        agree[both] = ~apart
+
+    def codes_of_pairs(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(P,) bool: a code of one stands in the other; a part of it does; both have codes of one scheme, and none is
+        the other's."""
+        table = self.table
+        same = (paired(table.codes, table.forms, left, right) + paired(table.forms, table.codes, left, right)) > 0
+        loose = (
+            paired(table.codes, table.loose, left, right)
+            + paired(table.loose, table.codes, left, right)
+            + paired(table.stems, table.stems, left, right)
+        ) > 0
+        conflict = np.zeros(len(left), dtype=bool)
+        rows = np.flatnonzero(self._codes[left] & self._codes[right] & ~same & ~loose)
+        conflict[rows] = paired(table.schemes, table.schemes, left[rows], right[rows]) > 0
+        return same, loose & ~same, conflict
+
+    def _of_model(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        same, loose, conflict = self.codes_of_pairs(left, right)
+        return same | loose, conflict
+
+    def _of_series(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shared_names, shared = _compared(self._series, left, right)
+        conflict = shared_names > shared
+        rows = np.flatnonzero(conflict)
+        table = self.table
+        # sx10is, sx10 is: written apart it is the same
+        elsewhere = np.maximum(
+            paired(table.series, table.forms, left[rows], right[rows]),
+            paired(table.forms, table.series, left[rows], right[rows]),
+        )
+        conflict[rows] = elsewhere <= shared[rows]
+        return shared > 0, conflict
+
+    def _of_variant(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shared_names, shared = _compared(self._variants, left, right)
+        return shared > 0, shared_names > shared
+
+
+def _single(table: OfferTable, prefix: str) -> tuple[Any, Any]:
+    """(N, U) values and (N, K) keys of all keys that begin so; an offer has one value of each."""
+    from scipy import sparse
+
+    keys = [key for key in table.keys if key.startswith(prefix)]
+    columns = [np.arange(table.keys[key].start, table.keys[key].stop) for key in keys]
+    if not columns:
+        shape: Any = (len(table), 1)
+        nothing = sparse.csr_matrix(shape, dtype=np.float32)
+        return nothing, nothing
+    values = table.values[:, np.concatenate(columns)]
+    of_key = np.repeat(np.arange(len(keys)), [len(of) for of in columns])
+    ones = np.ones(len(of_key), dtype=np.float32)
+    return values, values @ sparse.csr_matrix((ones, (np.arange(len(of_key)), of_key)), shape=(len(of_key), len(keys)))
+
+
+def _compared(single: tuple[Any, Any], left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, keys = single
+    shared_keys = paired(keys, keys, left, right)
+    shared = np.zeros_like(shared_keys)
+    rows = np.flatnonzero(shared_keys)
+    shared[rows] = paired(values, values, left[rows], right[rows])
+    return shared_keys, shared

@@ -1,0 +1,68 @@
+"""Color histograms of offers' images: what can be compared of images without a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from afmrl.data.images import open_image
+from afmrl.data.offer import Offer
+from afmrl.errors import InputError
+
+log = logging.getLogger(__name__)
+BINS = 6  # a channel
+COLORS = BINS**3
+"""Numbers of a histogram: 216."""
+BACKGROUND = 235
+"""Pixels whose darkest channel is above this are taken for a white background and not counted."""
+
+
+def color_histogram(offer: Offer) -> np.ndarray:
+    """(216,) float32 unit vector of an offer's image; zeros where it has none.
+
+    Raises:
+        InputError: the image cannot be opened.
+    """
+    if not offer.image:
+        return np.zeros(COLORS, dtype=np.float32)
+    pixels = np.asarray(open_image(offer.image, max_side=224)).reshape(-1, 3).astype(np.int64)
+    product = pixels[pixels.min(axis=1) < BACKGROUND]
+    pixels = (product if len(product) else pixels) * BINS // 256
+    counts = np.bincount(pixels @ np.array([BINS * BINS, BINS, 1]), minlength=COLORS).astype(np.float32)
+    return np.asarray(counts / np.linalg.norm(counts), dtype=np.float32)
+
+
+def color_histograms(offers: Sequence[Offer], *, skip_unreadable: bool = False) -> np.ndarray:
+    """Color histograms of offers' images; an image that several offers show is opened once.
+
+    Args:
+        skip_unreadable: an image that cannot be opened counts as none, and a warning says so.
+
+    Shape:
+        returns (N, 216) float32.
+
+    Raises:
+        InputError: an image cannot be opened, without `skip_unreadable`.
+    """
+    known: dict[str, np.ndarray] = {}
+    unreadable: list[str] = []
+    for offer in offers:
+        if offer.image in known:
+            continue
+        try:
+            known[offer.image] = color_histogram(offer)
+        except (InputError, OSError) as error:
+            if not skip_unreadable:
+                raise
+            unreadable.append(str(error))
+            known[offer.image] = np.zeros(COLORS, dtype=np.float32)
+    if unreadable:
+        log.warning("colors: %d images count as none, the first: %s", len(unreadable), unreadable[0])
+    return np.array([known[offer.image] for offer in offers], dtype=np.float32).reshape(len(offers), COLORS)
+
+
+def color_scores(queries: Sequence[Offer], gallery: Sequence[Offer]) -> np.ndarray:
+    """(Q, N) float32 cosines of color histograms; 0 where an offer has no image."""
+    return np.asarray(color_histograms(queries) @ color_histograms(gallery).T, dtype=np.float32)

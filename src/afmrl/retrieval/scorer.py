@@ -1,0 +1,95 @@
+"""What scores queries against a gallery: a model, or a floor without learning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Modality
+from afmrl.errors import InputError
+from afmrl.retrieval.encoder import OfferEncoder, check_options, visible_part
+from afmrl.retrieval.floors import Floor, floor_scores
+from afmrl.retrieval.fusion import FusionWeights
+from afmrl.retrieval.score_matrix import ComputedScores, ScoreMatrix
+
+FLOOR_READS = {"tfidf": ("text",), "bm25": ("text",), "color": ("image",), "tfidf+color": ("text", "image")}
+
+
+class FloorScorer:
+    """A floor, with the methods of `OfferEncoder` that need no model.
+
+    Args:
+        floor: "tfidf", "bm25", "color" or "tfidf+color".
+    """
+
+    attributes_on = "none"
+
+    def __init__(self, floor: str) -> None:
+        self.floor = floor
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The parts of an offer that it reads: "text", "image" or both."""
+        return FLOOR_READS[self.floor]
+
+    def can_read(self, offer: Offer) -> bool:
+        """Whether the offer has a part that it reads."""
+        return bool(("image" in self.reads and offer.image) or ("text" in self.reads and offer.title.strip()))
+
+    def attributes(self, offers: Sequence[Offer]) -> list[KeyAttributes] | None:
+        """None: a floor reads no key attributes."""
+        return None
+
+    def scores(
+        self,
+        queries: Sequence[Offer],
+        gallery: Sequence[Offer],
+        *,
+        query_modality: Modality = "fused",
+        gallery_modality: Modality = "fused",
+    ) -> ScoreMatrix:
+        """(Q, N) scores of queries against a gallery, each seen as its modality shows it."""
+        queries = [visible_part(offer, query_modality) for offer in queries]
+        gallery = [visible_part(offer, gallery_modality) for offer in gallery]
+        return ComputedScores(
+            len(queries), len(gallery), lambda start, stop: floor_scores(queries[start:stop], gallery, self.floor)
+        )
+
+
+Scorer = OfferEncoder | FloorScorer
+
+
+def load_scorer(
+    model: str | Path,
+    *,
+    generator: str | Path | None = None,
+    fuse: bool = False,
+    attributes_on: str | None = None,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> Scorer:
+    """Load a model: an embedder's folder, any sentence-transformers model, or a floor by its name.
+
+    Args:
+        fuse: add BM25 and colors with the weights that the model learned.
+        attributes_on: see `OfferEncoder`.
+
+    Raises:
+        InputError: options that do not go together, or a model that does not load.
+    """
+    check_options(attributes_on, batch_size)
+    if str(model) in get_args(Floor):
+        if fuse or generator is not None:
+            raise InputError(f"the floor {str(model)!r} reads no generated attributes and is not fused; leave them out")
+        return FloorScorer(str(model))
+    return OfferEncoder.load(
+        model,
+        generator=generator,
+        weights=FusionWeights.load(model) if fuse else None,
+        attributes_on=attributes_on,
+        batch_size=batch_size,
+        progress=progress,
+    )

@@ -1,0 +1,255 @@
+"""Search finds what `afmrl evaluate` finds, with the same scores: in an index, in a database, in a catalog."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.bulk.fingerprints import model_fingerprint
+from afmrl.data.catalog import read_catalog
+from afmrl.embedder.embedder import SETTINGS_FILE
+from afmrl.errors import InputError
+from afmrl.generator.engines.base import Completion, Usage
+from afmrl.generator.engines.recorded import RecordedEngine
+from afmrl.generator.generator import AttributeGenerator
+from afmrl.index.address import open_index
+from afmrl.index.backend import Rows
+from afmrl.index.search import search
+from afmrl.retrieval.encoder import OfferEncoder
+from afmrl.retrieval.fusion import FusionWeights
+from conftest import save_image
+
+pytest_plugins = ["index_servers"]
+COLORS = ("red", "blue", "green", "black")
+KINDS = ("dress", "shoe", "mug", "lamp", "bag", "coat", "phone")
+NUM_GALLERY, NUM_QUERIES, K = 230, 7, 12
+numbers = itertools.count(20_000)
+
+
+class ColorEngine:
+    """Writes the color that a title names."""
+
+    def __init__(self):
+        self.usage = Usage()
+
+    def complete(self, requests, sampling, *, batch_size, progress):
+        texts = [json.dumps(request.messages) for request in requests]
+        colors = [next((color for color in COLORS if color in text), "") for text in texts]
+        return [[Completion(f"color: {color}; cut: wide" if color else "none", 3, ended=True)] for color in colors]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A gallery whose ids are not in order, with twins that only their ids tell apart; queries, one of them an offer
+    of the gallery; a recorded generator."""
+    folder = tmp_path_factory.mktemp("shop")
+    for number in range(9):
+        save_image(folder / "images" / f"{number}.png", number)
+    order = np.random.default_rng(0).permutation(NUM_GALLERY)
+    rows = [
+        {
+            "id": f"g{order[number]:03d}",
+            "title": f"{COLORS[twin % 4]} {KINDS[twin % 7]} LDS-{twin}WW" + (" 1.5 m cable" if twin % 5 == 0 else ""),
+            "category": KINDS[twin % 7],
+            "seller": f"s{twin % 2}",
+            "attributes": {"size": str(30 + twin % 9)},
+            "image": f"images/{twin % 9}.png",
+        }
+        for number in range(NUM_GALLERY)
+        for twin in [number % (NUM_GALLERY - 15)]
+    ]
+    queries = [
+        {
+            "id": f"q{number}",
+            "title": f"{COLORS[number % 4]} LDS{30 * number}WW 150 cm",
+            "image": f"images/{number}.png",
+        }
+        for number in range(NUM_QUERIES - 1)
+    ]
+    queries.append(rows[3])
+    for name, some in (("gallery", rows), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    (folder / "qrels.tsv").write_text("".join(f"q{number}\tg{number:03d}\t1\n" for number in range(NUM_QUERIES - 1)))
+    recording = RecordedEngine(folder / "recording.jsonl", ColorEngine())
+    offers = {offer.id: offer for name in ("gallery", "queries") for offer in read_catalog(folder / f"{name}.jsonl")}
+    AttributeGenerator(recording).attributes(list(offers.values()))
+    return folder
+
+
+def model_with(tiny_model, folder, weights, attributes_on):
+    shutil.copytree(tiny_model, folder)
+    (folder / SETTINGS_FILE).write_text(json.dumps({"attributes_on": attributes_on}))
+    if weights is not None:
+        weights.save(folder)
+    return folder
+
+
+def read_hits(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return {line["query"]: {hit["id"]: hit["score"] for hit in line["hits"]} for line in lines}
+
+
+def same_hits(theirs, ours, num_queries=NUM_QUERIES):
+    """Fail unless both name the same offers with the same scores; offers of (nearly) equal score may change places."""
+    assert list(theirs) == list(ours) and len(ours) == num_queries
+    for query, hits in theirs.items():
+        found = ours[query]
+        assert len(found) == len(hits) == K
+        np.testing.assert_allclose(list(found.values()), list(hits.values()), atol=1e-5)
+        least = min(hits.values()) + 2e-5
+        assert {name for name, score in hits.items() if score > least} <= set(found)
+        for name in found.keys() & hits.keys():
+            assert found[name] == pytest.approx(hits[name], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attributes_on", "weights"),
+    [
+        ("both", FusionWeights(0.6, 0.3, extracted=True, color=0.4)),
+        ("query", FusionWeights(0.05, 0.2)),
+        ("gallery", None),
+    ],
+    ids=["everything", "query", "unlearned"],
+)
+def test_evaluate_index_and_catalog_agree(call, shop, tiny_model, tmp_path, attributes_on, weights):
+    model = model_with(tiny_model, tmp_path / "model", weights, attributes_on)
+    generator = f"recorded:{shop / 'recording.jsonl'}"
+    files = ["--queries", shop / "queries.jsonl"]
+
+    def hits_of(name, *arguments):
+        code, _, err = call(*arguments)
+        assert code == 0, err
+        return read_hits(tmp_path / name)
+
+    def evaluated(name, *options):
+        return hits_of(
+            f"{name}/hits.jsonl", "evaluate", "--model", model, "--generator", generator, *files, "--gallery",
+            shop / "gallery.jsonl", "--qrels", shop / "qrels.tsv", "--out", tmp_path / name, "--k", K, "--no-slices",
+            *options,
+        )  # fmt: skip
+
+    def searched(name, target, *options):
+        arguments = ["--model", model, "--generator", generator, *files, "--k", K, "--out", tmp_path / name]
+        return hits_of(name, "search", target, *arguments, *options)
+
+    code, _, err = call(
+        "embed", shop / "gallery.jsonl", "--model", model, "--generator", generator, "--dtype", "float32", "--out",
+        tmp_path / "embeddings",
+    )  # fmt: skip
+    assert code == 0, err
+    assert call("index", tmp_path / "embeddings", "--out", tmp_path / "index", "--dtype", "f32")[0] == 0
+    exact = evaluated("exact")
+    same_hits(exact, searched("a.jsonl", tmp_path / "index", "--no-hybrid"))
+    same_hits(exact, searched("b.jsonl", shop / "gallery.jsonl", "--no-hybrid"))
+    hybrid = searched("c.jsonl", tmp_path / "index")
+    same_hits(hybrid, searched("d.jsonl", shop / "gallery.jsonl"))
+    assert hybrid != exact
+    if weights is None:
+        weights = FusionWeights(1.0)  # what a search takes where the model learned nothing
+        weights.save(model)
+    same_hits(evaluated("fused", "--fuse"), hybrid)
+    wanted = ["--category", "mug", "--category", "bag", "--seller", "s1"]
+    filtered = searched("e.jsonl", tmp_path / "index", *wanted)
+    same_hits(filtered, searched("f.jsonl", shop / "gallery.jsonl", *wanted))
+    kinds = {row["id"]: row["category"] for row in map(json.loads, (shop / "gallery.jsonl").read_text().splitlines())}
+    assert {kinds[name] for hits in filtered.values() for name in hits} == {"mug", "bag"}
+
+
+def filled(address, shop, model):
+    """An index of the gallery, made of the very embeddings that a search of the catalog computes."""
+    offers = list(read_catalog(shop / "gallery.jsonl"))
+    embeddings = OfferEncoder.load(model).embed(offers)
+    identity = {"path": str(model), "fingerprint": model_fingerprint(model)}
+    settings = {"model": identity, "dtype": "f32", "attributes_on": "query"}
+    with open_index(address, create=True, dimension=embeddings.shape[1], settings=settings) as index:
+        ids = [offer.id for offer in offers]
+        index.upsert(Rows(ids, embeddings, offers, [KeyAttributes()] * len(offers), ["1"] * len(offers)))
+    return address
+
+
+@pytest.fixture
+def address_of(tmp_path, request):
+    def make(kind):
+        if kind == "postgresql":
+            server = request.getfixturevalue("server")
+            return f"{server}{'&' if '?' in server else '?'}table=offers_{next(numbers)}"
+        if kind != "local":
+            pytest.importorskip({"qdrant": "qdrant_client", "lancedb": "lancedb"}[kind])
+        return f"{'' if kind == 'local' else kind + ':'}{tmp_path / kind}"
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["local", "postgresql", "qdrant", "lancedb"])
+def test_every_kind_of_index_gives_the_hits_of_the_catalog(shop, tiny_model, tmp_path, address_of, kind):
+    weights = FusionWeights(0.5, color=0.3)
+    model = model_with(tiny_model, tmp_path / "model", weights, "query")
+    address = filled(address_of(kind), shop, model)
+    queries = shop / "queries.jsonl"
+    for hybrid in (False, True):
+        ours = search(address, queries=queries, k=K, hybrid=hybrid)
+        theirs = search(shop / "gallery.jsonl", queries=queries, model=model, k=K, hybrid=hybrid)
+        # LanceDB's BM25 saturates counts earlier
+        tolerance = 0.02 if hybrid and kind == "lancedb" else 1e-5
+        for found, expected in zip(ours, theirs, strict=True):
+            if tolerance < 1e-4:
+                assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=tolerance)
+            known = {hit.offer.id: hit.score for hit in expected}
+            common = [hit for hit in found if hit.offer.id in known]
+            assert len(common) >= (K // 2 if kind == "lancedb" else K - 2)
+            for hit in common:
+                assert hit.score == pytest.approx(known[hit.offer.id], abs=tolerance)
+            if kind == "local" and not hybrid:
+                assert [hit.offer.id for hit in found] == [hit.offer.id for hit in expected]  # ties by id
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_equal_scores_stand_in_the_order_of_ids(tiny_model, tmp_path, hybrid):
+    ids = [f"o{number:02d}" for number in np.random.default_rng(1).permutation(40)]
+    lines = [json.dumps({"id": name, "title": "red dress" if name < "o30" else "blue mug"}) for name in ids]
+    (tmp_path / "gallery.jsonl").write_text("\n".join(lines) + "\n")
+    address = filled(str(tmp_path / "index"), tmp_path, tiny_model)
+    for target in (address, tmp_path / "gallery.jsonl"):
+        hits = search(target, text="red dress", model=tiny_model, k=7, hybrid=hybrid)
+        assert [hit.offer.id for hit in hits] == [f"o{number:02d}" for number in range(7)]
+        assert len({hit.score for hit in hits}) == 1
+
+
+def test_hits_carry_their_offers(shop, tiny_model, tmp_path):
+    address = filled(str(tmp_path / "index"), shop, tiny_model)
+    for target in (address, shop / "gallery.jsonl"):
+        hits = search(target, text="green lamp", model=tiny_model, k=3, where={"category": ["lamp"]})
+        assert [hit.offer.category for hit in hits] == ["lamp"] * 3
+        assert hits[0].offer.title.startswith("green lamp") and hits[0].score >= hits[1].score
+        assert hits[0].attributes == KeyAttributes()
+        assert search(target, text="lamp", model=tiny_model, where={"category": ["nothing"]}) == []
+
+
+def test_mistakes(shop, tiny_model, tmp_path):
+    gallery = shop / "gallery.jsonl"
+    for options, message in (
+        ({}, "give a text"),
+        ({"text": "red", "queries": gallery}, "give --queries, or --text and --image"),
+        ({"text": "red"}, "give --model"),
+        ({"text": "red", "model": tiny_model, "k": 0}, "at least one hit"),
+        ({"text": "red", "model": tiny_model, "where": {"title": ["a"]}}, "cannot filter by 'title'"),
+        ({"text": "red", "model": tiny_model, "hybrid": False, "hybrid_weight": 1.0}, "give one of them"),
+    ):
+        with pytest.raises(InputError, match=message):
+            search(gallery, **options)
+    with pytest.raises(InputError, match="no index is here"):
+        search(tmp_path / "nothing", text="red")
+
+
+def test_an_index_made_for_other_fusion_weights_is_refused(shop, tiny_model, tmp_path):
+    model = model_with(tiny_model, tmp_path / "model", FusionWeights(0.5), "query")
+    address = filled(str(tmp_path / "index"), shop, model)
+    FusionWeights(0.5, extracted=True).save(model)
+    with pytest.raises(InputError, match="make the index again"):
+        search(address, text="red")
+    assert len(search(address, text="red", hybrid=False, k=3)) == 3
