@@ -1,4 +1,4 @@
-"""One offer, and a row that is none."""
+"""One offer of a catalog, and a row that could not be read as one."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ class Offer:
     product_id: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Every other column of the row as it was read (split, role, family_id, …)."""
+
+    def column(self, name: str) -> str:
+        """The offer's value in a column as text, be it one of the fields or any other; "" where it has none.
+
+        >>> Offer("1", title="red dress", extra={"style_id": 7}).column("style_id")
+        '7'
+        """
+        value = getattr(self, name) if name in FIELDS else self.extra.get(name)
+        return "" if value is None or value != value else str(value)  # NaN: an empty cell
 
 
 @dataclass(frozen=True, slots=True)

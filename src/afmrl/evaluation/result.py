@@ -13,7 +13,8 @@ from afmrl.data.offer import SkippedRow
 from afmrl.evaluation.pairs import PairsResult
 from afmrl.evaluation.probing import ClusteringResult, ProbeResult
 from afmrl.evaluation.task_run import TaskRun
-from afmrl.evaluation.tasks import ROLES, TASKS, Impossible
+from afmrl.data.roles import ROLES
+from afmrl.evaluation.tasks import TASKS, Impossible
 from afmrl.files import atomic_write
 from afmrl.retrieval.hits import write_hits
 

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from afmrl.data.offer import Offer
+from afmrl.data.roles import role_of
+from afmrl.data.splits import split_of
 from afmrl.embedder.embedder import Modality
 from afmrl.errors import InputError
 from afmrl.evaluation.slices import family_of
@@ -99,35 +101,6 @@ def choose_split(offers: Sequence[Offer], split: str | None = None, gallery_spli
         if chosen == EVERYTHING or EVERYTHING in others or split_of(offer) in {chosen, *others}
     ]  # fmt: skip
     return SplitOffers(chosen, own, gallery)
-
-
-def split_of(offer: Offer) -> str:
-    """The offer's value in the column `split`, "" where it has none."""
-    value = offer.extra.get("split")
-    return "" if value is None or value != value else str(value)  # NaN: an empty cell of a table
-
-
-ROLES = ("query", "gallery", "both")
-
-
-def role_of(offer: Offer) -> str:
-    """ "query", "gallery" or "both" as the column `role` says, else ""."""
-    value = _named_role(offer)
-    return value if value in ROLES else ""
-
-
-def other_roles(offers: Sequence[Offer]) -> dict[str, int]:
-    """Values of the column `role` that count as none, a misspelled "querry" say, and how many offers have each.
-
-    >>> other_roles([Offer("1", "a", extra={"role": "querry"}), Offer("2", "b", extra={"role": "Gallery"})])
-    {'querry': 1}
-    """
-    return dict(Counter(role for role in map(_named_role, offers) if role and role not in ROLES))
-
-
-def _named_role(offer: Offer) -> str:
-    value = offer.extra.get("role")
-    return "" if value is None or value != value else str(value).strip().lower()  # NaN: an empty cell of a table
 
 
 def cluster_of(offer: Offer) -> str:

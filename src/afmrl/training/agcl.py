@@ -23,10 +23,9 @@ from afmrl.data.images import bound_pixels
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
-from afmrl.files import write_json
 from afmrl.training.batch_plan import make_plan
-from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint
-from afmrl.training.config import AGCLStage
+from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint, write_json
+from afmrl.training.config import AGCLStage, Augmentation, Hardware
 from afmrl.training.lora import add_adapters, lora_config, merge_adapters
 from afmrl.training.pair_rows import PairInputs, pair_rows
 from afmrl.training.processes import rank, world_size
@@ -45,6 +44,9 @@ def run_agcl(
     *,
     queries: Collection[int] = (),
     text_attributes: Sequence[KeyAttributes] | None = None,
+    hardware: Hardware | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train an embedder from `base` and write it to `out_dir`; resume from a checkpoint found there.
@@ -55,6 +57,9 @@ def run_agcl(
         attributes: key attributes of each offer, which draw batches, weigh negatives and filter them.
         queries: rows of the offers that are queries, for `across_roles`.
         text_attributes: key attributes that the text of each offer carries; None: the same.
+        hardware: as in a recipe; None: its defaults.
+        augmentation: as in a recipe; None: offers as they are.
+        seed: of pairs, batches, dropout and augmentation.
 
     Returns:
         {"history": [{"step", "loss", the loss's `last_statistics`, …}], "num_pairs", "num_products"}
@@ -75,21 +80,28 @@ def run_agcl(
             "agcl.text_attributes 'generated' needs what the generator writes of each offer (`text_attributes`); "
             "generate it first, or choose 'targets'"
         )
+    hardware, augmentation = hardware or Hardware(), augmentation or Augmentation()
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)  # the same in every process: they start from equal LoRA layers
+    torch.manual_seed(seed)  # the same in every process: they start from equal LoRA layers
     lexical = AttributeBM25(attributes)
-    plan = make_plan(offers, attributes, config, lexical, queries)
+    plan = make_plan(offers, attributes, config, lexical, queries, seed=seed)
     inputs = PairInputs(
-        config, offers, attributes, attributes if text_attributes is None else text_attributes, plan.batch_size
+        offers,
+        attributes,
+        attributes if text_attributes is None else text_attributes,
+        plan.batch_size,
+        augmentation=augmentation,
+        value_dropout=config.value_dropout,
+        seed=seed,
     )
     rows = pair_rows(plan, inputs)
-    arguments = agcl_arguments(config, out_dir, plan.batch_size)
-    embedder = _load(config, base)
+    arguments = agcl_arguments(config, hardware, seed, out_dir, plan.batch_size)
+    embedder = _load(hardware, base)
     loss = _loss(config, embedder, offers, attributes, lexical)
     preprocess = DeferredPreprocessing(
         embedder.model.preprocess,
-        keep_bytes=config.keep_bytes if config.mini_batch_size else 0,
+        keep_bytes=hardware.keep_bytes if config.mini_batch_size else 0,
         num_workers=2 if config.mini_batch_size and torch.cuda.is_available() else 0,
     )
     trainer = SentenceTransformerTrainer(
@@ -102,7 +114,7 @@ def run_agcl(
     )
     embedder.model.model_card_data.widget = []
     history = train_from_checkpoint(trainer, out_dir)
-    if config.lora_r:
+    if hardware.lora_of("agcl"):
         merge_adapters(embedder.model[0].model)
     embedder.settings = {**embedder.settings, "attributes_on": config.attributes_on}
     if rank() == 0:
@@ -112,16 +124,17 @@ def run_agcl(
     return {"history": history, "num_pairs": len(rows), "num_products": plan.num_products}
 
 
-def _load(config: AGCLStage, base: str | Path) -> Embedder:
-    """The base as an embedder to train, with LoRA layers where the config asks for them."""
-    embedder = Embedder.from_pretrained(base, dtype=config.dtype, max_seq_length=config.max_seq_length)
-    if config.max_pixels:
-        bound_pixels(embedder.model[0].processor, config.max_pixels)
+def _load(hardware: Hardware, base: str | Path) -> Embedder:
+    """The base as an embedder to train, with LoRA layers where the hardware asks for them."""
+    dtype = hardware.weights_dtype("agcl")
+    embedder = Embedder.from_pretrained(base, dtype=dtype, max_seq_length=hardware.max_seq_length)
+    if hardware.max_pixels:
+        bound_pixels(embedder.model[0].processor, hardware.max_pixels)
     card = embedder.model.model_card_data
     card.generate_widget_examples = False  # it would embed examples at every save
     card.widget = [{}]  # any entry keeps the trainer from choosing examples among a thousand rendered rows
-    if config.lora_r:
-        add_adapters(embedder.model, lora_config(config.lora_r, alpha=config.lora_alpha, dropout=config.lora_dropout))
+    if lora := hardware.lora_of("agcl"):
+        add_adapters(embedder.model, lora_config(lora))
     return embedder
 
 
@@ -145,8 +158,9 @@ def _loss(
         gain=config.gain,
         scaling=config.scaling,
         rules=config.rules,
-        combine=config.combine,
         margin=config.margin,
+        margin_warmup_steps=config.margin_warmup_steps,
+        reference=embedder.encode(offers) if config.reference else None,  # nothing is trained yet: the base's own
         agreement_min_shared=config.agreement_min_shared,
         directions=config.directions,
         product_ids=[offer.product_id for offer in offers],  # for statistics, even where "label" is no rule

@@ -14,7 +14,7 @@ from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.files import content_hash
-from afmrl.training.config import Augmentation, PairAugmentation
+from afmrl.training.config import Augmentation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,7 +38,6 @@ def augment(
     seeds: tuple[int, ...],
     *,
     batch_seeds: tuple[int, ...],
-    hue: float | None = None,
 ) -> tuple[Offer, Image | None]:
     """An offer with its title changed, and its changed image; the same again for the same seeds.
 
@@ -46,12 +45,11 @@ def augment(
         label: its words are hidden by `hide_values` and never renamed.
         seeds: of what this offer alone goes through.
         batch_seeds: of the invented words.
-        hue: turn the image's hue by this share of a full circle, and hide the label's words.
     """
     rng = np.random.default_rng(seeds)
-    hidden = rng.random() < config.hide_values or hue is not None
+    hidden = rng.random() < config.hide_values
     kept = rng.random(64) >= config.word_dropout
-    image = _image(open_image(offer.image), config, rng, hue) if offer.image else None
+    image = _image(open_image(offer.image), config, rng) if offer.image else None
     values = {token for _, value in label for token in tokenize(value)}
     words = [
         word for word, keep in zip(offer.title.split(), np.resize(kept, len(offer.title.split())), strict=True) if keep
@@ -98,12 +96,6 @@ def with_invented_values(
     return dataclasses.replace(offer, title=title), KeyAttributes.of(changed)
 
 
-def hue_of(config: PairAugmentation, seeds: tuple[int, ...]) -> float | None:
-    """The turn of hue of a pair, None for most."""
-    rng = np.random.default_rng(seeds)
-    return float(rng.random()) if rng.random() < config.hue else None
-
-
 def _without(words: list[str], values: Collection[str]) -> list[str]:
     left = [word for word in words if not (set(tokenize(word)) & set(values))]
     if left:
@@ -146,8 +138,8 @@ def _as_another_camera(image: Image, config: Augmentation, rng: np.random.Genera
     return image
 
 
-def _image(image: Image, config: Augmentation, rng: np.random.Generator, hue: float | None) -> Image:
-    from PIL import Image, ImageEnhance, ImageOps
+def _image(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
+    from PIL import ImageEnhance, ImageOps
 
     draws = rng.random(8)
     if draws[0] < config.crop:
@@ -160,8 +152,4 @@ def _image(image: Image, config: Augmentation, rng: np.random.Generator, hue: fl
     if config.light:
         image = ImageEnhance.Brightness(image).enhance(1 + config.light * (2 * draws[5] - 1))
     image = _as_another_camera(image, config, rng)
-    if hue is not None:
-        bands = np.array(image.convert("HSV"))
-        bands[..., 0] += np.uint8(256 * hue % 256)  # wraps around
-        image = Image.fromarray(bands, "HSV").convert("RGB")
     return image

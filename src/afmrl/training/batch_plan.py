@@ -76,6 +76,8 @@ def make_plan(
     config: AGCLStage,
     lexical: AttributeBM25,
     queries: Collection[int] = (),
+    *,
+    seed: int = 0,
 ) -> TrainingPlan:
     """Draw the pairs of every step. No product is twice in a batch; similar products are in one batch.
 
@@ -84,7 +86,7 @@ def make_plan(
     Args:
         queries: rows of the offers that are queries, for `across_roles`; the others are the gallery.
     """
-    generator = np.random.default_rng(config.seed)
+    generator = np.random.default_rng(seed)
     products = positives_by_product(offers, least=1 if config.self_pairs else 2)
     batch_size = fitting_batch_size(config.batch_size, len(products))
     batches = draw_batches(

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.files import fingerprint
 from afmrl.generator.generator import AttributeGenerator
+from afmrl.training.agcl import run_agcl
 from afmrl.training.cit import relabel, rows_to_relabel
 from afmrl.training.completions import forget_completions
 from afmrl.training.ladder import default_attributes_on, score_attributed, training_text_attributes
-
-if TYPE_CHECKING:
-    from afmrl.training.run import Run
+from afmrl.training.run_state import Run
 
 SEED_STEP = 1000
 """Between the seeds of two rounds: trained on the same pairs from the same start, the control would be a copy."""
@@ -72,7 +71,7 @@ def _relabeled(
                 before,
                 rows,
                 folder,
-                max_new_tokens=config.max_new_tokens,
+                max_new_tokens=run.recipe.rar.max_new_tokens,
                 batch_size=config.batch_size,
             )
             attributes = found.attributes
@@ -83,7 +82,7 @@ def _relabeled(
         forget_completions(folder)
         return result
 
-    made_of = fingerprint(cit.share, seed, run.made_of[generator], run.made_of["data"], config.max_new_tokens)
+    made_of = fingerprint(cit.share, seed, run.made_of[generator], run.made_of["data"], run.recipe.rar.max_new_tokens)
     if run.recipe.agcl.text_attributes == "generated":
         made_of = fingerprint(made_of, run.made_of["sft"])
     if last is not None:
@@ -95,14 +94,12 @@ def _relabeled(
 
 
 def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, number: int, labels_stage: str) -> None:
-    from afmrl.training.agcl import run_agcl
-
-    agcl, train = run.recipe.agcl, run.splits["train"]
-    config = agcl.model_copy(update={"seed": agcl.seed + run.recipe.seed + SEED_STEP * number})
+    recipe, config, train = run.recipe, run.recipe.agcl, run.splits["train"]
+    seed = recipe.seed + SEED_STEP * number
     goes_on = run.recipe.cit.init == "continue"
     start = run.made_of[before] if goes_on else run.made_of["base"]
-    labels_stay = agcl.text_attributes == "generated" or run.recipe.cit.guidance == "before"
-    made_of = fingerprint(config, start, run.made_of[labels_stage], labels_stay)
+    labels_stay = config.text_attributes == "generated" or run.recipe.cit.guidance == "before"
+    made_of = fingerprint(config, recipe.settings_of_all_stages(), seed, start, run.made_of[labels_stage], labels_stay)
 
     def work(folder: Path) -> dict[str, Any]:
         return run_agcl(
@@ -113,6 +110,9 @@ def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, numbe
             folder / "model",
             queries=train.queries,
             text_attributes=labels,
+            hardware=recipe.hardware,
+            augmentation=recipe.augment,
+            seed=seed,
             callbacks=run.callbacks(stage, f"AGCL again, round {number}", config.max_steps),
         )
 

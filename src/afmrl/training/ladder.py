@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +22,8 @@ from afmrl.generator.generator import AttributeGenerator
 from afmrl.report.terminal_tables import print_ladder
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.run_report import CEILING_NAMES, next_steps, write_run_report
+from afmrl.training.run_state import Run
 from afmrl.training.splits import Split
-
-if TYPE_CHECKING:
-    from afmrl.training.run import Run
 
 ROW_NAMES = {
     "text": "title only",
@@ -70,7 +68,7 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
     def work(folder: Path) -> dict[str, Any]:
         generator = AttributeGenerator.from_pretrained(run.paths[which])
         completions = kept_completions(
-            generator, split.offers, folder, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size
+            generator, split.offers, folder, max_new_tokens=run.recipe.rar.max_new_tokens, batch_size=config.batch_size
         )
         num_invalid = 0
         with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
@@ -83,7 +81,7 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
         forget_completions(folder)
         return {"num_invalid": num_invalid, "num_offers": len(completions)}
 
-    made_of = fingerprint(run.made_of[which], run.made_of["data"], split_name, config.max_new_tokens)
+    made_of = fingerprint(run.made_of[which], run.made_of["data"], split_name, run.recipe.rar.max_new_tokens)
     folder = run.ledger.run(f"attributes-{which}-{split_name}", made_of, work)
     lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
     return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from afmrl.training.config import Lora
 
-def lora_config(r: int, *, alpha: int | None = None, dropout: float = 0.0) -> Any:
-    """peft's config for all linear layers; `alpha` is twice the rank unless given."""
+
+def lora_config(lora: Lora) -> Any:
+    """peft's config for all linear layers."""
     from peft import LoraConfig
 
-    return LoraConfig(r=r, lora_alpha=alpha or 2 * r, lora_dropout=dropout, target_modules="all-linear")
+    alpha = lora.alpha or 2 * lora.r
+    return LoraConfig(r=lora.r, lora_alpha=alpha, lora_dropout=lora.dropout, target_modules="all-linear")
 
 
 def add_adapters(model: Any, config: Any) -> None:

@@ -11,16 +11,16 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import embedder_input
-from afmrl.training.augmentation import augment, hue_of, is_active
+from afmrl.training.augmentation import augment, is_active
 from afmrl.training.batch_plan import TrainingPlan
-from afmrl.training.config import AGCLStage
+from afmrl.training.config import Augmentation
 from afmrl.training.lazy_rows import lazy_rows
 
 ANCHOR, CANDIDATE = 0, 1  # columns of a pair
 
 
 class PairInputs:
-    """What the embedder reads of a pair's offers, augmented as the config says.
+    """What the embedder reads of a pair's offers, augmented as the recipe says.
 
     Everything random is seeded by run, draw (the pair's number) and column, so that it is the same both times that
     GradCache embeds it, and again when a run resumes.
@@ -28,15 +28,18 @@ class PairInputs:
 
     def __init__(
         self,
-        config: AGCLStage,
         offers: Sequence[Offer],
         attributes: Sequence[KeyAttributes],
         text_attributes: Sequence[KeyAttributes],
         batch_size: int,
+        *,
+        augmentation: Augmentation,
+        value_dropout: float,
+        seed: int,
     ) -> None:
-        self.config, self.batch_size = config, batch_size
+        self.batch_size, self.value_dropout, self.seed = batch_size, value_dropout, seed
         self.offers, self.attributes, self.text_attributes = offers, attributes, text_attributes
-        both = config.augment
+        both = augmentation
         self.changes = [
             both,
             both if both.hide_candidates is None else both.model_copy(update={"hide_values": both.hide_candidates}),
@@ -45,26 +48,23 @@ class PairInputs:
 
     def make(self, row: int, with_attributes: bool, draw: int, column: int) -> Any:
         """The input of one offer."""
-        offer, image, seed = self.offers[row], None, self.config.seed
+        offer, image, seed = self.offers[row], None, self.seed
         if self.is_augmented:
-            changes, hue = self.changes[column], hue_of(self.config.augment, (seed, draw, 2))
             offer, image = augment(
                 offer,
                 self.attributes[row],
-                changes,
+                self.changes[column],
                 (seed, draw, 3 + column),
                 batch_seeds=(seed, draw // self.batch_size),
-                hue=hue,
             )
-            with_attributes = with_attributes and hue is None  # the image shows another color than they name
         return embedder_input(offer, self._some(row, draw, column) if with_attributes else None, opened=image)
 
     def _some(self, row: int, draw: int, column: int) -> KeyAttributes:
         """The offer's attributes, a few left out as a generator leaves some out."""
-        attributes, dropout = self.text_attributes[row], self.config.value_dropout
+        attributes, dropout = self.text_attributes[row], self.value_dropout
         if dropout <= 0:
             return attributes
-        kept = np.random.default_rng((self.config.seed, draw, column)).random(len(attributes)) >= dropout
+        kept = np.random.default_rng((self.seed, draw, column)).random(len(attributes)) >= dropout
         return KeyAttributes(tuple(pair for pair, keep in zip(attributes, kept, strict=True) if keep))
 
 

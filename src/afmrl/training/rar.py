@@ -26,13 +26,12 @@ from typing import Any
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
-from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt, generator_messages
 from afmrl.rewards.query import RetrievalReward
 from afmrl.training.anchor import Anchor, anchored
 from afmrl.training.best_weights import BEST, load_weights
-from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
-from afmrl.training.config import RARStage
+from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint, write_json
+from afmrl.training.config import Hardware, RARStage
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.lora import lora_config
 from afmrl.training.processes import gathered, on_first, rank
@@ -67,6 +66,8 @@ def run_rar(
     *,
     validation: Validation | None = None,
     anchor: tuple[Sequence[Offer], Sequence[KeyAttributes]] | None = None,
+    hardware: Hardware | None = None,
+    seed: int = 0,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train the generator in `generator_path`; write an ordinary folder to `out_dir`.
@@ -78,6 +79,8 @@ def run_rar(
         reward: as `rar_rewards` makes it for the recipe; its k and floors are found by the survey.
         validation: what the generator is measured on beside its reward; the best step on it is kept.
         anchor: offers and targets for `sft_weight`, those of SFT; None: the reward alone.
+        hardware: as in a recipe; None: its defaults.
+        seed: of sampling and order.
 
     Returns:
         {"history", "k", what `Survey.summary` says} and, with `validation`, "validation": {"before", "after" (measures
@@ -89,20 +92,22 @@ def run_rar(
     from transformers import AutoProcessor
     from trl import GRPOTrainer
 
+    hardware = hardware or Hardware()
+    lora = hardware.lora_of("rar")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     prompt = GeneratorPrompt.load(generator_path)
     processor = AutoProcessor.from_pretrained(str(generator_path))
-    arguments = rar_arguments(config, out_dir)
+    arguments = rar_arguments(config, hardware, seed, out_dir)
     # sampling differs from GPU to GPU; what follows from it may not
-    survey = on_first(lambda: kept_survey(config, reward, generator_path, out_dir))
+    survey = on_first(lambda: kept_survey(config, reward, generator_path, out_dir, seed=seed))
     reward = reward.with_(k=survey.k, floors=survey.floors)
     watch = Watch(out_dir, config.patience, hold_truth=reward.holds_to_targets)
     every = config.eval_steps if config.eval_steps is not None else max(config.max_steps // 8, 1)
     watching = [] if validation is None or not every else [watch_callback(watch, validation, processor, every, prompt)]
     trainer_class: type = GRPOTrainer
     if anchor is not None and config.sft_weight:
-        held = Anchor(*anchor, config.sft_weight, config.sft_batch_size, config.seed, prompt)
+        held = Anchor(*anchor, config.sft_weight, config.sft_batch_size, seed, prompt)
         trainer_class = anchored(GRPOTrainer, held, processor)
     trainer = trainer_class(
         model=str(generator_path),
@@ -110,7 +115,7 @@ def run_rar(
         args=arguments,
         train_dataset=_training_rows(reward, survey.rows, prompt),
         callbacks=[*callbacks, *watching],
-        peft_config=lora_config(config.lora_r) if config.lora_r else None,
+        peft_config=lora_config(lora) if lora else None,
     )
     resume_by_own_names(trainer)
     train_from_checkpoint(trainer, out_dir)
@@ -122,7 +127,7 @@ def run_rar(
             load_weights(trained, out_dir / BEST)
         result["validation"] = watch.summary()
         result["history"] = history = with_validation(history, watch.measured)
-    if config.lora_r:
+    if lora:
         trained = trained.merge_and_unload()
     if rank() == 0:
         save_generator(trained, generator_path, out_dir)

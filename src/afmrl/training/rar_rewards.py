@@ -130,13 +130,9 @@ def _options(config: RARStage, generator_path: str | Path, targets: Sequence[Key
     return {
         "kind": config.reward,
         "k": config.k or 1,  # the survey finds it
-        "invalid_reward": config.invalid_reward,
         "faithfulness_weight": config.faithfulness_weight if targets is not None else 0.0,
-        "faithfulness_beta": config.faithfulness_beta,
-        "length_weight": config.length_weight,
         "rewarded_pairs": config.rewarded_pairs if targets is not None else "all",
         "targets": targets,
         "read": lambda completion, offer: prompt.in_schema(KeyAttributes.parse(completion), offer),
         "end_token_ids": end_token_ids(generator_path),
-        "score_block_bytes": config.score_block_bytes,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import bound_pixels, bound_saved_pixels, open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.files import write_json
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messages
 from afmrl.training.augmentation import augment, is_active, with_invented_values
-from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
-from afmrl.training.config import SFTStage
+from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint, write_json
+from afmrl.training.config import Augmentation, Hardware, SFTStage
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.lora import lora_config
 from afmrl.training.processes import rank
@@ -43,6 +43,10 @@ def run_sft(
     out_dir: str | Path,
     *,
     prompt: GeneratorPrompt | None = None,
+    hardware: Hardware | None = None,
+    augmentation: Augmentation | None = None,
+    invented_values: float = 0.0,
+    seed: int = 0,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train the model in `base` to write `str(targets[i])` for offer i; write an ordinary folder to `out_dir`.
@@ -52,6 +56,12 @@ def run_sft(
     Args:
         prompt: what the model is shown and asked; it is saved with the model, and whoever loads that asks the same.
             None: what `base` was trained with.
+        hardware: as in a recipe; None: its defaults.
+        augmentation: as in a recipe; None: offers as they are.
+        invented_values: share of the offers whose title and target get invented words and numbers in place of the
+            target's values that the title holds, so that recalling known values does not suffice. No recipe sets it: on
+            the tiny default it gained nothing.
+        seed: of order, dropout and augmentation.
 
     Returns:
         {"history": [{"step", "loss", …}], "num_offers"}
@@ -66,33 +76,36 @@ def run_sft(
 
     if len(offers) != len(targets) or not offers:
         raise InputError(f"SFT: {len(offers)} offers and {len(targets)} targets; give one target for each offer")
+    hardware, augmentation = hardware or Hardware(), augmentation or Augmentation()
+    lora = hardware.lora_of("sft")
     prompt = prompt or GeneratorPrompt.load(base)
     if prompt.answer != "pairs":
         raise InputError(f"SFT: a generator learns to answer in pairs, not in {prompt.answer!r}")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     processor = AutoProcessor.from_pretrained(str(base))
-    if config.max_pixels:
-        bound_pixels(processor, config.max_pixels)
+    if hardware.max_pixels:
+        bound_pixels(processor, hardware.max_pixels)
+    examples = _Examples(offers, targets, prompt, processor, augmentation, invented_values, seed)
     trainer = SFTTrainer(
-        model=AutoModelForImageTextToText.from_pretrained(str(base), dtype=config.dtype or "auto"),
-        args=sft_arguments(config, out_dir, len(offers)),
-        train_dataset=_training_rows(config, offers, targets, prompt, processor),
+        model=AutoModelForImageTextToText.from_pretrained(str(base), dtype=hardware.weights_dtype("sft")),
+        args=sft_arguments(config, hardware, seed, out_dir, len(offers)),
+        train_dataset=_training_rows(examples, config.max_steps * config.batch_size),
         processing_class=processor,
         data_collator=DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True),
         callbacks=list(callbacks),
-        peft_config=lora_config(config.lora_r) if config.lora_r else None,
+        peft_config=lora_config(lora) if lora else None,
     )
     resume_by_own_names(trainer)
     history = train_from_checkpoint(trainer, out_dir)
     trained: Any = trainer.model
-    if config.lora_r:
+    if lora:
         trained = trained.merge_and_unload()
     if rank() == 0:
         save_generator(trained, base, out_dir)
         prompt.save(out_dir)
-        if config.max_pixels:
-            bound_saved_pixels(out_dir, config.max_pixels)
+        if hardware.max_pixels:
+            bound_saved_pixels(out_dir, hardware.max_pixels)
         write_json(out_dir / "history.json", history)
         remove_checkpoints(out_dir)
     return {"history": history, "num_offers": len(offers)}
@@ -110,34 +123,44 @@ def sft_example(
     }
 
 
-def _training_rows(
-    config: SFTStage,
-    offers: Sequence[Offer],
-    targets: Sequence[KeyAttributes],
-    prompt: GeneratorPrompt,
-    processor: Any,
-) -> Any:
-    """A Dataset of all offers, or with augmentation of as many draws of them as training takes, each another."""
-    changes = config.augment
-    is_augmented = is_active(changes)
+@dataclass(frozen=True)
+class _Examples:
+    """Offers and targets as rows to learn from, each draw augmented in another way."""
 
-    def example(row: int, draw: int) -> dict[str, Any]:
-        offer, target, seeds = offers[row], targets[row], (config.seed, draw)
-        if is_augmented:
-            offer, target = with_invented_values(offer, target, changes.invent_values, seeds)
-            offer, image = augment(offer, target, changes, seeds, batch_seeds=seeds)
+    offers: Sequence[Offer]
+    targets: Sequence[KeyAttributes]
+    prompt: GeneratorPrompt
+    processor: Any
+    augmentation: Augmentation
+    invented_values: float
+    seed: int
+
+    @property
+    def vary(self) -> bool:
+        """Whether two draws of an offer differ."""
+        return is_active(self.augmentation) or self.invented_values > 0
+
+    def make(self, row: int, draw: int) -> dict[str, Any]:
+        """One draw of an offer; the same again when a run resumes."""
+        offer, target, seeds = self.offers[row], self.targets[row], (self.seed, draw)
+        if self.vary:
+            offer, target = with_invented_values(offer, target, self.invented_values, seeds)
+            offer, image = augment(offer, target, self.augmentation, seeds, batch_seeds=seeds)
         else:
             image = open_image(offer.image) if offer.image else None
-        return sft_example(offer, target, [] if image is None else [image], prompt, processor)
+        return sft_example(offer, target, [] if image is None else [image], self.prompt, self.processor)
+
+
+def _training_rows(examples: _Examples, num_drawn: int) -> Any:
+    """A Dataset of all offers, or where draws differ of as many draws as training takes."""
 
     def render(rows: dict[str, list[int]]) -> dict[str, list[Any]]:
-        examples = [example(row, draw) for row, draw in zip(rows["row"], rows["draw"], strict=True)]
-        return {name: [one[name] for one in examples] for name in ("prompt", "completion", "images")}
+        made = [examples.make(row, draw) for row, draw in zip(rows["row"], rows["draw"], strict=True)]
+        return {name: [one[name] for one in made] for name in ("prompt", "completion", "images")}
 
-    num_rows = len(offers)
-    if is_augmented:
-        num_rows *= math.ceil(config.max_steps * config.batch_size / len(offers))
-    return lazy_rows({"row": np.arange(num_rows) % len(offers), "draw": np.arange(num_rows)}, render)
+    num_offers = len(examples.offers)
+    num_rows = num_offers * (math.ceil(num_drawn / num_offers) if examples.vary else 1)
+    return lazy_rows({"row": np.arange(num_rows) % num_offers, "draw": np.arange(num_rows)}, render)
 
 
 def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.files import write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.query import RetrievalReward, Scored
+from afmrl.training.checkpoints import write_json
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.config import RARStage
+from afmrl.training.trainer_arguments import SAMPLING_TEMPERATURE
 
 SURVEY = "survey.json"
 SAME = 1e-6  # rewards nearer than this are one: embeddings of equal texts differ by less from batch to batch
@@ -37,7 +38,9 @@ class Survey:
     "zero_variance_share" and "baseline": means over the samples."""
 
 
-def kept_survey(config: RARStage, reward: RetrievalReward, generator_path: str | Path, folder: Path) -> Survey:
+def kept_survey(
+    config: RARStage, reward: RetrievalReward, generator_path: str | Path, folder: Path, *, seed: int = 0
+) -> Survey:
     """`take_survey` of the generator, or what `folder` holds of a run that was killed.
 
     A run that resumes has to take that over: on a GPU other samples would come, and with them other offers, k and
@@ -45,7 +48,7 @@ def kept_survey(config: RARStage, reward: RetrievalReward, generator_path: str |
     """
     path = folder / SURVEY
     if not path.is_file():
-        survey = take_survey(config, reward, AttributeGenerator.from_pretrained(generator_path), folder)
+        survey = take_survey(config, reward, AttributeGenerator.from_pretrained(generator_path), folder, seed=seed)
         floors = survey.floors.tolist()
         write_json(path, {"rows": survey.rows, "k": survey.k, "floors": floors, "summary": survey.summary})
         forget_completions(folder)
@@ -53,11 +56,14 @@ def kept_survey(config: RARStage, reward: RetrievalReward, generator_path: str |
     return Survey(kept["rows"], kept["k"], np.asarray(kept["floors"], dtype=np.float64), kept["summary"])
 
 
-def take_survey(config: RARStage, reward: RetrievalReward, generator: AttributeGenerator, folder: Path) -> Survey:
+def take_survey(
+    config: RARStage, reward: RetrievalReward, generator: AttributeGenerator, folder: Path, *, seed: int = 0
+) -> Survey:
     """Sample completions of every offer and see what they earn.
 
     Args:
         folder: keeps the samples until all are there.
+        seed: of sampling.
 
     Raises:
         InputError: fewer offers can teach than a step takes.
@@ -67,10 +73,10 @@ def take_survey(config: RARStage, reward: RetrievalReward, generator: AttributeG
         reward.offers,
         folder,
         num_completions=config.num_generations,
-        temperature=config.temperature,
-        max_new_tokens=config.max_completion_length,
+        temperature=SAMPLING_TEMPERATURE,
+        max_new_tokens=config.max_new_tokens,
         batch_size=BATCH_SIZE,
-        seed=config.seed,
+        seed=seed,
     )
     rows = np.repeat(np.arange(len(reward.offers)), config.num_generations).tolist()
     texts = [completion.text for of_offer in sampled for completion in of_offer]

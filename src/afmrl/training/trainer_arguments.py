@@ -12,10 +12,21 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformerTrainingArguments
     from trl import GRPOConfig, SFTConfig
 
-    from afmrl.training.config import AGCLStage, RARStage, SFTStage
+    from afmrl.training.config import AGCLStage, Hardware, RARStage, SFTStage
+
+SFT_WEIGHT_DECAY = 0.01
+MAX_GRAD_NORM = 1.0
+SAMPLING_TEMPERATURE = 1.0
+"""Of RAR's completions: GRPO learns from the policy's own samples."""
+CURVE_POINTS = 20
+"""Entries of a training curve, at least."""
 
 
-def _common(config: AGCLStage | SFTStage | RARStage, out_dir: Path) -> dict[str, Any]:
+def _log_steps(max_steps: int) -> int:
+    return max(max_steps // CURVE_POINTS, 1)
+
+
+def _common(config: AGCLStage | SFTStage | RARStage, hardware: Hardware, seed: int, out_dir: Path) -> dict[str, Any]:
     import torch
 
     return {
@@ -23,12 +34,12 @@ def _common(config: AGCLStage | SFTStage | RARStage, out_dir: Path) -> dict[str,
         "max_steps": config.max_steps,
         "learning_rate": config.learning_rate,
         "warmup_steps": config.warmup_steps,
-        "bf16": config.bf16,
-        "gradient_checkpointing": config.gradient_checkpointing,
+        "bf16": hardware.precision == "bfloat16",
+        "gradient_checkpointing": hardware.gradient_checkpointing,
         "use_cpu": not torch.cuda.is_available(),
         "ddp_find_unused_parameters": True,  # a batch without images does not use the vision tower
-        "seed": config.seed,
-        "save_steps": config.save_steps,
+        "seed": seed,
+        "save_steps": hardware.save_steps,
         "save_total_limit": 2,
         "report_to": "none",
         "disable_tqdm": True,
@@ -36,7 +47,7 @@ def _common(config: AGCLStage | SFTStage | RARStage, out_dir: Path) -> dict[str,
     }
 
 
-def sft_arguments(config: SFTStage, out_dir: Path, num_offers: int) -> SFTConfig:
+def sft_arguments(config: SFTStage, hardware: Hardware, seed: int, out_dir: Path, num_offers: int) -> SFTConfig:
     """Of trl's SFTTrainer.
 
     Raises:
@@ -49,38 +60,40 @@ def sft_arguments(config: SFTStage, out_dir: Path, num_offers: int) -> SFTConfig
     if per_process % micro:
         raise InputError(f"sft.micro_batch_size={micro} must divide the {per_process} offers of a process' batch")
     return SFTConfig(
-        **_common(config, out_dir),
+        **_common(config, hardware, seed, out_dir),
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.gradient_accumulation_steps * (per_process // micro),
+        gradient_accumulation_steps=per_process // micro,
         lr_scheduler_type="cosine",
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        logging_steps=config.log_steps,
+        weight_decay=SFT_WEIGHT_DECAY,
+        max_grad_norm=MAX_GRAD_NORM,
+        logging_steps=_log_steps(config.max_steps),
         remove_unused_columns=False,
         max_length=None,
     )
 
 
-def agcl_arguments(config: AGCLStage, out_dir: Path, batch_size: int) -> SentenceTransformerTrainingArguments:
+def agcl_arguments(
+    config: AGCLStage, hardware: Hardware, seed: int, out_dir: Path, batch_size: int
+) -> SentenceTransformerTrainingArguments:
     """Of sentence-transformers' trainer, whose rows are already in the order of their batches."""
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     from afmrl.training.batch_plan import plan_batches
 
     return SentenceTransformerTrainingArguments(
-        **_common(config, out_dir),
+        **_common(config, hardware, seed, out_dir),
         # accelerate deals consecutive batches to the processes: a step sees the same rows whatever their number
         per_device_train_batch_size=share(batch_size, "agcl.batch_size"),
         batch_sampler=plan_batches,
         lr_scheduler_type="linear",
         weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
+        max_grad_norm=MAX_GRAD_NORM,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=config.log_steps,
+        logging_steps=_log_steps(config.max_steps),
     )
 
 
-def rar_arguments(config: RARStage, out_dir: Path) -> GRPOConfig:
+def rar_arguments(config: RARStage, hardware: Hardware, seed: int, out_dir: Path) -> GRPOConfig:
     """Of trl's GRPOTrainer.
 
     Raises:
@@ -93,16 +106,16 @@ def rar_arguments(config: RARStage, out_dir: Path) -> GRPOConfig:
     if completions % micro:
         raise InputError(f"rar.micro_batch_size={micro} must divide prompts_per_step × num_generations = {completions}")
     return GRPOConfig(
-        **_common(config, out_dir),
+        **_common(config, hardware, seed, out_dir),
         per_device_train_batch_size=share(micro, "rar.micro_batch_size"),
         gradient_accumulation_steps=completions // micro,
         num_generations=config.num_generations,
-        num_iterations=config.num_iterations,
-        max_completion_length=config.max_completion_length,
-        temperature=config.temperature,
+        num_iterations=1,  # completions are used once, so that the clip of the ratio never acts
+        max_completion_length=config.max_new_tokens,
+        temperature=SAMPLING_TEMPERATURE,
+        model_init_kwargs={"dtype": hardware.weights_dtype("rar")},
         lr_scheduler_type="linear",
         beta=config.beta,
-        epsilon=config.epsilon,
         loss_type=config.loss_type,
         scale_rewards=config.scale_rewards,
         logging_steps=1,
