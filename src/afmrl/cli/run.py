@@ -35,12 +35,13 @@ def _with_every_field(command: Callable[..., None]) -> Callable[..., None]:
 
 def _annotation(field: RecipeField) -> Any:
     """cyclopts' view of a field: text, since the recipe checks the value, with all that its help shows."""
+    shown = _shown(field.default)
     parameter = Parameter(
         name=f"--{field.name.replace('_', '-')}",
         help=f"{field.meaning} ({field.allowed})" if field.is_bounded else field.meaning,
         metavar=field.kind.upper(),
         choices=field.choices or None,
-        show_default=lambda _, shown=_shown(field.default): shown,
+        show_default=lambda _: shown,
         group=_group(field.section),
         allow_leading_hyphen=True,
         negative=(),

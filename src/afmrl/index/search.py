@@ -10,8 +10,8 @@ from typing import overload
 from afmrl.data.catalog import read_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer
-from afmrl.data.splits import split_of
 from afmrl.data.rows import ENDINGS
+from afmrl.data.splits import split_of
 from afmrl.errors import InputError
 from afmrl.index.address import open_index
 from afmrl.index.backend import Where

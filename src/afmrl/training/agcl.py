@@ -23,8 +23,9 @@ from afmrl.data.images import bound_pixels
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
+from afmrl.files import write_json
 from afmrl.training.batch_plan import make_plan
-from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint, write_json
+from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint
 from afmrl.training.config import AGCLStage, Augmentation, Hardware
 from afmrl.training.lora import add_adapters, lora_config, merge_adapters
 from afmrl.training.pair_rows import PairInputs, pair_rows

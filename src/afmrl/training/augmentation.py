@@ -151,5 +151,4 @@ def _image(image: Image, config: Augmentation, rng: np.random.Generator) -> Imag
         image = ImageOps.mirror(image)
     if config.light:
         image = ImageEnhance.Brightness(image).enhance(1 + config.light * (2 * draws[5] - 1))
-    image = _as_another_camera(image, config, rng)
-    return image
+    return _as_another_camera(image, config, rng)

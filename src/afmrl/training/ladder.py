@@ -275,7 +275,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
 
 def shown_rows(run: Run) -> list[str]:
     """The recipe's rows, but RAR's where nothing was reinforced, and CIT's before the perfect reader's after rounds."""
-    wanted = list(run.recipe.evaluation.rows)
+    wanted: list[str] = list(run.recipe.evaluation.rows)
     rows = [row for row in wanted if row != "rar" or run.recipe.rar.max_steps] or wanted
     if run.cit and "cit" not in rows:
         rows.insert(rows.index("perfect") if "perfect" in rows else len(rows), "cit")

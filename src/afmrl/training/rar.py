@@ -26,11 +26,12 @@ from typing import Any
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
+from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt, generator_messages
 from afmrl.rewards.query import RetrievalReward
 from afmrl.training.anchor import Anchor, anchored
 from afmrl.training.best_weights import BEST, load_weights
-from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint, write_json
+from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
 from afmrl.training.config import Hardware, RARStage
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.lora import lora_config

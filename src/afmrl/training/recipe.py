@@ -38,7 +38,7 @@ ROWS: tuple[Row, ...] = get_args(Row)
 class SampleSection(Config):
     """The sample catalog, drawn when the run starts."""
 
-    families: dict[str, AtLeast0] = Field(default_factory=lambda: {"train": 240, "reward": 60, "val": 30, "test": 100})
+    families: dict[str, AtLeast0] = {"train": 240, "reward": 60, "val": 30, "test": 100}
     """Families of each split. A family has 5 products that differ little."""
 
 
@@ -69,9 +69,7 @@ class SplitSection(Config):
     by: str | None = None
     """Instead of a split column: a column (family, style) whose values are dealt out whole, by `fractions`. They are
     dealt the same whatever the seed, so that seeds are compared on the same test offers."""
-    fractions: dict[SplitName, NotNegative] = Field(
-        default_factory=lambda: {"train": 0.7, "reward": 0.1, "val": 0.05, "test": 0.15}
-    )
+    fractions: dict[SplitName, NotNegative] = {"train": 0.7, "reward": 0.1, "val": 0.05, "test": 0.15}
     """Share of the values of `by` that each split gets."""
 
     @field_validator("fractions")

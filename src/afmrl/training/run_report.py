@@ -205,7 +205,7 @@ def next_steps(run: Run, split: Split) -> list[tuple[str, str]]:
     steps.append(
         (
             "the same run on your own catalog",
-            "afmrl run recipes/own_catalog.yaml --catalog.path YOUR_OFFERS.jsonl --out YOUR_RUN",
+            "afmrl run own_catalog --catalog.path OFFERS.jsonl --out RUN",
         )
     )
     return steps

@@ -19,9 +19,10 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import bound_pixels, bound_saved_pixels, open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import write_json
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messages
 from afmrl.training.augmentation import augment, is_active, with_invented_values
-from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint, write_json
+from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
 from afmrl.training.config import Augmentation, Hardware, SFTStage
 from afmrl.training.lazy_rows import lazy_rows
 from afmrl.training.lora import lora_config

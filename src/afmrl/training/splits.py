@@ -63,7 +63,7 @@ def split_offers(
     labels = read_targets(offers, section.targets, optional=labels_optional)
     names = _split_names(offers, section.split)
     _refuse_leaks(offers, names, section)
-    splits = {}
+    splits: dict[str, Split] = {}
     for split in SPLITS:
         rows = [row for row, name in enumerate(names) if name == split]
         if rows and section.split.shared:

@@ -17,12 +17,12 @@ import numpy as np
 from afmrl.attributes.accuracy import attribute_accuracy
 from afmrl.attributes.attributes_on import AttributesOn, on_gallery, on_query
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
+from afmrl.files import write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.retrieval.exact import ranks_of
 from afmrl.rewards.truth import pair_f_score
 from afmrl.training.best_weights import BEST, kept_entry, save_weights
-from afmrl.training.checkpoints import write_json
 from afmrl.training.processes import on_first, rank
 
 if TYPE_CHECKING:
