@@ -66,7 +66,7 @@ class Bench:
         section = CatalogSection(sample=SampleSection())
         section.labels.column = "visible_attributes"
         train = split_offers(read_catalog(path).offers, section)["train"]
-        self.offers, self.attributes = train.offers, train.labels
+        self.offers, self.attributes = train.offers, train.targets
         if not (work / "tiny" / "config.json").is_file():
             build_tiny_model([o.title for o in self.offers], work / "tiny")
         self.embedder = Embedder.from_pretrained(work / "tiny")

@@ -244,4 +244,4 @@ def _made_of(rung: str, run: Run) -> str:
 
 
 def _accuracy(run: Run, which: str) -> dict[str, Any]:
-    return attribute_accuracy(generated_attributes(run, which, "test"), run.splits["test"].labels)
+    return attribute_accuracy(generated_attributes(run, which, "test"), run.splits["test"].targets)

@@ -115,7 +115,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
         for which, of in (("sft", run), ("rar", other))
         for attributes_on, result in score_attributed(of, _split(scored), both, which).items()
     }
-    keys = sorted({key for label in split.labels for key, _ in label})
+    keys = sorted({key for label in split.targets for key, _ in label})
     stage = other.ledger.results["rar"]
     write_json(
         results / f"{_file_name(name)}-seed{seed}.json",
@@ -133,7 +133,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
             "mrr": {row: round(float((1 / r.ranks).mean()), 6) for row, r in scores.items()},
             "ranks": {row: " ".join(map(str, scores[row].ranks.tolist())) for row in ("sft:both", "rar:both")},
             # of every offer that shows the key, in catalog order: whether SFT's and RAR's value is right
-            "right": {key: _right(key, split.labels, before, after) for key in keys},
+            "right": {key: _right(key, split.targets, before, after) for key in keys},
         },
     )
 
@@ -148,10 +148,10 @@ def _teach_on(run: Run) -> None:
         warmup_steps=rar.warmup_steps,
         seed=rar.seed + run.recipe.seed,
     )
-    offers, labels, prompt = run.taught
+    offers, targets, prompt = run.teaching_set.offers, run.teaching_set.targets, run.teaching_set.prompt
 
     def work(folder: Path) -> dict[str, Any]:
-        return run_sft(config, run.paths["sft"], offers, labels, folder / "model", prompt=prompt)
+        return run_sft(config, run.paths["sft"], offers, targets, folder / "model", prompt=prompt)
 
     made_of = fingerprint(config, run.made_of["sft"], run.made_of["data"])
     run.paths["rar"] = run.ledger.run("rar", made_of, work) / "model"
@@ -180,7 +180,7 @@ def run_headroom(seed: int, work: Path, results: Path, families: int, scored: in
     ranks = reward.score(rows, [c.text for c in of_all], [c.ended for c in of_all]).ranks.reshape(-1, SAMPLES)
     told = {
         "greedy": [written[r] for r in split.queries],
-        "truth on the query": [split.labels[r] for r in split.queries],
+        "truth on the query": [split.targets[r] for r in split.queries],
     }
     found = {
         name: reward.gallery.place(embedder.encode(queries, of), split.relevant).ranks == 1 for name, of in told.items()
@@ -227,7 +227,7 @@ def first_families(split: Split, number: int) -> Split:
     chosen = [place for place, row in enumerate(split.queries) if row in new]
     return Split(
         [split.offers[row] for row in rows],
-        [split.labels[row] for row in rows],
+        [split.targets[row] for row in rows],
         [new[split.queries[place]] for place in chosen],
         [new[row] for row in gallery],
         [np.array([position[split.gallery[at]] for at in split.relevant[place]]) for place in chosen],

@@ -114,7 +114,7 @@ ADVERSARIES: dict[str, Callable[[Case], str]] = {
 def values_of(split: Split) -> dict[str, list[str]]:
     """Every value of every key."""
     values: dict[str, set[str]] = {}
-    for label in split.labels:
+    for label in split.targets:
         for key, value in label:
             values.setdefault(key, set()).add(value)
     return {key: sorted(of) for key, of in values.items()}
@@ -141,10 +141,10 @@ def gallery_cases_of(split: Split) -> list[Case]:
         cases.append(
             Case(
                 split.offers[offer],
-                split.labels[offer],
+                split.targets[offer],
                 split.offers[asking],
-                split.labels[asking],
-                split.labels[other],
+                split.targets[asking],
+                split.targets[other],
                 listed,
             )
         )
@@ -163,10 +163,10 @@ def cases_of(split: Split, gallery_attributes: Sequence[KeyAttributes]) -> list[
         cases.append(
             Case(
                 split.offers[row],
-                split.labels[row],
+                split.targets[row],
                 split.offers[split.gallery[answer]],
                 gallery_attributes[answer],
-                split.labels[other],
+                split.targets[other],
                 listed,
             )
         )
@@ -255,7 +255,7 @@ def main() -> None:
     parts = []
     for name in given.splits:
         split = splits[name]
-        parts.append(duel(embedder, split, [split.labels[row] for row in split.gallery], settings))
+        parts.append(duel(embedder, split, [split.targets[row] for row in split.gallery], settings))
         print(f"{name}: {len(split.queries)} queries", flush=True)
     report: dict[str, Any] = {
         "queries": sum(len(part[next(iter(settings))]["gold"]) for part in parts),

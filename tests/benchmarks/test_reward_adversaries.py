@@ -96,7 +96,7 @@ def test_none_that_a_generator_can_write_earns_more_than_gold(benchmark, quickst
     }
     assert len(defaults) == 5
     parts = [
-        benchmark.duel(embedder, split, [split.labels[row] for row in split.gallery], defaults)
+        benchmark.duel(embedder, split, [split.targets[row] for row in split.gallery], defaults)
         for split in (splits["reward"], splits["test"])
     ]
     for setting in defaults:

@@ -44,8 +44,8 @@ class RecipeFile:
         if missing:
             options = " ".join(f"--{name.replace('_', '-')} {_get(data, name)}" for name in missing)
             raise InputError(
-                f"{self.where}: needs files of your own: name them, as in `afmrl run {self.shipped} {options}`, or copy "
-                f"the recipe with `afmrl recipe {self.shipped} > my.yaml` and name them there"
+                f"{self.where}: needs files of your own: name them, as in `afmrl run {self.shipped} {options}`, or "
+                f"copy the recipe with `afmrl recipe {self.shipped} > my.yaml` and name them there"
             )
         for name, value in given.items():
             if name in PATHS and isinstance(value, str) and value != LEARN:
