@@ -37,7 +37,7 @@ OffersToMatch = str | Path | Iterable[Offer | Mapping[str, Any]] | DataFrame
 
 @dataclass
 class MatchSource:
-    """Offers by id, and what is known of them beside their rows.
+    """Offers in the order of their ids, and what is known of them apart from their rows.
 
     Shape:
         dense: "fused" (and "text", "image") → (N, D); from_index (N,) bool: which offers are the index's; None: there
