@@ -14,12 +14,14 @@ import numpy as np
 
 import afmrl.matching
 from afmrl.embedder.embedder import Embedder
+from afmrl.files import write_json
 from afmrl.matching.candidates import candidate_pairs
 from afmrl.matching.features import DENSE_FEATURES, FALLING, IMAGE_FEATURES, TEXT_FEATURES
 from afmrl.matching.pair_model import PairModel, fit_pair_model
 from afmrl.matching.probability import calibrated
 from afmrl.matching.scoring import Scorer
-from match_sets import SETS, Encode, LabeledSet, load_set, write_json
+from common import minilm
+from match_sets import SETS, Encode, LabeledSet, load_set
 
 PRIOR = {"gtin agrees": 8.0}
 """No set has GTINs: that one article number is one article is known without learning."""
@@ -62,8 +64,6 @@ def _learned(split: str) -> bool:
 
 def run(data: Path, results: Path, image_model: str | None) -> None:
     """Learn both models, write them into the package and their measurement to `results`."""
-    from agcl_text import minilm
-
     text = Embedder.from_pretrained(minilm())
     imaged = Embedder.from_pretrained(image_model) if image_model else None
 

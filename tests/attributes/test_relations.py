@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_agcl import bm25, words
 
 from afmrl.attributes.key_attributes import KeyAttributes, compare
 from afmrl.attributes.relations import NO_ATTRIBUTES, AttributeAgreement, AttributeBM25, ProductLabels
 from afmrl.attributes.words import tokenize
 from afmrl.errors import InputError
+from reference_agcl import bm25, words
 
 OFFERS = [
     {"color": "deep red", "neck": "v neck", "material": "silk"},

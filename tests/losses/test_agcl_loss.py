@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_agcl import Options, agcl
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import losses as st_losses
 from torch import nn
@@ -21,6 +20,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25, product_codes
 from afmrl.errors import InputError
 from afmrl.losses.agcl import MISSING, AttributeGuidedContrastiveLoss, LogLossStatistics
+from reference_agcl import Options, agcl
 
 VALUES = {"color": ("red", "deep red", "blue"), "size": ("m", "l"), "brand": ("acme", "bolt"), "cut": ("v neck", "a")}
 BOTH = ("query_to_doc", "doc_to_query")
