@@ -23,7 +23,7 @@ DATA = ROOT.parent / "shared" / "data"
 def shared_data(name: str) -> Path:
     """The folder of one real data set beside the project.
 
-    Where it is absent the test is skipped; with CI=true it fails, unless AFMRL_REAL_DATA=no says that it is not expected.
+    Where it is absent the test is skipped. With CI=true it fails, unless AFMRL_REAL_DATA=no says that none is expected.
     """
     folder = DATA / name
     if not folder.is_dir():

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -19,9 +18,20 @@ COMMANDS = [name for name in SCRIPTS if "__main__" in (FOLDER / f"{name}.py").re
 WITH_TABLE = [name for name in COMMANDS if "run_and_table(" in (FOLDER / f"{name}.py").read_text(encoding="utf-8")]
 
 
-def run(name, *arguments):
-    command = [sys.executable, FOLDER / f"{name}.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """`python benchmarks/NAME.py …` in this process: exit code and stdout."""
+
+    def call(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        code = 0
+        try:
+            importlib.import_module(name).main()
+        except SystemExit as stop:
+            code = stop.code
+        return code or 0, capsys.readouterr().out
+
+    return call
 
 
 def imports_of(name):
@@ -59,26 +69,25 @@ def test_the_readme_names_every_command_and_every_result():
     assert [name for name in results if f"`{name}`" not in text] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_it_says_what_it_does(name):
-    done = run(name, "--help")
-    assert done.returncode == 0, done.stderr
-    assert "usage:" in done.stdout
+def test_it_says_what_it_does(run, name):
+    code, out = run(name, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: {name}.py")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*WITH_TABLE, "match"])
-def test_the_committed_results_make_a_table(name):
-    done = run(name, "table")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n|") > 3
+def test_the_committed_results_make_a_table(run, name):
+    code, out = run(name, "table")
+    assert code == 0
+    assert out.count("\n|") > 3
 
 
-def test_a_missing_file_of_cells_is_told(tmp_path):
-    done = run("public_sets", "table", "--results", tmp_path / "none.parquet")
-    assert done.returncode == 0, done.stderr
-    assert "no cells in" in done.stdout and "public_sets.py run" in done.stdout
+def test_a_missing_file_of_cells_is_told(run, tmp_path):
+    code, out = run("public_sets", "table", "--results", tmp_path / "none.parquet")
+    assert code == 0
+    assert "no cells in" in out and "public_sets.py run" in out
 
 
 def test_a_tiny_benchmark_runs_prints_its_table_and_continues(tmp_path, capsys):
