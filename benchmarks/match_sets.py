@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +59,3 @@ def load_set(data: Path, name: str, splits: Collection[str] | None = None, encod
         here = {offer.id for offer in offers}
         pairs = [p for p in read_pairs(folder / "pairs.jsonl", catalog.by_id) if {p.left.id, p.right.id} <= here]
     return LabeledSet(name, table, products, [str(o.extra["split"]) for o in offers], pairs)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Results, atomically."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)

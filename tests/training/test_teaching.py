@@ -11,7 +11,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.training.config import PromptOptions, RARStage, SFTStage
+from afmrl.training.config import Hardware, Lora, PromptOptions, RARStage, SFTStage
 from afmrl.training.recipe import load_recipe, recipe_of
 from afmrl.training.sft import run_sft
 from afmrl.training.teaching import teaching_set
@@ -41,7 +41,8 @@ def test_whose_labels_are_taught(tmp_path):
     )
 
     def taught(labels):
-        offers, of, prompt = teaching_set(SFTStage(targets=labels, teacher=str(path)), OFFERS, OWN)
+        found = teaching_set(SFTStage(targets=labels, teacher=str(path)), OFFERS, OWN)
+        offers, of, prompt = found.offers, found.targets, found.prompt
         assert prompt is None
         return {offer.id: str(label) for offer, label in zip(offers, of, strict=True)}
 
@@ -57,21 +58,23 @@ def test_what_cannot_be_taught_is_refused(tmp_path):
     with pytest.raises(InputError, match="needs sft.teacher"):
         teaching_set(SFTStage(targets="teacher"), OFFERS, OWN)
     path = jsonl(tmp_path / "t.jsonl", {"id": "x", "key_attributes": {"a": "b"}})
-    with pytest.raises(InputError, match="labels none of the 3 training offers"):
+    with pytest.raises(InputError, match="has attributes for none of the 3 training offers"):
         teaching_set(SFTStage(targets="both", teacher=str(path)), OFFERS, OWN)
 
 
 def test_a_schema_orders_labels_and_prompt(tmp_path):
     (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [colour]}]\n")
     config = SFTStage(prompt=PromptOptions(attribute_schema=str(tmp_path / "schema.yaml"), category=True))
-    _, labels, prompt = teaching_set(config, OFFERS, OWN)
+    found = teaching_set(config, OFFERS, OWN)
+    labels, prompt = found.targets, found.prompt
     assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide"]
     assert (
         prompt.text(OFFERS[0]) == "Category: Dress\nKeys: size, color\nTitle: Red silk dress, size M\nKey attributes:"
     )
     offers = [Offer(str(i), f"Coat {i}", category="Coat") for i in range(6)]
     own = [KeyAttributes.of({"brand": "acme", "fit": f"f{i}"}) for i in range(6)]
-    _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(attribute_schema="learn")), offers, own)
+    found = teaching_set(SFTStage(prompt=PromptOptions(attribute_schema="learn")), offers, own)
+    labels, prompt = found.targets, found.prompt
     assert prompt.schema.keys("coat") == ["fit"]
     assert str(labels[3]) == "fit: f3"
 
@@ -85,17 +88,18 @@ def test_a_teachers_none_is_taught_and_what_the_schema_empties_is_not(tmp_path):
     )
     (tmp_path / "schema.yaml").write_text('"*": [fit]\n')
     options = PromptOptions(attribute_schema=str(tmp_path / "schema.yaml"))
-    offers, labels, _ = teaching_set(SFTStage(targets="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    found = teaching_set(SFTStage(targets="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    offers, labels = found.offers, found.targets
     assert {o.id: str(label) for o, label in zip(offers, labels, strict=True)} == {"1": "none", "3": "fit: wide"}
     (tmp_path / "schema.yaml").write_text('"*": [weight]\n')
-    with pytest.raises(InputError, match="has none of the labels' keys, which are colour, size, fit"):
+    with pytest.raises(InputError, match="has none of the targets' keys, which are colour, size, fit"):
         teaching_set(SFTStage(prompt=options), OFFERS, OWN)
 
 
 def prepared(tmp_path, rows, sft, **more):
     from afmrl.training.data import prepare_data
     from afmrl.training.ledger import Ledger
-    from afmrl.training.run import Run
+    from afmrl.training.run_state import Run
 
     said = []
     recipe = recipe_of({"catalog": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))}, "base": "m", "sft": sft, **more})
@@ -107,9 +111,10 @@ def prepared(tmp_path, rows, sft, **more):
 
 def test_roles_that_are_none_are_told(tmp_path):
     rows = three_splits(attributes={"color": "red"})
-    rows[0]["role"] = "querry"
-    said = prepared(tmp_path, rows, {}).said
-    assert any("role 'querry' of 1 offers is neither 'query' nor 'gallery'" in line for line in said)
+    rows[0]["role"], rows[1]["role"] = "querry", "both"
+    said = [line for line in prepared(tmp_path, rows, {}).said if line.startswith("role")]
+    assert len(said) == 1
+    assert "role 'querry' of 1 offers is none of query, gallery, both and counts as no role" in said[0]
 
 
 def three_splits(**attributes):
@@ -123,8 +128,8 @@ def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
     (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [colour]}, volume]\n')
     rows = three_splits(attributes={"Colour": "Red", "Volume": "1.5 L", "Article": "A14"})
     run = prepared(tmp_path, rows, {"prompt": {"attribute_schema": str(tmp_path / "s.yaml")}})
-    told = {str(label) for split in run.splits.values() for label in split.labels}
-    assert told == {str(label) for label in run.taught[1]} == {"color: red; volume: 1500 ml"}
+    told = {str(label) for split in run.splits.values() for label in split.targets}
+    assert told == {str(label) for label in run.teaching_set.targets} == {"color: red; volume: 1500 ml"}
     without = prepared(tmp_path, rows, {})
     assert without.made_of["data"] != run.made_of["data"]
 
@@ -136,8 +141,8 @@ def test_a_catalog_without_attributes_learns_from_its_teacher(tmp_path):
     answers = [{"id": row["id"], "key_attributes": {"color": row["split"]}} for row in rows if row["id"] != "test1"]
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
     run = prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher})
-    assert [str(label) for label in run.splits["reward"].labels] == ["color: reward"] * 2
-    assert [str(label) for label in run.splits["test"].labels] == ["color: test", "none"]
+    assert [str(label) for label in run.splits["reward"].targets] == ["color: reward"] * 2
+    assert [str(label) for label in run.splits["test"].targets] == ["color: test", "none"]
     first = run.made_of["data"]
     answers[0]["key_attributes"] = {"color": "other"}
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
@@ -164,9 +169,9 @@ def asked_of_rar(monkeypatch, run, policy):
     def run_rar(config, path, reward, out_dir, **options):
         seen.update(options, config=config, reward=reward)
 
-    monkeypatch.setattr("afmrl.training.rar.run_rar", run_rar)
+    monkeypatch.setattr("afmrl.training.run.run_rar", run_rar)
     monkeypatch.setattr("afmrl.embedder.embedder.Embedder.from_pretrained", lambda path: embedder)
-    monkeypatch.setattr("afmrl.training.ladder.print_ceiling", lambda run: None)
+    monkeypatch.setattr("afmrl.training.run.print_ceiling", lambda run: None)
     run.paths.update(sft=policy, agcl=policy)
     run.made_of.update(sft="", agcl="")
     run.say = said.append
@@ -231,20 +236,18 @@ def test_rar_describes_what_carries_attributes(
 
 def test_the_recipe_says_whose_labels(tmp_path):
     base = {"catalog": {"path": "x.jsonl"}, "base": "m"}
-    with pytest.raises(InputError, match="'sft.targets': 'sellers' is unknown; one of catalog, teacher, both"):
+    with pytest.raises(InputError, match="'sft.targets': 'sellers' is not allowed; expected catalog, teacher or both"):
         recipe_of({**base, "sft": {"targets": "sellers"}})
     for sft in ({}, {"targets": "both", "teacher": "t.jsonl"}):
         with pytest.raises(InputError, match=r"shows what 'sft.targets' .* and the generator would learn to copy it"):
             recipe_of({**base, "sft": {**sft, "prompt": {"show_sellers_attributes": True}}})
     taught = {"targets": "teacher", "teacher": "t.jsonl", "prompt": {"show_sellers_attributes": True}}
     assert recipe_of({**base, "sft": taught}).sft.prompt.show_sellers_attributes
-    read = {"path": "x.jsonl", "labels": {"column": "seen"}}
+    read = {"path": "x.jsonl", "targets": {"column": "seen"}}
     assert recipe_of({**base, "catalog": read, "sft": {"prompt": {"show_sellers_attributes": True}}})
     for sft in ({"targets": "teacher"}, {"teacher": "t.jsonl"}):
-        with pytest.raises(InputError, match=r"'sft.teacher' names labels and 'sft.targets' says to use them"):
+        with pytest.raises(InputError, match=r"'sft.teacher': names targets and 'sft.targets' says to use them"):
             recipe_of({**base, "sft": sft})
-    with pytest.raises(InputError, match="'tiny.pretrain' has the sample's labels"):
-        recipe_of({"catalog": {"path": "x"}, "tiny": {"pretrain": {"prompt": {"category": True}}}})
     path = tmp_path / "r.yaml"
     path.write_text(
         json.dumps({**base, "sft": {"targets": "both", "teacher": "t.jsonl", "prompt": {"attribute_schema": "s.yaml"}}})
@@ -254,11 +257,11 @@ def test_the_recipe_says_whose_labels(tmp_path):
         str(tmp_path / "t.jsonl"),
         str(tmp_path / "s.yaml"),
     )
-    assert load_recipe(path, ["sft.prompt.attribute_schema=learn"]).sft.prompt.attribute_schema == "learn"
+    assert load_recipe(path, {"sft.prompt.attribute_schema": "learn"}).sft.prompt.attribute_schema == "learn"
 
 
 def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
-    from afmrl.training.run import run_recipe
+    from afmrl.training.run import run as run_recipe
 
     rows = [{"id": f"{p}{n}", "title": "dress", "product_id": p, "split": split, "attributes": {"color": "red"}}
             for p, split in (("a", "train"), ("b", "test")) for n in range(2)]  # fmt: skip
@@ -268,7 +271,7 @@ def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
         "rar": {"max_steps": 0},
         "sft": {"targets": "both", "teacher": str(jsonl(tmp_path / "t.jsonl", {"id": "x", "completion": "none"}))},
     }
-    with pytest.raises(InputError, match="labels none of the 2 training offers"):
+    with pytest.raises(InputError, match="has attributes for none of the 2 training offers"):
         run_recipe(recipe_of(data), tmp_path / "run")
 
 
@@ -323,7 +326,7 @@ def test_micro_batches_of_sft_make_the_same_step(tiny_model, tmp_path):
     labels = [KeyAttributes.of({"color": "red", **({"number": str(i)} if i % 2 else {})}) for i in range(8)]
     curves = []
     for micro in (None, 2):
-        config = SFTStage(max_steps=3, batch_size=8, micro_batch_size=micro, learning_rate=1e-3, log_steps=1)
+        config = SFTStage(max_steps=3, batch_size=8, micro_batch_size=micro, learning_rate=1e-3)
         done = run_sft(config, tiny_model, offers, labels, tmp_path / str(micro))
         curves.append([entry["loss"] for entry in done["history"]])
     assert curves[0] == pytest.approx(curves[1], rel=1e-3) and curves[0][0] > curves[0][-1]
@@ -342,16 +345,16 @@ class StopAt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("lora_r", [None, 4])
-def test_sft_goes_on_with_the_weights_of_its_checkpoint(tiny_model, tmp_path, lora_r):
+@pytest.mark.parametrize("lora", [None, Lora(r=4, stages=("sft",))])
+def test_sft_goes_on_with_the_weights_of_its_checkpoint(tiny_model, tmp_path, lora):
     """transformers' trainer reads a Qwen2-VL checkpoint by other names than it was written under, and only warns."""
     offers = [Offer(str(i), f"red silk dress {i}") for i in range(8)]
     labels = [KeyAttributes.of({"color": "red", "number": str(i)}) for i in range(8)]
-    config = SFTStage(max_steps=6, batch_size=4, save_steps=3, log_steps=1, learning_rate=3e-3, lora_r=lora_r)
-    whole = run_sft(config, tiny_model, offers, labels, tmp_path / "whole")["history"]
+    config, hardware = SFTStage(max_steps=6, batch_size=4, learning_rate=3e-3), Hardware(save_steps=3, lora=lora)
+    whole = run_sft(config, tiny_model, offers, labels, tmp_path / "whole", hardware=hardware)["history"]
     with pytest.raises(KeyboardInterrupt):
-        run_sft(config, tiny_model, offers, labels, tmp_path / "again", callbacks=[StopAt(4)])
-    again = run_sft(config, tiny_model, offers, labels, tmp_path / "again")["history"]
+        run_sft(config, tiny_model, offers, labels, tmp_path / "again", hardware=hardware, callbacks=[StopAt(4)])
+    again = run_sft(config, tiny_model, offers, labels, tmp_path / "again", hardware=hardware)["history"]
     assert [entry["loss"] for entry in again] == [entry["loss"] for entry in whole]
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "again")]
     assert models[0] == models[1]

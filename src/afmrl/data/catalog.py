@@ -94,7 +94,7 @@ def open_catalog(source: str | Path | Catalog | Sequence[Offer], *, max_bad: flo
         max_bad: as in `read_catalog`.
 
     Raises:
-        InputError: what `read_catalog` refuses; offers that are none, no offers, an id twice.
+        InputError: what `read_catalog` refuses; things that are not offers, no offers, an id twice.
 
     >>> len(open_catalog([Offer("1", title="red dress"), Offer("2", title="blue dress")]))
     2

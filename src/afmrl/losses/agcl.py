@@ -78,8 +78,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         attributes: key attributes by row number: the table that the data set's `label` column points into.
         candidate_attributes: another table for all columns but the anchor (say, of another shop); the default is
             `attributes`. Document frequencies are counted over both.
-        temperature: τ; 0.02 is that of VLM2Vec, the paper's base. Small models want more: the tiny default's recipes set 0.03
-            to 0.07.
+        temperature: τ; 0.02 is that of VLM2Vec, the paper's base. Small models want more: the recipes of the tiny
+            default set 0.03 to 0.07.
         mini_batch_size: inputs embedded, and rows of the loss computed, at a time (GradCache); None: all at once.
         weighting: "bm25"; "cosine" adds `gain · stopgrad(s_ij)` to the logits of negatives (LLaVE, gain 9 there);
             "none" is InfoNCE.
@@ -96,8 +96,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         agreement_min_shared: of "agreement". 3 suits attributes taken from titles, which share few keys; the AGCL
             stage's default, 4, is for labeled attributes.
         margin_warmup_steps: training batches before "margin" and "closeness", which trust the model's own
-            similarities, call anything a false negative. `LogLossStatistics` sets
-            `num_batches` where a run resumes.
+            similarities, call anything a false negative. Where a run resumes, `LogLossStatistics` sets `num_batches`.
         product_ids, candidate_product_ids: product ids by row number of either table, "" or None for unknown: for
             "label", and for precision and recall of the rules in `last_statistics`.
         num_positives: columns after the anchor that are positives; those after them are curated negatives.
@@ -165,7 +164,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         rules: Sequence[Rule | str] = ("agreement",),
         combine: Combine | str = "any",
         margin: float = 0.1,
-        agreement_min_shared: int = 4,
+        agreement_min_shared: int = 3,
         margin_warmup_steps: int = 0,
         product_ids: Sequence[str] | None = None,
         candidate_product_ids: Sequence[str] | None = None,

@@ -44,8 +44,8 @@ class RecipeFile:
         if missing:
             options = " ".join(f"--{name.replace('_', '-')} {_get(data, name)}" for name in missing)
             raise InputError(
-                f"{self.where}: needs files of your own: name them, as in `afmrl run {self.shipped} {options}`, or copy "
-                f"the recipe with `afmrl recipe {self.shipped} > my.yaml` and name them there"
+                f"{self.where}: needs files of your own: name them, as in `afmrl run {self.shipped} {options}`, or "
+                f"copy the recipe with `afmrl recipe {self.shipped} > my.yaml` and name them there"
             )
         for name, value in given.items():
             if name in PATHS and isinstance(value, str) and value != LEARN:
@@ -106,7 +106,7 @@ def read_recipe(source: str | Path) -> RecipeFile:
 
 def override(data: dict[str, Any], name: str, value: Any) -> None:
     """Set one field of nested dicts by its dotted name; sections that are not there are made."""
-    *sections, last = name.split(".")
+    *sections, last = name.replace("-", "_").split(".")
     for section in sections:
         if not isinstance(data.get(section), dict):
             data[section] = {}

@@ -58,7 +58,7 @@ def write_run_report(
     ]
 
     def view(row: int) -> OfferView:
-        return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.labels[row])
+        return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.targets[row])
 
     slices = slices_of(
         split.query_offers(),
@@ -205,7 +205,7 @@ def next_steps(run: Run, split: Split) -> list[tuple[str, str]]:
     steps.append(
         (
             "the same run on your own catalog",
-            "afmrl run recipes/own_catalog.yaml --catalog.path YOUR_OFFERS.jsonl --out YOUR_RUN",
+            "afmrl run own_catalog --catalog.path OFFERS.jsonl --out RUN",
         )
     )
     return steps
