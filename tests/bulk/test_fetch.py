@@ -405,7 +405,7 @@ def test_one_host_is_not_asked_for_more_than_its_share_at_a_time(server, content
             thread.start()
         for thread in threads:
             thread.join()
-        assert one._hosts._busy == {}
+        assert one.fetch(server.url()) == content  # all turns were given back
     assert found == [content] * 8
     assert server.most_busy == 2
 
@@ -423,6 +423,8 @@ def test_what_is_fetched_is_no_program(server, tmp_path):
         ImageLoader(one).load(server.url("/a.eps"))
 
 
-def test_the_default_refuses_private_addresses():
-    assert not Fetcher()._network._allow_private
+def test_the_default_refuses_private_addresses(server, content):
+    server.answers["/a.png"] = lambda handler: answer(handler, content)
+    with Fetcher() as one, pytest.raises(InputError, match="which is not a public address"):
+        one.fetch(server.url())
     assert fetch.MAX_BYTES == 20 * 2**20

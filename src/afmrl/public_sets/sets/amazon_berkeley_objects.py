@@ -22,7 +22,7 @@ def read_amazon_berkeley_objects(folder: Path) -> Reading:
     """`listings/metadata/listings_{0…f}.json.gz`, `images/metadata/images.csv.gz`, `images/small/…` or `…/original/…`.
 
     A listing's texts are lists of `{"language_tag", "value"}`: English is taken where there is some, otherwise the
-    first language. One offer an image: the main one (gallery) carries the listing's text; the other views (query) are the
+    first language. One offer an image: the main one (gallery) carries the listing's text; other views (query) are the
     image alone, for with the listing's own title a view would be found by its text. `item_id` is the product: a
     product listed in several countries has several gallery offers. No split is published for listings: `afmrl dataset
     split` deals one out. Layout as in the README of the set (mirrored on the Hugging Face hub) and in code of others
