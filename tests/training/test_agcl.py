@@ -12,7 +12,7 @@ from afmrl.errors import InputError
 from afmrl.training import batch_plan
 from afmrl.training.agcl import run_agcl
 from afmrl.training.batch_plan import make_plan
-from afmrl.training.config import AGCLStage
+from afmrl.training.config import AGCLStage, Augmentation, Hardware, Lora
 from afmrl.training.pair_rows import PairInputs, pair_rows
 
 COLORS = ("red", "blue", "white", "black")
@@ -71,23 +71,24 @@ def killing(step):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options",
+    ("options", "machine"),
     [
-        {},
-        {"bf16": True, "mini_batch_size": 3},
-        {"lora_r": 4, "rules": ("agreement", "margin"), "learning_rate": 1e-2},
-        {"lora_r": 4, "bf16": True, "mini_batch_size": 4},
+        ({}, {}),
+        ({"mini_batch_size": 3}, {"precision": "bfloat16"}),
+        ({"rules": ("agreement", "margin"), "learning_rate": 1e-2}, {"lora": Lora(r=4)}),
+        ({"mini_batch_size": 4}, {"lora": Lora(r=4), "precision": "bfloat16"}),
     ],
     ids=["plain", "bf16", "lora", "lora-bf16"],
 )
-def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, tmp_path, options):
+def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, tmp_path, options, machine):
     offers, attributes = catalog()
-    config = AGCLStage(max_steps=5, batch_size=8, save_steps=2, log_steps=1, warmup_steps=1, similar_group=4, **options)
-    whole = run_agcl(config, text_base, offers, attributes, tmp_path / "whole")
+    config = AGCLStage(max_steps=5, batch_size=8, warmup_steps=1, similar_group=4, **options)
+    hardware = Hardware(save_steps=2, **machine)
+    whole = run_agcl(config, text_base, offers, attributes, tmp_path / "whole", hardware=hardware)
     with pytest.raises(Killed):
-        run_agcl(config, text_base, offers, attributes, tmp_path / "parts", callbacks=[killing(3)])
+        run_agcl(config, text_base, offers, attributes, tmp_path / "parts", hardware=hardware, callbacks=[killing(3)])
     assert [path.name for path in (tmp_path / "parts").glob("checkpoint-*")] == ["checkpoint-2"]
-    parts = run_agcl(config, text_base, offers, attributes, tmp_path / "parts")
+    parts = run_agcl(config, text_base, offers, attributes, tmp_path / "parts", hardware=hardware)
 
     assert [entry["step"] for entry in parts["history"]] == [1, 2, 3, 4, 5]
     losses = [[entry["loss"] for entry in run["history"]] for run in (whole, parts)]
@@ -255,6 +256,13 @@ def test_every_data_set_has_its_own_loss(text_base, tmp_path):
     assert not any(name.startswith("plain") for name in entry)
 
 
+def inputs_of(plan, config, offers, attributes, text_attributes):
+    return PairInputs(
+        offers, attributes, text_attributes, plan.batch_size, augmentation=Augmentation(),
+        value_dropout=config.value_dropout, seed=0,
+    )  # fmt: skip
+
+
 def texts_of(rows, column):
     return [str(make()) for make in rows[0 : len(rows)][column]]
 
@@ -264,7 +272,7 @@ def test_the_text_carries_other_attributes_than_those_that_draw_and_weigh():
     written = [KeyAttributes.of({"color": "gray"})] * len(offers)
     config = AGCLStage(max_steps=2, batch_size=8, attribute_dropout=0.0, one_sided=0.0, value_dropout=0.0)
     plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
-    rows = {name: pair_rows(plan, PairInputs(config, offers, attributes, of, 8)) for name, of in
+    rows = {name: pair_rows(plan, inputs_of(plan, config, offers, attributes, of)) for name, of in
             (("targets", attributes), ("written", written))}  # fmt: skip
     for column, drawn in (("anchor", plan.anchors), ("positive", plan.candidates)):
         assert all(
@@ -278,9 +286,8 @@ def test_what_is_left_out_of_a_text_is_the_same_whenever_it_is_made():
     offers, attributes = catalog()
     config = AGCLStage(max_steps=4, batch_size=8, attribute_dropout=0.5, value_dropout=0.5)
     plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
-    made = [
-        texts_of(pair_rows(plan, PairInputs(config, offers, attributes, attributes, 8)), "anchor") for _ in range(2)
-    ]
+    inputs = inputs_of(plan, config, offers, attributes, attributes)
+    made = [texts_of(pair_rows(plan, inputs), "anchor") for _ in range(2)]
     assert made[0] == made[1]
     pairs = [text.count(": ") for text in made[0]]
     assert {0, 4} < set(pairs), "some without attributes, some with all, some with a part"
@@ -290,7 +297,7 @@ def test_what_is_left_out_of_a_text_is_the_same_whenever_it_is_made():
 def test_the_text_changes_the_loss_and_not_the_weights(text_base, tmp_path):
     offers, attributes = catalog()
     written = [KeyAttributes.of({"color": "gray"})] * len(offers)
-    config = AGCLStage(max_steps=2, batch_size=8, log_steps=1, warmup_steps=0, attribute_dropout=0.0, one_sided=0.0)
+    config = AGCLStage(max_steps=2, batch_size=8, warmup_steps=0, attribute_dropout=0.0, one_sided=0.0)
     runs = [
         run_agcl(config, text_base, offers, guide, tmp_path / name, text_attributes=text)
         for name, guide, text in (("same", attributes, None), ("apart", attributes, written), ("all", written, None))

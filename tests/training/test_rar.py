@@ -18,7 +18,7 @@ from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.query import RetrievalReward
 from afmrl.training import survey
 from afmrl.training.completions import PART
-from afmrl.training.config import RARStage, SFTStage
+from afmrl.training.config import Hardware, RARStage, SFTStage
 from afmrl.training.rar import run_rar
 from afmrl.training.rar_rewards import gallery_reward, query_reward
 from afmrl.training.recipe import CatalogSection, SplitSection
@@ -28,8 +28,8 @@ from conftest import save_image
 
 COLORS = ["red", "blue", "green", "white"]
 LABELS = [KeyAttributes.of({"color": COLORS[number % 4]}) for number in range(8)]
-SMALL = {"prompts_per_step": 2, "num_generations": 4, "max_completion_length": 12, "warmup_steps": 0,
-         "teachable_only": False, "faithfulness_weight": 1.0}  # fmt: skip
+SMALL = {"prompts_per_step": 2, "num_generations": 4, "max_new_tokens": 12, "warmup_steps": 0, "teachable_only": False,
+         "faithfulness_weight": 1.0}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +124,25 @@ def test_a_completion_ends_where_the_generator_ends_it(policy, tiny_model, offer
 
 def test_every_option_reaches_trl(asked):
     config = RARStage(
-        **SMALL, loss_type="dr_grpo", scale_rewards="none", beta=0.1, epsilon=0.3, num_iterations=2, temperature=0.7,
-        learning_rate=2e-5, max_steps=9, micro_batch_size=4, seed=5, save_steps=3,
-    )  # fmt: skip
-    arguments = asked(config)["args"]
-    assert (arguments.loss_type, arguments.scale_rewards) == ("dr_grpo", "none")
-    assert (arguments.beta, arguments.epsilon, arguments.num_iterations) == (0.1, 0.3, 2)
-    assert (arguments.temperature, arguments.learning_rate, arguments.max_steps) == (0.7, 2e-5, 9)
+        **SMALL,
+        loss_type="dr_grpo",
+        scale_rewards="none",
+        beta=0.1,
+        learning_rate=2e-5,
+        max_steps=9,
+        micro_batch_size=4,
+    )
+    hardware = Hardware(save_steps=3, gradient_checkpointing=True, precision="bfloat16")
+    arguments = asked(config, seed=5, hardware=hardware)["args"]
+    assert (arguments.loss_type, arguments.scale_rewards, arguments.beta) == ("dr_grpo", "none", 0.1)
+    assert (arguments.learning_rate, arguments.max_steps, arguments.temperature) == (2e-5, 9, 1.0)
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 2)
-    assert (arguments.seed, arguments.save_steps) == (5, 3)
+    assert (arguments.seed, arguments.save_steps, arguments.bf16, arguments.gradient_checkpointing) == (
+        5,
+        3,
+        True,
+        True,
+    )
     assert (arguments.num_generations, arguments.max_completion_length) == (4, 12)
 
 
@@ -309,14 +319,14 @@ def test_rar_goes_on_with_the_survey_and_the_weights_of_its_checkpoint(
             begun.update({name: value.clone() for name, value in model.state_dict().items()})
 
     begun = {}
-    config = RARStage(**SMALL, max_steps=4, save_steps=2, learning_rate=1e-2, eval_steps=0)
+    config, hardware = RARStage(**SMALL, max_steps=4, learning_rate=1e-2, eval_steps=0), Hardware(save_steps=2)
     with pytest.raises(KeyboardInterrupt):
-        trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Stop()])
+        trained(policy, tiny_model, offers, tmp_path, config, hardware=hardware, callbacks=[Stop()])
     kept = AutoModelForImageTextToText.from_pretrained(tmp_path / "checkpoint-2").state_dict()
     first = AutoModelForImageTextToText.from_pretrained(policy).state_dict()
     surveyed = json.loads((tmp_path / survey.SURVEY).read_text())
     monkeypatch.setattr(survey, "take_survey", None)  # what was sampled is taken over
-    result = trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Begun()])
+    result = trained(policy, tiny_model, offers, tmp_path, config, hardware=hardware, callbacks=[Begun()])
     assert result["k"] == surveyed["k"] and result["baseline"] == surveyed["summary"]["baseline"]
     assert not (tmp_path / survey.SURVEY).exists() and not (tmp_path / PART).exists()
     assert all(torch.equal(begun[name], kept[name]) for name in kept)

@@ -85,8 +85,8 @@ def test_k_is_the_smallest_at_which_half_are_found(tmp_path):
 def test_a_survey_is_taken_over_with_its_k_and_floors(tmp_path, monkeypatch):
     queries = [Offer(str(n), "t") for n in range(4)]
     texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
-    config = RARStage(num_generations=2, prompts_per_step=1, reward="ndcg@k", k=None, length_weight=0.1)
-    reward, opened = reward_by_text(queries, kind="ndcg@k", length_weight=config.length_weight), []
+    config = RARStage(num_generations=2, prompts_per_step=1, reward="ndcg@k", k=None)
+    reward, opened = reward_by_text(queries, kind="ndcg@k", length_weight=0.1), []
     monkeypatch.setattr(
         AttributeGenerator, "from_pretrained", lambda path: opened.append(path) or Scripted(texts, temperature=1.0)
     )

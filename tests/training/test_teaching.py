@@ -11,7 +11,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.training.config import PromptOptions, RARStage, SFTStage
+from afmrl.training.config import Hardware, Lora, PromptOptions, RARStage, SFTStage
 from afmrl.training.recipe import load_recipe, recipe_of
 from afmrl.training.sft import run_sft
 from afmrl.training.teaching import teaching_set
@@ -327,7 +327,7 @@ def test_micro_batches_of_sft_make_the_same_step(tiny_model, tmp_path):
     labels = [KeyAttributes.of({"color": "red", **({"number": str(i)} if i % 2 else {})}) for i in range(8)]
     curves = []
     for micro in (None, 2):
-        config = SFTStage(max_steps=3, batch_size=8, micro_batch_size=micro, learning_rate=1e-3, log_steps=1)
+        config = SFTStage(max_steps=3, batch_size=8, micro_batch_size=micro, learning_rate=1e-3)
         done = run_sft(config, tiny_model, offers, labels, tmp_path / str(micro))
         curves.append([entry["loss"] for entry in done["history"]])
     assert curves[0] == pytest.approx(curves[1], rel=1e-3) and curves[0][0] > curves[0][-1]
@@ -351,11 +351,12 @@ def test_sft_goes_on_with_the_weights_of_its_checkpoint(tiny_model, tmp_path, lo
     """transformers' trainer reads a Qwen2-VL checkpoint by other names than it was written under, and only warns."""
     offers = [Offer(str(i), f"red silk dress {i}") for i in range(8)]
     labels = [KeyAttributes.of({"color": "red", "number": str(i)}) for i in range(8)]
-    config = SFTStage(max_steps=6, batch_size=4, save_steps=3, log_steps=1, learning_rate=3e-3, lora_r=lora_r)
-    whole = run_sft(config, tiny_model, offers, labels, tmp_path / "whole")["history"]
+    config = SFTStage(max_steps=6, batch_size=4, learning_rate=3e-3)
+    hardware = Hardware(save_steps=3, lora=lora_r and Lora(r=lora_r, stages=("sft",)))
+    whole = run_sft(config, tiny_model, offers, labels, tmp_path / "whole", hardware=hardware)["history"]
     with pytest.raises(KeyboardInterrupt):
-        run_sft(config, tiny_model, offers, labels, tmp_path / "again", callbacks=[StopAt(4)])
-    again = run_sft(config, tiny_model, offers, labels, tmp_path / "again")["history"]
+        run_sft(config, tiny_model, offers, labels, tmp_path / "again", hardware=hardware, callbacks=[StopAt(4)])
+    again = run_sft(config, tiny_model, offers, labels, tmp_path / "again", hardware=hardware)["history"]
     assert [entry["loss"] for entry in again] == [entry["loss"] for entry in whole]
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "again")]
     assert models[0] == models[1]

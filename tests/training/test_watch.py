@@ -13,7 +13,7 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.training.best_weights import BEST, kept_entry, load_weights, save_weights
-from afmrl.training.config import RARStage, SFTStage
+from afmrl.training.config import Hardware, Lora, RARStage, SFTStage
 from afmrl.training.rar import run_rar, with_validation
 from afmrl.training.rar_rewards import query_reward
 from afmrl.training.sft import run_sft
@@ -163,7 +163,7 @@ def policy(tiny_model, tmp_path_factory):
     return folder
 
 
-def reinforced(policy, tiny_model, out, monkeypatch, mrrs, true=(), **options):
+def reinforced(policy, tiny_model, out, monkeypatch, mrrs, true=(), hardware=None, **options):
     """A run whose validation is told: what was kept, and the weights at every measure."""
     weights = {}
     steps = iter(range(100))
@@ -178,12 +178,13 @@ def reinforced(policy, tiny_model, out, monkeypatch, mrrs, true=(), **options):
 
     monkeypatch.setattr(Validation, "measure", measure)
     config = RARStage(
-        prompts_per_step=2, num_generations=4, max_completion_length=12, warmup_steps=0, teachable_only=False,
+        prompts_per_step=2, num_generations=4, max_new_tokens=12, warmup_steps=0, teachable_only=False,
         learning_rate=3e-3, **{"eval_steps": 1, **options},
     )  # fmt: skip
     embedder = Embedder.from_pretrained(tiny_model)
     reward = query_reward(config, policy, embedder, OFFERS[:4], OFFERS[4:], SPLIT.relevant, targets=LABELS[:4])
-    result = run_rar(config, policy, reward, out, validation=Validation(SPLIT, embedder, attributes_on="query"))
+    validation = Validation(SPLIT, embedder, attributes_on="query")
+    result = run_rar(config, policy, reward, out, validation=validation, hardware=hardware)
     return result, weights
 
 
@@ -238,7 +239,8 @@ def test_it_stops_early_and_keeps_the_best(policy, tiny_model, tmp_path, monkeyp
 
 def test_lora_keeps_the_best_step_too(policy, tiny_model, tmp_path, monkeypatch):
     mrrs = [0.1, 0.9, 0.2]
-    result, weights = reinforced(policy, tiny_model, tmp_path, monkeypatch, mrrs, max_steps=2, lora_r=2)
+    hardware = Hardware(lora=Lora(r=2, stages=("rar",)))
+    result, weights = reinforced(policy, tiny_model, tmp_path, monkeypatch, mrrs, hardware=hardware, max_steps=2)
     assert result["validation"]["step"] == 1
     base = dict(AttributeGenerator.from_pretrained(policy).model.named_parameters())
     kept = dict(AttributeGenerator.from_pretrained(tmp_path).model.named_parameters())
