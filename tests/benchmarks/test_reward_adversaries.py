@@ -12,7 +12,7 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.rewards.truth import true_pairs
 from afmrl.training.config import RARStage
-from afmrl.training.recipe import CatalogSection
+from afmrl.training.recipe import CatalogSection, TargetsSection
 from afmrl.training.splits import Split, split_offers
 from conftest import ROOT
 
@@ -87,8 +87,7 @@ def test_none_that_a_generator_can_write_earns_more_than_gold(benchmark, quickst
     """What needs the gallery is left to the benchmark and its trained embedder: after the twelve steps of this one,
     naming just the true keys that the answer shows too is worth more than naming all (reciprocal rank +0.03)."""
     path = quickstart / "catalog" / "catalog.jsonl"
-    section = CatalogSection(path=str(path))
-    section.labels.column = "visible_attributes"
+    section = CatalogSection(path=str(path), targets=TargetsSection(column="visible_attributes"))
     splits = split_offers(read_catalog(path).offers, section)
     embedder = Embedder.from_pretrained(quickstart / "stages" / "agcl" / "model")
     defaults = {

@@ -18,7 +18,7 @@ from afmrl.errors import InputError
 from afmrl.public_sets.image_signature import MAX_DISTANCE, image_signature, near_identical
 from afmrl.public_sets.leaks import check_leaks
 from afmrl.public_sets.split import FRACTIONS, deal_out, product_groups, split_catalog
-from afmrl.training.recipe import CatalogSection, LabelSection, SplitSection
+from afmrl.training.recipe import CatalogSection, SplitSection
 from afmrl.training.splits import split_offers
 from conftest import save_image, shared_data
 
@@ -172,8 +172,8 @@ def test_the_same_seed_deals_alike_whatever_the_order():
 def test_it_deals_as_a_recipe_does():
     offers = [dataclasses.replace(o, attributes={"color": "red"}) for o in catalog()]
     fractions = {"train": 0.6, "reward": 0.2, "val": 0.1, "test": 0.1}
-    section = CatalogSection(split=SplitSection(by="family_id", fractions=fractions, seed=5), labels=LabelSection())
-    mine = deal_out(offers, product_groups(offers, "family_id"), fractions, seed=5)
+    section = CatalogSection(path="x", split=SplitSection(by="family_id", fractions=fractions))
+    mine = deal_out(offers, product_groups(offers, "family_id"), fractions, seed=0)
     for split, theirs in split_offers(offers, section).items():
         assert {o.id for o in theirs.offers} == {o.id for o in mine if o.extra["split"] == split}
 

@@ -69,21 +69,26 @@ def killing(step):
     return Kill()
 
 
+LORA = Lora(r=4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "machine"),
+    "options",
     [
-        ({}, {}),
-        ({"mini_batch_size": 3}, {"precision": "bfloat16"}),
-        ({"rules": ("agreement", "margin"), "learning_rate": 1e-2}, {"lora": Lora(r=4)}),
-        ({"mini_batch_size": 4}, {"lora": Lora(r=4), "precision": "bfloat16"}),
+        {},
+        {"precision": "bfloat16", "mini_batch_size": 3},
+        {"lora": LORA, "rules": ("agreement", "margin"), "margin_warmup_steps": 2, "learning_rate": 1e-2},
+        {"lora": LORA, "precision": "bfloat16", "mini_batch_size": 4},
     ],
     ids=["plain", "bf16", "lora", "lora-bf16"],
 )
-def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, tmp_path, options, machine):
+def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, tmp_path, options):
+    options = dict(options)
     offers, attributes = catalog()
-    config = AGCLStage(max_steps=5, batch_size=8, warmup_steps=1, similar_group=4, **options)
+    machine = {name: options.pop(name) for name in ("precision", "lora") if name in options}
     hardware = Hardware(save_steps=2, **machine)
+    config = AGCLStage(max_steps=5, batch_size=8, warmup_steps=1, similar_group=4, temperature=0.05, **options)
     whole = run_agcl(config, text_base, offers, attributes, tmp_path / "whole", hardware=hardware)
     with pytest.raises(Killed):
         run_agcl(config, text_base, offers, attributes, tmp_path / "parts", hardware=hardware, callbacks=[killing(3)])
@@ -256,11 +261,9 @@ def test_every_data_set_has_its_own_loss(text_base, tmp_path):
     assert not any(name.startswith("plain") for name in entry)
 
 
-def inputs_of(plan, config, offers, attributes, text_attributes):
-    return PairInputs(
-        offers, attributes, text_attributes, plan.batch_size, augmentation=Augmentation(),
-        value_dropout=config.value_dropout, seed=0,
-    )  # fmt: skip
+def inputs_of(config, offers, attributes, text_attributes):
+    plain = {"augmentation": Augmentation(), "value_dropout": config.value_dropout, "seed": 0}
+    return PairInputs(offers, attributes, text_attributes, 8, **plain)
 
 
 def texts_of(rows, column):
@@ -272,7 +275,7 @@ def test_the_text_carries_other_attributes_than_those_that_draw_and_weigh():
     written = [KeyAttributes.of({"color": "gray"})] * len(offers)
     config = AGCLStage(max_steps=2, batch_size=8, attribute_dropout=0.0, one_sided=0.0, value_dropout=0.0)
     plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
-    rows = {name: pair_rows(plan, inputs_of(plan, config, offers, attributes, of)) for name, of in
+    rows = {name: pair_rows(plan, inputs_of(config, offers, attributes, of)) for name, of in
             (("targets", attributes), ("written", written))}  # fmt: skip
     for column, drawn in (("anchor", plan.anchors), ("positive", plan.candidates)):
         assert all(
@@ -286,8 +289,7 @@ def test_what_is_left_out_of_a_text_is_the_same_whenever_it_is_made():
     offers, attributes = catalog()
     config = AGCLStage(max_steps=4, batch_size=8, attribute_dropout=0.5, value_dropout=0.5)
     plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
-    inputs = inputs_of(plan, config, offers, attributes, attributes)
-    made = [texts_of(pair_rows(plan, inputs), "anchor") for _ in range(2)]
+    made = [texts_of(pair_rows(plan, inputs_of(config, offers, attributes, attributes)), "anchor") for _ in range(2)]
     assert made[0] == made[1]
     pairs = [text.count(": ") for text in made[0]]
     assert {0, 4} < set(pairs), "some without attributes, some with all, some with a part"
@@ -313,3 +315,18 @@ def test_generated_text_without_what_was_generated_is_refused(text_base, tmp_pat
     with pytest.raises(InputError, match="'generated' needs what the generator writes"):
         run_agcl(AGCLStage(text_attributes="generated"), text_base, offers, attributes, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trusted", [{"reference": True}, {"margin_warmup_steps": 2}, {}])
+def test_the_margin_rule_trusts_the_base_or_waits(text_base, tmp_path, trusted):
+    offers, attributes = catalog()
+    config = AGCLStage(max_steps=3, batch_size=16, warmup_steps=0, rules=("margin",), margin=0.0, **trusted)
+    history = run_agcl(config, text_base, offers, attributes, tmp_path)["history"]
+    masked = [entry["masked_share_margin"] for entry in history]
+    assert (masked[0] > 0, masked[2] > 0) == (trusted.get("margin_warmup_steps") is None, True)
+    if trusted.get("reference"):
+        # what the base says of the batches does not depend on what is learned meanwhile
+        slow = config.model_copy(update={"learning_rate": 1e-9})
+        again = run_agcl(slow, text_base, offers, attributes, tmp_path / "slow")["history"]
+        assert [entry["masked_share_margin"] for entry in again] == masked

@@ -83,29 +83,29 @@ def test_what_is_written_anew_is_in_the_schemas_words(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"cit": {"init": "warm"}}, "'cit.init': 'warm' is unknown; one of scratch, continue"),
-        ({"cit": {"share": 1.5}}, "'cit.share': 1.5 is no share"),
-        ({"cit": {"rounds": -1}}, "'cit.rounds': -1 is too few"),
-        ({"cit": {"rounds": 1}, "rar": {"max_steps": 0}}, "'cit.rounds' needs a generator that RAR trained"),
-        ({"agcl": {"similar_share": 1.5}}, "'agcl.similar_share': 1.5 is no share"),
-        ({"rar": {"faithfulness_beta": 0}}, "'rar.faithfulness_beta': 0.0 must be above 0"),
-        ({"rar": {"rewarded_pairs": "none"}}, "'rar.rewarded_pairs': 'none' is unknown; one of true, all"),
-        ({"cit": {"guidance": "after"}}, "'cit.guidance': 'after' is unknown; one of written, before"),
+        ({"cit": {"init": "warm"}}, "'cit.init': 'warm' is not allowed; expected scratch or continue"),
+        ({"cit": {"share": 1.5}}, "'cit.share': 1.5 is not allowed; expected a number between 0 and 1"),
+        ({"cit": {"rounds": -1}}, "'cit.rounds': -1 is not allowed; expected a whole number of at least 0"),
+        ({"cit": {"rounds": 1}, "rar": {"max_steps": 0}}, "'cit.rounds': needs a generator that RAR trained"),
+        ({"agcl": {"similar_share": 1.5}}, "'agcl.similar_share': 1.5 is not allowed"),
+        ({"rar": {"faithfulness_weight": -1}}, "'rar.faithfulness_weight': -1 is not allowed; expected a number of at"),
+        ({"rar": {"rewarded_pairs": "none"}}, "'rar.rewarded_pairs': 'none' is not allowed; expected true or all"),
+        ({"cit": {"guidance": "after"}}, "'cit.guidance': 'after' is not allowed; expected written or before"),
         (
             {"agcl": {"attributes_on": "none"}, "cit": {"guidance": "before"}},
-            "'cit.guidance' needs attributes in the text",
+            "'cit.guidance': needs attributes in the text",
         ),
         (
             {"agcl": {"attributes_on": "none", "text_attributes": "generated"}},
-            "'agcl.text_attributes' needs attributes",
+            "'agcl.text_attributes': needs attributes",
         ),
         (
             {"agcl": {"attributes_on": "query"}, "rar": {"attributes_on": "gallery"}},
             "'agcl.attributes_on' 'query': the embedder would read attributes where it never saw any",
         ),
-        ({"agcl": {"text_attributes": "titles"}}, "'agcl.text_attributes': 'titles' is unknown"),
-        ({"agcl": {"directions": ["doc_to_query"]}}, "'agcl.directions'.* must hold 'query_to_doc'"),
-        ({"agcl": {"directions": ["query_to_doc", "back"]}}, "'agcl.directions': 'back' is unknown"),
+        ({"agcl": {"text_attributes": "titles"}}, "'agcl.text_attributes': 'titles' is not allowed"),
+        ({"agcl": {"directions": ["doc_to_query"]}}, "'agcl.directions': .* must hold 'query_to_doc'"),
+        ({"agcl": {"directions": ["query_to_doc", "back"]}}, "'agcl.directions': 'back' is not allowed"),
     ],
 )
 def test_mistakes_are_answered_by_name(data, message):
@@ -172,15 +172,13 @@ def test_the_round_that_is_best_on_val_is_kept(monkeypatch, mrrs, kept, embedder
     [("targets", "written", "new"), ("targets", "before", "old"), ("generated", "written", "old")],
 )
 def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, tmp_path, text, guidance, guiding):
-    import afmrl.training.agcl
-
     asked = {}
 
     def run_agcl(config, base, offers, attributes, out_dir, *, text_attributes, **_):
         asked.update(attributes=attributes, text=text_attributes, base=base)
         return {}
 
-    monkeypatch.setattr(afmrl.training.agcl, "run_agcl", run_agcl)
+    monkeypatch.setattr(cit_rounds, "run_agcl", run_agcl)
     run = SimpleNamespace(
         recipe=recipe_of(
             {**BASE, "agcl": {"text_attributes": text}, "cit": {"rounds": 1, "init": "continue", "guidance": guidance}}
@@ -251,7 +249,7 @@ def run_again(folder, *options):
 
 @pytest.mark.slow
 def test_killed_in_its_second_training_it_ends_with_the_same_numbers(quickstart, tmp_path):
-    options = ["--cit.rounds", "1", "--agcl.save_steps", "4"]
+    options = ["--cit.rounds", "1", "--hardware.save_steps", "4"]
     whole, killed = (shutil.copytree(quickstart, tmp_path / name) for name in ("whole", "killed"))
     run_again(whole, *options)
     script = [sys.executable, "-c", KILLED, "run", ROOT / "src/afmrl/recipes/quickstart-fast.yaml", "--out", killed]
@@ -265,7 +263,7 @@ def test_killed_in_its_second_training_it_ends_with_the_same_numbers(quickstart,
     ).exists()
     assert [path.name for path in (stages / "cit-1" / "model").glob("checkpoint-*")] == ["checkpoint-4"]
     out = run_again(killed, *options)
-    assert "cit-1: was interrupted, goes on from what is there" in out
+    assert "cit-1: was interrupted, resumes from what is there" in out
     assert "cit-attributes-1: complete, not run again" in out and "rar: complete, not run again" in out
     one, other = (folder / "stages/cit-1/model/model.safetensors" for folder in (whole, killed))
     assert one.read_bytes() == other.read_bytes()

@@ -238,9 +238,8 @@ def test_it_stops_early_and_keeps_the_best(policy, tiny_model, tmp_path, monkeyp
 
 
 def test_lora_keeps_the_best_step_too(policy, tiny_model, tmp_path, monkeypatch):
-    mrrs = [0.1, 0.9, 0.2]
-    hardware = Hardware(lora=Lora(r=2, stages=("rar",)))
-    result, weights = reinforced(policy, tiny_model, tmp_path, monkeypatch, mrrs, hardware=hardware, max_steps=2)
+    mrrs, lora = [0.1, 0.9, 0.2], Hardware(lora=Lora(r=2, stages=("rar",)))
+    result, weights = reinforced(policy, tiny_model, tmp_path, monkeypatch, mrrs, max_steps=2, hardware=lora)
     assert result["validation"]["step"] == 1
     base = dict(AttributeGenerator.from_pretrained(policy).model.named_parameters())
     kept = dict(AttributeGenerator.from_pretrained(tmp_path).model.named_parameters())

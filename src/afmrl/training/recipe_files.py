@@ -106,7 +106,7 @@ def read_recipe(source: str | Path) -> RecipeFile:
 
 def override(data: dict[str, Any], name: str, value: Any) -> None:
     """Set one field of nested dicts by its dotted name; sections that are not there are made."""
-    *sections, last = name.split(".")
+    *sections, last = name.replace("-", "_").split(".")
     for section in sections:
         if not isinstance(data.get(section), dict):
             data[section] = {}

@@ -50,14 +50,14 @@ def split_offers(
     skipped_ids: Collection[str] = (),
     targets_optional: bool = False,
 ) -> dict[str, Split]:
-    """Deal the offers out. Products never stand in two splits, but where `split.shared` names a gallery of all.
+    """Deal the offers out. No product is in two splits, unless `split.shared` names a gallery of all.
 
     Args:
         skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are passed over.
         targets_optional: the catalog need not have key attributes; a teacher writes them.
 
     Raises:
-        InputError: a split is empty, a product stands in two splits, no positives are known, no labels are there.
+        InputError: a split is empty, a product is in two splits, no positives are known, or there are no targets.
     """
     offers = with_positives(offers, section, skipped_ids=skipped_ids)
     targets = read_targets(offers, section.targets, optional=targets_optional)
@@ -195,7 +195,7 @@ def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: Catalo
     for offer, name in zip(offers, names, strict=True):
         if name and offer.product_id and seen.setdefault(offer.product_id, name) != name:
             raise InputError(
-                f"catalog: product {offer.product_id!r} stands in the splits {seen[offer.product_id]!r} and "
+                f"catalog: product {offer.product_id!r} is in the splits {seen[offer.product_id]!r} and "
                 f"{name!r}; split by product or family (catalog.split.by)"
             )
 
