@@ -55,7 +55,7 @@ reward = RetrievalReward(embedder.encode, queries, embedder.encode(gallery), rel
 rows = Dataset.from_dict({"prompt": [prompt(query) for query in queries], "query_row": list(range(len(queries)))})
 steps = {"max_steps": 2, "per_device_train_batch_size": 16, "num_generations": 4, "max_completion_length": 64}
 trainer = GRPOTrainer(
-    model=str(folder / "generator"), reward_funcs=reward, train_dataset=rows,  # type: ignore[arg-type]
+    model=str(folder / "generator"), reward_funcs=reward, train_dataset=rows,
     args=GRPOConfig(str(folder / "grpo"), logging_steps=1, **steps, **common),
 )  # fmt: skip
 trainer.train()

@@ -1,7 +1,6 @@
 """Cheap ways to a high reward, smaller than benchmarks/reward_adversaries.py and on a hardly trained embedder."""
 
-import importlib.util
-import sys
+import importlib
 
 import numpy as np
 import pytest
@@ -10,21 +9,15 @@ from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
-from afmrl.rewards.query import confirmed
+from afmrl.rewards.truth import true_pairs
 from afmrl.training.config import RARStage
-from afmrl.training.recipe import CatalogSection
+from afmrl.training.recipe import CatalogSection, TargetsSection
 from afmrl.training.splits import Split, split_offers
-from conftest import ROOT
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("reward_adversaries", ROOT / "benchmarks" / "reward_adversaries.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks itself up there
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return importlib.import_module("reward_adversaries")
 
 
 @pytest.fixture
@@ -62,9 +55,9 @@ def test_of_what_they_write_only_gold_is_shown_to_the_embedder(benchmark, case):
     for name, write in benchmark.ADVERSARIES.items():
         attributes = read(write(case))
         if attributes is not None:
-            assert set(confirmed(attributes, case.gold)) <= set(case.gold), name
+            assert set(true_pairs(attributes, case.gold)) <= set(case.gold), name
     tricks = "color: r\u200bed; с\u043elor: red; color again: red; ｃut: ｗide"
-    assert str(confirmed(KeyAttributes.parse(tricks), case.gold)) == "cut: wide"  # full width is the same letter
+    assert str(true_pairs(KeyAttributes.parse(tricks), case.gold)) == "cut: wide"  # full width is the same letter
 
 
 def test_gallery_offers_are_described_by_their_own_labels(benchmark):
@@ -87,8 +80,7 @@ def test_none_that_a_generator_can_write_earns_more_than_gold(benchmark, quickst
     """What needs the gallery is left to the benchmark and its trained embedder: after the twelve steps of this one,
     naming just the true keys that the answer shows too is worth more than naming all (reciprocal rank +0.03)."""
     path = quickstart / "catalog" / "catalog.jsonl"
-    section = CatalogSection(path=str(path))
-    section.labels.column = "visible_attributes"
+    section = CatalogSection(path=str(path), targets=TargetsSection(column="visible_attributes"))
     splits = split_offers(read_catalog(path).offers, section)
     embedder = Embedder.from_pretrained(quickstart / "stages" / "agcl" / "model")
     defaults = {
@@ -96,7 +88,7 @@ def test_none_that_a_generator_can_write_earns_more_than_gold(benchmark, quickst
     }
     assert len(defaults) == 5
     parts = [
-        benchmark.duel(embedder, split, [split.labels[row] for row in split.gallery], defaults)
+        benchmark.duel(embedder, split, [split.targets[row] for row in split.gallery], defaults)
         for split in (splits["reward"], splits["test"])
     ]
     for setting in defaults:

@@ -187,7 +187,7 @@ def test_bad_rows_go_to_quarantine_and_the_others_on(tmp_path):
     assert set(found) == {11, 12, 13, 24, 25, 26}
     assert found[11] == ("empty", "title, image", "are both empty, one of them is needed")
     assert found[12] == ("u1", "image", "unreadable")
-    assert found[13][:2] == ("o3", "id") and "stands already in row 4" in found[13][2]
+    assert found[13][:2] == ("o3", "id") and "is already in row 4" in found[13][2]
     assert found[24][1] == "line"
     assert found[25][:2] == ("gone", "image") and "no such file" in found[25][2]
     assert "not fetched" in found[26][2]
@@ -207,9 +207,9 @@ def test_an_id_twice_is_found_wherever_its_rows_stand(tmp_path):
         run_job(path, tmp_path / "out", shard_rows=1000, options=FakeOptions(window=500))
         reasons = {entry["row"]: entry["reason"] for entry in quarantined(tmp_path / "out")}
         assert reasons == {
-            3: "'o1' stands already in row 2",
-            3002: "'o2999' stands already in row 3001",
-            3003: "'o5' stands already in row 7",
+            3: "'o1' is already in row 2",
+            3002: "'o2999' is already in row 3001",
+            3003: "'o5' is already in row 7",
         }, run
         assert content(tmp_path / "out")["o1"][0] == "title 1"
 

@@ -89,10 +89,11 @@ def test_every_option_of_every_command_is_explained(call, command):
 
     code, out, _ = call(command, "--help")
     assert code == 0
-    for name, parameter in inspect.signature(getattr(cli, command)).parameters.items():
+    function = cli.app[command].default_command
+    for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
             assert f"--{name.replace('_', '-')}" in out
-            assert f"\n    {name}" in cli.__dict__[command].__doc__ or f", {name}\n" in cli.__dict__[command].__doc__
+            assert f"\n    {name}" in function.__doc__ or f", {name}\n" in function.__doc__
 
 
 def test_help_and_mistakes_are_answered_fast_without_torch():
@@ -392,7 +393,8 @@ def test_search_finds_by_text_by_image_and_by_both(call, shop, tiny_model):
         assert code == 0, err
         assert "score" in out
         assert sum(f"g{number}" in out for number in range(3)) == 2
-    assert "g2" in out and "1.000" in out  # the offer itself
+    assert "g2" in out and "2.000" in out  # the offer itself: cosine 1 and the highest BM25
+    assert "1.000" in call("search", shop / "gallery.jsonl", "--model", tiny_model, "--no-hybrid", *query)[1]
 
 
 def test_two_evaluations_are_compared(call, mistake, shop, tmp_path):

@@ -5,8 +5,9 @@ import pytest
 
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
+from afmrl.data.splits import split_of
 from afmrl.errors import InputError
-from afmrl.evaluation.tasks import Impossible, RetrievalTask, build_task, choose_split, cluster_of, split_of
+from afmrl.evaluation.tasks import Impossible, RetrievalTask, build_task, choose_split, cluster_of
 from conftest import shared_data
 
 

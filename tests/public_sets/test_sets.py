@@ -266,7 +266,7 @@ def test_abo_half_downloaded_archive_is_named(tmp_path):
     folder = abo(tmp_path / "in")
     path = folder / "listings" / "metadata" / "listings_0.json.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    assert re.search(r"listings_0\.json\.gz: is no whole gzip file", refused("abo", folder, tmp_path / "out"))
+    assert re.search(r"listings_0\.json\.gz: is not a complete gzip file", refused("abo", folder, tmp_path / "out"))
 
 
 # Shopee
@@ -297,7 +297,7 @@ def test_duplicate_id_keeps_the_first_row_and_lists_the_other(tmp_path):
     assert offers["train_0"].product_id == "1"
     (row,) = lines(tmp_path / "out" / "skipped.jsonl")
     assert row["row"] == 7  # one title has a line break
-    assert "stands already" in row["reason"]
+    assert "is already" in row["reason"]
 
 
 def test_quote_that_is_never_closed_is_a_cut_off_file(tmp_path):

@@ -18,7 +18,7 @@ from afmrl.errors import InputError
 from afmrl.public_sets.image_signature import MAX_DISTANCE, image_signature, near_identical
 from afmrl.public_sets.leaks import check_leaks
 from afmrl.public_sets.split import FRACTIONS, deal_out, product_groups, split_catalog
-from afmrl.training.recipe import CatalogSection, LabelSection, SplitSection
+from afmrl.training.recipe import CatalogSection, SplitSection
 from afmrl.training.splits import split_offers
 from conftest import save_image, shared_data
 
@@ -172,10 +172,10 @@ def test_the_same_seed_deals_alike_whatever_the_order():
 def test_it_deals_as_a_recipe_does():
     offers = [dataclasses.replace(o, attributes={"color": "red"}) for o in catalog()]
     fractions = {"train": 0.6, "reward": 0.2, "val": 0.1, "test": 0.1}
-    section = CatalogSection(split=SplitSection(by="family_id", fractions=fractions, seed=5), labels=LabelSection())
-    mine = deal_out(offers, product_groups(offers, "family_id"), fractions, seed=5)
-    for name, theirs in split_offers(offers, section).items():
-        assert {o.id for o in theirs.offers} == {o.id for o in mine if o.extra["split"] == name}
+    section = CatalogSection(path="x", split=SplitSection(by="family_id", fractions=fractions))
+    mine = deal_out(offers, product_groups(offers, "family_id"), fractions, seed=0)
+    for split, theirs in split_offers(offers, section).items():
+        assert {o.id for o in theirs.offers} == {o.id for o in mine if o.extra["split"] == split}
 
 
 def test_a_product_of_two_families_stays_whole():
@@ -293,5 +293,5 @@ def test_a_check_that_compared_nothing_says_so(tmp_path, capsys):
     assert "3 offers without a split were not checked" in said
     with pytest.raises(InputError, match="no offer has a value in the column 'style'"):
         check(tmp_path / "c.jsonl", by="style")
-    with pytest.raises(InputError, match="--shared 'shelf': no offer says so"):
+    with pytest.raises(InputError, match="--shared 'shelf': no offer has it"):
         check(tmp_path / "c.jsonl", shared="shelf")

@@ -102,7 +102,7 @@ def test_an_equal_offer_of_another_product_stands_before_it(world):
 
 def test_what_a_wrong_description_earns_is_the_plain_offers(world):
     labels = [KeyAttributes.of({"color": "red"})] * 14
-    reward = made(world, "margin", labels=labels, rewarded_pairs="true", faithfulness_weight=0.3)
+    reward = made(world, "margin", targets=labels, rewarded_pairs="true", faithfulness_weight=0.3)
     scored = reward.score([4, 4, 4], ["color: blue", "none", "color: red"])
     assert scored.retrieval[0] == scored.retrieval[1] != scored.retrieval[2]
     assert scored.faithfulness.tolist() == [0.0, 0.0, 1.0]
@@ -113,7 +113,7 @@ def test_garbage_earns_less_than_any_list_seen(world, kind):
     reward = made(world, kind, k=3)
     rows = [row for row in range(14) for _ in WORDS]
     words = list(WORDS) * 14
-    reward.lower_floors(rows, reward.score(rows, words))
+    reward = reward.with_(floors=reward.lowered_floors(rows, reward.score(rows, words)))
     valid = reward.score(rows, words).reward.reshape(14, -1).min(axis=1)
     garbage = reward.score(list(range(14)), ["no list"] * 14).reward
     assert (garbage < valid).all()
@@ -137,7 +137,7 @@ def test_what_cannot_be_rewarded_is_named(world):
     with pytest.raises(InputError, match="no query looks for the offer '39'"):
         made(world, "margin", rows=[0, 39])
     gallery, embeddings, queries, relevant = world
-    with pytest.raises(InputError, match="as many"):
+    with pytest.raises(InputError, match="1 gallery rows for 2 offers"):
         GalleryRetrievalReward(encode, gallery[:2], embeddings, [0], queries, relevant)
 
 

@@ -14,7 +14,8 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.retrieval.frozen import FrozenGallery
-from afmrl.rewards.query import RetrievalReward, confirmed, pair_f_score, smallest_k
+from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.truth import pair_f_score, true_pairs
 
 Q, N, D = 12, 40, 6
 QUERIES = [Offer(id=f"q{number}", title=f"title {number}") for number in range(Q)]
@@ -122,7 +123,7 @@ def test_margin_by_hand():
 def test_an_invalid_format_earns_minus_a_tenth_whatever_else_counts(kind, text):
     labels = [KeyAttributes.of({"color": "red"})] * Q
     encoder = Encoder()
-    reward = make(kind, encoder=encoder, labels=labels, faithfulness_weight=1.0)
+    reward = make(kind, encoder=encoder, targets=labels, faithfulness_weight=1.0)
     scored = reward.score([0], [text])
     assert (scored.reward[0], scored.valid[0], scored.faithfulness[0], scored.ranks[0]) == (-0.1, False, 0.0, N + 1)
     assert not encoder.asked  # nothing is embedded for it
@@ -134,18 +135,18 @@ def test_an_invalid_format_earns_minus_a_tenth_whatever_else_counts(kind, text):
 def test_no_valid_completion_earns_less_than_an_invalid_one(kind, length_weight):
     """Else garbage would pay wherever the best answer earns less than -0.1."""
     labels = [KeyAttributes.of({"color": "red"})] * Q
-    reward = make(kind, num_relevant=2, labels=labels, faithfulness_weight=0.3, length_weight=length_weight)
+    reward = make(kind, num_relevant=2, targets=labels, faithfulness_weight=0.3, length_weight=length_weight)
     long = "; ".join(f"k{n}: v" for n in range(32))
     rows = [row for row in range(Q) for _ in range(4)]
     texts = [text for row in range(Q) for text in ("color: red", "size: m", f"x: {row}", long)]
     valid = reward.score(rows, texts)
-    reward.lower_floors(rows, valid)  # what the survey of RAR does; a margin's least is not known before
+    reward = reward.with_(floors=reward.lowered_floors(rows, valid))  # as RAR's survey does
     invalid = reward.score(range(Q), ["red"] * Q)
     assert valid.valid.all() and not invalid.valid.any()
     for row in range(Q):
         assert invalid.reward[row] <= valid.reward[4 * row : 4 * row + 4].min() - 0.1 + 1e-12
-    other = make(kind, num_relevant=2, labels=labels, faithfulness_weight=0.3, length_weight=length_weight)
-    other.set_floors(reward.floors())  # of another process
+    other = make(kind, num_relevant=2, targets=labels, faithfulness_weight=0.3, length_weight=length_weight)
+    other = other.with_(floors=reward.floors())  # of another process
     assert other.score([3], ["red"]).reward[0] == invalid.reward[3]
 
 
@@ -154,7 +155,7 @@ def test_garbage_is_below_gold_where_gold_earns_less_than_minus_a_tenth(kind):
     relevant = [np.array([row]) for row in range(Q)]
     if kind == "rank_gain":  # found first without attributes: whatever is written, the rank falls
         relevant = [np.argsort(-(GALLERY @ vector(offer.id, "none")))[:1] for offer in QUERIES]
-    options = {"labels": [KeyAttributes.of({"color": "red"})] * Q, "faithfulness_weight": 0.3}
+    options = {"targets": [KeyAttributes.of({"color": "red"})] * Q, "faithfulness_weight": 0.3}
     reward = RetrievalReward(Encoder(), QUERIES, GALLERY, relevant, kind=kind, rewarded_pairs="true", **options)
     gold, plain, garbage = (reward.score(range(Q), [text] * Q).reward for text in ("color: red", "none", "red"))
     assert (np.minimum(gold, plain) < -0.1).any()  # where it would have paid
@@ -175,7 +176,7 @@ def test_completions_are_read_as_the_generator_reads_them():
         return KeyAttributes.of({"color": f"{KeyAttributes.parse(completion).as_dict()['farbe']} {offer.id}"})
 
     labels = [KeyAttributes.of({"color": f"red q{row}"}) for row in range(Q)]
-    scored = make(labels=labels, faithfulness_weight=1.0, read=read).score([0, 3], ["farbe: red"] * 2)
+    scored = make(targets=labels, faithfulness_weight=1.0, read=read).score([0, 3], ["farbe: red"] * 2)
     assert scored.faithfulness.tolist() == [1.0, 1.0]
 
 
@@ -205,26 +206,26 @@ def test_nothing_to_say_is_valid_and_retrieves_with_the_offer_alone():
 
 def test_faithfulness_is_the_f1_of_pairs():
     labels = [KeyAttributes.of({"color": "red", "size": "m"})] * Q
-    reward = make("recall@k", k=N, labels=labels, faithfulness_weight=0.3)
+    reward = make("recall@k", k=N, targets=labels, faithfulness_weight=0.3)
     texts = ["color: red; size: m", "color: red", "color: red; cut: wide", "color: blue", "size: m; color: red", "none"]
     scored = reward.score([0] * len(texts), texts)
     np.testing.assert_allclose(scored.faithfulness, [1, 2 / 3, 1 / 2, 0, 1, 0])
     np.testing.assert_allclose(scored.reward, 1 + 0.3 * scored.faithfulness)
     assert pair_f_score(KeyAttributes(), KeyAttributes()) == 1.0
     # F2: one right and one wrong of two labels is worth more than nothing said
-    reward = make("recall@k", k=N, labels=labels, faithfulness_weight=1.0, faithfulness_beta=2.0)
+    reward = make("recall@k", k=N, targets=labels, faithfulness_weight=1.0, faithfulness_beta=2.0)
     recall, precision = 1 / 2, 1 / 2
     assert reward.score([0], ["color: red; cut: wide"]).faithfulness[0] == pytest.approx(
         5 * precision * recall / (4 * precision + recall)
     )
     assert reward.score([0], ["color: red"]).faithfulness[0] == pytest.approx(5 * 0.5 / (4 + 0.5))
     # labels alone change nothing
-    assert make("recall@k", k=N, labels=labels).score([0], ["color: blue"]).reward[0] == 1.0
+    assert make("recall@k", k=N, targets=labels).score([0], ["color: blue"]).reward[0] == 1.0
 
 
 def test_labels_are_those_of_the_completions_query():
     labels = [KeyAttributes.of({"color": "red" if row % 2 else "blue"}) for row in range(Q)]
-    reward = make("recall@k", k=N, labels=labels, faithfulness_weight=1.0)
+    reward = make("recall@k", k=N, targets=labels, faithfulness_weight=1.0)
     scored = reward.score([5, 4, 5], ["color: red", "color: red", "color: blue"])
     assert scored.faithfulness.tolist() == [1.0, 0.0, 0.0]
 
@@ -263,7 +264,7 @@ def test_the_reward_sees_the_query_and_its_attributes_and_nothing_of_the_gallery
 
 def test_as_trls_reward_function():
     logged = {}
-    reward = make("recall@k", k=N, labels=[KeyAttributes.of({"color": "red"})] * Q)
+    reward = make("recall@k", k=N, targets=[KeyAttributes.of({"color": "red"})] * Q)
     completions = [[{"role": "assistant", "content": "color: red"}], [{"role": "assistant", "content": "oh"}]]
     values = reward([None] * 2, completions, [0, 1], [True, True], logged.__setitem__, trainer_state=None)
     assert values == [1.0, -0.1] and all(type(value) is float for value in values)
@@ -297,11 +298,11 @@ def test_equal_scores_are_ranked_in_gallery_order():
 def test_mistakes_are_named():
     with pytest.raises(InputError, match="reward 'recall' is unknown; one of recall@k"):
         make("recall")
-    with pytest.raises(InputError, match="must be as many"):
+    with pytest.raises(InputError, match="1 lists of relevant rows for 12 queries; give one for each"):
         RetrievalReward(Encoder(), QUERIES, GALLERY, [np.array([0])])
     with pytest.raises(InputError, match="faithfulness_beta=0 must be above 0"):
         make(faithfulness_beta=0)
-    with pytest.raises(InputError, match="faithfulness_weight needs labels"):
+    with pytest.raises(InputError, match="faithfulness_weight needs targets"):
         make(faithfulness_weight=0.3)
 
 
@@ -313,22 +314,13 @@ def test_no_completion_breaks_it(texts):
     assert ((scored.reward == -0.1) == ~scored.valid).all()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.sampled_from([0.1, 0.5, 0.9]))
-def test_smallest_k_is_the_smallest(ranks, target):
-    ranks = np.array(ranks)
-    k = smallest_k(ranks, target)
-    assert (ranks <= k).mean() >= target
-    assert k == 1 or (ranks <= k - 1).mean() < target
-
-
 # only what is true retrieves
 
 
 def test_with_true_pairs_the_embedder_is_shown_what_labels_confirm():
     encoder = Encoder()
     labels = [KeyAttributes.of({"color": "red", "size": "m"})] * Q
-    reward = make("reciprocal_rank", encoder=encoder, labels=labels, rewarded_pairs="true")
+    reward = make("reciprocal_rank", encoder=encoder, targets=labels, rewarded_pairs="true")
     texts = ["color: red", "color: red; secret: 7", "size: l; color: red", "color: blue", "none", "size: m; color: red"]
     scored = reward.score([2] * len(texts), texts)
     assert encoder.asked == [[("q2", "color: red"), ("q2", "none"), ("q2", "size: m; color: red")]]
@@ -336,21 +328,21 @@ def test_with_true_pairs_the_embedder_is_shown_what_labels_confirm():
     assert scored.reward[3] == scored.reward[4] == 1 / reward.plain_ranks()[2]
     assert scored.valid.all()
     # what is false still lowers F1
-    reward = make("reciprocal_rank", labels=labels, rewarded_pairs="true", faithfulness_weight=1.0)
+    reward = make("reciprocal_rank", targets=labels, rewarded_pairs="true", faithfulness_weight=1.0)
     assert reward.score([2, 2], texts[:2]).reward.tolist() == sorted(reward.score([2, 2], texts[:2]).reward)[::-1]
 
 
 def test_all_pairs_is_the_papers_reward_whatever_the_labels():
     labels = [KeyAttributes.of({"color": "red"})] * Q
     rows, completions = all_pairs()
-    with_labels = make("margin", labels=labels).score(rows, completions).reward
+    with_labels = make("margin", targets=labels).score(rows, completions).reward
     np.testing.assert_array_equal(with_labels, make("margin").score(rows, completions).reward)
 
 
 def test_mistakes_of_rewarded_pairs_are_named():
     with pytest.raises(InputError, match="rewarded_pairs 'some' is unknown; 'true' or 'all'"):
         make(rewarded_pairs="some")
-    with pytest.raises(InputError, match="rewarded_pairs 'true' needs labels"):
+    with pytest.raises(InputError, match="rewarded_pairs 'true' needs targets"):
         make(rewarded_pairs="true")
 
 
@@ -453,6 +445,6 @@ def test_values_that_are_one_are_right_however_they_are_written():
     labels = KeyAttributes.of({"volume": "1500 ml", "颜色": "深红", "重量": "1.5公斤", "cut": "wide"})
     written = KeyAttributes.of({"volume": "1.5 L", "颜色": "深 红", "重量": "1500克", "cut": "slim"})
     assert pair_f_score(written, labels) == 0.75
-    assert [key for key, _ in confirmed(written, labels)] == ["volume", "颜色", "重量"]
+    assert [key for key, _ in true_pairs(written, labels)] == ["volume", "颜色", "重量"]
     assert attribute_accuracy([written], [labels])["volume"]["recall"] == 1.0
     assert attribute_accuracy([written], [labels])["cut"]["recall"] == 0.0

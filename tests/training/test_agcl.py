@@ -9,10 +9,11 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.training import agcl, batch_plan
+from afmrl.training import batch_plan
 from afmrl.training.agcl import run_agcl
 from afmrl.training.batch_plan import make_plan
-from afmrl.training.config import AGCLStage
+from afmrl.training.config import AGCLStage, Augmentation, Hardware, Lora
+from afmrl.training.pair_rows import PairInputs, pair_rows
 
 COLORS = ("red", "blue", "white", "black")
 CUTS = ("long", "short", "straight")
@@ -68,25 +69,31 @@ def killing(step):
     return Kill()
 
 
+LORA = Lora(r=4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"bf16": True, "mini_batch_size": 3},
-        {"lora_r": 4, "rules": ("agreement", "margin"), "learning_rate": 1e-2},
-        {"lora_r": 4, "bf16": True, "mini_batch_size": 4},
+        {"precision": "bfloat16", "mini_batch_size": 3},
+        {"lora": LORA, "rules": ("agreement", "margin"), "margin_warmup_steps": 2, "learning_rate": 1e-2},
+        {"lora": LORA, "precision": "bfloat16", "mini_batch_size": 4},
     ],
     ids=["plain", "bf16", "lora", "lora-bf16"],
 )
 def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, tmp_path, options):
+    options = dict(options)
     offers, attributes = catalog()
-    config = AGCLStage(max_steps=5, batch_size=8, save_steps=2, log_steps=1, warmup_steps=1, similar_group=4, **options)
-    whole = run_agcl(config, text_base, offers, attributes, tmp_path / "whole")
+    machine = {name: options.pop(name) for name in ("precision", "lora") if name in options}
+    hardware = Hardware(save_steps=2, **machine)
+    config = AGCLStage(max_steps=5, batch_size=8, warmup_steps=1, similar_group=4, temperature=0.05, **options)
+    whole = run_agcl(config, text_base, offers, attributes, tmp_path / "whole", hardware=hardware)
     with pytest.raises(Killed):
-        run_agcl(config, text_base, offers, attributes, tmp_path / "parts", callbacks=[killing(3)])
+        run_agcl(config, text_base, offers, attributes, tmp_path / "parts", hardware=hardware, callbacks=[killing(3)])
     assert [path.name for path in (tmp_path / "parts").glob("checkpoint-*")] == ["checkpoint-2"]
-    parts = run_agcl(config, text_base, offers, attributes, tmp_path / "parts")
+    parts = run_agcl(config, text_base, offers, attributes, tmp_path / "parts", hardware=hardware)
 
     assert [entry["step"] for entry in parts["history"]] == [1, 2, 3, 4, 5]
     losses = [[entry["loss"] for entry in run["history"]] for run in (whole, parts)]
@@ -169,11 +176,11 @@ def test_attributes_are_in_the_text_of_query_or_gallery_alone(attributes_on, anc
 
 
 def test_fewer_products_than_a_batch_are_shared_evenly(monkeypatch):
-    assert batch_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 13
+    assert batch_plan.fitting_batch_size(64, 13) == 13
     monkeypatch.setattr(batch_plan, "world_size", lambda: 4)
-    assert batch_plan.batch_size_of(AGCLStage(batch_size=64), 13) == 12
-    assert batch_plan.batch_size_of(AGCLStage(batch_size=64), 70) == 64
-    assert batch_plan.batch_size_of(AGCLStage(batch_size=64), 3) == 1  # refused where it is shared out
+    assert batch_plan.fitting_batch_size(64, 13) == 12
+    assert batch_plan.fitting_batch_size(64, 70) == 64
+    assert batch_plan.fitting_batch_size(64, 3) == 1  # refused where it is shared out
 
 
 def test_a_share_of_the_batches_is_random_and_still_nobody_starves():
@@ -254,30 +261,52 @@ def test_every_data_set_has_its_own_loss(text_base, tmp_path):
     assert not any(name.startswith("plain") for name in entry)
 
 
-@pytest.mark.slow
-def test_the_text_can_show_other_attributes_than_those_that_weigh(text_base, tmp_path, monkeypatch):
+def inputs_of(config, offers, attributes, text_attributes):
+    plain = {"augmentation": Augmentation(), "value_dropout": config.value_dropout, "seed": 0}
+    return PairInputs(offers, attributes, text_attributes, 8, **plain)
+
+
+def texts_of(rows, column):
+    return [str(make()) for make in rows[0 : len(rows)][column]]
+
+
+def test_the_text_carries_other_attributes_than_those_that_draw_and_weigh():
     offers, attributes = catalog()
     written = [KeyAttributes.of({"color": "gray"})] * len(offers)
-    config = AGCLStage(max_steps=2, batch_size=8, log_steps=1, warmup_steps=0, attribute_dropout=0.0, one_sided=0.0)
-    seen = []
-    plain = agcl.embedder_input
-
-    def watched(offer, of_offer, **options):
-        seen.append(of_offer)
-        return plain(offer, of_offer, **options)
-
-    monkeypatch.setattr(agcl, "embedder_input", watched)
-    runs = {
-        name: run_agcl(
-            config.model_copy(update={"value_dropout": 0.0}), text_base, offers, of, tmp_path / name, shown=shown
+    config = AGCLStage(max_steps=2, batch_size=8, attribute_dropout=0.0, one_sided=0.0, value_dropout=0.0)
+    plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    rows = {name: pair_rows(plan, inputs_of(config, offers, attributes, of)) for name, of in
+            (("targets", attributes), ("written", written))}  # fmt: skip
+    for column, drawn in (("anchor", plan.anchors), ("positive", plan.candidates)):
+        assert all(
+            str(attributes[row]) in text for row, text in zip(drawn, texts_of(rows["targets"], column), strict=True)
         )
-        for name, of, shown in (("same", attributes, None), ("apart", attributes, written), ("all", written, None))
-    }
-    assert set(seen) == {*attributes, written[0]}
-    assert set(seen[-2 * 2 * 2 * 8 :]) == {written[0]}  # of the second and the third training
-    weights = [[entry["mean_offset"] for entry in run["history"]] for run in runs.values()]
+        assert all("color: gray" in text and "series" not in text for text in texts_of(rows["written"], column))
+    assert rows["written"][0:16]["label"] == list(zip(plan.anchors.tolist(), plan.candidates.tolist(), strict=True))
+
+
+def test_what_is_left_out_of_a_text_is_the_same_whenever_it_is_made():
+    offers, attributes = catalog()
+    config = AGCLStage(max_steps=4, batch_size=8, attribute_dropout=0.5, value_dropout=0.5)
+    plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    made = [texts_of(pair_rows(plan, inputs_of(config, offers, attributes, attributes)), "anchor") for _ in range(2)]
+    assert made[0] == made[1]
+    pairs = [text.count(": ") for text in made[0]]
+    assert {0, 4} < set(pairs), "some without attributes, some with all, some with a part"
+
+
+@pytest.mark.slow
+def test_the_text_changes_the_loss_and_not_the_weights(text_base, tmp_path):
+    offers, attributes = catalog()
+    written = [KeyAttributes.of({"color": "gray"})] * len(offers)
+    config = AGCLStage(max_steps=2, batch_size=8, warmup_steps=0, attribute_dropout=0.0, one_sided=0.0)
+    runs = [
+        run_agcl(config, text_base, offers, guide, tmp_path / name, text_attributes=text)
+        for name, guide, text in (("same", attributes, None), ("apart", attributes, written), ("all", written, None))
+    ]
+    weights = [[entry["mean_offset"] for entry in run["history"]] for run in runs]
     assert weights[0] == weights[1] != weights[2]
-    losses = [[entry["loss"] for entry in run["history"]] for run in runs.values()]
+    losses = [[entry["loss"] for entry in run["history"]] for run in runs]
     assert losses[0] != losses[1] != losses[2]
 
 
@@ -286,3 +315,18 @@ def test_generated_text_without_what_was_generated_is_refused(text_base, tmp_pat
     with pytest.raises(InputError, match="'generated' needs what the generator writes"):
         run_agcl(AGCLStage(text_attributes="generated"), text_base, offers, attributes, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trusted", [{"reference": True}, {"margin_warmup_steps": 2}, {}])
+def test_the_margin_rule_trusts_the_base_or_waits(text_base, tmp_path, trusted):
+    offers, attributes = catalog()
+    config = AGCLStage(max_steps=3, batch_size=16, warmup_steps=0, rules=("margin",), margin=0.0, **trusted)
+    history = run_agcl(config, text_base, offers, attributes, tmp_path)["history"]
+    masked = [entry["masked_share_margin"] for entry in history]
+    assert (masked[0] > 0, masked[2] > 0) == (trusted.get("margin_warmup_steps") is None, True)
+    if trusted.get("reference"):
+        # what the base says of the batches does not depend on what is learned meanwhile
+        slow = config.model_copy(update={"learning_rate": 1e-9})
+        again = run_agcl(slow, text_base, offers, attributes, tmp_path / "slow")["history"]
+        assert [entry["masked_share_margin"] for entry in again] == masked

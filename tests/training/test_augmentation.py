@@ -10,8 +10,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
-from afmrl.training.augmentation import is_active, with_invented_values
-from afmrl.training.config import LabelAugmentation
+from afmrl.training.augmentation import with_invented_values
 from conftest import shared_data
 
 OFFER = Offer("1", "SEAPESCA Metal VIB 55mm 11g Lure YA180", category="Lure")
@@ -27,8 +26,6 @@ def test_none_all_or_a_share():
     assert all(title.title != OFFER.title for title, _ in several(1.0))
     changed = sum(offer.title != OFFER.title for offer, _ in several(0.5, 400))
     assert 150 < changed < 250
-    assert is_active(LabelAugmentation(invent_values=0.1))
-    assert not is_active(LabelAugmentation())
 
 
 def test_title_and_label_say_the_same_and_keep_their_form():

@@ -1,7 +1,5 @@
-"""What recipes/magento.yaml needs: augmentation, self pairs, batches by a column, and its cross-validation."""
+"""What benchmarks/recipes/magento.yaml needs: augmentation, self pairs, batches by a column."""
 
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +11,9 @@ from afmrl.attributes.relations import AttributeBM25
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.training.augmentation import augment, hue_of, is_active
+from afmrl.training.augmentation import augment, is_active
 from afmrl.training.batch_plan import make_plan, positives_by_product
-from afmrl.training.config import AGCLStage, Augmentation, PairAugmentation
+from afmrl.training.config import AGCLStage, Augmentation
 from afmrl.training.recipe import load_recipe
 from conftest import ROOT
 
@@ -30,14 +28,14 @@ def offer(tmp_path):
     return Offer(id="1", title="Chaz Kangeroo Hoodie, Red", image=str(tmp_path / "a.png"))
 
 
-def varied(offer, config, seed=0, batch=0, **options):
-    return augment(offer, RED, config, (seed,), batch_seeds=(batch,), **options)
+def varied(offer, config, seed=0, batch=0):
+    return augment(offer, RED, config, (seed,), batch_seeds=(batch,))
 
 
 def test_nothing_happens_by_default(offer):
     assert not is_active(Augmentation())
-    assert not is_active(PairAugmentation(smallest_crop=0.9))
-    assert is_active(PairAugmentation(hue=0.1))
+    assert not is_active(Augmentation(smallest_crop=0.9))
+    assert is_active(Augmentation(hide_candidates=0.1))
     changed, image = varied(offer, Augmentation())
     assert changed == offer
     assert np.array_equal(np.asarray(image), np.asarray(Image.open(offer.image)))
@@ -98,22 +96,9 @@ def test_a_batch_shares_its_invented_words_and_label_words_stay(offer):
     assert words[2].endswith(",")
 
 
-def test_a_turned_hue_changes_the_color_and_hides_its_name(offer):
-    changed, image = varied(offer, PairAugmentation(hue=1), hue=1 / 3)
-    assert changed.title == "Chaz Kangeroo Hoodie"
-    red, green, _ = np.asarray(image)[0, 0].astype(int)
-    assert green > 150 > 60 > red
-    assert np.asarray(image)[0, -1].tolist() == [0, 0, 0]  # black has no hue
-
-
-def test_the_share_of_turned_pairs():
-    turned = [hue_of(PairAugmentation(hue=0.25), (seed,)) for seed in range(400)]
-    assert 0.18 < np.mean([turn is not None for turn in turned]) < 0.32
-
-
 def test_a_share_above_one_is_refused():
-    with pytest.raises(InputError, match=r"'agcl\.augment\.crop': 3\.0 is no share"):
-        load_recipe(ROOT / "benchmarks/recipes" / "magento.yaml", ["agcl.augment.crop=3"])
+    with pytest.raises(InputError, match=r"'augment\.crop': 3 is not allowed; expected a number between 0 and 1"):
+        load_recipe(ROOT / "benchmarks/recipes" / "magento.yaml", {"augment.crop": 3})
 
 
 def catalog():
@@ -165,65 +150,10 @@ def test_a_column_groups_batches():
         plan(group_column="color")
 
 
-def benchmark():
-    spec = importlib.util.spec_from_file_location("magento_cv", ROOT / "benchmarks" / "magento_cv.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_fold_keeps_its_styles_out_of_training(tmp_path):
-    cv = benchmark()
-    offers = [
-        Offer(
-            id=f"s{s}-{c}-{role}",
-            title=f"style {s}",
-            product_id=f"s{s}-{c}",
-            extra={"style_id": f"s{s}", "role": role, "split": "train"},
-        )
-        for s in range(16)
-        for c in "ab"
-        for role in ("query", "gallery")
-    ]
-    fold_of = {f"s{s}": s % 4 for s in range(16)}
-    path = cv._write_fold(offers, fold_of, 1, tmp_path)
-    training = {o.extra["style_id"]: o.extra["split"] for o in read_catalog(path)}
-    assert set(training) == {s for s, fold in fold_of.items() if fold != 1}
-    assert sorted(training.values()).count("val") == 1
-    assert {o.extra["style_id"] for o in read_catalog(tmp_path / "queries.jsonl")} == {"s1", "s5", "s9", "s13"}
-    grades = [line.split("\t") for line in (tmp_path / "qrels.tsv").read_text().splitlines()]
-    assert ["s1-a-query", "s1-a-gallery", "2"] in grades
-    assert ["s1-a-query", "s1-b-gallery", "1"] in grades
-    assert len(grades) == 16
-
-
-def test_the_table_pools_folds(tmp_path):
-    cv = benchmark()
-    for fold in range(2):
-        systems = {name: {f"S{fold}{i}-Red-back": [1 + (i == 0), 1] for i in range(4)} for name in cv.SYSTEMS}
-        cell = {"settings": "x", "systems": systems, "fusion": {"bm25": 1.0, "attributes": 0.0, "color": 0.3}}
-        (tmp_path / f"fold{fold}of2.json").write_text(json.dumps(cell))
-    text = cv.table(tmp_path, 2)
-    assert "8 queries of 8 unseen styles in 2 of 2 folds" in text
-    assert "| embedder alone | 0.750" in text
-    assert "by fold: 1/0/0.3, 1/0/0.3." in text
-    (tmp_path / "fold1of2.json").write_text(json.dumps({"settings": "y", "systems": {}}))
-    with pytest.raises(SystemExit, match="different settings"):
-        cv.table(tmp_path, 2)
-
-
-def test_the_committed_folds_were_made_with_one_setting():
-    cv = benchmark()
-    if not list(cv.RESULTS.glob("*.json")):
-        pytest.skip(f"no results in {cv.RESULTS}")
-    assert "| embedder + generator + fusion |" in cv.table(cv.RESULTS, 4)
-
-
 def test_the_recipe_is_meant_for_the_shop():
     recipe = load_recipe(ROOT / "benchmarks/recipes" / "magento.yaml")
     assert recipe.agcl.group_column == recipe.catalog.family_column == "style_id"
-    assert recipe.agcl.augment.hide_candidates is not None
-    assert recipe.agcl.augment.crop == recipe.sft.augment.crop > 0
+    assert recipe.augment.hide_candidates is not None and recipe.augment.crop > 0
     if not Path(recipe.catalog.path).is_file():
         pytest.skip(f"the shop's data are not at {recipe.catalog.path}")
     offers = read_catalog(recipe.catalog.path)

@@ -14,15 +14,13 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
-from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.rewards.gallery import GalleryRetrievalReward
 from afmrl.rewards.query import RetrievalReward
-from afmrl.training import rar
-from afmrl.training import survey as rar_survey
+from afmrl.training import survey
 from afmrl.training.completions import PART
-from afmrl.training.config import RARStage, SFTStage
+from afmrl.training.config import Hardware, RARStage, SFTStage
 from afmrl.training.rar import run_rar
+from afmrl.training.rar_rewards import gallery_reward, query_reward
 from afmrl.training.recipe import CatalogSection, SplitSection
 from afmrl.training.sft import run_sft
 from afmrl.training.splits import split_offers
@@ -30,7 +28,7 @@ from conftest import save_image
 
 COLORS = ["red", "blue", "green", "white"]
 LABELS = [KeyAttributes.of({"color": COLORS[number % 4]}) for number in range(8)]
-SMALL = {"prompts_per_step": 2, "num_generations": 4, "max_completion_length": 12, "warmup_steps": 0,
+SMALL = {"prompts_per_step": 2, "num_generations": 4, "max_new_tokens": 12, "warmup_steps": 0,
          "teachable_only": False, "faithfulness_weight": 1.0}  # fmt: skip
 
 
@@ -50,11 +48,17 @@ def policy(tiny_model, offers, tmp_path_factory):
     return folder
 
 
+RELEVANT = [np.array([row]) for row in range(4)]
+
+
+def reward_of(config, policy, model, offers, targets=LABELS[:4]):
+    """Of the first four offers as queries, in a gallery of the other four."""
+    embedder = Embedder.from_pretrained(model)
+    return query_reward(config, policy, embedder, offers[:4], offers[4:], RELEVANT, targets=targets)
+
+
 def trained(policy, tiny_model, offers, out, config, **options):
-    return run_rar(
-        config, policy, Embedder.from_pretrained(tiny_model), offers[:4], offers[4:],
-        [np.array([n]) for n in range(4)], out, **{"labels": LABELS[:4], **options},
-    )  # fmt: skip
+    return run_rar(config, policy, reward_of(config, policy, tiny_model, offers), out, **options)
 
 
 # what is asked of trl
@@ -78,8 +82,9 @@ def asked(monkeypatch, policy, tiny_model, offers, tmp_path):
         import trl
 
         monkeypatch.setattr(trl, "GRPOTrainer", trainer)
+        reward = options.pop("reward", None) or reward_of(config, policy, tiny_model, offers)
         with pytest.raises(Stop):
-            trained(policy, tiny_model, offers, tmp_path, config, **options)
+            run_rar(config, policy, reward, tmp_path, **options)
         return caught
 
     return of
@@ -92,7 +97,7 @@ def test_defaults_are_the_papers_and_not_trls(asked, policy):
     assert arguments.loss_type == "grpo"  # trl's is "dapo"
     assert arguments.scale_rewards == "group"
     assert arguments.epsilon == 0.2
-    assert arguments.num_iterations == 1
+    assert arguments.num_iterations == 1 and arguments.temperature == 1.0
     # and ours that are not: without them attributes drift from the truth
     assert (RARStage().rewarded_pairs, RARStage().sft_weight) == ("true", 1.0)
     # by its path: trl loads the KL reference anew from there
@@ -100,42 +105,48 @@ def test_defaults_are_the_papers_and_not_trls(asked, policy):
     assert (policy / "model.safetensors").is_file()
 
 
-def test_only_confirmed_pairs_are_rewarded_where_there_are_labels(asked):
-    rewards = [asked(RARStage(**SMALL), **options)["reward_funcs"].reward for options in ({}, {"labels": None})]
-    assert [of.rewarded_pairs for of in rewards] == ["true", "all"]
-    assert [of.faithfulness_weight for of in rewards] == [SMALL["faithfulness_weight"], 0.0]
+def test_only_true_pairs_are_rewarded_where_there_are_targets(policy, tiny_model, offers):
+    rewards = [reward_of(RARStage(**SMALL), policy, tiny_model, offers, targets) for targets in (LABELS[:4], None)]
+    assert [reward.rewarded_pairs for reward in rewards] == ["true", "all"]
+    assert [reward.faithfulness_weight for reward in rewards] == [SMALL["faithfulness_weight"], 0.0]
+    assert [reward.holds_to_targets for reward in rewards] == [True, False]
+
+
+def test_a_completion_ends_where_the_generator_ends_it(policy, tiny_model, offers):
+    from transformers import AutoTokenizer
+
+    end = AutoTokenizer.from_pretrained(policy).eos_token_id
+    reward = reward_of(RARStage(**SMALL), policy, tiny_model, offers)
+    columns = {"completions": ["color: red"] * 2, "completion_ids": [[5, end], [5, 6]], "query_row": [0, 0]}
+    ended, cut_off = reward([None] * 2, **columns)
+    assert ended > 0 > cut_off
 
 
 def test_every_option_reaches_trl(asked):
     config = RARStage(
-        **SMALL, loss_type="dr_grpo", scale_rewards="none", beta=0.1, epsilon=0.3, num_iterations=2, temperature=0.7,
-        learning_rate=2e-5, max_steps=9, micro_batch_size=4, seed=5, save_steps=3,
+        **SMALL, loss_type="dr_grpo", scale_rewards="none", beta=0.1, learning_rate=2e-5, max_steps=9,
+        micro_batch_size=4,
     )  # fmt: skip
-    arguments = asked(config)["args"]
+    arguments = asked(config, hardware=Hardware(save_steps=3), seed=5)["args"]
     assert (arguments.loss_type, arguments.scale_rewards) == ("dr_grpo", "none")
-    assert (arguments.beta, arguments.epsilon, arguments.num_iterations) == (0.1, 0.3, 2)
-    assert (arguments.temperature, arguments.learning_rate, arguments.max_steps) == (0.7, 2e-5, 9)
+    assert (arguments.beta, arguments.learning_rate, arguments.max_steps) == (0.1, 2e-5, 9)
     assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (4, 2)
     assert (arguments.seed, arguments.save_steps) == (5, 3)
     assert (arguments.num_generations, arguments.max_completion_length) == (4, 12)
 
 
-def test_with_attributes_on_the_gallery_its_offers_are_described(asked, offers, tiny_model):
-    call = asked(
-        RARStage(**SMALL, attributes_on="gallery", reward="margin"), labels=[LABELS[5], LABELS[7]], described=[1, 3]
-    )
-    reward = call["reward_funcs"].reward
-    assert isinstance(reward, GalleryRetrievalReward) and reward.queries == [offers[5], offers[7]]
-    embedder = Embedder.from_pretrained(tiny_model)
-    np.testing.assert_allclose(reward.asked, embedder.encode(offers[:4]), atol=1e-5)  # queries without attributes
-    assert "white dress" in str(call["train_dataset"][1]["prompt"])
-    # what it is told the labels confirm is behind the offer's text, and the product's query ranks it there
-    text = str(LABELS[5])
+def test_with_attributes_on_the_gallery_its_offers_are_described(asked, policy, offers, tiny_model):
+    config, embedder = RARStage(**SMALL, attributes_on="gallery", reward="margin"), Embedder.from_pretrained(tiny_model)
+    targets = [LABELS[5], LABELS[7]]
+    reward = gallery_reward(config, policy, embedder, [1, 3], offers[4:], offers[:4], RELEVANT, targets=targets)
+    row = asked(config, reward=reward)["train_dataset"][1]
+    assert "white dress" in str(row["prompt"])
+    # what its targets confirm goes into the offer's text, and the product's query ranks it there
+    queries = embedder.encode(offers[:4])  # without attributes
     shown = embedder.encode([offers[5]], [LABELS[5]])[0]
     others = np.delete(embedder.encode(offers[4:]), 1, axis=0)
-    expected = reward.asked[1] @ shown - (others @ reward.asked[1]).max()
-    assert reward.score([0], [text]).retrieval[0] == pytest.approx(expected, abs=1e-5)
-    assert asked(RARStage(**SMALL, attributes_on="gallery"), labels=None)["reward_funcs"].reward.queries == offers[4:]
+    expected = queries[1] @ shown - (others @ queries[1]).max()
+    assert reward.score([0], [str(LABELS[5])]).retrieval[0] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
@@ -198,12 +209,12 @@ def test_groups_without_variance_are_counted_whatever_scales_the_rewards(policy,
             scored.reward[:] = [row + (row == 1) * (place % 2) for place, row in enumerate(rows)]
             return scored
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rar, "RetrievalReward", Constant)
-        for scale in ("group", "batch", "none"):
-            config = RARStage(**{**SMALL, "prompts_per_step": 4}, max_steps=1, scale_rewards=scale)
-            result = trained(policy, tiny_model, offers, tmp_path / scale, config)
-            assert result["history"][0]["zero_variance_share"] == 3 / 4
+    embedder = Embedder.from_pretrained(tiny_model)
+    reward = Constant(embedder.encode, offers[:4], embedder.encode(offers[4:]), RELEVANT)
+    for scale in ("group", "batch", "none"):
+        config = RARStage(**{**SMALL, "prompts_per_step": 4}, max_steps=1, scale_rewards=scale)
+        result = run_rar(config, policy, reward, tmp_path / scale)
+        assert result["history"][0]["zero_variance_share"] == 3 / 4
 
 
 # several processes
@@ -297,110 +308,19 @@ def test_rar_goes_on_with_the_survey_and_the_weights_of_its_checkpoint(
             begun.update({name: value.clone() for name, value in model.state_dict().items()})
 
     begun = {}
-    config = RARStage(**SMALL, max_steps=4, save_steps=2, learning_rate=1e-2, eval_steps=0)
+    config = RARStage(**SMALL, max_steps=4, learning_rate=1e-2, eval_steps=0)
+    hardware = Hardware(save_steps=2)
     with pytest.raises(KeyboardInterrupt):
-        trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Stop()])
+        trained(policy, tiny_model, offers, tmp_path, config, hardware=hardware, callbacks=[Stop()])
     kept = AutoModelForImageTextToText.from_pretrained(tmp_path / "checkpoint-2").state_dict()
     first = AutoModelForImageTextToText.from_pretrained(policy).state_dict()
-    survey = json.loads((tmp_path / rar_survey.SURVEY).read_text())
-    monkeypatch.setattr(rar_survey, "survey_of", None)  # what was sampled is taken over
-    result = trained(policy, tiny_model, offers, tmp_path, config, callbacks=[Begun()])
-    assert result["k"] == survey["k"] and result["baseline"] == survey["survey"]["baseline"]
-    assert not (tmp_path / rar_survey.SURVEY).exists() and not (tmp_path / PART).exists()
+    surveyed = json.loads((tmp_path / survey.SURVEY).read_text())
+    monkeypatch.setattr(survey, "take_survey", None)  # what was sampled is taken over
+    result = trained(policy, tiny_model, offers, tmp_path, config, hardware=hardware, callbacks=[Begun()])
+    assert result["k"] == surveyed["k"] and result["baseline"] == surveyed["summary"]["baseline"]
+    assert not (tmp_path / survey.SURVEY).exists() and not (tmp_path / PART).exists()
     assert all(torch.equal(begun[name], kept[name]) for name in kept)
     assert any(not torch.equal(begun[name], first[name]) for name in kept)
-
-
-# which queries can teach
-
-
-class Scripted:
-    """A generator that writes what it is told: G completions for every query."""
-
-    def __init__(self, texts, temperature=None):
-        self.texts, self.temperature = texts, temperature
-
-    def generate(self, offers, *, num_completions, temperature, **_):
-        assert self.temperature in (None, temperature)
-        assert all(len(of_query) == num_completions for of_query in self.texts)
-        return [[Completion(text, 3, text != "cut") for text in of_query] for of_query in self.texts]
-
-
-def reward_by_text(queries, kind="recall@k", k=1):
-    """A gallery of three offers; "hit: N" retrieves the relevant one at rank N."""
-
-    def encode(offers, attributes):
-        rank = [int(a.as_dict().get("hit", "3")) for a in attributes]
-        orders = {1: [1.0, 0.5, 0.2], 2: [0.5, 1.0, 0.2], 3: [0.2, 1.0, 0.5]}
-        return np.array([orders[r] for r in rank], dtype=np.float32)
-
-    return RetrievalReward(encode, queries, np.eye(3, dtype=np.float32), [np.array([0])] * len(queries), kind=kind, k=k)
-
-
-def test_groups_that_agree_are_left_out_and_reported(tmp_path):
-    queries = [Offer(str(n), "t") for n in range(4)]
-    texts = [["hit: 1", "hit: 1"], ["hit: 1", "hit: 3"], ["hit: 3", "hit: 2"], ["cut", "hit: 1"]]
-    config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
-    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts), tmp_path)
-    assert rows == [1, 3]
-    assert (survey["num_queries"], survey["num_teachable"], survey["zero_variance_share"]) == (4, 2, 0.5)
-    assert survey["baseline"]["reward"] == pytest.approx((1 + 1 + 1 + 0 + 0 + 0 - 0.1 + 1) / 8)
-    assert survey["baseline"]["valid"] == 7 / 8
-    config = config.model_copy(update={"teachable_only": False})
-    assert rar_survey.survey_of(config, reward_by_text(queries), Scripted(texts), tmp_path)[0] == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("imaged", "kept"), [((0, 2), [0, 2]), ((1,), [0, 2]), ((), [0, 1, 2]), ((0, 1, 2), [0, 1, 2])]
-)
-def test_of_queries_with_and_without_a_image_the_larger_kind_teaches(imaged, kept, tmp_path):
-    queries = [Offer(str(row), "t", image="x.png" if row in imaged else "") for row in range(3)]
-    config = RARStage(num_generations=2, prompts_per_step=1, k=1, reward="recall@k")
-    rows, survey = rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
-    assert rows == kept
-    assert (survey["zero_variance_share"], survey["num_teachable"]) == (0.0, len(kept))
-    assert survey["num_left_out"] == 3 - len(kept) and survey["num_trained_on"] == len(kept)
-    if len(kept) == 2:
-        assert survey["left_out"] == ("without an image" if imaged == (0, 2) else "with an image")
-        config = config.model_copy(update={"prompts_per_step": 3})
-        with pytest.raises(InputError, match=rf"2 of 3 .*the 1 {survey['left_out']} are left out"):
-            rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
-
-
-def test_k_is_the_smallest_at_which_half_are_found(tmp_path):
-    queries = [Offer(str(n), "t") for n in range(4)]
-    texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
-    reward = reward_by_text(queries)
-    config = RARStage(num_generations=2, prompts_per_step=1, reward="recall@k", k=None)
-    rows, survey = rar_survey.survey_of(config, reward, Scripted(texts), tmp_path)
-    assert reward.k == 2
-    assert rows == [3]  # measured with this k, not with the one before it was known
-    assert survey["baseline"]["retrieval"] == 5 / 8
-
-
-def test_a_survey_is_taken_over_with_its_k_and_floors(tmp_path, monkeypatch):
-    queries = [Offer(str(n), "t") for n in range(4)]
-    texts = [["hit: 1", "hit: 2"], ["hit: 2", "hit: 2"], ["hit: 3", "hit: 3"], ["hit: 3", "hit: 2"]]
-    config = RARStage(num_generations=2, prompts_per_step=1, reward="ndcg@k", k=None, length_weight=0.1)
-    reward, opened = reward_by_text(queries, kind="ndcg@k"), []
-    reward.length_weight = config.length_weight
-    monkeypatch.setattr(
-        AttributeGenerator, "from_pretrained", lambda path: opened.append(path) or Scripted(texts, temperature=1.0)
-    )
-    first = rar_survey.kept_survey(config, reward, "policy", tmp_path)
-    assert opened == ["policy"] and first[2] == reward.k == 2 and not (tmp_path / PART).exists()
-    np.testing.assert_array_equal(first[3], reward.floors())
-    assert (first[3] < 0).all()
-    again = rar_survey.kept_survey(config, reward_by_text(queries, kind="ndcg@k"), "policy", tmp_path)
-    assert again[:3] == first[:3] and opened == ["policy"]
-    np.testing.assert_array_equal(again[3], first[3])
-
-
-def test_too_few_teachable_queries_are_named(tmp_path):
-    queries = [Offer(str(n), "t") for n in range(3)]
-    config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
-    with pytest.raises(InputError, match=r"0 of 3 reward queries earn different rewards.*prompts_per_step=2"):
-        rar_survey.survey_of(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3), tmp_path)
 
 
 # the environment is not one that the embedder has learned by heart

@@ -17,10 +17,10 @@ RECIPES = ("qwen2-vl-2b", "qwen2.5-vl-3b", "qwen3-vl-embedding-2b")
 OVERRIDES = {  # what a machine without GPUs cannot do: models, catalog, steps, batches, lengths
     "sft.max_steps": 2, "sft.batch_size": 4, "sft.micro_batch_size": 2, "sft.warmup_steps": 1,
     "agcl.max_steps": 3, "agcl.batch_size": 8, "agcl.mini_batch_size": 2, "agcl.warmup_steps": 1,
-    "agcl.log_steps": 1, "agcl.max_pixels": 3136, "sft.max_pixels": 3136,
+    "hardware.max_pixels": 3136,
     "rar.max_steps": 1, "rar.num_generations": 2, "rar.prompts_per_step": 2, "rar.micro_batch_size": 2,
-    "rar.max_completion_length": 6, "rar.teachable_only": "false",
-    "evaluation.num_resamples": 10, "evaluation.max_new_tokens": 6, "evaluation.rows": "[untrained, agcl]",
+    "rar.max_new_tokens": 6, "rar.teachable_only": False,
+    "evaluation.num_resamples": 10, "evaluation.rows": ["untrained", "agcl"],
 }  # fmt: skip
 
 
@@ -131,10 +131,15 @@ def material(tmp_path_factory):
 def overrides(material, name, **more):
     path, models = material
     base, generator = models[name]
-    given = {**OVERRIDES, "catalog.path": path, "base": base, "generator_base": generator}
+    given = {**OVERRIDES, "catalog.path": str(path), "base": str(base), "generator_base": str(generator)}
     if name == "qwen2.5-vl-3b":
-        given["sft.teacher"] = path.parent.parent / "teacher.jsonl"
-    return [f"{key}={value}" for key, value in {**given, **more}.items()]
+        given["sft.teacher"] = str(path.parent.parent / "teacher.jsonl")
+    return {**given, **more}
+
+
+def typed(given):
+    """The same on the command line."""
+    return [f"--{key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in given.items()]
 
 
 def leaves(data, prefix=""):
@@ -198,14 +203,14 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         return embed(self, sentence_feature, begin, end, *args, **kwargs)
 
     monkeypatch.setattr(losses.AttributeGuidedContrastiveLoss, "embed_minibatch", embed_minibatch)
-    from afmrl.training import agcl as stage
+    from afmrl.training import pair_rows
 
-    rendered = stage.embedder_input
+    rendered = pair_rows.embedder_input
     monkeypatch.setattr(
-        stage, "embedder_input", lambda offer, shown=None, **kw: texts.append(shown) or rendered(offer, shown, **kw)
+        pair_rows, "embedder_input", lambda offer, given=None, **kw: texts.append(given) or rendered(offer, given, **kw)
     )
-    recipe = load_recipe(ROOT / "src/afmrl/recipes" / f"{name}.yaml", overrides(material, name))
-    run = pipeline.run_recipe(recipe, tmp_path / "run", say=lambda _: None)
+    run = pipeline.run(name, tmp_path / "run", overrides(material, name), say=lambda _: None)
+    recipe = run.recipe
 
     loss, a, s, r = seen["agcl"].loss, seen["agcl"].args, seen["sft"].args, seen["rar"].args
     reward = seen["rar"].reward_funcs[0].reward
@@ -227,18 +232,14 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         "catalog.split.by": not {o.product_id for o in run.splits["train"].offers}
         & {o.product_id for o in run.splits["test"].offers},
         "catalog.split.fractions": all(run.splits[part].offers for part in ("train", "reward", "test")),
-        "catalog.labels.column": any(len(label) for label in run.splits["train"].labels),
+        "catalog.targets.column": any(len(label) for label in run.splits["train"].targets),
         "evaluation.batch_size": recipe.evaluation.batch_size == 32,
         "evaluation.fuse": (tmp_path / "run" / "embedder" / "fusion.json").is_file() and bool(metrics),
     }
     acted |= {f"sft.{key}": value for key, value in {
         "max_steps": s.max_steps == 2, "micro_batch_size": s.per_device_train_batch_size == 2,
-        "batch_size": s.train_batch_size * s.gradient_accumulation_steps == 4 * recipe.sft.gradient_accumulation_steps,
-        "gradient_accumulation_steps": s.gradient_accumulation_steps == 2 * recipe.sft.gradient_accumulation_steps,
+        "batch_size": s.train_batch_size * s.gradient_accumulation_steps == 4,
         "learning_rate": s.learning_rate == recipe.sft.learning_rate == 1e-5, "warmup_steps": s.warmup_steps == 1,
-        "dtype": seen["sft.trained"] == {"torch.float32"}, "bf16": s.bf16,
-        "gradient_checkpointing": s.gradient_checkpointing and seen["sft.was_checkpointed"],
-        "max_pixels": saved["size"]["longest_edge"] == 3136,
     }.items()}  # fmt: skip
     acted |= {f"sft.{key}": value for key, value in {
         "targets": "made by: t" in taught["completion"][0], "teacher": "made by: t" in taught["completion"][0],
@@ -251,26 +252,33 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         "max_steps": a.max_steps == 3, "batch_size": a.per_device_train_batch_size == 8,
         "mini_batch_size": set(sizes) == {2} and loss.uses_gradient_cache,
         "learning_rate": a.learning_rate == recipe.agcl.learning_rate, "warmup_steps": a.warmup_steps == 1,
-        "temperature": loss.temperature == 0.02, "lora_r": lora[0] == 16 and all(seen["agcl.learned"].values()),
-        "lora_alpha": lora[1] == recipe.agcl.lora_alpha,
-        "lora_dropout": lora[2] == recipe.agcl.lora_dropout > 0, "dtype": seen["agcl.dtypes"] == {"torch.bfloat16"}
-        and seen["agcl.trained"] == {"torch.float32"}, "bf16": a.bf16 and seen["agcl.computed"] == {"torch.bfloat16"},
-        "gradient_checkpointing": a.gradient_checkpointing and seen["agcl.was_checkpointed"],
-        "max_pixels": processor.image_processor.size["longest_edge"] == 3136,
-        "max_seq_length": seen["agcl"].model.max_seq_length == 1024,
+        "temperature": loss.temperature == 0.02,
         "weighting": loss.weighting == "bm25", "weight_positive": loss.weight_positive is True, "gain": loss.gain == 1,
         "scaling": loss.scaling == "raw", "rules": set(loss.rules) == set(recipe.agcl.rules) >= {"margin"},
-        "combine": loss.combine == "any", "margin": loss.margin == 0.1,
+        "margin": loss.margin == 0.1, "margin_warmup_steps": loss.margin_warmup_steps == 200,
+        "reference": loss.get_config_dict()["reference"],
         "attributes_on": any(texts) and run.recipe.agcl.attributes_on == "query",
     }.items()}  # fmt: skip
     acted |= {f"rar.{key}": value for key, value in {
         "max_steps": r.max_steps == 1, "num_generations": r.num_generations == 2,
         "prompts_per_step": r.gradient_accumulation_steps * micro == 4,
         "micro_batch_size": r.per_device_train_batch_size == 2, "learning_rate": r.learning_rate == 1e-6,
-        "beta": r.beta == 0.04, "epsilon": r.epsilon == 0.2, "reward": reward.kind == "recall@k", "k": reward.k == 50,
-        "invalid_reward": reward.invalid_reward == -0.1, "faithfulness_weight": reward.faithfulness_weight == 0.0,
+        "beta": r.beta == 0.04, "reward": reward.kind == "recall@k", "k": reward.k == 50,
+        "faithfulness_weight": reward.faithfulness_weight == 0.0,
         "rewarded_pairs": reward.rewarded_pairs == "all", "sft_weight": "sft_loss" not in seen["rar"]._metrics["train"],
-        "bf16": r.bf16, "gradient_checkpointing": r.gradient_checkpointing and seen["rar.was_checkpointed"],
+    }.items()}  # fmt: skip
+    acted |= {f"hardware.{key}": value for key, value in {
+        "precision": s.bf16 and a.bf16 and r.bf16 and seen["sft.trained"] == seen["rar.trained"] == {"torch.float32"}
+        and seen["agcl.dtypes"] == {"torch.bfloat16"} and seen["agcl.trained"] == {"torch.float32"}
+        and seen["agcl.computed"] == {"torch.bfloat16"},
+        "gradient_checkpointing": s.gradient_checkpointing and a.gradient_checkpointing and r.gradient_checkpointing
+        and all(seen[f"{stage}.was_checkpointed"] for stage in ("sft", "agcl", "rar")),
+        "max_pixels": saved["size"]["longest_edge"] == processor.image_processor.size["longest_edge"] == 3136,
+        "max_seq_length": seen["agcl"].model.max_seq_length == 1024,
+        "lora.r": lora[0] == 16 and all(seen["agcl.learned"].values()),
+        "lora.alpha": lora[1] == recipe.hardware.lora.alpha,
+        "lora.dropout": lora[2] == recipe.hardware.lora.dropout > 0,
+        "lora.stages": recipe.hardware.lora.stages == ("agcl",) and not seen["sft.lora"] and not seen["rar.lora"],
     }.items()}  # fmt: skip
     named = dict(leaves(yaml.safe_load((ROOT / "src/afmrl/recipes" / f"{name}.yaml").read_text())))
     assert not set(named) - set(acted), "fields of the recipe that nothing here looks at"
@@ -291,12 +299,12 @@ def torchrun(processes, *arguments, out):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_processes_equal_one(name, material, tmp_path):
-    exact = {"agcl.bf16": "false", "agcl.dtype": "float32", "agcl.lora_dropout": 0.0, "agcl.learning_rate": 1e-3}
+    exact = {"hardware.precision": "float32", "hardware.lora.dropout": 0.0, "agcl.learning_rate": 1e-3}
     curves = []
     for processes in (1, 2):
         out = tmp_path / str(processes)
-        more = {**exact, "world_size": processes}
-        done = torchrun(processes, ROOT / f"src/afmrl/recipes/{name}.yaml", *overrides(material, name, **more), out=out)
+        more = {**exact, "hardware.processes": processes}
+        done = torchrun(processes, name, *typed(overrides(material, name, **more)), out=out)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert done.stdout.count("agcl: done in") == 1
         assert json.loads((out / "run.json").read_text())["processes"] == processes
@@ -308,11 +316,11 @@ def test_two_processes_equal_one(name, material, tmp_path):
 
 @pytest.mark.slow
 def test_a_failure_ends_all_processes_and_is_said_once(material, tmp_path):
-    recipe = ROOT / "src/afmrl/recipes/qwen2-vl-2b.yaml"
-    done = torchrun(2, recipe, *overrides(material, RECIPES[0], **{"agcl.batch_size": 7}), out=tmp_path / "odd")
+    odd, three = {"agcl.batch_size": 7}, {"hardware.processes": 3}
+    done = torchrun(2, RECIPES[0], *typed(overrides(material, RECIPES[0], **odd)), out=tmp_path / "odd")
     assert done.returncode != 0
     assert done.stderr.count("agcl.batch_size: 7 does not divide among 2 processes") == 1
-    done = torchrun(2, recipe, *overrides(material, RECIPES[0], world_size=3), out=tmp_path / "three")
+    done = torchrun(2, RECIPES[0], *typed(overrides(material, RECIPES[0], **three)), out=tmp_path / "three")
     assert done.returncode != 0 and done.stderr.count("the recipe wants 3 processes and there are 2") == 1
 
 
@@ -330,4 +338,4 @@ def test_a_process_that_finds_no_others_refuses(monkeypatch):
 def test_recipe_reads(name):
     recipe = load_recipe(ROOT / "src/afmrl/recipes" / f"{name}.yaml")
     assert recipe.agcl.batch_size % 8 == recipe.sft.batch_size % 8 == (recipe.rar.micro_batch_size or 0) % 8 == 0
-    assert (recipe.agcl.batch_size, recipe.agcl.temperature, recipe.agcl.lora_r) == (1024, 0.02, 16)
+    assert (recipe.agcl.batch_size, recipe.agcl.temperature, recipe.hardware.lora.r) == (1024, 0.02, 16)

@@ -109,7 +109,8 @@ def test_the_run_record_says_how_to_do_it_again(quickstart):
 def test_the_terminal_shows_every_row_the_ceiling_and_what_to_type_next(quickstart):
     out = (quickstart / "stdout.txt").read_text()
     for words in ("title only", "image only", "untrained", "AGCL + SFT", "AGCL + RAR", "perfect reader",
-                  "What attributes can win", "on both sides", "afmrl search", "afmrl run", "report.html"):  # fmt: skip
+                  "What attributes can win", "on both sides", "afmrl search", "afmrl run own_catalog --catalog.path",
+                  "report.html"):  # fmt: skip
         assert words in out, words
     assert "Traceback" not in (quickstart / "stderr.txt").read_text()
     # the ceiling is told before RAR is trained
@@ -218,7 +219,7 @@ def killed(folder, patch, *overrides):
     return done.stdout
 
 
-SAVES_OFTEN = ("--agcl.save_steps", "4", "--rar.save_steps", "1")
+SAVES_OFTEN = ("--hardware.save_steps", "1")
 TORN_AT_THE_SECOND_CHECKPOINT = """
 import transformers
 saved = []
@@ -263,18 +264,23 @@ completions.AttributeGenerator.generate = written
 def test_killed_in_sft_and_while_it_writes_attributes_it_goes_on_from_there(quickstart, copy):
     for name in ("sft", "attributes-sft-test", "attributes-sft-val", "attributes-sft-reward", "ceiling"):
         shutil.rmtree(copy / "stages" / name)
-    options = ("--sft.save_steps=8", "--evaluation.batch_size=8", "--rar.max_steps=0", "--evaluation.rows=[agcl, sft]")
+    options = (
+        "--hardware.save_steps=8",
+        "--evaluation.batch_size=8",
+        "--rar.max_steps=0",
+        "--evaluation.rows=[agcl, sft]",
+    )
     killed(copy, IN_SFT_AFTER_ITS_FIRST_CHECKPOINT, *options)
     assert (copy / "stages" / "sft" / "model" / "checkpoint-8" / "trainer_state.json").is_file()
     out = killed(copy, WHILE_IT_WRITES, *options)
-    assert "sft: was interrupted, goes on from what is there" in out
+    assert "sft: was interrupted, resumes from what is there" in out
     assert (copy / "stages" / "sft" / "complete.json").is_file()
     models = [folder / "stages" / "sft" / "model" / "model.safetensors" for folder in (copy, quickstart)]
     assert models[0].read_bytes() == models[1].read_bytes()
     part = copy / "stages" / "attributes-sft-test" / "completions.part.jsonl"
     assert len(part.read_text().splitlines()) == 2 * 8
     out = again(copy, *options)
-    assert "attributes-sft-test: was interrupted, goes on from what is there" in out and not part.exists()
+    assert "attributes-sft-test: was interrupted, resumes from what is there" in out and not part.exists()
     assert len((part.parent / "attributes.jsonl").read_text().splitlines()) == 80
 
 
@@ -288,11 +294,11 @@ def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstar
 
     killed(copy, TORN_AT_THE_SECOND_CHECKPOINT, *SAVES_OFTEN)
     model = copy / "stages" / "agcl" / "model"
-    assert sorted(path.name for path in model.glob("checkpoint-*")) == ["checkpoint-4", "checkpoint-8"]
-    assert not (model / "checkpoint-8" / "trainer_state.json").exists()  # the second is torn
+    assert sorted(path.name for path in model.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+    assert not (model / "checkpoint-2" / "trainer_state.json").exists()  # the second is torn
 
     out = killed(copy, IN_RAR_AFTER_ITS_FIRST_CHECKPOINT, *SAVES_OFTEN)
-    assert "agcl: was interrupted, goes on from what is there" in out and "agcl: done" in out
+    assert "agcl: was interrupted, resumes from what is there" in out and "agcl: done" in out
     assert (copy / "stages" / "rar" / "model" / "checkpoint-1" / "trainer_state.json").is_file()
 
     killed(copy, HALF_OF_THE_WEIGHTS, *SAVES_OFTEN)
@@ -302,7 +308,7 @@ def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstar
     assert not (copy / "generator").exists() and not (copy / "embedder").exists()  # only whole models are published
 
     out = again(copy, *SAVES_OFTEN)
-    assert "rar: was interrupted, goes on from what is there" in out
+    assert "rar: was interrupted, resumes from what is there" in out
     # AGCL goes on to the very same weights; RAR samples its completions anew, so it ends near, not equal
     embedders = [(folder / "embedder" / "model.safetensors").read_bytes() for folder in (copy, quickstart)]
     assert embedders[0] == embedders[1]
@@ -345,7 +351,7 @@ os.replace = last
 best_of = watch.Watch.best_of
 watch.Watch.best_of = staticmethod(lambda measured: measured[-1])
 """
-WATCHED = ("--rar.eval_steps", "1", "--rar.save_steps", "1")
+WATCHED = ("--rar.eval_steps", "1", "--hardware.save_steps", "1")
 
 
 @pytest.mark.parametrize("patch", [IN_THE_WATCH_AFTER_ITS_FIRST_MEASURE, IN_RAR_AFTER_ITS_FIRST_CHECKPOINT])
@@ -355,7 +361,7 @@ def test_killed_while_rar_is_watched_every_step_is_measured_once_and_the_best_is
     model = copy / "stages" / "rar" / "model"
     before = json.loads((model / "validation.json").read_text())
     assert before[0]["step"] == 0
-    assert "rar: was interrupted, goes on from what is there" in again(copy, *WATCHED)
+    assert "rar: was interrupted, resumes from what is there" in again(copy, *WATCHED)
     result = json.loads((copy / "stages" / "rar" / "complete.json").read_text())["result"]["validation"]
     history = [e for e in json.loads((model / "history.json").read_text()) if "val_mrr" in e]
     assert [entry["step"] for entry in history] == [0, 1, 2, 3]
@@ -400,9 +406,8 @@ def test_a_catalog_of_ones_own(quickstart, tmp_path, named):
                       "split": {"by": "line", "fractions": {"train": 0.5, "reward": 0.2, "test": 0.3}}},
         "sft": short, "agcl": short,
         "rar": {"max_steps": 2, "prompts_per_step": 2, "num_generations": 2, "teachable_only": False,
-                "max_completion_length": 8},
-        "evaluation": {"num_resamples": 50, "cards": 4, "floors": ["tfidf", "tfidf+color"], "fuse": True,
-                       "max_new_tokens": 8},
+                "max_new_tokens": 8},
+        "evaluation": {"num_resamples": 50, "floors": ["tfidf", "tfidf+color"], "fuse": True},
     }  # fmt: skip
     (tmp_path / "mugs.yaml").write_text(yaml.safe_dump(recipe))
     done = afmrl("run", tmp_path / "mugs.yaml", "--out", tmp_path / "out")
@@ -467,7 +472,7 @@ def test_batches_that_do_not_divide_are_refused_before_anything_is_trained(monke
     monkeypatch.setattr(processes, "world_size", lambda: 2)
     recipe = recipe_of({"catalog": {"path": "c"}, "base": "m", **section})
     with pytest.raises(InputError, match=f"{name} does not divide among 2 processes"):
-        pipeline.run_recipe(recipe, tmp_path)
+        pipeline.run(recipe, tmp_path)
 
 
 def test_a_half_copied_model_is_never_published(quickstart, tmp_path):

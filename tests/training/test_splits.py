@@ -4,8 +4,8 @@ import pytest
 
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.training.recipe import CatalogSection, LabelSection, PositivesSection, SplitSection
-from afmrl.training.splits import other_roles, split_offers, with_positives
+from afmrl.training.recipe import CatalogSection, PositivesSection, SplitSection, TargetsSection
+from afmrl.training.splits import split_offers, with_positives
 
 
 def offer(number, product, **extra):
@@ -30,11 +30,16 @@ def test_queries_know_their_gallery_positions_and_families():
 def test_roles_are_read_in_any_case_and_others_count_as_none():
     offers = [offer(n, "p", split="test", role=role) for n, role in enumerate(("Gallery", " QUERY ", "both", "querry"))]
     offers += [offer(9, "q", split="train")]
-    section = CatalogSection(path="x")
-    test = split_offers(offers, section)["test"]
+    test = split_offers(offers, CatalogSection(path="x"))["test"]
     assert [o.id for o in test.query_offers()] == ["o1"]
     assert [o.id for o in test.gallery_offers()] == ["o0", "o2", "o3"]
-    assert other_roles(offers, section) == {"both": 1, "querry": 1}
+
+
+def test_of_offers_that_are_both_a_products_first_is_the_query():
+    offers = [offer(n, "p", split="test", role="both") for n in range(3)] + [offer(9, "q", split="train")]
+    test = split_offers(offers, CatalogSection(path="x"))["test"]
+    assert [o.id for o in test.query_offers()] == ["o0"]
+    assert [o.id for o in test.gallery_offers()] == ["o1", "o2"]
 
 
 def test_a_product_on_both_sides_of_a_split_is_refused():
@@ -82,8 +87,8 @@ def test_shared_labels_are_taken_over_from_the_same_product():
         Offer(id="a", title="x", product_id="p", attributes={"color": "red", "size": "m"}, extra={"split": "train"}),
         Offer(id="b", title="y", product_id="p", attributes={"cut": "low"}, extra={"split": "train"}),
     ]
-    section = CatalogSection(path="x", labels=LabelSection(keys=["color", "cut"], shared=["color"]))
-    labels = split_offers(offers, section)["train"].labels
+    section = CatalogSection(path="x", targets=TargetsSection(keys=["color", "cut"], shared=["color"]))
+    labels = split_offers(offers, section)["train"].targets
     assert [str(label) for label in labels] == ["color: red", "color: red; cut: low"]
 
 
@@ -103,7 +108,7 @@ def test_a_shared_gallery_stands_in_every_split_and_queries_in_one():
 
 
 def test_without_the_word_shared_known_products_are_a_leak():
-    with pytest.raises(InputError, match="stands in the splits"):
+    with pytest.raises(InputError, match="is in the splits"):
         split_offers(photographs(), CatalogSection(path="x"))
 
 

@@ -11,7 +11,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.training.config import PromptOptions, RARStage, SFTStage
+from afmrl.training.config import Hardware, Lora, PromptOptions, RARStage, SFTStage
 from afmrl.training.recipe import load_recipe, recipe_of
 from afmrl.training.sft import run_sft
 from afmrl.training.teaching import teaching_set
@@ -41,7 +41,8 @@ def test_whose_labels_are_taught(tmp_path):
     )
 
     def taught(labels):
-        offers, of, prompt = teaching_set(SFTStage(targets=labels, teacher=str(path)), OFFERS, OWN)
+        found = teaching_set(SFTStage(targets=labels, teacher=str(path)), OFFERS, OWN)
+        offers, of, prompt = found.offers, found.targets, found.prompt
         assert prompt is None
         return {offer.id: str(label) for offer, label in zip(offers, of, strict=True)}
 
@@ -57,21 +58,23 @@ def test_what_cannot_be_taught_is_refused(tmp_path):
     with pytest.raises(InputError, match="needs sft.teacher"):
         teaching_set(SFTStage(targets="teacher"), OFFERS, OWN)
     path = jsonl(tmp_path / "t.jsonl", {"id": "x", "key_attributes": {"a": "b"}})
-    with pytest.raises(InputError, match="labels none of the 3 training offers"):
+    with pytest.raises(InputError, match="has attributes for none of the 3 training offers"):
         teaching_set(SFTStage(targets="both", teacher=str(path)), OFFERS, OWN)
 
 
 def test_a_schema_orders_labels_and_prompt(tmp_path):
     (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [colour]}]\n")
     config = SFTStage(prompt=PromptOptions(attribute_schema=str(tmp_path / "schema.yaml"), category=True))
-    _, labels, prompt = teaching_set(config, OFFERS, OWN)
+    found = teaching_set(config, OFFERS, OWN)
+    labels, prompt = found.targets, found.prompt
     assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide"]
     assert (
         prompt.text(OFFERS[0]) == "Category: Dress\nKeys: size, color\nTitle: Red silk dress, size M\nKey attributes:"
     )
     offers = [Offer(str(i), f"Coat {i}", category="Coat") for i in range(6)]
     own = [KeyAttributes.of({"brand": "acme", "fit": f"f{i}"}) for i in range(6)]
-    _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(attribute_schema="learn")), offers, own)
+    found = teaching_set(SFTStage(prompt=PromptOptions(attribute_schema="learn")), offers, own)
+    labels, prompt = found.targets, found.prompt
     assert prompt.schema.keys("coat") == ["fit"]
     assert str(labels[3]) == "fit: f3"
 
@@ -85,17 +88,18 @@ def test_a_teachers_none_is_taught_and_what_the_schema_empties_is_not(tmp_path):
     )
     (tmp_path / "schema.yaml").write_text('"*": [fit]\n')
     options = PromptOptions(attribute_schema=str(tmp_path / "schema.yaml"))
-    offers, labels, _ = teaching_set(SFTStage(targets="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    found = teaching_set(SFTStage(targets="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    offers, labels = found.offers, found.targets
     assert {o.id: str(label) for o, label in zip(offers, labels, strict=True)} == {"1": "none", "3": "fit: wide"}
     (tmp_path / "schema.yaml").write_text('"*": [weight]\n')
-    with pytest.raises(InputError, match="has none of the labels' keys, which are colour, size, fit"):
+    with pytest.raises(InputError, match="has none of the targets' keys, which are colour, size, fit"):
         teaching_set(SFTStage(prompt=options), OFFERS, OWN)
 
 
 def prepared(tmp_path, rows, sft, **more):
     from afmrl.training.data import prepare_data
     from afmrl.training.ledger import Ledger
-    from afmrl.training.run import Run
+    from afmrl.training.run_state import Run
 
     said = []
     recipe = recipe_of({"catalog": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))}, "base": "m", "sft": sft, **more})
@@ -107,9 +111,10 @@ def prepared(tmp_path, rows, sft, **more):
 
 def test_roles_that_are_none_are_told(tmp_path):
     rows = three_splits(attributes={"color": "red"})
-    rows[0]["role"] = "querry"
-    said = prepared(tmp_path, rows, {}).said
-    assert any("role 'querry' of 1 offers is neither 'query' nor 'gallery'" in line for line in said)
+    rows[0]["role"], rows[1]["role"] = "querry", "both"
+    said = [line for line in prepared(tmp_path, rows, {}).said if line.startswith("role")]
+    assert len(said) == 1
+    assert "role 'querry' of 1 offers is none of query, gallery, both and counts as no role" in said[0]
 
 
 def three_splits(**attributes):
@@ -123,8 +128,8 @@ def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
     (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [colour]}, volume]\n')
     rows = three_splits(attributes={"Colour": "Red", "Volume": "1.5 L", "Article": "A14"})
     run = prepared(tmp_path, rows, {"prompt": {"attribute_schema": str(tmp_path / "s.yaml")}})
-    told = {str(label) for split in run.splits.values() for label in split.labels}
-    assert told == {str(label) for label in run.taught[1]} == {"color: red; volume: 1500 ml"}
+    told = {str(label) for split in run.splits.values() for label in split.targets}
+    assert told == {str(label) for label in run.teaching_set.targets} == {"color: red; volume: 1500 ml"}
     without = prepared(tmp_path, rows, {})
     assert without.made_of["data"] != run.made_of["data"]
 
@@ -136,32 +141,42 @@ def test_a_catalog_without_attributes_learns_from_its_teacher(tmp_path):
     answers = [{"id": row["id"], "key_attributes": {"color": row["split"]}} for row in rows if row["id"] != "test1"]
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
     run = prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher})
-    assert [str(label) for label in run.splits["reward"].labels] == ["color: reward"] * 2
-    assert [str(label) for label in run.splits["test"].labels] == ["color: test", "none"]
+    assert [str(label) for label in run.splits["reward"].targets] == ["color: reward"] * 2
+    assert [str(label) for label in run.splits["test"].targets] == ["color: test", "none"]
     first = run.made_of["data"]
     answers[0]["key_attributes"] = {"color": "other"}
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
     assert prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher}).made_of["data"] != first
 
 
-def asked_of_rar(monkeypatch, run, folder):
-    """What RAR of a prepared run is called with, and what the run says; nothing is trained."""
+class Embeds:
+    """A frozen embedder that remembers what it was asked for."""
+
+    def __init__(self):
+        self.seen = []
+
+    def encode(self, offers, attributes=None, **_):
+        self.seen.append(([offer.id for offer in offers], attributes))
+        return np.eye(len(offers), 8, dtype=np.float32)
+
+
+def asked_of_rar(monkeypatch, run, policy):
+    """What RAR of a prepared run is called with, what was embedded for it, and what the run says."""
     from afmrl.training.run import reinforce_generator
 
-    seen, said = {}, []
+    seen, said, embedder = {}, [], Embeds()
 
-    def run_rar(config, path, embedder, queries, gallery, relevant, **options):
-        of = {"queries": [offer.id for offer in queries], "relevant": [rows.tolist() for rows in relevant]}
-        seen.update(options, config=config, **of)
+    def run_rar(config, path, reward, out_dir, **options):
+        seen.update(options, config=config, reward=reward)
 
-    monkeypatch.setattr("afmrl.training.rar.run_rar", run_rar)
-    monkeypatch.setattr("afmrl.embedder.embedder.Embedder.from_pretrained", lambda path: None)
-    monkeypatch.setattr("afmrl.training.ladder.print_ceiling", lambda run: None)
-    run.paths.update(sft=folder, agcl=folder)
+    monkeypatch.setattr("afmrl.training.run.run_rar", run_rar)
+    monkeypatch.setattr("afmrl.embedder.embedder.Embedder.from_pretrained", lambda path: embedder)
+    monkeypatch.setattr("afmrl.training.run.print_ceiling", lambda run: None)
+    run.paths.update(sft=policy, agcl=policy)
     run.made_of.update(sft="", agcl="")
     run.say = said.append
     reinforce_generator(run)
-    return seen, said
+    return {**seen, "embedded": embedder.seen}, said
 
 
 @pytest.mark.parametrize(
@@ -169,7 +184,9 @@ def asked_of_rar(monkeypatch, run, folder):
     [({}, ["p0"], ["p00"]), ({"rewarded_pairs": "all", "faithfulness_weight": 0.0}, ["p0"], ["p00", "p10"]),
      ({}, [], ["p00", "p10"])],
 )  # fmt: skip
-def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, monkeypatch, rar, labeled, asked):
+def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(
+    tmp_path, tiny_model, monkeypatch, rar, labeled, asked
+):
     rows = three_splits(attributes={"color": "red"})
     rows = [row for row in rows if row["split"] != "reward"] + [
         {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
@@ -177,9 +194,10 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
         for product in range(2) for number in range(2)
     ]  # fmt: skip
     run = prepared(tmp_path, rows, {}, rar=rar, agcl={"attributes_on": "none"})
-    seen, said = asked_of_rar(monkeypatch, run, tmp_path)
-    assert seen["queries"] == asked and len(seen["relevant"]) == len(asked)
-    assert (seen["labels"] is None) == (not labeled)
+    seen, said = asked_of_rar(monkeypatch, run, tiny_model)
+    reward = seen["reward"]
+    assert [offer.id for offer in reward.offers] == asked and len(reward.relevant) == len(asked)
+    assert (reward.targets is None) == (not labeled)
     assert len(said) == (len(asked) == 1 or not labeled)
     if said:
         expected = "1 of 2 queries have no attributes to hold them to" if labeled else "the reward is retrieval alone"
@@ -188,10 +206,12 @@ def test_a_query_that_nothing_is_known_of_is_not_rewarded_for_silence(tmp_path, 
 
 @pytest.mark.parametrize(
     ("agcl", "rar", "attributes_on", "described", "gallery"),
-    [("gallery", None, "gallery", [0], True), ("both", "gallery", "gallery", [0], True),
-     ("both", None, "both", None, True), ("both", "query", "query", None, False)],
+    [("gallery", None, "gallery", ["p01"], True), ("both", "gallery", "gallery", ["p01"], True),
+     ("both", None, "both", ["p00"], True), ("both", "query", "query", ["p00"], False)],
 )  # fmt: skip
-def test_rar_describes_what_carries_attributes(tmp_path, monkeypatch, agcl, rar, attributes_on, described, gallery):
+def test_rar_describes_what_carries_attributes(
+    tmp_path, tiny_model, monkeypatch, agcl, rar, attributes_on, described, gallery
+):
     rows = [row for row in three_splits(attributes={"color": "red"}) if row["split"] != "reward"] + [
         {"id": f"p{product}{number}", "title": "Dress", "product_id": f"p{product}", "split": "reward",
          "attributes": {"color": f"{number}"} if product == 0 else {}}
@@ -201,33 +221,33 @@ def test_rar_describes_what_carries_attributes(tmp_path, monkeypatch, agcl, rar,
     run = prepared(
         tmp_path, rows, {}, rar={"gallery_attributes": "targets", "attributes_on": rar}, agcl={"attributes_on": agcl}
     )
-    seen, said = asked_of_rar(monkeypatch, run, tmp_path)
-    assert seen["config"].attributes_on == attributes_on and seen["val"].attributes_on == attributes_on
-    assert seen["described"] == described
+    seen, said = asked_of_rar(monkeypatch, run, tiny_model)
+    assert seen["config"].attributes_on == attributes_on and seen["validation"].attributes_on == attributes_on
+    assert [offer.id for offer in seen["reward"].offers] == described
     # of the product that nothing is known of neither query nor offer is described; its query asks nevertheless
     what, value = ("offers that are looked for", "1") if attributes_on == "gallery" else ("queries", "0")
     assert said == [f"rar: 1 of 2 {what} have no attributes to hold them to and are left out"]
-    assert seen["queries"] == (["p00", "p10"] if attributes_on == "gallery" else ["p00"])
-    assert [str(label) for label in seen["labels"]] == [f"color: {value}"]
-    assert (seen["gallery_attributes"] is not None) == gallery
+    assert [str(target) for target in seen["reward"].targets] == [f"color: {value}"]
+    (galleries, attributes), *others = seen["embedded"]
+    assert galleries == ["p01", "p11"] and (attributes is not None) == gallery
+    # queries that look for the gallery's offers carry no attributes
+    assert others == ([(["p00", "p10"], None)] if attributes_on == "gallery" else [])
 
 
 def test_the_recipe_says_whose_labels(tmp_path):
     base = {"catalog": {"path": "x.jsonl"}, "base": "m"}
-    with pytest.raises(InputError, match="'sft.targets': 'sellers' is unknown; one of catalog, teacher, both"):
+    with pytest.raises(InputError, match="'sft.targets': 'sellers' is not allowed; expected catalog, teacher or both"):
         recipe_of({**base, "sft": {"targets": "sellers"}})
     for sft in ({}, {"targets": "both", "teacher": "t.jsonl"}):
         with pytest.raises(InputError, match=r"shows what 'sft.targets' .* and the generator would learn to copy it"):
             recipe_of({**base, "sft": {**sft, "prompt": {"show_sellers_attributes": True}}})
     taught = {"targets": "teacher", "teacher": "t.jsonl", "prompt": {"show_sellers_attributes": True}}
     assert recipe_of({**base, "sft": taught}).sft.prompt.show_sellers_attributes
-    read = {"path": "x.jsonl", "labels": {"column": "seen"}}
+    read = {"path": "x.jsonl", "targets": {"column": "seen"}}
     assert recipe_of({**base, "catalog": read, "sft": {"prompt": {"show_sellers_attributes": True}}})
     for sft in ({"targets": "teacher"}, {"teacher": "t.jsonl"}):
-        with pytest.raises(InputError, match=r"'sft.teacher' names labels and 'sft.targets' says to use them"):
+        with pytest.raises(InputError, match=r"'sft.teacher': names targets and 'sft.targets' says to use them"):
             recipe_of({**base, "sft": sft})
-    with pytest.raises(InputError, match="'tiny.pretrain' has the sample's labels"):
-        recipe_of({"catalog": {"path": "x"}, "tiny": {"pretrain": {"prompt": {"category": True}}}})
     path = tmp_path / "r.yaml"
     path.write_text(
         json.dumps({**base, "sft": {"targets": "both", "teacher": "t.jsonl", "prompt": {"attribute_schema": "s.yaml"}}})
@@ -237,11 +257,11 @@ def test_the_recipe_says_whose_labels(tmp_path):
         str(tmp_path / "t.jsonl"),
         str(tmp_path / "s.yaml"),
     )
-    assert load_recipe(path, ["sft.prompt.attribute_schema=learn"]).sft.prompt.attribute_schema == "learn"
+    assert load_recipe(path, {"sft.prompt.attribute_schema": "learn"}).sft.prompt.attribute_schema == "learn"
 
 
 def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
-    from afmrl.training.run import run_recipe
+    from afmrl.training.run import run as run_recipe
 
     rows = [{"id": f"{p}{n}", "title": "dress", "product_id": p, "split": split, "attributes": {"color": "red"}}
             for p, split in (("a", "train"), ("b", "test")) for n in range(2)]  # fmt: skip
@@ -251,7 +271,7 @@ def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
         "rar": {"max_steps": 0},
         "sft": {"targets": "both", "teacher": str(jsonl(tmp_path / "t.jsonl", {"id": "x", "completion": "none"}))},
     }
-    with pytest.raises(InputError, match="labels none of the 2 training offers"):
+    with pytest.raises(InputError, match="has attributes for none of the 2 training offers"):
         run_recipe(recipe_of(data), tmp_path / "run")
 
 
@@ -278,33 +298,27 @@ def test_who_loads_it_asks_what_it_was_taught(taught_model, tmp_path):
     assert GeneratorPrompt.load(tmp_path / "again") == GeneratorPrompt(category=True)
 
 
-def test_rar_asks_it_too(taught_model, monkeypatch):
+def test_rar_asks_it_too(taught_model, monkeypatch, tmp_path):
     """RAR's prompts are those of the policy's own training."""
-    from afmrl.training import rar
+    from afmrl.training.rar import run_rar
+    from afmrl.training.rar_rewards import query_reward
 
-    shown = []
-    real = rar.generator_messages
-    monkeypatch.setattr(rar, "generator_messages", lambda offer, prompt: shown.append(prompt) or real(offer, prompt))
-    monkeypatch.setattr(rar, "kept_survey", lambda *_: ([0], {}, 1, np.zeros(1)))
-
-    class Frozen:
-        def encode(self, offers, attributes=None, **_):
-            return np.eye(len(offers), 4, dtype=np.float32)
+    prompts = []
 
     class Stop(Exception):
         pass
 
     def stop(*args, train_dataset, **kwargs):
-        train_dataset[0:1]
+        prompts.extend(message["content"] for message in train_dataset[0]["prompt"])
         raise Stop
 
     monkeypatch.setattr("trl.GRPOTrainer", stop)
     folder, offers = taught_model
+    config = RARStage(prompts_per_step=1, num_generations=2, teachable_only=False)
+    reward = query_reward(config, folder, Embeds(), offers[:1], offers[:2], [[0]])
     with pytest.raises(Stop):
-        rar.run_rar(
-            RARStage(prompts_per_step=1, num_generations=2), folder, Frozen(), offers[:1], offers[:2], [[0]], folder
-        )
-    assert shown == [GeneratorPrompt(category=True)]
+        run_rar(config, folder, reward, tmp_path)
+    assert "Category: Dress" in str(prompts)
 
 
 def test_micro_batches_of_sft_make_the_same_step(tiny_model, tmp_path):
@@ -312,7 +326,7 @@ def test_micro_batches_of_sft_make_the_same_step(tiny_model, tmp_path):
     labels = [KeyAttributes.of({"color": "red", **({"number": str(i)} if i % 2 else {})}) for i in range(8)]
     curves = []
     for micro in (None, 2):
-        config = SFTStage(max_steps=3, batch_size=8, micro_batch_size=micro, learning_rate=1e-3, log_steps=1)
+        config = SFTStage(max_steps=3, batch_size=8, micro_batch_size=micro, learning_rate=1e-3)
         done = run_sft(config, tiny_model, offers, labels, tmp_path / str(micro))
         curves.append([entry["loss"] for entry in done["history"]])
     assert curves[0] == pytest.approx(curves[1], rel=1e-3) and curves[0][0] > curves[0][-1]
@@ -331,16 +345,16 @@ class StopAt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("lora_r", [None, 4])
-def test_sft_goes_on_with_the_weights_of_its_checkpoint(tiny_model, tmp_path, lora_r):
+@pytest.mark.parametrize("lora", [None, Lora(r=4, stages=("sft",))])
+def test_sft_goes_on_with_the_weights_of_its_checkpoint(tiny_model, tmp_path, lora):
     """transformers' trainer reads a Qwen2-VL checkpoint by other names than it was written under, and only warns."""
     offers = [Offer(str(i), f"red silk dress {i}") for i in range(8)]
     labels = [KeyAttributes.of({"color": "red", "number": str(i)}) for i in range(8)]
-    config = SFTStage(max_steps=6, batch_size=4, save_steps=3, log_steps=1, learning_rate=3e-3, lora_r=lora_r)
-    whole = run_sft(config, tiny_model, offers, labels, tmp_path / "whole")["history"]
+    config, hardware = SFTStage(max_steps=6, batch_size=4, learning_rate=3e-3), Hardware(save_steps=3, lora=lora)
+    whole = run_sft(config, tiny_model, offers, labels, tmp_path / "whole", hardware=hardware)["history"]
     with pytest.raises(KeyboardInterrupt):
-        run_sft(config, tiny_model, offers, labels, tmp_path / "again", callbacks=[StopAt(4)])
-    again = run_sft(config, tiny_model, offers, labels, tmp_path / "again")["history"]
+        run_sft(config, tiny_model, offers, labels, tmp_path / "again", hardware=hardware, callbacks=[StopAt(4)])
+    again = run_sft(config, tiny_model, offers, labels, tmp_path / "again", hardware=hardware)["history"]
     assert [entry["loss"] for entry in again] == [entry["loss"] for entry in whole]
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "again")]
     assert models[0] == models[1]

@@ -12,12 +12,13 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.training import watch as rar_validation
-from afmrl.training.config import RARStage, SFTStage
+from afmrl.training.best_weights import BEST, kept_entry, load_weights, save_weights
+from afmrl.training.config import Hardware, Lora, RARStage, SFTStage
 from afmrl.training.rar import run_rar, with_validation
+from afmrl.training.rar_rewards import query_reward
 from afmrl.training.sft import run_sft
 from afmrl.training.splits import Split
-from afmrl.training.watch import BEST, RECORD, Validation, Watch, kept_entry, load_weights, save_weights
+from afmrl.training.watch import RECORD, Validation, Watch
 
 COLORS = ["red", "blue", "green", "white"]
 OFFERS = [Offer(f"o{n}", f"{COLORS[n % 4]} dress", product_id=str(n % 4)) for n in range(8)]
@@ -113,7 +114,7 @@ def test_measures_by_hand(tiny_model):
     assert measured["faithfulness"] == 6 / 8
     assert measured["accuracy"] == {"color": {"precision": round(6 / 7, 4), "recall": 6 / 8, "labeled": 8}}
     # of offers without labels nobody knows what is true
-    halved = replace(SPLIT, labels=[label if row % 2 else KeyAttributes() for row, label in enumerate(SPLIT.labels)])
+    halved = replace(SPLIT, targets=[target if row % 2 else KeyAttributes() for row, target in enumerate(LABELS)])
     some = Validation(halved, Table(), attributes_on="both").measure(Scripted())
     assert some["accuracy"] == {"color": {"precision": 0.75, "recall": 0.75, "labeled": 4}}
     assert some["faithfulness"] == 3 / 4
@@ -134,7 +135,8 @@ def test_a_step_that_is_less_true_than_sft_is_not_kept_where_truth_is_held(tmp_p
     saved = [watch.add({"step": step, "mrr": mrr, "faithfulness": true}) for step, mrr, true in measures]
     assert watch.best()["step"] == kept
     assert saved == [True, not hold, hold, False]
-    false = Watch(tmp_path, 3, hold_truth=hold, measured=[{"step": 0, "mrr": 0.5, "faithfulness": 0.8}])
+    false = Watch(tmp_path, 3, hold_truth=hold)
+    false.add({"step": 0, "mrr": 0.5, "faithfulness": 0.8})
     assert false.add({"step": 5, "mrr": 0.9, "faithfulness": 0.7}) == (not hold)
 
 
@@ -161,7 +163,7 @@ def policy(tiny_model, tmp_path_factory):
     return folder
 
 
-def reinforced(policy, tiny_model, out, monkeypatch, mrrs, true=(), **options):
+def reinforced(policy, tiny_model, out, monkeypatch, mrrs, true=(), hardware=None, **options):
     """A run whose validation is told: what was kept, and the weights at every measure."""
     weights = {}
     steps = iter(range(100))
@@ -176,14 +178,13 @@ def reinforced(policy, tiny_model, out, monkeypatch, mrrs, true=(), **options):
 
     monkeypatch.setattr(Validation, "measure", measure)
     config = RARStage(
-        prompts_per_step=2, num_generations=4, max_completion_length=12, warmup_steps=0, teachable_only=False,
+        prompts_per_step=2, num_generations=4, max_new_tokens=12, warmup_steps=0, teachable_only=False,
         learning_rate=3e-3, **{"eval_steps": 1, **options},
     )  # fmt: skip
     embedder = Embedder.from_pretrained(tiny_model)
-    result = run_rar(
-        config, policy, embedder, OFFERS[:4], OFFERS[4:], SPLIT.relevant, out, labels=LABELS[:4],
-        val=Validation(SPLIT, embedder, attributes_on="query"),
-    )  # fmt: skip
+    reward = query_reward(config, policy, embedder, OFFERS[:4], OFFERS[4:], SPLIT.relevant, targets=LABELS[:4])
+    validation = Validation(SPLIT, embedder, attributes_on="query")
+    result = run_rar(config, policy, reward, out, validation=validation, hardware=hardware)
     return result, weights
 
 
@@ -225,7 +226,7 @@ def test_the_best_step_on_validation_is_what_is_saved(policy, tiny_model, tmp_pa
     assert [entry.get("val_mrr") for entry in result["history"]] == mrrs
     assert json.loads((tmp_path / "history.json").read_text()) == result["history"]
     # nothing of the watch is left behind
-    assert not (tmp_path / rar_validation.BEST).exists() and not (tmp_path / RECORD).exists()
+    assert not (tmp_path / BEST).exists() and not (tmp_path / RECORD).exists()
 
 
 def test_it_stops_early_and_keeps_the_best(policy, tiny_model, tmp_path, monkeypatch):
@@ -237,8 +238,8 @@ def test_it_stops_early_and_keeps_the_best(policy, tiny_model, tmp_path, monkeyp
 
 
 def test_lora_keeps_the_best_step_too(policy, tiny_model, tmp_path, monkeypatch):
-    mrrs = [0.1, 0.9, 0.2]
-    result, weights = reinforced(policy, tiny_model, tmp_path, monkeypatch, mrrs, max_steps=2, lora_r=2)
+    mrrs, lora = [0.1, 0.9, 0.2], Hardware(lora=Lora(r=2, stages=("rar",)))
+    result, weights = reinforced(policy, tiny_model, tmp_path, monkeypatch, mrrs, max_steps=2, hardware=lora)
     assert result["validation"]["step"] == 1
     base = dict(AttributeGenerator.from_pretrained(policy).model.named_parameters())
     kept = dict(AttributeGenerator.from_pretrained(tmp_path).model.named_parameters())

@@ -213,7 +213,7 @@ def _codes(text: str) -> list[tuple[str, str]]:
         code = _COLOR_SUFFIX.sub("", match[0]).replace("-", "").replace("/", "")
         digits = sum(character.isdigit() for character in code)
         if digits == len(code):
-            if len(code) in (8, 12, 13, 14) and _checks(code):
+            if len(code) in (8, 12, 13, 14) and has_gtin_check_digit(code):
                 gtins[code] = None
             elif 4 <= len(code) <= 14:
                 numbers[code] = None
@@ -225,7 +225,7 @@ def _codes(text: str) -> list[tuple[str, str]]:
     return pairs + [("gtin", gtin.lstrip("0")) for gtin in list(gtins)[:1]]
 
 
-def _checks(digits: str) -> bool:
+def has_gtin_check_digit(digits: str) -> bool:
     """Whether the last digit is a GTIN's check digit (GS1: weights 3 and 1 from the right)."""
     total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits[:-1])))
     return (10 - total % 10) % 10 == int(digits[-1])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from afmrl.cli.bulk import attributes, embed
 from afmrl.cli.compare import compare
@@ -15,6 +13,9 @@ from afmrl.cli.evaluate import evaluate
 from afmrl.cli.index import index
 from afmrl.cli.match import match
 from afmrl.cli.push import push
+from afmrl.cli.quickstart import quickstart
+from afmrl.cli.recipe import recipe
+from afmrl.cli.run import run
 from afmrl.cli.schema import schema
 from afmrl.cli.search import search
 from afmrl.errors import InputError
@@ -22,60 +23,9 @@ from afmrl.errors import InputError
 app = App(name="afmrl", help="Are two offers the same product? Key attributes, embeddings, retrieval, matching.")
 
 
-@app.command
-def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed: int = 0) -> None:
-    """The whole method on a sample catalog, on this machine: no network, no GPU, no data of your own.
-
-    Parameters
-    ----------
-    fast
-        A run of about a minute that shows that everything works; its numbers do not climb.
-    out
-        Folder of the run; a run that was stopped goes on where it was.
-    seed
-        Of catalog, models and training.
-    """
-    from afmrl.cli.quickstart import run_quickstart
-
-    run_quickstart(out, fast=fast, seed=seed)
-
-
-@app.command
-def run(
-    recipe: Path,
-    *overrides: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
-    out: Path = Path("afmrl-run"),
-    until: Literal["sft", "agcl", "rar"] | None = None,
-) -> None:
-    """Run a recipe's stages: SFT, AGCL, RAR, evaluation. Complete stages are not run again, killed ones go on.
-
-    Every field of the recipe can be overridden by its dotted name: `--agcl.max_steps 100` or `agcl.max_steps=100`.
-
-    Parameters
-    ----------
-    recipe
-        YAML file; recipes/ holds some.
-    out
-        Folder of the run: embedder/, generator/, metrics.json, report.html, run.json.
-    until
-        The last stage to run, to look at its model (OUT/stages/NAME/model) before more is trained; without it the same
-        command goes on from there.
-    """
-    from afmrl.terminal import StageProgress, quiet_libraries
-    from afmrl.training.memory import keep_freed_memory
-    from afmrl.training.processes import leave_processes, rank
-    from afmrl.training.recipe import load_recipe
-    from afmrl.training.run import run_recipe
-
-    loaded = load_recipe(recipe, _pairs(list(overrides)))
-    quiet_libraries()
-    keep_freed_memory()
-    run_recipe(loaded, out, callbacks=StageProgress(), until=until)
-    if rank() == 0 and until is None:
-        print(f"\nReport: {out / 'report.html'}   numbers: {out / 'metrics.json'}")
-    leave_processes()
-
-
+app.command(quickstart)
+app.command(run)
+app.command(recipe)
 app.command(evaluate)
 app.command(compare)
 
@@ -89,25 +39,18 @@ app.command(search)
 app.command(push)
 
 
-def _pairs(tokens: list[str]) -> list[str]:
-    """`--a.b 3`, `--a.b=3` and `a.b=3` as `a.b=3`.
+def _dashed(token: str) -> str:
+    """A recipe's field as an option, written as in YAML or with dashes.
 
-    >>> _pairs(["--agcl.max_steps", "3", "seed=1"])
-    ['agcl.max_steps=3', 'seed=1']
+    >>> _dashed("--agcl.max_steps=3"), _dashed("--text=a_b.c"), _dashed("a.max_steps")
+    ('--agcl.max-steps=3', '--text=a_b.c', 'a.max_steps')
     """
-    pairs: list[str] = []
-    while tokens:
-        token = tokens.pop(0)
-        if token.startswith("--") and "=" not in token:
-            if not tokens:
-                raise InputError(f"override {token}: a value is missing")
-            token = f"{token}={tokens.pop(0)}"
-        pairs.append(token.removeprefix("--"))
-    return pairs
+    name, separator, value = token.partition("=")
+    return name.replace("_", "-") + separator + value if name.startswith("--") and "." in name else token
 
 
 def _wait_for_first(error: InputError) -> None:
-    """In another process than the first: what the first one meets too it has said, and torchrun ends this one."""
+    """In another process than the first: leave it to the first to say the error, and to torchrun to end this one."""
     import os
     import time
 
@@ -122,7 +65,7 @@ def _wait_for_first(error: InputError) -> None:
 def main() -> None:
     """Entry point: a user's mistake is one message on stderr and exit code 2, never a traceback."""
     try:
-        app()
+        app([_dashed(token) for token in sys.argv[1:]])
     except InputError as error:
         _wait_for_first(error)
         print(f"afmrl: {error}", file=sys.stderr)
@@ -131,5 +74,5 @@ def main() -> None:
         print(f"afmrl: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("afmrl: stopped; the same command goes on where it was", file=sys.stderr)
+        print("afmrl: stopped; the same command resumes it", file=sys.stderr)
         raise SystemExit(130) from None

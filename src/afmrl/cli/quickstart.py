@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-
-from afmrl.terminal import StageProgress, Timeline, quiet_libraries
-from afmrl.training.memory import keep_freed_memory
-from afmrl.training.recipe import load_recipe
-from afmrl.training.run import Run, run_recipe
-from afmrl.training.run_report import next_steps
 
 EXPECTED = {"base": 120.0, "sft": 40.0, "agcl": 150.0, "rar": 110.0, "evaluation": 45.0}
 """Seconds of the long stages on two cores of 2024; the time left is scaled by what this machine took so far."""
 EXPECTED_FAST = {"base": 12.0, "sft": 4.0, "agcl": 5.0, "rar": 3.0, "evaluation": 4.0}
 
 
-def run_quickstart(out: str | Path, *, fast: bool = False, seed: int = 0) -> Run:
-    """Run the packaged recipe into `out` and say what to type next."""
-    name = "quickstart-fast.yaml" if fast else "quickstart.yaml"
-    with resources.as_file(resources.files("afmrl.recipes") / name) as path:
-        recipe = load_recipe(path, [f"seed={seed}"])
+def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed: int = 0) -> None:
+    """The whole method on a sample catalog, on this machine: no network, no GPU, no data of your own.
+
+    Parameters
+    ----------
+    fast
+        A run of about a minute that shows that everything works; its numbers do not climb.
+    out
+        Folder of the run; a run that was stopped resumes.
+    seed
+        Of catalog, models and training.
+    """
+    from afmrl.terminal import StageProgress, Timeline, quiet_libraries
+    from afmrl.training.memory import keep_freed_memory
+    from afmrl.training.recipe import load_recipe
+    from afmrl.training.run import run
+    from afmrl.training.run_report import next_steps
+
+    recipe = load_recipe("quickstart-fast" if fast else "quickstart", {"seed": seed})
     quiet_libraries()
     keep_freed_memory()
-    expected = EXPECTED_FAST if fast else EXPECTED
     print(
         f"The whole method on a sample catalog, into {out}. On two cores this takes about "
-        f"{'a minute' if fast else '8 minutes'}; stopped, the same command goes on where it was."
+        f"{'a minute' if fast else '8 minutes'}; if it is stopped, the same command resumes it."
     )
-    run = run_recipe(recipe, out, callbacks=StageProgress(Timeline(expected)))
+    done = run(recipe, out, callbacks=StageProgress(Timeline(EXPECTED_FAST if fast else EXPECTED)))
     if fast:
         print("\nThis was the fast size: it shows that everything runs; its numbers mean nothing.")
-    print(f"\nLook at  {run.folder / 'report.html'}\n\nNext:")
-    for step in next_steps(run, run.splits["test"]):
-        print(f"  # {step[0]}\n  {step[1]}")
-    return run
+    print(f"\nLook at  {done.folder / 'report.html'}\n\nNext:")
+    for about, command in next_steps(done, done.splits["test"]):
+        print(f"  # {about}\n  {command}")

@@ -8,6 +8,8 @@ from typing import Any, TypeVar, get_args
 
 from afmrl.data.catalog import Catalog
 from afmrl.data.pairs import LabeledPair
+from afmrl.data.roles import other_roles
+from afmrl.data.splits import split_of
 from afmrl.errors import InputError
 from afmrl.evaluation.embedding_tasks import (
     TRAIN,
@@ -30,8 +32,6 @@ from afmrl.evaluation.tasks import (
     SplitOffers,
     build_task,
     choose_split,
-    other_roles,
-    split_of,
 )
 from afmrl.retrieval.scorer import FloorScorer, Scorer
 

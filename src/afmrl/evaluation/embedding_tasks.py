@@ -10,9 +10,10 @@ import numpy as np
 from afmrl.data.catalog import Catalog
 from afmrl.data.offer import Offer
 from afmrl.data.pairs import PAIRS_FILE, LabeledPair, read_pairs
+from afmrl.data.splits import split_of
 from afmrl.evaluation.pairs import PairsResult, evaluated_and_validation, score_pairs
 from afmrl.evaluation.probing import ClusteringResult, ProbeResult, cluster_embeddings, linear_probe
-from afmrl.evaluation.tasks import Impossible, SplitOffers, cluster_of, split_of
+from afmrl.evaluation.tasks import Impossible, SplitOffers, cluster_of
 from afmrl.retrieval.score_matrix import DenseScores
 from afmrl.retrieval.scorer import FloorScorer, Scorer
 from afmrl.retrieval.scores import pair_scores

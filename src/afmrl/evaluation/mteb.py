@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.data.offer_text import offer_text
+from afmrl.data.roles import role_of
+from afmrl.data.splits import split_of
 from afmrl.errors import InputError
 from afmrl.files import content_hash
 
@@ -66,8 +68,8 @@ def catalog_task(
     if unknown := {queries_read, gallery_reads} - set(get_args(Reads)):
         raise InputError(f"mteb task: {sorted(unknown)[0]!r}: one of {', '.join(get_args(Reads))}")
     splits = (split,) if gallery_splits is None else tuple(gallery_splits)
-    queries = [o for o in catalog if _has_role(o, "query") and (not split or _split(o) == split)]
-    gallery = [o for o in catalog if _has_role(o, "gallery") and (not any(splits) or _split(o) in splits)]
+    queries = [o for o in catalog if _has_role(o, "query") and (not split or split_of(o) == split)]
+    gallery = [o for o in catalog if _has_role(o, "gallery") and (not any(splits) or split_of(o) in splits)]
     matches = _matches(queries, gallery)
     queries = [offer for offer in queries if offer.id in matches]
     if not queries:
@@ -161,11 +163,7 @@ def _mteb_classes() -> tuple[Any, Any]:
 
 
 def _has_role(offer: Offer, role: str) -> bool:
-    return str(offer.extra.get("role") or "both") in (role, "both")
-
-
-def _split(offer: Offer) -> str:
-    return str(offer.extra.get("split") or "")
+    return (role_of(offer) or "both") in (role, "both")
 
 
 def _matches(queries: Sequence[Offer], gallery: Sequence[Offer]) -> dict[str, dict[str, int]]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.data.offer import SkippedRow
+from afmrl.data.roles import ROLES
 from afmrl.evaluation.pairs import PairsResult
 from afmrl.evaluation.probing import ClusteringResult, ProbeResult
 from afmrl.evaluation.task_run import TaskRun
-from afmrl.evaluation.tasks import ROLES, TASKS, Impossible
+from afmrl.evaluation.tasks import TASKS, Impossible
 from afmrl.files import atomic_write
 from afmrl.retrieval.hits import write_hits
 

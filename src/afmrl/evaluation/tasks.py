@@ -10,6 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from afmrl.data.offer import Offer
+from afmrl.data.roles import role_of
+from afmrl.data.splits import split_of
 from afmrl.embedder.embedder import Modality
 from afmrl.errors import InputError
 from afmrl.evaluation.slices import family_of
@@ -46,13 +48,13 @@ class RetrievalTask:
     name: str
     queries: Sequence[Offer]
     gallery: Sequence[Offer]
-    """Sorted by id, so that equal scores stand in the order of ids."""
+    """Sorted by id, so that equal scores are in the order of ids."""
     relevant: Sequence[np.ndarray]
     """Q arrays of gallery rows, rising; never the query's own."""
     own_rows: np.ndarray
     """(Q,) gallery row of the query's own offer, −1 where the gallery does not hold it."""
     clusters: Sequence[str]
-    """Q names: family, else product, else the query's id; the units of the bootstrap."""
+    """Q names: family; without one, product; without one, the query's id. The units of the bootstrap."""
     query_modality: Modality = "fused"
     gallery_modality: Modality = "fused"
 
@@ -76,11 +78,11 @@ class SplitOffers:
 
 
 def choose_split(offers: Sequence[Offer], split: str | None = None, gallery_splits: Sequence[str] = ()) -> SplitOffers:
-    """The offers that are evaluated: those of a split, by default "test", else "val", else all.
+    """The offers that are evaluated: those of a split; by default "test", or "val" without it, or all.
 
     Args:
         split: a value of the column `split`, or "all".
-        gallery_splits: whose gallery offers stand in the gallery beside the split's own; by default those of the split
+        gallery_splits: whose gallery offers are searched besides the split's own; by default those of the split
             "gallery", where there is one; "all": of every split.
 
     Raises:
@@ -101,37 +103,8 @@ def choose_split(offers: Sequence[Offer], split: str | None = None, gallery_spli
     return SplitOffers(chosen, own, gallery)
 
 
-def split_of(offer: Offer) -> str:
-    """The offer's value in the column `split`, "" where it has none."""
-    value = offer.extra.get("split")
-    return "" if value is None or value != value else str(value)  # NaN: an empty cell of a table
-
-
-ROLES = ("query", "gallery", "both")
-
-
-def role_of(offer: Offer) -> str:
-    """ "query", "gallery" or "both" as the column `role` says, else ""."""
-    value = _named_role(offer)
-    return value if value in ROLES else ""
-
-
-def other_roles(offers: Sequence[Offer]) -> dict[str, int]:
-    """Values of the column `role` that count as none, a misspelled "querry" say, and how many offers have each.
-
-    >>> other_roles([Offer("1", "a", extra={"role": "querry"}), Offer("2", "b", extra={"role": "Gallery"})])
-    {'querry': 1}
-    """
-    return dict(Counter(role for role in map(_named_role, offers) if role and role not in ROLES))
-
-
-def _named_role(offer: Offer) -> str:
-    value = offer.extra.get("role")
-    return "" if value is None or value != value else str(value).strip().lower()  # NaN: an empty cell of a table
-
-
 def cluster_of(offer: Offer) -> str:
-    """The unit of the bootstrap that an offer belongs to: its family, else its product, else itself."""
+    """The unit of the bootstrap that an offer belongs to: its family; without one, its product; without one, itself."""
     return family_of(offer) or offer.product_id or offer.id
 
 

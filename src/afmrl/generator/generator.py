@@ -139,7 +139,7 @@ class AttributeGenerator:
         """The key attributes in a completion, in the schema's keys and spelling where the prompt has one.
 
         Raises:
-            InvalidCompletion: it holds none; the message says why.
+            InvalidCompletion: it holds no key attributes; the message says why.
         """
         if completion.failure:
             raise InvalidCompletion(completion.failure)

@@ -11,6 +11,7 @@ from afmrl.data.catalog import read_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer
 from afmrl.data.rows import ENDINGS
+from afmrl.data.splits import split_of
 from afmrl.errors import InputError
 from afmrl.index.address import open_index
 from afmrl.index.backend import Where
@@ -121,7 +122,7 @@ def open_search(
         if model is None:
             raise InputError("search: a catalog is embedded at every search; give --model")
         catalog = read_catalog(target, max_bad=max_bad)
-        offers = [offer for offer in catalog if split is None or offer.extra.get("split") == split]
+        offers = [offer for offer in catalog if split is None or split_of(offer) == split]
         if not offers:
             raise InputError(f"search: {target} holds no offer whose column 'split' says {split!r}")
         yield CatalogSearch(offers, model, generator, hybrid=hybrid, weight=weight, progress=progress)

@@ -78,7 +78,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         attributes: key attributes by row number: the table that the data set's `label` column points into.
         candidate_attributes: another table for all columns but the anchor (say, of another shop); the default is
             `attributes`. Document frequencies are counted over both.
-        temperature: τ; 0.02 is that of VLM2Vec, the paper's base. The AGCL stage's default, 0.05, is for small models.
+        temperature: τ; 0.02 is that of VLM2Vec, the paper's base. Small models want more: the recipes of the tiny
+            default set 0.03 to 0.07.
         mini_batch_size: inputs embedded, and rows of the loss computed, at a time (GradCache); None: all at once.
         weighting: "bm25"; "cosine" adds `gain · stopgrad(s_ij)` to the logits of negatives (LLaVE, gain 9 there);
             "none" is InfoNCE.
@@ -95,7 +96,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         agreement_min_shared: of "agreement". 3 suits attributes taken from titles, which share few keys; the AGCL
             stage's default, 4, is for labeled attributes.
         margin_warmup_steps: training batches before "margin" and "closeness", which trust the model's own
-            similarities, call anything a false negative. A run that resumes sets `num_batches` first.
+            similarities, call anything a false negative. Where a run resumes, `LogLossStatistics` sets `num_batches`.
         product_ids, candidate_product_ids: product ids by row number of either table, "" or None for unknown: for
             "label", and for precision and recall of the rules in `last_statistics`.
         num_positives: columns after the anchor that are positives; those after them are curated negatives.

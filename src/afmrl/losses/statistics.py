@@ -144,13 +144,24 @@ class LogLossStatistics(TrainerCallback):
         callbacks = trainer.callback_handler.callbacks
         callbacks[:] = [self, *(callback for callback in callbacks if callback is not self)]
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A run that resumes continues to count batches, for `margin_warmup_steps`."""
+        for loss in self.losses.values():
+            if state.global_step and hasattr(guided := _innermost(loss), "num_batches"):
+                guided.num_batches = state.global_step * args.gradient_accumulation_steps
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """The entry of a training step holds "loss"; others (evaluation, the run's end) are left alone."""
         if logs is not None and "loss" in logs and state.log_history:
             for prefix, loss in self.losses.items():
-                while not hasattr(loss, "last_statistics") and hasattr(loss, "loss"):
-                    loss = loss.loss  # of MatryoshkaLoss, say
-                found = getattr(loss, "last_statistics", {})  # another loss may stand beside it
+                found = getattr(_innermost(loss), "last_statistics", {})  # another loss may be there, too
                 named = {f"{prefix}{name}": value for name, value in found.items()}
                 state.log_history[-1].update(named)
                 logs.update({name: value for name, value in named.items() if isinstance(value, int | float)})
+
+
+def _innermost(loss: Any) -> Any:
+    """The loss that another one (MatryoshkaLoss, say) is around."""
+    while not hasattr(loss, "last_statistics") and hasattr(loss, "loss"):
+        loss = loss.loss
+    return loss

@@ -55,7 +55,7 @@ def check_leaks(
         raise InputError(f"leak check: no offer has a value in the column {by!r}; name another one with --by")
     known = {offer.column(column) for offer in offers}
     if unknown := [split for split in shared if split not in known]:
-        raise InputError(f"leak check: --shared {unknown[0]!r}: no offer says so in the column {column!r}")
+        raise InputError(f"leak check: --shared {unknown[0]!r}: no offer has it in the column {column!r}")
     for offer in offers:
         split = offer.column(column)
         if split and split not in shared:

@@ -1,1 +1,1 @@
-"""RAR's rewards: of a query, of the gallery's offers."""
+"""RAR's rewards: of attributes that a completion gives a query, or an offer of the gallery."""

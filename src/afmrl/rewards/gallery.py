@@ -15,14 +15,14 @@ from afmrl.rewards.query import Encode, RetrievalReward
 
 
 class GalleryRetrievalReward(RetrievalReward):
-    """`RetrievalReward` with attributes in the gallery: a completion stands in the text of the offer it describes.
+    """Rewards the attributes that a completion gives an offer of the gallery by how well its queries then find it.
 
     Every query of the offer's product ranks that offer among those of other products, whose embeddings stay as they
-    are; an offer of equal score stands before it. The retrieval term is the mean over these queries, with the offer
-    itself as the one that is relevant: the product's other offers neither help nor stand in its way. Queries carry what
-    their embeddings were made of: plain text where the generator is to write for the gallery alone.
+    are; an offer of equal score comes before it. The retrieval term of `RetrievalReward` is the mean over these
+    queries, with the offer itself as the one that is relevant: the product's other offers neither help nor get in its
+    way. Queries are embedded once, without attributes where the generator is to write for the gallery alone.
 
-    What `RetrievalReward` says of a query (labels, floors, rows) is here said of an offer that is described.
+    What `RetrievalReward` says of a query (targets, floors, row numbers) holds here for an offer that is described.
 
     Args:
         encode: the frozen embedder.
@@ -31,7 +31,7 @@ class GalleryRetrievalReward(RetrievalReward):
         rows: the gallery row of each of `offers`.
         queries: (Q, D) embeddings of all queries, unit rows.
         relevant: for each query, gallery rows of the same product.
-        options: those of `RetrievalReward`; `labels` are of `offers`.
+        options: those of `RetrievalReward`; `targets` and `floors` are of `offers`.
 
     Raises:
         InputError: an offer that no query looks for, or numbers that disagree.
@@ -50,23 +50,28 @@ class GalleryRetrievalReward(RetrievalReward):
         **options: Any,
     ) -> None:
         if len(rows) != len(offers) or len(queries) != len(relevant):
-            raise InputError("reward: offers and their gallery rows, queries and relevant rows must be as many")
+            raise InputError(
+                f"reward: {len(rows)} gallery rows for {len(offers)} offers, and {len(relevant)} lists of relevant "
+                f"rows for {len(queries)} queries; give one for each"
+            )
         super().__init__(encode, offers, gallery, [np.array([row]) for row in rows], **options)
         wanted = [np.unique(np.asarray(found, dtype=np.int64)) for found in relevant]
-        asking: dict[int, list[int]] = {}
+        queries_of_row: dict[int, list[int]] = {}
         for query, found in enumerate(wanted):
             for row in found.tolist():
-                asking.setdefault(row, []).append(query)
+                queries_of_row.setdefault(row, []).append(query)
         for offer, row in zip(offers, rows, strict=True):
-            if row not in asking:
+            if row not in queries_of_row:
                 raise InputError(f"reward: no query looks for the offer {offer.id!r}; leave it out")
-        self.asking = [np.array(asking[row], dtype=np.int64) for row in rows]
-        self.asked = np.asarray(queries)
+        self.queries_of_offer = [np.array(queries_of_row[row], dtype=np.int64) for row in rows]
+        self.query_embeddings = np.asarray(queries)
         self._hardest = np.empty(0, dtype=np.float32)
         if self.kind == "margin":
-            self._hardest = self.gallery.place(self.asked, wanted, hardest=True).hardest_scores
+            self._hardest = self.gallery.place(self.query_embeddings, wanted, hardest=True).hardest_scores
         # the scores of a product's own offers, which count for no rank
-        self._own = [pair_scores(self.asked, gallery, np.full(len(r), q), r) for q, r in enumerate(wanted)]
+        self._own_scores = [
+            pair_scores(self.query_embeddings, gallery, np.full(len(r), q), r) for q, r in enumerate(wanted)
+        ]
         self._plain: tuple[np.ndarray, np.ndarray] | None = None
 
     def plain_ranks(self) -> np.ndarray:
@@ -79,8 +84,8 @@ class GalleryRetrievalReward(RetrievalReward):
 
     def _without(self) -> tuple[np.ndarray, np.ndarray]:
         if self._plain is None:
-            everyone = list(range(len(self.queries)))
-            plain = self.encode(self.queries, [KeyAttributes()] * len(everyone))
+            everyone = list(range(len(self.offers)))
+            plain = self.encode(self.offers, [KeyAttributes()] * len(everyone))
             _, _, ranks, first = self._ranked(plain, everyone)
             self._plain = _middle(ranks, first), _mean(1.0 / ranks, first)
         return self._plain
@@ -106,11 +111,11 @@ class GalleryRetrievalReward(RetrievalReward):
         self, embeddings: np.ndarray, rows: Sequence[int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Every query of every described offer: the query's row, the score, the rank; and where each offer's begin."""
-        counts = np.array([len(self.asking[row]) for row in rows], dtype=np.int64)
-        query = np.concatenate([np.empty(0, np.int64), *(self.asking[row] for row in rows)])
-        scores = pair_scores(self.asked, embeddings, query, np.repeat(np.arange(len(rows)), counts))
-        before = self.gallery.reaching(self.asked, query, scores)
-        own = [np.count_nonzero(self._own[q] >= score) for q, score in zip(query.tolist(), scores, strict=True)]
+        counts = np.array([len(self.queries_of_offer[row]) for row in rows], dtype=np.int64)
+        query = np.concatenate([np.empty(0, np.int64), *(self.queries_of_offer[row] for row in rows)])
+        scores = pair_scores(self.query_embeddings, embeddings, query, np.repeat(np.arange(len(rows)), counts))
+        before = self.gallery.reaching(self.query_embeddings, query, scores)
+        own = [np.count_nonzero(self._own_scores[q] >= score) for q, score in zip(query.tolist(), scores, strict=True)]
         return query, scores, 1 + before - np.array(own, dtype=np.int64), np.cumsum(counts) - counts
 
 

@@ -1,4 +1,4 @@
-"""A share of SFT's loss beside GRPO's: what the generator learned to read stays, whatever the reward makes of it."""
+"""SFT's loss beside GRPO's: what the generator learned to read stays, whatever the reward makes of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
-from afmrl.generator.prompt import GeneratorPrompt, generator_messages
+from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.training.processes import rank, share, world_size
+from afmrl.training.sft import sft_example
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,14 @@ class Anchor:
     """Labeled offers, a batch of which is learned at every step as in SFT.
 
     Args:
-        offers, labels: the training split's.
+        offers, targets: those that SFT learned from.
         weight: of their loss beside GRPO's.
         batch_size: offers a step, of all processes together.
         prompt: that the generator was trained with; None: the default.
     """
 
     offers: Sequence[Offer]
-    labels: Sequence[KeyAttributes]
+    targets: Sequence[KeyAttributes]
     weight: float
     batch_size: int
     seed: int
@@ -44,29 +45,19 @@ class Anchor:
 def anchored(trainer: type, anchor: Anchor, processor: Any) -> type:
     """The trainer class, with the anchor's gradient added to each step's.
 
-    The loss is that of `run_sft`: cross-entropy of the label's tokens. It has a backward pass of its own, because a
+    The loss is that of `run_sft`: cross-entropy of the targets' tokens. It has a backward pass of its own, because a
     model that is spread over processes cannot take part twice in one.
     """
     share(anchor.batch_size, "rar.sft_batch_size")
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     collate = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
-    end = processor.tokenizer.eos_token
     prompt = anchor.prompt or GeneratorPrompt()
 
-    def batch_of(rows: Sequence[int]) -> Any:
-        return collate(
-            [
-                {
-                    "prompt": processor.apply_chat_template(
-                        generator_messages(anchor.offers[row], prompt), add_generation_prompt=True, tokenize=False
-                    ),
-                    "completion": str(anchor.labels[row]) + end,
-                    "images": [open_image(anchor.offers[row].image)] if anchor.offers[row].image else [],
-                }
-                for row in rows
-            ]
-        )
+    def example(row: int) -> dict[str, Any]:
+        offer = anchor.offers[row]
+        images = [open_image(offer.image)] if offer.image else []
+        return sft_example(offer, anchor.targets[row], images, prompt, processor)
 
     class AnchoredTrainer(trainer):
         """trl's, and SFT's loss beside it."""
@@ -77,7 +68,8 @@ def anchored(trainer: type, anchor: Anchor, processor: Any) -> type:
             self.anchor_part = (getattr(self, "anchor_part", -1) + 1) % parts
             rows = anchor.rows(self.state.global_step, self.anchor_part, parts)
             if rows:
-                batch = {name: value.to(self.accelerator.device) for name, value in batch_of(rows).items()}
+                batch = collate([example(row) for row in rows])
+                batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
                 with self.compute_loss_context_manager():
                     learned = model(**batch).loss
                 # every offer counts once, however many backward passes there are and however they share them out

@@ -14,7 +14,7 @@ from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.files import content_hash
-from afmrl.training.config import Augmentation, PairAugmentation
+from afmrl.training.config import Augmentation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,26 +33,24 @@ def is_active(config: Augmentation) -> bool:
 
 def augment(
     offer: Offer,
-    label: KeyAttributes,
+    target: KeyAttributes,
     config: Augmentation,
     seeds: tuple[int, ...],
     *,
     batch_seeds: tuple[int, ...],
-    hue: float | None = None,
 ) -> tuple[Offer, Image | None]:
     """An offer with its title changed, and its changed image; the same again for the same seeds.
 
     Args:
-        label: its words are hidden by `hide_values` and never renamed.
+        target: its words are hidden by `hide_values` and never renamed.
         seeds: of what this offer alone goes through.
         batch_seeds: of the invented words.
-        hue: turn the image's hue by this share of a full circle, and hide the label's words.
     """
     rng = np.random.default_rng(seeds)
-    hidden = rng.random() < config.hide_values or hue is not None
+    hidden = rng.random() < config.hide_values
     kept = rng.random(64) >= config.word_dropout
-    image = _image(open_image(offer.image), config, rng, hue) if offer.image else None
-    values = {token for _, value in label for token in tokenize(value)}
+    image = _image(open_image(offer.image), config, rng) if offer.image else None
+    values = {token for _, value in target for token in tokenize(value)}
     words = [
         word for word, keep in zip(offer.title.split(), np.resize(kept, len(offer.title.split())), strict=True) if keep
     ]
@@ -64,16 +62,16 @@ def augment(
 
 
 def with_invented_values(
-    offer: Offer, label: KeyAttributes, share: float, seeds: tuple[int, ...]
+    offer: Offer, target: KeyAttributes, share: float, seeds: tuple[int, ...]
 ) -> tuple[Offer, KeyAttributes]:
-    """Offer and label with invented values, for `share` of the offers; as they are for the others.
+    """Offer and target with invented values, for `share` of the offers; as they are for the others.
 
     Numbers take other digits and words of three letters or more other syllables; what stands in several values is
     replaced alike, and values that the title does not hold stay.
     """
     rng = np.random.default_rng(seeds)
     if rng.random() >= share:
-        return offer, label
+        return offer, target
     title = normalize(offer.title)
     invented: dict[str, str] = {}
 
@@ -86,22 +84,16 @@ def with_invented_values(
                 invented[word] = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 4))))
         return invented[word]
 
-    for _, value in label:
+    for _, value in target:
         if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", title) and rng.random() < INVENTED_OF_ALL:
             _WORD_OR_NUMBER.sub(other, value)
-    # the same everywhere, so that title and label go on saying the same
+    # the same everywhere, so that title and target still say the same
     title, *values = (
         _WORD_OR_NUMBER.sub(lambda match: invented.get(match[0], match[0]), text)
-        for text in (title, *(value for _, value in label))
+        for text in (title, *(value for _, value in target))
     )
-    changed = [(key, value) for (key, _), value in zip(label, values, strict=True)]
+    changed = [(key, value) for (key, _), value in zip(target, values, strict=True)]
     return dataclasses.replace(offer, title=title), KeyAttributes.of(changed)
-
-
-def hue_of(config: PairAugmentation, seeds: tuple[int, ...]) -> float | None:
-    """The turn of hue of a pair, None for most."""
-    rng = np.random.default_rng(seeds)
-    return float(rng.random()) if rng.random() < config.hue else None
 
 
 def _without(words: list[str], values: Collection[str]) -> list[str]:
@@ -146,8 +138,8 @@ def _as_another_camera(image: Image, config: Augmentation, rng: np.random.Genera
     return image
 
 
-def _image(image: Image, config: Augmentation, rng: np.random.Generator, hue: float | None) -> Image:
-    from PIL import Image, ImageEnhance, ImageOps
+def _image(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
+    from PIL import ImageEnhance, ImageOps
 
     draws = rng.random(8)
     if draws[0] < config.crop:
@@ -159,9 +151,4 @@ def _image(image: Image, config: Augmentation, rng: np.random.Generator, hue: fl
         image = ImageOps.mirror(image)
     if config.light:
         image = ImageEnhance.Brightness(image).enhance(1 + config.light * (2 * draws[5] - 1))
-    image = _as_another_camera(image, config, rng)
-    if hue is not None:
-        bands = np.array(image.convert("HSV"))
-        bands[..., 0] += np.uint8(256 * hue % 256)  # wraps around
-        image = Image.fromarray(bands, "HSV").convert("RGB")
-    return image
+    return _as_another_camera(image, config, rng)

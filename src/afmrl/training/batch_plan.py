@@ -37,6 +37,10 @@ class TrainingPlan:
     """(S·B,) row numbers of offers: the same product as the anchor."""
     with_attributes: np.ndarray
     """(S·B, 2) whether the text of anchor and candidate carries its attributes."""
+    batch_size: int
+    """B, pairs of a step, of all processes together."""
+    num_products: int
+    """Products that pairs are drawn from."""
 
 
 def positives_by_product(offers: Sequence[Offer], *, least: int = 2) -> list[list[int]]:
@@ -59,10 +63,10 @@ def positives_by_product(offers: Sequence[Offer], *, least: int = 2) -> list[lis
     return groups
 
 
-def batch_size_of(config: AGCLStage, num_products: int) -> int:
-    """The recipe's, or where there are fewer products all of them, as far as the processes share them evenly."""
-    if config.batch_size <= num_products:
-        return config.batch_size
+def fitting_batch_size(batch_size: int, num_products: int) -> int:
+    """The batch size, or where there are fewer products all of them, as far as the processes share them evenly."""
+    if batch_size <= num_products:
+        return batch_size
     return max(num_products - num_products % world_size(), 1)
 
 
@@ -72,6 +76,8 @@ def make_plan(
     config: AGCLStage,
     lexical: AttributeBM25,
     queries: Collection[int] = (),
+    *,
+    seed: int = 0,
 ) -> TrainingPlan:
     """Draw the pairs of every step. No product is twice in a batch; similar products are in one batch.
 
@@ -80,11 +86,12 @@ def make_plan(
     Args:
         queries: rows of the offers that are queries, for `across_roles`; the others are the gallery.
     """
-    generator = np.random.default_rng(config.seed)
+    generator = np.random.default_rng(seed)
     products = positives_by_product(offers, least=1 if config.self_pairs else 2)
+    batch_size = fitting_batch_size(config.batch_size, len(products))
     batches = draw_batches(
         np.arange(len(products)),
-        batch_size_of(config, len(products)),
+        batch_size,
         _neighbors(products, offers, attributes, config, lexical, generator),
         generator,
         similar_group=config.similar_group,
@@ -98,7 +105,8 @@ def make_plan(
         for product in batch
     ]
     anchors, candidates = np.array(pairs).T
-    return TrainingPlan(anchors, candidates, _draw_with_attributes(len(pairs), config, generator))
+    with_attributes = _draw_with_attributes(len(pairs), config, generator)
+    return TrainingPlan(anchors, candidates, with_attributes, batch_size, len(products))
 
 
 def _draw_pair(

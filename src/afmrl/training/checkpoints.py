@@ -27,12 +27,23 @@ def last_checkpoint(folder: str | Path, max_steps: int) -> str | None:
     return None
 
 
+def train_from_checkpoint(trainer: Any, folder: str | Path) -> list[dict[str, Any]]:
+    """Train to the end, from the last checkpoint in `folder` if there is one; the curve: log entries with a loss."""
+    from transformers import PrinterCallback
+
+    from afmrl.training.processes import on_first
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(folder, trainer.args.max_steps)))
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
 def resume_by_own_names(trainer: Any) -> None:
-    """Let a trainer of transformers go on with the weights of its checkpoint.
+    """Make a trainer of transformers resume with the weights of its checkpoint.
 
     A checkpoint of Qwen2-VL is written under the names of the hub's files, and the trainer reads it by those that the
-    modules have now: nothing matches, it warns, and training goes on from the weights that it was begun with, beside
-    the optimizer's state of the checkpoint. `from_pretrained` knows both names. LoRA's adapters are read as before.
+    modules have now. Nothing matches, it warns, and training resumes from the weights that it began with, beside the
+    optimizer's state of the checkpoint. `from_pretrained` knows both names. LoRA's adapters are read as before.
     """
     load = trainer._load_from_checkpoint
 

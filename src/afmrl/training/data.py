@@ -1,23 +1,23 @@
-"""A run's data: the catalog read or drawn, its offers dealt out, and the labels that all stages are held to."""
+"""A run's data: the catalog read or drawn, its offers dealt out, and the targets that all stages use."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
+from afmrl.data.roles import ROLES, other_roles
 from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, write_json
+from afmrl.sample.catalog import write_sample_catalog
 from afmrl.training.processes import on_first, rank
 from afmrl.training.recipe import CatalogSection, SampleSection
-from afmrl.training.splits import other_roles, split_offers
-from afmrl.training.teaching import said_labels, teacher_labels, teaching_set
-
-if TYPE_CHECKING:
-    from afmrl.training.run import Run
+from afmrl.training.run_state import Run
+from afmrl.training.splits import split_offers
+from afmrl.training.teaching import known_targets, teacher_targets, teaching_set
 
 
 def prepare_data(run: Run) -> None:
@@ -32,20 +32,20 @@ def prepare_data(run: Run) -> None:
         run.say(f"{len(run.catalog.skipped)} of the catalog's rows were skipped (skipped.json lists them)")
         skipped = [dataclasses.asdict(row) for row in run.catalog.skipped]
         on_first(lambda: write_json(run.folder / "skipped.json", skipped))
-    for role, count in other_roles(run.catalog.offers, section).items():
+    for role, count in other_roles(run.catalog.offers, section.role_column).items():
         run.say(
-            f"{section.role_column} {role!r} of {count} offers is neither 'query' nor 'gallery': a product's "
-            "first offer is then its query, and the others are its gallery"
+            f"{section.role_column} {role!r} of {count} offers is none of {', '.join(ROLES)} and counts as no role: a "
+            "product's first offer is then its query, and the others are its gallery"
         )
     skipped_ids = [row.id for row in run.catalog.skipped if row.id]
     run.splits = split_offers(
         run.catalog.offers,
         sample_columns(section),
         skipped_ids=skipped_ids,
-        labels_optional=run.recipe.sft.targets != "catalog",
+        targets_optional=run.recipe.sft.targets != "catalog",
     )
     run.made_of["data"] = fingerprint(section, file_hash(path))
-    _take_labels(run)  # a wrong file is told before hours of training
+    _take_targets(run)  # a wrong file is refused before hours of training
     if run.recipe.rar.max_steps and not run.splits["reward"].queries:
         raise InputError(
             "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
@@ -67,48 +67,49 @@ def prepare_data(run: Run) -> None:
         )
 
 
-def _take_labels(run: Run) -> None:
-    """What the generator is taught, and the same labels for all that is held to them: AGCL, reward, accuracy, CIT."""
+def _take_targets(run: Run) -> None:
+    """What the generator learns, and the same targets for all others that use them: AGCL, reward, accuracy, CIT."""
     sft, train = run.recipe.sft, run.splits["train"]
-    run.taught = teaching_set(sft, train.offers, train.labels)
-    prompt = run.taught[2]
+    run.teaching_set = teaching_set(sft, train.offers, train.targets)
+    prompt = run.teaching_set.prompt
     schema = prompt.schema if prompt else None
-    teacher = teacher_labels(sft)
+    teacher = teacher_targets(sft)
     if teacher is None and schema is None:
         return
     for name, split in run.splits.items():
-        labels = [label or KeyAttributes() for label in said_labels(sft, split.offers, split.labels, teacher)]
+        known = known_targets(sft, split.offers, split.targets, teacher)
+        targets = [target or KeyAttributes() for target in known]
         if schema is not None:
-            labels = [schema.apply(label, offer.category) for offer, label in zip(split.offers, labels, strict=True)]
-        run.splits[name] = dataclasses.replace(split, labels=labels)
-    of_train = [str(label) for label in run.splits["train"].labels]
+            pairs = zip(split.offers, targets, strict=True)
+            targets = [schema.apply(target, offer.category) for offer, target in pairs]
+        run.splits[name] = dataclasses.replace(split, targets=targets)
+    of_train = [str(target) for target in run.splits["train"].targets]
     run.made_of["data"] = fingerprint(run.made_of["data"], of_train, schema and schema.as_dict())
 
 
 def sample_columns(section: CatalogSection) -> CatalogSection:
-    # the sample says in a column of its own what can be seen or read of an offer
-    if section.sample is None or section.labels.column != "attributes":
+    """The section, with the targets of the sample catalog in the column that says what its offers show."""
+    if section.sample is None or section.targets.column != "attributes":
         return section
-    return dataclasses.replace(section, labels=dataclasses.replace(section.labels, column="visible_attributes"))
+    return section.model_copy(update={"targets": section.targets.model_copy(update={"column": "visible_attributes"})})
 
 
-def draw_sample(run: Run, name: str, sample: SampleSection, folder: Path) -> Path:
-    from afmrl.sample.catalog import write_sample_catalog
+def draw_sample(run: Run, name: str, sample: SampleSection, folder: Path, *, image_size: int = 56) -> Path:
+    """Draw a sample catalog into a folder, as the stage `name`, unless it is there; returns its file."""
 
     def work(_: Path) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
         write_sample_catalog(
             folder,
             families=sample.families,
-            seed=sample.seed + run.recipe.seed,
-            image_size=sample.image_size,
-            num_siblings=sample.num_siblings,
+            seed=run.recipe.seed,
+            image_size=image_size,
             progress=True,
         )
         return {}
 
     path = folder / "catalog.jsonl"
-    if rank() == 0 and not path.is_file():  # it lies beside the stages: somebody tidied up
+    if rank() == 0 and not path.is_file():  # it is beside the stages, and was removed
         shutil.rmtree(run.ledger.folder / name, ignore_errors=True)
-    run.ledger.run(name, fingerprint(sample, run.recipe.seed), work)
+    run.ledger.run(name, fingerprint(sample, image_size, run.recipe.seed), work)
     return path

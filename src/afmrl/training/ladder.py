@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +22,8 @@ from afmrl.generator.generator import AttributeGenerator
 from afmrl.report.terminal_tables import print_ladder
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.run_report import CEILING_NAMES, next_steps, write_run_report
+from afmrl.training.run_state import Run
 from afmrl.training.splits import Split
-
-if TYPE_CHECKING:
-    from afmrl.training.run import Run
 
 ROW_NAMES = {
     "text": "title only",
@@ -70,7 +68,7 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
     def work(folder: Path) -> dict[str, Any]:
         generator = AttributeGenerator.from_pretrained(run.paths[which])
         completions = kept_completions(
-            generator, split.offers, folder, max_new_tokens=config.max_new_tokens, batch_size=config.batch_size
+            generator, split.offers, folder, max_new_tokens=run.recipe.rar.max_new_tokens, batch_size=config.batch_size
         )
         num_invalid = 0
         with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
@@ -83,17 +81,17 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
         forget_completions(folder)
         return {"num_invalid": num_invalid, "num_offers": len(completions)}
 
-    made_of = fingerprint(run.made_of[which], run.made_of["data"], split_name, config.max_new_tokens)
+    made_of = fingerprint(run.made_of[which], run.made_of["data"], split_name, run.recipe.rar.max_new_tokens)
     folder = run.ledger.run(f"attributes-{which}-{split_name}", made_of, work)
     lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
     return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]
 
 
-def shown_attributes(run: Run) -> list[KeyAttributes]:
-    """What the text of the training offers shows in AGCL: the labels, or what the SFT generator writes."""
+def training_text_attributes(run: Run) -> list[KeyAttributes]:
+    """What the text of the training offers carries in AGCL: the targets, or what the SFT generator writes."""
     if run.recipe.agcl.text_attributes == "generated":
         return generated_attributes(run, "sft", "train")
-    return list(run.splits["train"].labels)
+    return list(run.splits["train"].targets)
 
 
 def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:
@@ -131,7 +129,7 @@ def default_attributes_on(run: Run) -> str:
 def score_attributed(
     run: Run, split_name: str, embedder: Embedder | str | Path, which: str, plain: Encoded | None = None
 ) -> dict[str, RetrievalResult]:
-    """Retrieval with what the generator of stage `which` ("perfect": the labels) writes, on "query", on
+    """Retrieval with what the generator of stage `which` ("perfect": the targets) writes, on "query", on
     "gallery" and on "both".
 
     Args:
@@ -149,9 +147,9 @@ def score_attributed(
 
 
 def encode_attributed(run: Run, split_name: str, model: Embedder, which: str) -> Encoded:
-    """Queries and gallery with what the generator of stage `which` ("perfect": the labels) writes of each."""
+    """Queries and gallery with what the generator of stage `which` ("perfect": the targets) writes of each."""
     split = run.splits[split_name]
-    attributes = split.labels if which == "perfect" else generated_attributes(run, which, split_name)
+    attributes = split.targets if which == "perfect" else generated_attributes(run, which, split_name)
     return encode_split(
         model,
         split,
@@ -243,7 +241,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
     if run.cit_generator not in (*generators, "rar"):
         generators["cit"] = run.cit_generator  # reinforced once more in CIT's rounds, and the one that is kept
     accuracy: dict[str, dict[str, dict[str, float]]] = {
-        name: attribute_accuracy(generated_attributes(run, which, split_name), split.labels)
+        name: attribute_accuracy(generated_attributes(run, which, split_name), split.targets)
         for name, which in generators.items()
     }
     tax = alignment_tax(run, split_name, rows)
@@ -277,7 +275,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
 
 def shown_rows(run: Run) -> list[str]:
     """The recipe's rows, but RAR's where nothing was reinforced, and CIT's before the perfect reader's after rounds."""
-    wanted = list(run.recipe.evaluation.rows)
+    wanted: list[str] = list(run.recipe.evaluation.rows)
     rows = [row for row in wanted if row != "rar" or run.recipe.rar.max_steps] or wanted
     if run.cit and "cit" not in rows:
         rows.insert(rows.index("perfect") if "perfect" in rows else len(rows), "cit")

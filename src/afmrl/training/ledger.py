@@ -88,7 +88,7 @@ class Ledger:
         if folder.exists() and (done or not begun or begun.get("made_of") != made_of):
             shutil.rmtree(folder)
         elif begun:
-            self.say(f"{name}: was interrupted, goes on from what is there")
+            self.say(f"{name}: was interrupted, resumes from what is there")
         folder.mkdir(parents=True, exist_ok=True)
         before = float((begun or {}).get("seconds", 0.0)) if (folder / STARTED).exists() else 0.0
         write_json(folder / STARTED, {"made_of": made_of, "seconds": before})
@@ -96,7 +96,7 @@ class Ledger:
 
     @staticmethod
     def _interrupted(folder: Path, made_of: str, seconds: float) -> None:
-        """The time spent so far counts, should the stage go on later."""
+        """The time spent so far counts, should the stage resume later."""
         write_json(folder / STARTED, {"made_of": made_of, "seconds": round(seconds, 2)})
 
     def _close(self, name: str, made_of: str, seconds: float, result: dict[str, Any]) -> None:

@@ -1,42 +1,48 @@
-"""A recipe: everything a run needs, as dataclasses and as YAML; every field can be overridden by its dotted name."""
+"""A recipe: everything that a run needs, as pydantic models and as YAML."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from afmrl.attributes.attributes_on import ATTRIBUTES_ON
 from afmrl.errors import InputError
-from afmrl.training.config import LEARN, AGCLStage, CITStage, RARStage, SFTStage
+from afmrl.retrieval.floors import Floor
+from afmrl.training.config import (
+    AGCLStage,
+    AtLeast0,
+    AtLeast1,
+    Augmentation,
+    CITStage,
+    Config,
+    Hardware,
+    NotNegative,
+    Positive,
+    RARStage,
+    SFTStage,
+    Share,
+    faults,
+)
+from afmrl.training.recipe_faults import fault_lines
+from afmrl.training.recipe_files import RecipeFile, override, read_recipe
 
-ROWS = ("text", "image", "untrained", "agcl", "sft", "rar", "perfect")
+SplitName = Literal["train", "reward", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+Row = Literal["text", "image", "untrained", "agcl", "sft", "rar", "perfect"]
+ROWS: tuple[Row, ...] = get_args(Row)
 """Rows of the table; "cit" joins them where there are rounds."""
 
 
-@dataclass
-class SampleSection:
+class SampleSection(Config):
     """The sample catalog, drawn when the run starts."""
 
-    families: dict[str, int] = field(default_factory=lambda: {"train": 240, "reward": 60, "val": 30, "test": 100})
-    """Families a split; each holds `num_siblings` products."""
-    num_siblings: int = 5
-    """Near-identical products a family."""
-    image_size: int = 56
-    """Side of an image in pixels."""
-    seed: int = 0
-    """Seed of the catalog."""
+    families: dict[str, AtLeast0] = {"train": 240, "reward": 60, "val": 30, "test": 100}
+    """Families of each split. A family has 5 products that differ little."""
 
 
-@dataclass
-class PositivesSection:
+class PositivesSection(Config):
     """What says that two offers are the same product. Name exactly one."""
 
     column: str | None = "product_id"
@@ -44,352 +50,230 @@ class PositivesSection:
     pairs: str | None = None
     """A JSONL file of `left`, `right` (offer ids) and, optionally, `label` (0 or 1)."""
 
+    @model_validator(mode="after")
+    def _exactly_one(self) -> PositivesSection:
+        if bool(self.pairs) == bool(self.column):
+            what = "needs exactly one of 'column' (product_id, gtin, …) and 'pairs' (a file)"
+            raise faults(("", f"{what}; with 'pairs' set 'column: null'"))
+        return self
 
-@dataclass
-class SplitSection:
+
+class SplitSection(Config):
     """Which offers train, reward, validate, test."""
 
     column: str | None = "split"
     """Column that names the split."""
     shared: str | None = None
-    """Value of that column whose offers stand in every split: one catalog that photographs of known products are
-    looked up in. Train and test then hold the same products, which is refused else, and their queries differ."""
+    """Value of that column whose offers belong to every split: one catalog that photographs of known products are
+    looked up in. Train and test then hold the same products, which is refused otherwise, and their queries differ."""
     by: str | None = None
-    """Instead of a split column: a column (family, style) whose values are dealt out whole, by `fractions`."""
-    fractions: dict[str, float] = field(
-        default_factory=lambda: {"train": 0.7, "reward": 0.1, "val": 0.05, "test": 0.15}
-    )
+    """Instead of a split column: a column (family, style) whose values are dealt out whole, by `fractions`. They are
+    dealt the same whatever the seed, so that seeds are compared on the same test offers."""
+    fractions: dict[SplitName, NotNegative] = {"train": 0.7, "reward": 0.1, "val": 0.05, "test": 0.15}
     """Share of the values of `by` that each split gets."""
-    seed: int = 0
-    """Seed of the dealing."""
+
+    @field_validator("fractions")
+    @classmethod
+    def _something_is_dealt(cls, fractions: dict[SplitName, float]) -> dict[SplitName, float]:
+        if not sum(fractions.values()):
+            raise ValueError(f"{fractions} deals out nothing; give at least one share above 0")
+        return fractions
 
 
-@dataclass
-class LabelSection:
-    """Where the key attributes that the generator learns from come from."""
+class TargetsSection(Config):
+    """Where the key attributes that the generator learns to write come from."""
 
     column: str = "attributes"
-    """Column that holds them, a dict an offer: only what can be read off that offer's own image and text."""
-    keys: list[str] | None = None
-    """Keep only these keys, in this order."""
-    shared: list[str] = field(default_factory=list)
+    """Column that holds them, a dict for each offer: only what can be read off its own image and text."""
+    keys: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    """Keep only these keys, in this order. Null: all."""
+    shared: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Keys that every offer of a product takes over from the product's other offers (a color that the image
     shows but only one seller wrote down)."""
 
 
-@dataclass
-class CatalogSection:
-    """The offers of a run: a file of one's own, or the sample catalog."""
+class CatalogSection(Config):
+    """The offers of a run: a file of your own, or the sample catalog."""
 
     path: str | None = None
-    """JSONL, CSV, TSV or Parquet; relative to the recipe."""
+    """JSONL, CSV, TSV or Parquet. In a recipe file relative to it, on the command line to the working folder."""
     sample: SampleSection | None = None
     """Draw the sample catalog instead."""
-    positives: PositivesSection = field(default_factory=PositivesSection)
+    positives: PositivesSection = Field(default_factory=PositivesSection)
     """What says that two offers are the same product."""
-    split: SplitSection = field(default_factory=SplitSection)
+    split: SplitSection = Field(default_factory=SplitSection)
     """Which offers train, reward, validate, test."""
-    labels: LabelSection = field(default_factory=LabelSection)
-    """Key attributes to learn from."""
+    targets: TargetsSection = Field(default_factory=TargetsSection)
+    """Key attributes to learn."""
     role_column: str = "role"
-    """Column that says "query" or "gallery"; where it is empty, a product's first offer is its query."""
+    """Column that says "query", "gallery" or "both". Where it is empty or "both", a product's first offer is its query
+    and the others are its gallery."""
     family_column: str | None = "family_id"
     """Column of near-identical siblings: intervals are bootstrapped over it."""
-    max_bad: float = 0.01
+    max_bad: Share = 0.01
     """Share of rows that may be skipped as unreadable."""
 
+    @model_validator(mode="after")
+    def _one_source(self) -> CatalogSection:
+        if (self.path is None) == (self.sample is None):
+            raise faults(("", "needs either 'path' (your own offers) or 'sample' (drawn ones)"))
+        return self
 
-@dataclass
-class TinySection:
+
+class PretrainSection(Config):
+    """Short pretraining of the tiny default on image + title → visible attributes, as real models come pretrained."""
+
+    max_steps: AtLeast1 = 300
+    """Optimizer steps."""
+    batch_size: AtLeast1 = 64
+    """Offers a step."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate, then down to 0 by a cosine."""
+    families: AtLeast1 | None = None
+    """Families of a sample catalog drawn for it. Null: pretrain on the run's own training offers."""
+    image_size: AtLeast1 = 56
+    """Side of that sample's images, in pixels."""
+
+
+class TinySection(Config):
     """The tiny default model, built and pretrained at the start of the run."""
 
-    vocab_size: int = 2048
+    vocab_size: AtLeast1 = 2048
     """Tokens at most."""
-    hidden_size: int = 128
+    hidden_size: AtLeast1 = 128
     """Width of the text model."""
-    num_layers: int = 4
-    """Layers of the text model."""
-    vision_layers: int = 2
-    """Layers of the vision tower."""
-    image_side: int = 84
-    """Larger images are brought down to the area of a square of this side; 28 × 28 pixels become one token."""
+    num_layers: AtLeast1 = 4
+    """Layers of the text model; the vision tower has half as many."""
+    image_side: AtLeast1 = 84
+    """Larger images are reduced to the area of a square of this side; 28 × 28 pixels become one token."""
     own_words: bool = True
-    """Whether the tokenizer learns the run's own titles and labels beside the sample's; if not, own names come in
-    pieces, as names do that are first met after training, and the model depends on nothing of the catalog."""
-    pretrain: SFTStage = field(default_factory=SFTStage)
-    """Short pretraining on image + title → visible attributes, as the real models come pretrained."""
-    sample: SampleSection | None = None
-    """Pretrain on a sample catalog of its own; None: on the run's training offers."""
+    """Whether the tokenizer learns the run's own titles and targets beside the sample's. If not, own names come in
+    pieces, as do names first met after training, and the model depends on nothing of the catalog."""
+    pretrain: PretrainSection = Field(default_factory=PretrainSection)
+    """Its pretraining."""
 
 
-@dataclass
-class EvaluationSection:
+class EvaluationSection(Config):
     """How the run is measured."""
 
-    batch_size: int = 64
+    batch_size: AtLeast1 = 64
     """Offers embedded or generated for at a time."""
-    num_resamples: int = 2000
+    num_resamples: AtLeast1 = 2000
     """Bootstrap resamples."""
-    rows: list[str] = field(default_factory=lambda: list(ROWS))
+    rows: Annotated[tuple[Row, ...], Field(strict=False, min_length=1)] = ROWS
     """Rows of the table."""
-    floors: list[str] = field(default_factory=list)
-    """Baselines without learning to print beside: tfidf, color, tfidf+color, bm25."""
+    floors: Annotated[tuple[Floor, ...], Field(strict=False)] = ()
+    """Baselines without learning that are printed too."""
     fuse: bool = False
-    """Learn the weights of BM25 + dense on the training split and store them beside the embedder."""
-    cards: int = 24
-    """Queries shown in the report."""
-    max_new_tokens: int = 64
-    """Tokens a generated attribute string may take."""
+    """Learn the weights of BM25 and image colors beside the dense score, and store them with the embedder."""
 
 
-@dataclass
-class Recipe:
+class Recipe(Config):
     """One run: catalog → SFT → AGCL → RAR → CIT, if asked → evaluation."""
 
     name: str = "run"
     """Title of the report."""
-    seed: int = 0
-    """Added to every stage's own seed."""
-    world_size: int | None = None
-    """Processes that the run must have (torchrun --nproc_per_node); None: as many as there are."""
-    catalog: CatalogSection = field(default_factory=CatalogSection)
+    seed: AtLeast0 = 0
+    """Seed of catalog, models and training."""
+    catalog: CatalogSection
     """The offers."""
     base: str | None = None
     """Model that the embedder starts from: a folder or a hub name (the paper: Qwen/Qwen2-VL-2B-Instruct)."""
     generator_base: str | None = None
-    """Model that the generator starts from (the paper: Qwen/Qwen2.5-VL-3B-Instruct); None: `base`."""
+    """Model that the generator starts from (the paper: Qwen/Qwen2.5-VL-3B-Instruct). Null: `base`."""
     tiny: TinySection | None = None
     """Build the tiny default model instead of naming a base."""
-    sft: SFTStage = field(default_factory=SFTStage)
+    hardware: Hardware = Field(default_factory=Hardware)
+    """What the machine can hold, for all stages."""
+    augment: Augmentation = Field(default_factory=Augmentation)
+    """How training offers are varied, in SFT and in AGCL."""
+    sft: SFTStage = Field(default_factory=SFTStage)
     """Generator, supervised."""
-    agcl: AGCLStage = field(default_factory=AGCLStage)
+    agcl: AGCLStage = Field(default_factory=AGCLStage)
     """Embedder, contrastive."""
-    rar: RARStage = field(default_factory=RARStage)
+    rar: RARStage = Field(default_factory=RARStage)
     """Generator, rewarded by retrieval."""
-    cit: CITStage = field(default_factory=CITStage)
+    cit: CITStage = Field(default_factory=CITStage)
     """Embedder again, on attributes that the rewarded generator wrote."""
-    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    evaluation: EvaluationSection = Field(default_factory=EvaluationSection)
     """The table and the report."""
 
+    @model_validator(mode="after")
+    def _one_base(self) -> Recipe:
+        if (self.base is None) == (self.tiny is None):
+            raise faults(("", "name either 'base' (a model's folder or hub name) or 'tiny' (the default model)"))
+        return self
 
-PATHS = ("catalog.path", "catalog.positives.pairs", "sft.teacher", "sft.prompt.attribute_schema")
-"""Fields that name files: in a recipe relative to it, on the command line relative to the working folder."""
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Recipe:
+        found = []
+        if self.cit.guidance == "before" and self.agcl.attributes_on == "none":
+            found.append(("cit.guidance", "needs attributes in the text, and 'agcl.attributes_on' is 'none'"))
+        rewarded, trained = self.rar.attributes_on, self.agcl.attributes_on
+        if rewarded and rewarded != trained and trained in ("query", "gallery"):
+            what = f"is {rewarded!r}, and 'agcl.attributes_on' {trained!r}: the embedder would read attributes where it"
+            found.append(("rar.attributes_on", f"{what} never saw any; leave rar.attributes_on out"))
+        if self.cit.rounds and self.rar.max_steps == 0:
+            found.append(("cit.rounds", "needs a generator that RAR trained; set 'rar.max_steps' above 0"))
+        if (
+            self.sft.prompt.show_sellers_attributes
+            and self.sft.targets != "teacher"
+            and self.catalog.targets.column == "attributes"
+        ):
+            what = f"shows what 'sft.targets' {self.sft.targets!r} asks for, and the generator would learn to copy it"
+            remedy = "take a teacher's targets, or another 'catalog.targets.column'"
+            found.append(("sft.prompt.show_sellers_attributes", f"{what}; {remedy}"))
+        if found:
+            raise faults(*found)
+        return self
+
+    def settings_of_all_stages(self) -> dict[str, Any]:
+        """What every stage is made of beside its own section: all that changes what is learned."""
+        hardware = self.hardware.model_dump(exclude={"processes", "save_steps", "keep_bytes"})
+        return {"hardware": hardware, "augment": self.augment.model_dump(), "seed": self.seed}
+
+    def changed(self, overrides: Mapping[str, Any]) -> Recipe:
+        """The recipe with some fields set by their dotted names; the whole is checked again.
+
+        >>> recipe = recipe_of({"catalog": {"path": "offers.jsonl"}, "base": "some/model"})
+        >>> recipe.changed({"agcl.max_steps": 7}).agcl.max_steps
+        7
+        """
+        data = self.model_dump()
+        for name, value in overrides.items():
+            override(data, name, value)
+        return recipe_of(data)
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe file, with `section.field=value` overrides (values are YAML).
+def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by the name of a shipped one, by the path of a YAML file, or from plain dicts.
+
+    Args:
+        overrides: dotted field names and values, {"agcl.max_steps": 50}.
 
     Raises:
-        InputError: no such file, not YAML, an unknown key (with the nearest known one), a value of a wrong type.
+        InputError: no such recipe, not YAML, an unknown key (with the nearest known one), a value that is not allowed;
+            all faults at once.
     """
-    import yaml
-
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise InputError(f"recipe {path}: cannot be read ({error.strerror}); give the path of a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"recipe {path}: is not UTF-8 text; give the path of a YAML file") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"recipe {path}: is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"recipe {path}: holds {type(data).__name__}, expected sections such as 'catalog:'")
-    for override in overrides:
-        _override(data, override)
-    recipe = recipe_of(data, where=str(path))
-    if recipe.catalog.path:
-        recipe.catalog.path = _beside(path, recipe.catalog.path)
-    if recipe.catalog.positives.pairs:
-        recipe.catalog.positives.pairs = _beside(path, recipe.catalog.positives.pairs)
-    if recipe.sft.teacher:
-        recipe.sft = recipe.sft.model_copy(update={"teacher": _beside(path, recipe.sft.teacher)})
-    if recipe.sft.prompt.attribute_schema not in (None, LEARN):
-        prompt = recipe.sft.prompt.model_copy(
-            update={"attribute_schema": _beside(path, recipe.sft.prompt.attribute_schema)}
-        )
-        recipe.sft = recipe.sft.model_copy(update={"prompt": prompt})
-    return recipe
+    overrides = overrides or {}
+    if isinstance(source, Recipe):
+        return source.changed(overrides) if overrides else source
+    file = RecipeFile({**source}, "recipe") if isinstance(source, Mapping) else read_recipe(source)
+    return recipe_of(file.with_overrides(overrides), where=file.where)
 
 
 def recipe_of(data: Mapping[str, Any], *, where: str = "recipe") -> Recipe:
     """A Recipe of nested dicts.
 
-    >>> recipe_of({"agcl": {"max_step": 3}})
+    >>> recipe_of({"catalog": {"path": "offers.jsonl"}, "base": "some/model", "agcl": {"max_step": 3}})
     Traceback (most recent call last):
     afmrl.errors.InputError: recipe: unknown key 'agcl.max_step'; did you mean 'max_steps'?
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    _refuse_unknown(data, Recipe, "", where)
     try:
-        recipe = TypeAdapter(Recipe).validate_python(data)
+        return Recipe.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
-        if first["type"] == "literal_error":
-            options = first["ctx"]["expected"].replace("' or '", "', '").replace("'", "")
-            raise InputError(f"{where}: '{name}': {first['input']!r} is unknown; one of {options}") from error
-        raise InputError(f"{where}: '{name}': {first['msg']} (given: {first.get('input')!r})") from error
-    _refuse_values(recipe, where)
-    if (recipe.catalog.path is None) == (recipe.catalog.sample is None):
-        raise InputError(f"{where}: 'catalog' needs either 'path' (your own offers) or 'sample' (drawn ones)")
-    if (recipe.base is None) == (recipe.tiny is None):
-        raise InputError(f"{where}: name either 'base' (a model's folder or hub name) or 'tiny' (the default model)")
-    if bool(recipe.catalog.positives.pairs) == bool(recipe.catalog.positives.column):
-        raise InputError(
-            f"{where}: 'catalog.positives' needs exactly one of 'column' (product_id, gtin, …) and 'pairs' (a file); "
-            "with 'pairs' set 'column: null'"
-        )
-    return recipe
-
-
-def _refuse_values(recipe: Recipe, where: str) -> None:
-    """What would else only be found out by the stage that reads it, perhaps hours later."""
-    for name, value, options in (
-        ("agcl.attributes_on", [recipe.agcl.attributes_on], ATTRIBUTES_ON),
-        ("agcl.text_attributes", [recipe.agcl.text_attributes], ("targets", "generated")),
-        ("agcl.directions", recipe.agcl.directions, ("query_to_doc", "doc_to_query")),
-        ("agcl.weighting", [recipe.agcl.weighting], ("bm25", "cosine", "none")),
-        ("agcl.scaling", [recipe.agcl.scaling], ("raw", "row", "corpus")),
-        ("agcl.rules", recipe.agcl.rules, ("agreement", "margin", "closeness", "label")),
-        ("agcl.combine", [recipe.agcl.combine], ("any", "all")),
-        ("agcl.dtype", [d for d in [recipe.agcl.dtype] if d], ("bfloat16", "float32")),
-        ("sft.targets", [recipe.sft.targets], ("catalog", "teacher", "both")),
-        ("sft.dtype", [d for d in [recipe.sft.dtype] if d], ("bfloat16", "float32")),
-        ("rar.reward", [recipe.rar.reward], ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")),
-        ("rar.loss_type", [recipe.rar.loss_type], ("grpo", "dapo", "bnpo", "dr_grpo", "cispo")),
-        ("rar.scale_rewards", [recipe.rar.scale_rewards], ("group", "batch", "none")),
-        ("rar.rewarded_pairs", [recipe.rar.rewarded_pairs], ("true", "all")),
-        ("rar.gallery_attributes", [recipe.rar.gallery_attributes], ("targets", "generated")),
-        ("rar.attributes_on", [s for s in [recipe.rar.attributes_on] if s], ("query", "gallery", "both")),
-        ("cit.init", [recipe.cit.init], ("scratch", "continue")),
-        ("cit.guidance", [recipe.cit.guidance], ("written", "before")),
-        ("evaluation.rows", recipe.evaluation.rows, ROWS),
-        ("evaluation.floors", recipe.evaluation.floors, ("tfidf", "color", "tfidf+color", "bm25")),
-    ):
-        for one in value:
-            if one not in options:
-                raise InputError(f"{where}: '{name}': {one!r} is unknown; one of {', '.join(options)}")
-    if "query_to_doc" not in recipe.agcl.directions:
-        raise InputError(f"{where}: 'agcl.directions': {list(recipe.agcl.directions)} must hold 'query_to_doc'")
-    in_text = [
-        ("agcl.text_attributes", recipe.agcl.text_attributes == "generated"),
-        ("cit.guidance", recipe.cit.guidance == "before"),
-    ]
-    for name, shown in in_text:
-        if shown and recipe.agcl.attributes_on == "none":
-            raise InputError(f"{where}: '{name}' needs attributes in the text, and 'agcl.attributes_on' is 'none'")
-    told, shown_on = recipe.rar.attributes_on, recipe.agcl.attributes_on
-    if told and told != shown_on and shown_on in ("query", "gallery"):
-        raise InputError(
-            f"{where}: 'rar.attributes_on' is {told!r}, and 'agcl.attributes_on' {shown_on!r}: the embedder would read "
-            "attributes where it never saw any; leave rar.attributes_on out"
-        )
-    pretrain = [("tiny.pretrain", recipe.tiny.pretrain)] if recipe.tiny else []
-    stages: list[tuple[str, SFTStage | AGCLStage | RARStage]] = [("sft", recipe.sft), ("agcl", recipe.agcl), *pretrain]
-    least = [(f"{name}.max_steps", stage.max_steps, 1) for name, stage in stages]
-    least += [(f"{name}.batch_size", stage.batch_size, 1) for name, stage in stages if not isinstance(stage, RARStage)]
-    least += [(f"{name}.log_steps", stage.log_steps, 1) for name, stage in stages if not isinstance(stage, RARStage)]
-    least += [
-        ("seed", recipe.seed, 0),
-        ("sft.micro_batch_size", 1 if recipe.sft.micro_batch_size is None else recipe.sft.micro_batch_size, 1),
-        ("rar.max_steps", recipe.rar.max_steps, 0),
-        ("rar.num_generations", recipe.rar.num_generations, 2),
-        ("rar.prompts_per_step", recipe.rar.prompts_per_step, 1),
-        ("rar.num_iterations", recipe.rar.num_iterations, 1),
-        ("rar.sft_batch_size", recipe.rar.sft_batch_size, 1),
-        ("rar.max_completion_length", recipe.rar.max_completion_length, 1),
-        ("rar.k", 1 if recipe.rar.k is None else recipe.rar.k, 1),
-        ("rar.eval_steps", recipe.rar.eval_steps or 0, 0),
-        ("rar.patience", recipe.rar.patience, 0),
-        ("rar.score_block_bytes", recipe.rar.score_block_bytes, 1),
-        ("cit.rounds", recipe.cit.rounds, 0),
-        ("evaluation.batch_size", recipe.evaluation.batch_size, 1),
-        ("evaluation.num_resamples", recipe.evaluation.num_resamples, 1),
-    ]
-    for name, number, minimum in least:
-        if number < minimum:
-            raise InputError(f"{where}: '{name}': {number} is too few; at least {minimum}")
-    for name, stage in (*stages, ("rar", recipe.rar)):
-        for key in ("temperature", "learning_rate", "faithfulness_beta"):
-            if not getattr(stage, key, 1.0) > 0:
-                raise InputError(f"{where}: '{name}.{key}': {getattr(stage, key)} must be above 0")
-    completions = recipe.rar.prompts_per_step * recipe.rar.num_generations
-    if (micro := recipe.rar.micro_batch_size) is not None and (micro < 1 or completions % micro):
-        raise InputError(
-            f"{where}: 'rar.micro_batch_size': {micro} must divide prompts_per_step × num_generations = {completions}"
-        )
-    for key in ("similar_share", "attribute_dropout", "one_sided", "value_dropout", "across_roles"):
-        if not 0 <= getattr(recipe.agcl, key) <= 1:
-            raise InputError(f"{where}: 'agcl.{key}': {getattr(recipe.agcl, key)} is no share; between 0 and 1")
-    for name, changes in (("sft", recipe.sft.augment), ("agcl", recipe.agcl.augment)):
-        for key, value in changes.model_dump().items():
-            if value is not None and not 0 <= value <= 1:
-                raise InputError(f"{where}: '{name}.augment.{key}': {value} is no share; between 0 and 1")
-    if (recipe.sft.targets == "catalog") != (recipe.sft.teacher is None):
-        raise InputError(
-            f"{where}: 'sft.teacher' names labels and 'sft.targets' says to use them (teacher or both); "
-            f"targets={recipe.sft.targets!r}, teacher={recipe.sft.teacher!r}"
-        )
-    own = recipe.sft.targets != "teacher" and recipe.catalog.labels.column == "attributes"
-    if recipe.sft.prompt.show_sellers_attributes and own:
-        raise InputError(
-            f"{where}: 'sft.prompt.show_sellers_attributes' shows what 'sft.targets' {recipe.sft.targets!r} asks for, "
-            "and the generator would learn to copy it; take a teacher's labels, or another 'catalog.labels.column'"
-        )
-    plain = SFTStage()
-    if recipe.tiny and (recipe.tiny.pretrain.targets, recipe.tiny.pretrain.prompt) != (plain.targets, plain.prompt):
-        raise InputError(f"{where}: 'tiny.pretrain' has the sample's labels and the default prompt; leave both out")
-    if not 0 <= recipe.cit.share <= 1:
-        raise InputError(f"{where}: 'cit.share': {recipe.cit.share} is no share; between 0 (the control) and 1")
-    if recipe.cit.rounds and recipe.rar.max_steps == 0:
-        raise InputError(f"{where}: 'cit.rounds' needs a generator that RAR trained; set 'rar.max_steps' above 0")
-    if not recipe.evaluation.rows:
-        raise InputError(f"{where}: 'evaluation.rows' is empty; name at least one of {', '.join(ROWS)}")
-
-
-def _beside(recipe_path: Path, path: str) -> str:
-    return path if Path(path).is_absolute() else str((recipe_path.parent / path).resolve())
-
-
-def _override(data: dict[str, Any], override: str) -> None:
-    import yaml
-
-    name, separator, value = override.partition("=")
-    if not separator:
-        raise InputError(f"override {override!r}: expected section.field=value")
-    name = name.strip().lstrip("-").replace("-", "_")
-    *sections, last = name.split(".")
-    for section in sections:
-        if not isinstance(data.get(section), dict):
-            data[section] = {}
-        data = data[section]
-    try:
-        given = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {override!r}: the value is not YAML") from error
-    if name in PATHS and isinstance(given, str):
-        given = (
-            given if name == "sft.prompt.attribute_schema" and given == LEARN else str(Path(given).resolve())
-        )  # typed in a shell: relative to where it was typed, not to the recipe
-    data[last] = given
-
-
-def _refuse_unknown(data: Mapping[str, Any], kind: type, prefix: str, where: str) -> None:
-    known = typing.get_type_hints(kind)
-    for key, value in data.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise InputError(f"{where}: unknown key '{prefix}{key}'; {hint}")
-        nested = _dataclass_in(known[key])
-        if nested and isinstance(value, Mapping):
-            _refuse_unknown(value, nested, f"{prefix}{key}.", where)
-
-
-def _dataclass_in(annotation: Any) -> type | None:
-    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    return next(
-        (o for o in options if isinstance(o, type) and (dataclasses.is_dataclass(o) or issubclass(o, BaseModel))), None
-    )
+        found = fault_lines(error, Recipe)
+        if len(found) == 1:
+            raise InputError(f"{where}: {found[0]}") from None
+        lines = "".join(f"\n  - {line}" for line in found)
+        raise InputError(f"{where}: {len(found)} things are wrong:{lines}") from None

@@ -1,122 +1,113 @@
-"""The whole method as one run: catalog → base → SFT → AGCL → RAR → evaluation, in one folder."""
+"""The whole method as one run: catalog → base → SFT → AGCL → RAR → CIT, if asked → evaluation, in one folder.
+
+Read it from `run` downwards: each function is one stage, in their order. A stage is done once: the ledger skips what
+is complete and made of the same.
+"""
 
 from __future__ import annotations
 
 import platform
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-from pydantic import TypeAdapter
+from typing import Any, cast
 
 from afmrl.attributes.attributes_on import AttributesOn, on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.catalog import Catalog, read_catalog
+from afmrl.data.catalog import read_catalog
+from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.tiny import build_tiny_model
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, replace_folder, write_json
+from afmrl.training.agcl import run_agcl
+from afmrl.training.cit_rounds import run_rounds
+from afmrl.training.config import SFTStage, Stage
 from afmrl.training.data import draw_sample, prepare_data, sample_columns
+from afmrl.training.ladder import (
+    default_attributes_on,
+    evaluate_run,
+    generated_attributes,
+    print_ceiling,
+    training_text_attributes,
+)
 from afmrl.training.ledger import Ledger
 from afmrl.training.processes import join_processes, on_first, rank, share, world_size
-from afmrl.training.recipe import CatalogSection, Recipe
-from afmrl.training.splits import Split, split_offers
-from afmrl.training.teaching import TeachingSet
-
-if TYPE_CHECKING:
-    from afmrl.embedder.embedder import Embedder
-    from afmrl.training.config import RARStage
-    from afmrl.training.watch import Validation
+from afmrl.training.rar import run_rar
+from afmrl.training.rar_rewards import split_reward
+from afmrl.training.recipe import CatalogSection, Recipe, SampleSection, load_recipe
+from afmrl.training.run_state import Callbacks, Run
+from afmrl.training.sft import run_sft
+from afmrl.training.splits import split_offers
+from afmrl.training.watch import Validation, kept_in_words
 
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
 
-Until = Literal["sft", "agcl", "rar"]
+
+def _no_callbacks(stage: str, title: str, steps: int) -> list[Any]:
+    return []
 
 
-@dataclass
-class Run:
-    """A run on its way: its folder, recipe, data, and where each stage left its model."""
-
-    folder: Path
-    recipe: Recipe
-    ledger: Ledger
-    say: Callable[[str], None]
-    callbacks: Callable[[str, str, int], list[Any]]
-    """Makes trainer callbacks (a progress bar) for a stage, its title and its number of steps."""
-    catalog: Catalog | None = None
-    splits: dict[str, Split] = field(default_factory=dict)
-    taught: TeachingSet = ([], [], None)
-    """What the generator's SFT learns from."""
-    made_of: dict[str, str] = field(default_factory=dict)
-    base: Path | str = ""
-    generator_base: Path | str = ""
-    paths: dict[str, Path] = field(default_factory=dict)
-    cit: dict[str, Any] = field(default_factory=dict)
-    """Which of CIT's rounds was kept; empty without rounds."""
-    cit_generator: str = "rar"
-    """Stage of the generator that belongs to the kept round."""
-
-
-def run_recipe(
-    recipe: Recipe,
+def run(
+    recipe: str | Path | Mapping[str, Any] | Recipe,
     out: str | Path,
+    overrides: Mapping[str, Any] | None = None,
     *,
     say: Callable[[str], None] = print,
-    callbacks: Callable[[str, str, int], list[Any]] = lambda stage, title, steps: [],
-    until: Until | None = None,
+    callbacks: Callbacks = _no_callbacks,
+    until: Stage | None = None,
 ) -> Run:
-    """Run every stage that is not complete yet and write DIR/{embedder,generator,metrics.json,report.html,run.json}.
+    """Train and measure a recipe: SFT, AGCL, RAR, evaluation.
 
-    Under torchrun the stages that train do so in all processes together; everything else, and every file, is the
-    first process' work.
+    Writes OUT/embedder, OUT/generator, OUT/metrics.json, OUT/report.html and OUT/run.json. Stages that are complete are
+    not run again, killed ones resume. Under torchrun the stages that train do so in all processes together; everything
+    else, and every file, is the first process' work.
 
     Args:
-        until: the last stage to run. Its model is in DIR/stages/NAME/model, and nothing else is written.
+        recipe: the name of a shipped recipe ("own_catalog"; `afmrl recipe` lists them), the path of a YAML file, nested
+            dicts, or a Recipe.
+        out: the run's folder.
+        overrides: fields by their dotted names, as in {"catalog.path": "offers.jsonl", "agcl.max_steps": 50}.
+        say: called with one line of text at a time.
+        callbacks: makes trainer callbacks, as of a progress bar.
+        until: the last stage to run. Its model is in OUT/stages/NAME/model, and nothing else is written.
 
     Raises:
-        InputError: anything the user gave that cannot work, before the long stages start where that can be known.
+        InputError: anything given that cannot work, before the long stages start where that can be known.
     """
-    from afmrl.training.ladder import evaluate_run  # after the heavy imports of the stages
-
+    recipe = load_recipe(recipe, overrides)
     size = join_processes()
-    if recipe.world_size not in (None, size):
-        raise InputError(
-            f"'world_size': the recipe wants {recipe.world_size} processes and there are {size}; "
-            f"torchrun --nproc_per_node {recipe.world_size} -m afmrl run RECIPE"
-        )
-    _refuse_parts(recipe)
+    _check_processes(recipe, size)
     if rank():
         say, callbacks = _silent, _no_callbacks
     if size > 1:
         say(f"{size} processes train together")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder=folder, recipe=recipe, ledger=Ledger(folder, say), say=say, callbacks=callbacks)
+    state = Run(folder=folder, recipe=recipe, ledger=Ledger(folder, say), say=say, callbacks=callbacks)
     started = time.time()
-    prepare_data(run)
-    prepare_base(run)
+    prepare_data(state)
+    prepare_base(state)
     for name, train in (("sft", train_generator), ("agcl", train_embedder), ("rar", reinforce_generator)):
-        train(run)
+        train(state)
         if name == until:
-            say(f"stopped behind {name}, as asked: {run.paths[name]}; the same command without --until goes on")
-            return run
+            say(f"stopped after {name}, as asked: {state.paths[name]}; the same command without --until continues")
+            return state
     if recipe.cit.rounds:
-        train_in_cycles(run)
-
-    def finish() -> None:
-        _publish(run.paths["cit" if run.cit else "agcl"], folder / "embedder")
-        _publish(run.paths[run.cit_generator], folder / "generator")
-        result = evaluate_run(run)
-        write_json(folder / "run.json", _run_record(run, started, result))
-
-    on_first(finish)
-    return run
+        train_in_cycles(state)
+    on_first(lambda: _finish(state, started))
+    return state
 
 
-def _refuse_parts(recipe: Recipe) -> None:
-    """Batches that do not divide among the processes, before the first stage and not at the last."""
+def _check_processes(recipe: Recipe, size: int) -> None:
+    """Refuse batches that do not divide among the processes, before the first stage and not at the last."""
+    wanted = recipe.hardware.processes
+    if wanted not in (None, size):
+        raise InputError(
+            f"'hardware.processes': the recipe wants {wanted} processes and there are {size}; start it with "
+            f"torchrun --nproc_per_node {wanted} -m afmrl run RECIPE"
+        )
     share(recipe.sft.batch_size, "sft.batch_size")
     share(recipe.agcl.batch_size, "agcl.batch_size")
     if (rar := recipe.rar).max_steps:
@@ -130,10 +121,6 @@ def _silent(_: str) -> None:
     return None
 
 
-def _no_callbacks(stage: str, title: str, steps: int) -> list[Any]:
-    return []
-
-
 def prepare_base(run: Run) -> None:
     """The model(s) to start from: named in the recipe, or the tiny default, built and pretrained."""
     recipe = run.recipe
@@ -142,24 +129,21 @@ def prepare_base(run: Run) -> None:
         run.base, run.generator_base = recipe.base, recipe.generator_base or recipe.base
         run.made_of["base"] = fingerprint(recipe.base, recipe.generator_base)
         return
-    tiny = recipe.tiny
-    offers, labels = run.splits["train"].offers, run.splits["train"].labels
-    if tiny.sample is not None:
-        path = draw_sample(run, "pretraining-catalog", tiny.sample, run.folder / "stages" / "pretraining-sample")
-        section = CatalogSection(sample=tiny.sample)
-        split = split_offers(read_catalog(path).offers, sample_columns(section))["train"]
-        offers, labels = split.offers, split.labels
-    alone = tiny.sample is not None and not tiny.own_words
+    tiny, pretrain = recipe.tiny, recipe.tiny.pretrain
+    train = run.splits["train"]
+    offers, targets = train.offers, train.targets
+    if pretrain.families is not None:
+        sample = SampleSection(families={"train": pretrain.families})
+        folder = run.folder / "stages" / "pretraining-sample"
+        path = draw_sample(run, "pretraining-catalog", sample, folder, image_size=pretrain.image_size)
+        split = split_offers(read_catalog(path).offers, sample_columns(CatalogSection(sample=sample)))["train"]
+        offers, targets = split.offers, split.targets
+    alone = pretrain.families is not None and not tiny.own_words
     made_of = fingerprint(tiny, recipe.seed, "" if alone else run.made_of["data"])
+    titles = [offer.title for offer in (*offers, *(train.offers if tiny.own_words else ()))]
+    texts = [*titles, *map(str, (*targets, *(train.targets if tiny.own_words else ())))]
 
     def work(folder: Path) -> dict[str, Any]:
-        from afmrl.embedder.tiny import build_tiny_model
-        from afmrl.training.sft import run_sft
-
-        train = run.splits["train"]
-        own = range(len(train.offers)) if tiny.own_words else range(0)
-        texts = [o.title for o in (*offers, *(train.offers[row] for row in own))]
-        texts += [str(a) for a in (*labels, *(train.labels[row] for row in own))]
         random = on_first(
             lambda: build_tiny_model(
                 texts,
@@ -168,18 +152,21 @@ def prepare_base(run: Run) -> None:
                 vocab_size=tiny.vocab_size,
                 hidden_size=tiny.hidden_size,
                 num_layers=tiny.num_layers,
-                vision_layers=tiny.vision_layers,
+                vision_layers=max(tiny.num_layers // 2, 1),
                 max_image_side=tiny.image_side,
             )
         )
-        config = tiny.pretrain.model_copy(update={"seed": tiny.pretrain.seed + recipe.seed})
         return run_sft(
-            config,
+            SFTStage(
+                max_steps=pretrain.max_steps, batch_size=pretrain.batch_size, learning_rate=pretrain.learning_rate
+            ),
             random,
             offers,
-            labels,
+            targets,
             folder / "model",
-            callbacks=run.callbacks("base", "pretraining the tiny model", config.max_steps),
+            hardware=recipe.hardware.model_copy(update={"lora": None}),  # nothing to freeze yet
+            seed=recipe.seed,
+            callbacks=run.callbacks("base", "pretraining the tiny model", pretrain.max_steps),
         )
 
     run.base = run.generator_base = run.ledger.run("base", made_of, work, together=True) / "model"
@@ -188,12 +175,15 @@ def prepare_base(run: Run) -> None:
 
 def train_generator(run: Run) -> None:
     """SFT: the generator learns to write the key attributes of the training offers."""
-    from afmrl.training.sft import run_sft
-
-    config = run.recipe.sft.model_copy(update={"seed": run.recipe.sft.seed + run.recipe.seed})
-    offers, labels, prompt = run.taught
+    recipe, config = run.recipe, run.recipe.sft
+    offers, targets, prompt = run.teaching_set.offers, run.teaching_set.targets, run.teaching_set.prompt
     made_of = fingerprint(
-        config, run.made_of["base"], run.made_of["data"], [str(label) for label in labels], prompt and prompt.as_dict()
+        config,
+        recipe.settings_of_all_stages(),
+        run.made_of["base"],
+        run.made_of["data"],
+        [str(target) for target in targets],
+        prompt and prompt.as_dict(),
     )
 
     def work(folder: Path) -> dict[str, Any]:
@@ -201,9 +191,12 @@ def train_generator(run: Run) -> None:
             config,
             run.generator_base,
             offers,
-            labels,
+            targets,
             folder / "model",
             prompt=prompt,
+            hardware=recipe.hardware,
+            augmentation=recipe.augment,
+            seed=recipe.seed,
             callbacks=run.callbacks("sft", "SFT of the generator", config.max_steps),
         )
 
@@ -213,15 +206,12 @@ def train_generator(run: Run) -> None:
 
 def train_embedder(run: Run) -> None:
     """AGCL: the embedder learns to tell siblings apart, guided by attributes."""
-    from afmrl.training.agcl import run_agcl
-    from afmrl.training.ladder import shown_attributes
-
-    config = run.recipe.agcl.model_copy(update={"seed": run.recipe.agcl.seed + run.recipe.seed})
+    recipe, config = run.recipe, run.recipe.agcl
     train = run.splits["train"]
-    made_of = fingerprint(config, run.made_of["base"], run.made_of["data"])
-    shown: list[KeyAttributes] | None = None
-    if config.text_attributes == "generated" and config.attributes_on != "none":
-        shown = shown_attributes(run)
+    made_of = fingerprint(config, recipe.settings_of_all_stages(), run.made_of["base"], run.made_of["data"])
+    text_attributes: list[KeyAttributes] | None = None
+    if config.text_attributes == "generated":
+        text_attributes = training_text_attributes(run)
         made_of = fingerprint(made_of, run.made_of["sft"])
 
     def work(folder: Path) -> dict[str, Any]:
@@ -229,10 +219,13 @@ def train_embedder(run: Run) -> None:
             config,
             run.base,
             train.offers,
-            train.labels,
+            train.targets,
             folder / "model",
             queries=train.queries,
-            shown=shown,
+            text_attributes=text_attributes,
+            hardware=recipe.hardware,
+            augmentation=recipe.augment,
+            seed=recipe.seed,
             callbacks=run.callbacks("agcl", "AGCL of the embedder", config.max_steps),
         )
 
@@ -248,21 +241,15 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         start: the stage whose generator is reinforced.
         trained: the stage whose embedder is the environment.
     """
-    from afmrl.embedder.embedder import Embedder
-    from afmrl.training.ladder import default_attributes_on, generated_attributes, print_ceiling
-    from afmrl.training.rar import run_rar
-    from afmrl.training.watch import kept_in_words
-
-    attributes_on = cast(AttributesOn, run.recipe.rar.attributes_on or default_attributes_on(run))
-    config = run.recipe.rar.model_copy(
-        update={"seed": run.recipe.rar.seed + run.recipe.seed, "attributes_on": attributes_on}
-    )
-    made_of = fingerprint(config, run.made_of[start], run.made_of[trained], run.made_of["data"])
-    split = run.splits["reward"]
+    recipe, split = run.recipe, run.splits["reward"]
+    attributes_on = cast(AttributesOn, recipe.rar.attributes_on or default_attributes_on(run))
+    config = recipe.rar.model_copy(update={"attributes_on": attributes_on})
     if config.max_steps == 0:
         run.paths[name], run.made_of[name] = run.paths[start], run.made_of[start]
         return
-
+    made_of = fingerprint(
+        config, recipe.settings_of_all_stages(), run.made_of[start], run.made_of[trained], run.made_of["data"]
+    )
     if name == "rar":
         on_first(lambda: print_ceiling(run))
     written: list[KeyAttributes] = []
@@ -271,28 +258,22 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
 
     def work(folder: Path) -> dict[str, Any]:
         embedder = Embedder.from_pretrained(run.paths[trained])
-        gallery = split.gallery_offers()
         attributes: list[KeyAttributes] | None = None
-        if on_gallery(attributes_on) and config.gallery_attributes == "targets":
-            attributes = [split.labels[row] for row in split.gallery]
-        elif on_gallery(attributes_on):
-            attributes = [written[row] for row in split.gallery]
-        described, labeled = _described(run, name, config, attributes_on)
-        queries = range(len(split.queries)) if attributes_on == "gallery" else described
-        taught_offers, taught, _ = run.taught
+        if on_gallery(attributes_on):
+            known = split.targets if config.gallery_attributes == "targets" else written
+            attributes = [known[row] for row in split.gallery]
+        reward = split_reward(
+            config, run.paths[start], embedder, split, attributes, lambda message: run.say(f"{name}: {message}")
+        )
         return run_rar(
             config,
             run.paths[start],
-            embedder,
-            [split.offers[split.queries[place]] for place in queries],
-            gallery,
-            [split.relevant[place] for place in queries],
-            out_dir=folder / "model",
-            labels=labeled,
-            gallery_attributes=attributes,
-            described=described if attributes_on == "gallery" else None,
-            val=_validation(run, embedder, attributes_on),
-            anchor=(taught_offers, taught),
+            reward,
+            folder / "model",
+            validation=_validation(run, embedder, attributes_on),
+            anchor=(run.teaching_set.offers, run.teaching_set.targets),
+            hardware=recipe.hardware,
+            seed=recipe.seed,
             callbacks=run.callbacks(name, "RAR of the generator", config.max_steps),
         )
 
@@ -302,54 +283,35 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         run.say(f"{name}: {kept_in_words(validation)}")
 
 
-def train_in_cycles(run: Run, name: str = "cit") -> None:
-    """CIT: the generator's attributes go back into AGCL; the best round on val is kept."""
-    from afmrl.training.cit_rounds import run_rounds
-
-    run_rounds(run, lambda *stages: reinforce_generator(run, *stages), name=name)
-
-
-def _described(
-    run: Run, name: str, config: RARStage, attributes_on: AttributesOn
-) -> tuple[list[int], list[KeyAttributes] | None]:
-    """What the reward's completions describe, places in the split's queries or in its gallery; and their labels."""
-    split = run.splits["reward"]
-    every, rows = list(range(len(split.queries))), split.queries
-    if attributes_on == "gallery":
-        every, rows = sorted({int(place) for found in split.relevant for place in found}), split.gallery
-    what = "offers that are looked for" if attributes_on == "gallery" else "queries"
-    labeled = [place for place in every if len(split.labels[rows[place]])]
-    if not labeled:
-        run.say(
-            f"{name}: no {what} of the split 'reward' have attributes to hold them to; the reward is retrieval alone"
-        )
-        return every, None
-    chosen = every
-    if config.rewarded_pairs == "true" or config.faithfulness_weight > 0:
-        chosen = labeled  # of what has no labels silence would earn most
-    if left := len(every) - len(chosen):
-        run.say(f"{name}: {left} of {len(every)} {what} have no attributes to hold them to and are left out")
-    return chosen, [split.labels[rows[place]] for place in chosen]
-
-
 def _validation(run: Run, embedder: Embedder, attributes_on: AttributesOn) -> Validation | None:
     """What RAR is watched on; None where the split 'val' is empty."""
-    from afmrl.training.watch import Validation
-
-    split, config = run.splits["val"], run.recipe.evaluation
+    split = run.splits["val"]
     if not split.queries:
         return None
     return Validation(
         split,
         embedder,
         attributes_on=attributes_on,
-        max_new_tokens=config.max_new_tokens,
-        batch_size=config.batch_size,
+        max_new_tokens=run.recipe.rar.max_new_tokens,
+        batch_size=run.recipe.evaluation.batch_size,
     )
 
 
+def train_in_cycles(run: Run, name: str = "cit") -> None:
+    """CIT: the generator's attributes go back into AGCL; the best round on val is kept."""
+    run_rounds(run, lambda *stages: reinforce_generator(run, *stages), name=name)
+
+
+def _finish(run: Run, started: float) -> None:
+    """Copy the models to where they are looked for, and measure them."""
+    _publish(run.paths["cit" if run.cit else "agcl"], run.folder / "embedder")
+    _publish(run.paths[run.cit_generator], run.folder / "generator")
+    result = evaluate_run(run)
+    write_json(run.folder / "run.json", _run_record(run, started, result))
+
+
 def _publish(model: Path, target: Path) -> None:
-    """A whole copy at `target`, or what stood there before: the copy is renamed into place."""
+    """A whole copy at `target`, or what was there before: the copy is renamed into place."""
     temporary = target.with_name(target.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(model, temporary, ignore=shutil.ignore_patterns("checkpoint-*", "training_args.bin"))
@@ -364,7 +326,7 @@ def _run_record(run: Run, started: float, result: dict[str, Any]) -> dict[str, A
         except metadata.PackageNotFoundError:
             versions[library] = "not installed as a package"
     return {
-        "recipe": TypeAdapter(Recipe).dump_python(run.recipe, mode="json"),
+        "recipe": run.recipe.model_dump(mode="json"),
         "seed": run.recipe.seed,
         "versions": {**versions, "python": platform.python_version()},
         "fingerprints": run.made_of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.evaluation.retrieval import RetrievalResult
@@ -14,12 +14,11 @@ from afmrl.report.charts import recall_curve
 from afmrl.report.results_page import write_results_page
 from afmrl.report.samples import cards_of, families_of
 from afmrl.report.views import Curve, LadderRow, OfferView, ResultsView
+from afmrl.training.run_state import Run
 from afmrl.training.splits import Split
 from afmrl.training.watch import kept_in_words
 
-if TYPE_CHECKING:
-    from afmrl.training.run import Run
-
+NUM_CARDS = 24  # queries shown in the report
 CEILING_NAMES = {
     "agcl": "without attributes",
     "sft:query": "SFT attributes, on the query",
@@ -59,7 +58,7 @@ def write_run_report(
     ]
 
     def view(row: int) -> OfferView:
-        return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.labels[row])
+        return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.targets[row])
 
     slices = slices_of(
         split.query_offers(),
@@ -99,7 +98,7 @@ def write_run_report(
                 split.relevant,
                 lambda row: view(split.queries[row]),
                 lambda row: view(split.gallery[row]),
-                num_cards=config.cards,
+                num_cards=NUM_CARDS,
                 seed=run.recipe.seed,
             ),
             families=families_of(result.ranks, split.families, split.relevant, lambda row: view(split.gallery[row])),
@@ -206,7 +205,7 @@ def next_steps(run: Run, split: Split) -> list[tuple[str, str]]:
     steps.append(
         (
             "the same run on your own catalog",
-            "afmrl run recipes/own_catalog.yaml --catalog.path YOUR_OFFERS.jsonl --out YOUR_RUN",
+            "afmrl run own_catalog --catalog.path OFFERS.jsonl --out RUN",
         )
     )
     return steps

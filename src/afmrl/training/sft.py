@@ -1,9 +1,15 @@
-"""SFT: a generator learns to write the key attributes that can be seen and read of an offer."""
+"""SFT: a generator learns to write the key attributes that can be seen and read of an offer.
+
+One step of SFT: a batch of offers is drawn, each is shown to the model as the prompt says (title, image, …), and the
+model learns to write the offer's targets, `key: value; key: value`. The loss counts the completion's tokens alone.
+"""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,147 +22,158 @@ from afmrl.errors import InputError
 from afmrl.files import write_json
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messages
 from afmrl.training.augmentation import augment, is_active, with_invented_values
-from afmrl.training.checkpoints import last_checkpoint, remove_checkpoints, resume_by_own_names
-from afmrl.training.config import SFTStage
+from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
+from afmrl.training.config import Augmentation, Hardware, SFTStage
 from afmrl.training.lazy_rows import lazy_rows
-from afmrl.training.processes import on_first, rank, share, world_size
+from afmrl.training.lora import lora_config
+from afmrl.training.processes import rank
+from afmrl.training.trainer_arguments import sft_arguments
+
+PROCESSOR_FILES = (
+    *("tokenizer", "special_tokens", "chat_template", "preprocessor", "processor", "video_", "vocab", "merges"),
+    *("added_tokens", PROMPT_FILE),
+)
+"""How the names of the files begin that a generator's folder takes over from its base."""
 
 
 def run_sft(
     config: SFTStage,
     base: str | Path,
     offers: Sequence[Offer],
-    labels: Sequence[KeyAttributes],
+    targets: Sequence[KeyAttributes],
     out_dir: str | Path,
     *,
     prompt: GeneratorPrompt | None = None,
+    hardware: Hardware | None = None,
+    augmentation: Augmentation | None = None,
+    invented_values: float = 0.0,
+    seed: int = 0,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """Train the model in `base` to write `str(labels[i])` for offer i; write an ordinary folder to `out_dir`.
+    """Train the model in `base` to write `str(targets[i])` for offer i; write an ordinary folder to `out_dir`.
 
-    The loss counts the completion's tokens alone. A checkpoint found in `out_dir` is gone on from.
+    Training resumes from a checkpoint found in `out_dir`.
 
     Args:
         prompt: what the model is shown and asked; it is saved with the model, and whoever loads that asks the same.
             None: what `base` was trained with.
+        hardware: as in a recipe; None: its defaults.
+        augmentation: as in a recipe; None: offers as they are.
+        invented_values: share of the offers whose title and target get invented words and numbers in place of the
+            target's values that the title holds, so that recalling known values does not suffice. No recipe sets it: on
+            the tiny default it gained nothing.
+        seed: of order, dropout and augmentation.
 
     Returns:
         {"history": [{"step", "loss", …}], "num_offers"}
+
+    Raises:
+        InputError: not one target for each offer, a prompt that asks for other than pairs, or batches that do not
+            divide.
     """
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from trl import SFTTrainer
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    if len(offers) != len(labels) or not offers:
-        raise InputError(f"SFT: {len(offers)} offers and {len(labels)} labels: one label an offer is needed")
+    if len(offers) != len(targets) or not offers:
+        raise InputError(f"SFT: {len(offers)} offers and {len(targets)} targets; give one target for each offer")
+    hardware, augmentation = hardware or Hardware(), augmentation or Augmentation()
+    lora = hardware.lora_of("sft")
     prompt = prompt or GeneratorPrompt.load(base)
     if prompt.answer != "pairs":
         raise InputError(f"SFT: a generator learns to answer in pairs, not in {prompt.answer!r}")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     processor = AutoProcessor.from_pretrained(str(base))
-    if config.max_pixels:
-        bound_pixels(processor, config.max_pixels)
-    model = AutoModelForImageTextToText.from_pretrained(str(base), dtype=config.dtype or "auto")
-    end = processor.tokenizer.eos_token
-
-    changes = config.augment
-    varied = is_active(changes)
-
-    def rendered(row: int, draw: int) -> tuple[Offer, KeyAttributes, list[Any]]:
-        offer, label, seeds = offers[row], labels[row], (config.seed, draw)
-        if varied:
-            offer, label = with_invented_values(offer, label, changes.invent_values, seeds)
-            offer, image = augment(offer, label, changes, seeds, batch_seeds=seeds)
-            return offer, label, [image] if image is not None else []
-        return offer, label, [open_image(offer.image)] if offer.image else []
-
-    def render(rows: dict[str, list[int]]) -> dict[str, list[Any]]:
-        chosen = [rendered(row, draw) for row, draw in zip(rows["row"], rows["draw"], strict=True)]
-        return {
-            "prompt": [
-                processor.apply_chat_template(
-                    generator_messages(offer, prompt), add_generation_prompt=True, tokenize=False
-                )
-                for offer, _, _ in chosen
-            ],
-            "completion": [str(label) + end for _, label, _ in chosen],
-            "images": [images for _, _, images in chosen],
-        }
-
-    # each time that an offer comes it is varied anew
-    num_rows = len(offers) * (math.ceil(config.max_steps * config.batch_size / len(offers)) if varied else 1)
-    rows = lazy_rows({"row": np.arange(num_rows) % len(offers), "draw": np.arange(num_rows)}, render)
-    peft_config = None
-    if config.lora_r:
-        from peft import LoraConfig
-
-        peft_config = LoraConfig(r=config.lora_r, lora_alpha=2 * config.lora_r, target_modules="all-linear")
-    of_process = share(config.batch_size, "sft.batch_size") if world_size() > 1 else min(config.batch_size, len(offers))
-    micro = min(config.micro_batch_size or of_process, of_process)
-    if of_process % micro:
-        raise InputError(f"sft.micro_batch_size={micro} must divide the {of_process} offers of a process' batch")
-    arguments = SFTConfig(
-        output_dir=str(out_dir),
-        max_steps=config.max_steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.gradient_accumulation_steps * (of_process // micro),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        bf16=config.bf16,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=config.gradient_checkpointing,
-        ddp_find_unused_parameters=True,  # a batch without images does not use the vision tower
-        seed=config.seed,
-        save_steps=config.save_steps,
-        save_total_limit=2,
-        logging_steps=config.log_steps,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        max_length=None,
-    )
+    if hardware.max_pixels:
+        bound_pixels(processor, hardware.max_pixels)
+    examples = _Examples(offers, targets, prompt, processor, augmentation, invented_values, seed)
     trainer = SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
+        model=AutoModelForImageTextToText.from_pretrained(str(base), dtype=hardware.weights_dtype("sft")),
+        args=sft_arguments(config, hardware, seed, out_dir, len(offers)),
+        train_dataset=_training_rows(examples, config.max_steps * config.batch_size),
         processing_class=processor,
         data_collator=DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True),
         callbacks=list(callbacks),
-        peft_config=peft_config,
+        peft_config=lora_config(lora) if lora else None,
     )
-    trainer.remove_callback(PrinterCallback)
     resume_by_own_names(trainer)
-    trainer.train(resume_from_checkpoint=on_first(lambda: last_checkpoint(out_dir, config.max_steps)))
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    history = train_from_checkpoint(trainer, out_dir)
     trained: Any = trainer.model
-    if config.lora_r:
+    if lora:
         trained = trained.merge_and_unload()
     if rank() == 0:
         save_generator(trained, base, out_dir)
         prompt.save(out_dir)
-        if config.max_pixels:
-            bound_saved_pixels(out_dir, config.max_pixels)
+        if hardware.max_pixels:
+            bound_saved_pixels(out_dir, hardware.max_pixels)
         write_json(out_dir / "history.json", history)
         remove_checkpoints(out_dir)
     return {"history": history, "num_offers": len(offers)}
 
 
-def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:
-    """Weights and processor as one ordinary folder; the processor's files are the base's own, so every setting of
-    them (and what it needs to load without torchvision) stays as it was."""
-    import shutil
+def sft_example(
+    offer: Offer, target: KeyAttributes, images: Sequence[Any], prompt: GeneratorPrompt, processor: Any
+) -> dict[str, Any]:
+    """One row for trl's collator: the prompt, the completion to learn, and the offer's opened images."""
+    messages = generator_messages(offer, prompt)
+    return {
+        "prompt": processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False),
+        "completion": str(target) + processor.tokenizer.eos_token,
+        "images": list(images),
+    }
 
+
+@dataclass(frozen=True)
+class _Examples:
+    """Offers and targets as rows to learn from, each draw augmented in another way."""
+
+    offers: Sequence[Offer]
+    targets: Sequence[KeyAttributes]
+    prompt: GeneratorPrompt
+    processor: Any
+    augmentation: Augmentation
+    invented_values: float
+    seed: int
+
+    @property
+    def vary(self) -> bool:
+        """Whether two draws of an offer differ."""
+        return is_active(self.augmentation) or self.invented_values > 0
+
+    def make(self, row: int, draw: int) -> dict[str, Any]:
+        """One draw of an offer; the same again when a run resumes."""
+        offer, target, seeds = self.offers[row], self.targets[row], (self.seed, draw)
+        if self.vary:
+            offer, target = with_invented_values(offer, target, self.invented_values, seeds)
+            offer, image = augment(offer, target, self.augmentation, seeds, batch_seeds=seeds)
+        else:
+            image = open_image(offer.image) if offer.image else None
+        return sft_example(offer, target, [] if image is None else [image], self.prompt, self.processor)
+
+
+def _training_rows(examples: _Examples, num_drawn: int) -> Any:
+    """A Dataset of all offers, or where draws differ of as many draws as training takes."""
+
+    def render(rows: dict[str, list[int]]) -> dict[str, list[Any]]:
+        made = [examples.make(row, draw) for row, draw in zip(rows["row"], rows["draw"], strict=True)]
+        return {name: [one[name] for one in made] for name in ("prompt", "completion", "images")}
+
+    num_offers = len(examples.offers)
+    num_rows = num_offers * (math.ceil(num_drawn / num_offers) if examples.vary else 1)
+    return lazy_rows({"row": np.arange(num_rows) % num_offers, "draw": np.arange(num_rows)}, render)
+
+
+def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:
+    """Write weights and processor as one ordinary folder.
+
+    The processor's files are the base's own, so every setting of them (and what it needs to load without torchvision)
+    stays as it was.
+    """
     model.save_pretrained(str(out_dir))
     base = Path(base)
     if base.is_dir():
-        for name in ("tokenizer", "special_tokens", "chat_template", "preprocessor", "processor", "video_", "vocab",
-                     "merges", "added_tokens", PROMPT_FILE):  # fmt: skip
+        for name in PROCESSOR_FILES:
             for path in base.glob(f"{name}*"):
                 shutil.copy2(path, out_dir / path.name)
         return

@@ -1,10 +1,10 @@
-"""A run's offers: positives, labels, and who trains, rewards, validates and tests."""
+"""A run's offers: positives, targets, and who trains, rewards, validates and tests."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +13,22 @@ from typing import Any
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.offer import FIELDS, Offer
+from afmrl.data.offer import Offer
+from afmrl.data.roles import role_of
+from afmrl.data.splits import split_of
 from afmrl.errors import InputError
-from afmrl.training.recipe import CatalogSection, LabelSection, SplitSection
+from afmrl.training.recipe import SPLITS, CatalogSection, SplitSection, TargetsSection
 
-SPLITS = ("train", "reward", "val", "test")
-ROLES = ("query", "gallery")
+DEALING_SEED = 0
+"""Offers are dealt out the same whatever a run's seed, so that seeds are compared on the same test offers."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Offers of one split, with their labels; queries and gallery are row numbers into them."""
+    """Offers of one split, with their targets; queries and gallery are row numbers into them."""
 
     offers: list[Offer]
-    labels: list[KeyAttributes]
+    targets: list[KeyAttributes]
     queries: list[int]
     gallery: list[int]
     relevant: list[np.ndarray]
@@ -46,27 +48,27 @@ def split_offers(
     section: CatalogSection,
     *,
     skipped_ids: Collection[str] = (),
-    labels_optional: bool = False,
+    targets_optional: bool = False,
 ) -> dict[str, Split]:
-    """Deal the offers out. Products never stand in two splits, but where `split.shared` names a gallery of all.
+    """Deal the offers out. No product is in two splits, unless `split.shared` names a gallery of all.
 
     Args:
         skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are passed over.
-        labels_optional: the catalog need not have key attributes; somebody else labels its offers.
+        targets_optional: the catalog need not have key attributes; a teacher writes them.
 
     Raises:
-        InputError: a split is empty, a product stands in two splits, no positives are known, no labels are there.
+        InputError: a split is empty, a product is in two splits, no positives are known, or there are no targets.
     """
     offers = with_positives(offers, section, skipped_ids=skipped_ids)
-    labels = read_labels(offers, section.labels, optional=labels_optional)
+    targets = read_targets(offers, section.targets, optional=targets_optional)
     names = _split_names(offers, section.split)
     _refuse_leaks(offers, names, section)
-    splits = {}
+    splits: dict[str, Split] = {}
     for split in SPLITS:
         rows = [row for row, name in enumerate(names) if name == split]
         if rows and section.split.shared:
             rows += [row for row, name in enumerate(names) if name == section.split.shared]
-        splits[split] = _make_split([offers[row] for row in rows], [labels[row] for row in rows], section)
+        splits[split] = _make_split([offers[row] for row in rows], [targets[row] for row in rows], section)
     if not splits["train"].offers:
         raise InputError(
             f"catalog: no offer belongs to the split 'train' (column {section.split.column!r}); name the column in "
@@ -88,7 +90,7 @@ def with_positives(
         return _from_pairs(offers, positives.pairs, set(skipped_ids))
     column = positives.column or "product_id"
     if column != "product_id":
-        offers = [dataclasses.replace(o, product_id=_cell(o, column)) for o in offers]
+        offers = [dataclasses.replace(o, product_id=o.column(column)) for o in offers]
     values = [offer.product_id for offer in offers if offer.product_id]
     if len(values) == len(set(values)):
         raise InputError(
@@ -129,11 +131,11 @@ def _from_pairs(offers: Sequence[Offer], path: str, skipped: set[str]) -> list[O
     return [dataclasses.replace(o, product_id=str(same[o.id]) if o.id in same else o.id) for o in offers]
 
 
-def read_labels(offers: Sequence[Offer], section: LabelSection, *, optional: bool = False) -> list[KeyAttributes]:
-    """Key attributes of each offer from the label column, restricted to `keys`, `shared` ones taken over.
+def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: bool = False) -> list[KeyAttributes]:
+    """Key attributes of each offer from the column of targets, restricted to `keys`, `shared` ones taken over.
 
     Args:
-        optional: not one offer needs to have any; somebody else labels them.
+        optional: not one offer needs to have any; a teacher writes them.
     """
     found: list[dict[str, str]] = []
     for offer in offers:
@@ -161,7 +163,7 @@ def read_labels(offers: Sequence[Offer], section: LabelSection, *, optional: boo
                 values[key] = of_product[offer.product_id]
     if not any(found) and not optional:
         raise InputError(
-            f"catalog: no offer has key attributes in the column {section.column!r}; name it in catalog.labels.column"
+            f"catalog: no offer has key attributes in the column {section.column!r}; name it in catalog.targets.column"
         )
     if section.keys is None:
         return [KeyAttributes.of(values) for values in found]
@@ -170,41 +172,16 @@ def read_labels(offers: Sequence[Offer], section: LabelSection, *, optional: boo
 
 def _split_names(offers: Sequence[Offer], section: SplitSection) -> list[str]:
     if section.by is None:
-        return [_cell(offer, section.column or "split") for offer in offers]
-    if not any(_cell(offer, section.by) for offer in offers):
+        return [split_of(offer, section.column or "split") for offer in offers]
+    if not any(offer.column(section.by) for offer in offers):
         raise InputError(f"catalog.split.by: no offer has a value in the column {section.by!r}")
-    if min(section.fractions.values(), default=0.0) < 0 or not sum(section.fractions.values()):
-        raise InputError(f"catalog.split.fractions: {section.fractions}: shares of at least 0, not all of them 0")
-    unknown = set(section.fractions) - set(SPLITS)
-    if unknown:
-        raise InputError(f"catalog.split.fractions: unknown split {sorted(unknown)[0]!r}; known: {', '.join(SPLITS)}")
-    dealt = [_cell(offer, section.by) or offer.product_id or offer.id for offer in offers]
+    dealt = [offer.column(section.by) or offer.product_id or offer.id for offer in offers]
     values = sorted(set(dealt))
-    order = np.random.default_rng(section.seed).permutation(len(values))
+    order = np.random.default_rng(DEALING_SEED).permutation(len(values))
     bounds = np.cumsum([section.fractions.get(split, 0.0) for split in SPLITS])
     place = (np.arange(len(values)) + 0.5) / len(values) * bounds[-1]
     names = {values[int(v)]: SPLITS[int(np.searchsorted(bounds, p))] for v, p in zip(order, place, strict=True)}
     return [names[value] for value in dealt]
-
-
-def _cell(offer: Offer, column: str) -> str:
-    """An offer's value in a column, be it one of its own fields or any other of the file."""
-    value = getattr(offer, column) if column in FIELDS else offer.extra.get(column)
-    return "" if value is None or value != value else str(value)  # NaN: an empty cell
-
-
-def _role(offer: Offer, section: CatalogSection) -> str:
-    return _cell(offer, section.role_column).strip().lower()
-
-
-def other_roles(offers: Sequence[Offer], section: CatalogSection) -> dict[str, int]:
-    """Values of the role column that count as none ("both", a misspelled "querry"), and how many offers have each.
-
-    >>> offers = [Offer("1", "a", extra={"role": "querry"}), Offer("2", "b", extra={"role": "Gallery"})]
-    >>> other_roles(offers, CatalogSection())
-    {'querry': 1}
-    """
-    return dict(Counter(role for offer in offers if (role := _role(offer, section)) and role not in ROLES))
 
 
 def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: CatalogSection) -> None:
@@ -218,12 +195,12 @@ def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: Catalo
     for offer, name in zip(offers, names, strict=True):
         if name and offer.product_id and seen.setdefault(offer.product_id, name) != name:
             raise InputError(
-                f"catalog: product {offer.product_id!r} stands in the splits {seen[offer.product_id]!r} and "
+                f"catalog: product {offer.product_id!r} is in the splits {seen[offer.product_id]!r} and "
                 f"{name!r}; split by product or family (catalog.split.by)"
             )
 
 
-def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: CatalogSection) -> Split:
+def _make_split(offers: list[Offer], targets: list[KeyAttributes], section: CatalogSection) -> Split:
     queries: list[int] = []
     gallery: list[int] = []
     of_product: dict[str, list[int]] = defaultdict(list)
@@ -231,8 +208,8 @@ def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: Catal
         of_product[offer.product_id or offer.id].append(row)
     for rows in of_product.values():
         for place, row in enumerate(rows):
-            role = _role(offers[row], section)
-            if role not in ROLES:
+            role = role_of(offers[row], section.role_column)
+            if role is None or role == "both":
                 role = "query" if place == 0 and len(rows) > 1 else "gallery"
             (queries if role == "query" else gallery).append(row)
     position: dict[str, list[int]] = defaultdict(list)
@@ -241,9 +218,9 @@ def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: Catal
     queries = [row for row in sorted(queries) if offers[row].product_id and position.get(offers[row].product_id)]
     return Split(
         offers=offers,
-        labels=labels,
+        targets=targets,
         queries=queries,
         gallery=gallery,
         relevant=[np.array(position[offers[row].product_id]) for row in queries],
-        families=[_cell(offers[row], section.family_column or "") or offers[row].product_id for row in queries],
+        families=[offers[row].column(section.family_column or "") or offers[row].product_id for row in queries],
     )

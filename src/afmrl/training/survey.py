@@ -1,88 +1,123 @@
-"""What the SFT generator's samples earn before RAR: which queries can teach, which k, what the least reward is."""
+"""What the SFT generator's samples earn before RAR: which offers can teach, which k, and the least reward of each."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from afmrl.errors import InputError
 from afmrl.files import write_json
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.rewards.query import RetrievalReward, smallest_k
+from afmrl.rewards.query import RetrievalReward, Scored
 from afmrl.training.completions import forget_completions, kept_completions
-
-if TYPE_CHECKING:
-    from afmrl.training.config import RARStage
+from afmrl.training.config import RARStage
+from afmrl.training.trainer_arguments import SAMPLING_TEMPERATURE
 
 SURVEY = "survey.json"
 SAME = 1e-6  # rewards nearer than this are one: embeddings of equal texts differ by less from batch to batch
+BATCH_SIZE = 96  # completions sampled at a time
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found out before the first step of RAR."""
+
+    rows: list[int]
+    """Rows, among the reward's offers, of those that are trained on."""
+    k: int
+    """Of the reward: the recipe's, or the smallest at which half of the samples find their product."""
+    floors: np.ndarray
+    """Of the reward: no sample earns less than its offer's."""
+    summary: dict[str, Any]
+    """"num_queries", "num_teachable", "num_trained_on", "num_left_out", "left_out" (which: with or without an image),
+    "zero_variance_share" and "baseline": means over the samples."""
 
 
 def kept_survey(
-    config: RARStage, reward: RetrievalReward, generator_path: str | Path, folder: Path
-) -> tuple[list[int], dict[str, Any], int, np.ndarray]:
-    """`survey_of`, the reward's k and its floors; what `folder` holds of a run that was killed is taken over.
+    config: RARStage, reward: RetrievalReward, generator_path: str | Path, folder: Path, *, seed: int = 0
+) -> Survey:
+    """`take_survey` of the generator, or what `folder` holds of a run that was killed.
 
-    A run that goes on has to: on a GPU other samples would come, and with them other queries, k and floors than the
-    checkpoint was trained with.
+    A run that resumes has to take that over: on a GPU other samples would come, and with them other offers, k and
+    floors than the checkpoint was trained with.
     """
     path = folder / SURVEY
     if not path.is_file():
-        generator = AttributeGenerator.from_pretrained(generator_path)
-        rows, survey = survey_of(config, reward, generator, folder)
-        write_json(path, {"rows": rows, "survey": survey, "k": reward.k, "floors": reward.floors().tolist()})
+        survey = take_survey(config, reward, AttributeGenerator.from_pretrained(generator_path), folder, seed=seed)
+        floors = survey.floors.tolist()
+        write_json(path, {"rows": survey.rows, "k": survey.k, "floors": floors, "summary": survey.summary})
         forget_completions(folder)
     kept = json.loads(path.read_text(encoding="utf-8"))
-    return kept["rows"], kept["survey"], kept["k"], np.asarray(kept["floors"], dtype=np.float64)
+    return Survey(kept["rows"], kept["k"], np.asarray(kept["floors"], dtype=np.float64), kept["summary"])
 
 
-def survey_of(
-    config: RARStage, reward: RetrievalReward, generator: AttributeGenerator, folder: Path
-) -> tuple[list[int], dict[str, Any]]:
-    """Rows of the queries whose sampled completions earn different rewards; sets the reward's k.
+def take_survey(
+    config: RARStage, reward: RetrievalReward, generator: AttributeGenerator, folder: Path, *, seed: int = 0
+) -> Survey:
+    """Sample completions of every offer and see what they earn.
 
     Args:
         folder: keeps the samples until all are there.
+        seed: of sampling.
+
+    Raises:
+        InputError: fewer offers can teach than a step takes.
     """
     sampled = kept_completions(
         generator,
-        reward.queries,
+        reward.offers,
         folder,
         num_completions=config.num_generations,
-        temperature=config.temperature,
-        max_new_tokens=config.max_completion_length,
-        batch_size=96,
-        seed=config.seed,
+        temperature=SAMPLING_TEMPERATURE,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=BATCH_SIZE,
+        seed=seed,
     )
-    rows = np.repeat(np.arange(len(reward.queries)), config.num_generations)
-    texts = [completion.text for of_query in sampled for completion in of_query]
-    ended = [completion.ended for of_query in sampled for completion in of_query]
-    scored = reward.score(rows.tolist(), texts, ended)
+    rows = np.repeat(np.arange(len(reward.offers)), config.num_generations).tolist()
+    texts = [completion.text for of_offer in sampled for completion in of_offer]
+    ended = [completion.ended for of_offer in sampled for completion in of_offer]
+    scored = reward.score(rows, texts, ended)
     if reward.kind in ("recall@k", "ndcg@k") and config.k is None:
-        # invalid completions stand nowhere; where all are, the queries alone have to say how far down an answer is
-        reward.k = smallest_k(scored.ranks[scored.valid] if scored.valid.any() else reward.plain_ranks())
-        scored = reward.score(rows.tolist(), texts, ended)
-    reward.lower_floors(rows.tolist(), scored)
-    scored = reward.score(rows.tolist(), texts, ended)
-    by_query = scored.reward.reshape(len(reward.queries), config.num_generations)
-    varied = np.flatnonzero(np.ptp(by_query, axis=1) >= SAME).tolist()
-    zero_variance_share = 1 - len(varied) / max(len(reward.queries), 1)
-    everyone = list(range(len(reward.queries)))
+        # invalid completions are nowhere; where all are, the queries alone have to say how far down an answer is
+        reward = reward.with_(k=smallest_k(scored.ranks[scored.valid] if scored.valid.any() else reward.plain_ranks()))
+        scored = reward.score(rows, texts, ended)
+    reward = reward.with_(floors=reward.lowered_floors(rows, scored))
+    scored = reward.score(rows, texts, ended)
+    chosen, summary = _choose(config, reward, scored)
+    return Survey(chosen, reward.k, reward.floors(), summary)
+
+
+def _choose(config: RARStage, reward: RetrievalReward, scored: Scored) -> tuple[list[int], dict[str, Any]]:
+    """The rows that are trained on, and the survey's summary."""
+    by_offer = scored.reward.reshape(len(reward.offers), config.num_generations)
+    teachable = np.flatnonzero(np.ptp(by_offer, axis=1) >= SAME).tolist()
+    zero_variance_share = 1 - len(teachable) / max(len(reward.offers), 1)
     # trl cannot mix prompts with and without an image in one batch: the larger kind teaches
-    with_image = [row for row in everyone if reward.queries[row].image]
-    with_images = 2 * len(with_image) >= len(everyone)
-    kept = {row for row in everyone if bool(reward.queries[row].image) == with_images}
-    left_out = len(everyone) - len(kept)
-    varied, everyone = [row for row in varied if row in kept], sorted(kept)
-    survey = {
-        "num_queries": len(reward.queries),
-        "num_teachable": len(varied),
-        "num_left_out": left_out,
-        "left_out": ("without" if with_images else "with") + " an image",
-        "num_trained_on": len(varied if config.teachable_only else everyone),
+    num_with_image = sum(bool(offer.image) for offer in reward.offers)
+    with_images = 2 * num_with_image >= len(reward.offers)
+    kept = [row for row, offer in enumerate(reward.offers) if bool(offer.image) == with_images]
+    teachable = [row for row in teachable if bool(reward.offers[row].image) == with_images]
+    chosen = teachable if config.teachable_only else kept
+    num_left_out, left_out = len(reward.offers) - len(kept), ("without" if with_images else "with") + " an image"
+    if len(chosen) < config.prompts_per_step:
+        kinds = f"; the {num_left_out} {left_out} are left out, since both kinds do not go into one batch"
+        raise InputError(
+            f"RAR: {len(chosen)} of {len(reward.offers)} reward {reward.described} "
+            + ("earn different rewards for different completions" if config.teachable_only else "can be trained on")
+            + f", fewer than rar.prompts_per_step={config.prompts_per_step}{kinds if num_left_out else ''}; deal more "
+            "families to the split 'reward', or lower prompts_per_step"
+        )
+    return chosen, {
+        "num_queries": len(reward.offers),
+        "num_teachable": len(teachable),
+        "num_left_out": num_left_out,
+        "left_out": left_out,
+        "num_trained_on": len(chosen),
         "zero_variance_share": zero_variance_share,
         "baseline": {
             "reward": float(scored.reward.mean()),
@@ -91,13 +126,22 @@ def survey_of(
             "faithfulness": float(scored.faithfulness.mean()),
         },
     }
-    chosen = varied if config.teachable_only else everyone
-    if len(chosen) < config.prompts_per_step:
-        kinds = f"; the {left_out} {survey['left_out']} are left out, since both kinds do not go into one batch"
-        raise InputError(
-            f"RAR: {len(chosen)} of {len(reward.queries)} reward {reward.described} "
-            + ("earn different rewards for different completions" if config.teachable_only else "can be trained on")
-            + f", fewer than rar.prompts_per_step={config.prompts_per_step}{kinds if left_out else ''}; deal more "
-            "families to the split 'reward', or lower prompts_per_step"
-        )
-    return chosen, survey
+
+
+def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:
+    """The smallest k at which Recall@k is at least `target`: smaller is too sparse, larger saturates.
+
+    >>> smallest_k(np.array([1, 2, 8, 30]))
+    2
+    """
+    return int(np.sort(ranks)[max(int(np.ceil(target * len(ranks))) - 1, 0)])
+
+
+def zero_variance_share(rewards: Sequence[float], num_generations: int) -> float:
+    """Share of the groups whose completions all earned the same: they give no gradient.
+
+    >>> zero_variance_share([1.0, 1.0, 0.0, 1.0], 2)
+    0.5
+    """
+    groups = np.asarray(rewards, dtype=np.float64).reshape(-1, num_generations)
+    return float((np.ptp(groups, axis=1) < SAME).mean())

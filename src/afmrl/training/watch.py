@@ -1,7 +1,7 @@
 """RAR watched from outside its reward: retrieval and true attributes on the validation split, every few steps.
 
-A reward can rise without what it stands for. What the generator writes for families that neither embedder nor reward
-has seen is what a shop will get; so it chooses the step that is kept, and ends a run that only its reward still likes.
+A reward can rise without what it is for. What the generator writes for families that neither embedder nor reward has
+seen is what a shop will get. So that chooses the step that is kept, and ends a run that only its reward still likes.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import numpy as np
 from afmrl.attributes.accuracy import attribute_accuracy
 from afmrl.attributes.attributes_on import AttributesOn, on_gallery, on_query
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
-from afmrl.files import TEMPORARY, atomic_path, write_json
+from afmrl.files import write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.retrieval.exact import ranks_of
-from afmrl.rewards.query import pair_f_score
+from afmrl.rewards.truth import pair_f_score
+from afmrl.training.best_weights import BEST, kept_entry, save_weights
 from afmrl.training.processes import on_first, rank
 
 if TYPE_CHECKING:
     from afmrl.embedder.embedder import Embedder
     from afmrl.training.splits import Split
 
-BEST, RECORD = "best.safetensors", "validation.json"
+RECORD = "validation.json"
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Validation:
         """Greedy attributes of the split's offers, how well they retrieve, and how true they are.
 
         Returns:
-            {"mrr", "recall@1", "valid", "length" (tokens), "faithfulness" (mean F1 of pairs, over the
-            offers that have labels), "accuracy" (by key)}
+            {"mrr", "recall@1", "valid", "length" (tokens), "faithfulness" (mean F1 of pairs, over the offers that have
+            targets), "accuracy" (by key)}
         """
         split = self.split
         queries, gallery = on_query(self.attributes_on), on_gallery(self.attributes_on)
@@ -67,41 +68,44 @@ class Validation:
                 num_valid += 1
             except InvalidCompletion:
                 written[row] = KeyAttributes()
-        of_queries = [written[row] for row in split.queries] if queries else None
-        of_gallery = [written[row] for row in split.gallery] if gallery else None
-        asked = self.embedder.encode(split.query_offers(), of_queries)
-        ranks = ranks_of(asked, self.embedder.encode(split.gallery_offers(), of_gallery), split.relevant)
-        ours, labels = [written[row] for row in rows], [split.labels[row] for row in rows]
-        scores = [pair_f_score(a, label) for a, label in zip(ours, labels, strict=True) if len(label)]
+        query_attributes = [written[row] for row in split.queries] if queries else None
+        gallery_attributes = [written[row] for row in split.gallery] if gallery else None
+        ranks = ranks_of(
+            self.embedder.encode(split.query_offers(), query_attributes),
+            self.embedder.encode(split.gallery_offers(), gallery_attributes),
+            split.relevant,
+        )
+        ours, targets = [written[row] for row in rows], [split.targets[row] for row in rows]
+        scores = [pair_f_score(a, target) for a, target in zip(ours, targets, strict=True) if len(target)]
         return {
             "mrr": float((1.0 / ranks).mean()),
             "recall@1": float((ranks == 1).mean()),
             "valid": num_valid / len(rows),
             "length": tokens / len(rows),
             "faithfulness": float(np.mean(scores)) if scores else 0.0,
-            "accuracy": attribute_accuracy(ours, labels),
+            "accuracy": attribute_accuracy(ours, targets),
         }
 
 
 @dataclass
 class Watch:
-    """What was measured so far, the best step of it, and whether to go on. It survives a kill: see `restore`."""
+    """What was measured so far, the best step of it, and whether to stop. It survives a kill: see `restore`."""
 
     folder: Path
     patience: int
-    measured: list[dict[str, Any]] = field(default_factory=list)
-    """Entries of `Validation.measure` with their "step"."""
-    stopped_at: int | None = None
     hold_truth: bool = False
     """Keep no step whose attributes are less true (F1 on validation) than the SFT policy's."""
-    kept_step: int | None = None
+    measured: list[dict[str, Any]] = field(default_factory=list, init=False)
+    """Entries of `Validation.measure` with their "step"."""
+    stopped_at: int | None = field(default=None, init=False)
+    kept_step: int | None = field(default=None, init=False)
     """Step of the best weights of an earlier process: a step that is done again may not take its place by name."""
 
     def restore(self, step: int) -> None:
         """Take over what an earlier process measured up to the checkpoint's step; later measures are made again.
 
         The best weights of all stay the best, even if they were reached after that step: the policy is one that this
-        training came by. What was measured of them stands in their file, so that the two cannot disagree.
+        training came by. What was measured of them is in their own file, so that the two cannot disagree.
         """
         try:
             record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
@@ -125,6 +129,11 @@ class Watch:
             return self.best_of(self.measured)
         least = first["faithfulness"]
         return self.best_of([entry for entry in self.measured if entry["faithfulness"] >= least])
+
+    def summary(self) -> dict[str, Any]:
+        """{"before", "after" (entries of the first step and of the kept one), "step" (which), "stopped_at"}."""
+        best = self.best()
+        return {"before": self.measured[0], "after": best, "step": best["step"], "stopped_at": self.stopped_at}
 
     def add(self, entry: dict[str, Any]) -> bool:
         """Keep one more measure; whether it is the best so far, and its weights are to be saved."""
@@ -200,41 +209,8 @@ def watch_callback(
     return WatchCallback()
 
 
-def save_weights(model: Any, path: Path, entry: dict[str, Any]) -> None:
-    """The trained parameters and what was measured of them as one file, whole or not at all."""
-    from safetensors.torch import save_file
-
-    trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    with atomic_path(path) as temporary:
-        save_file(trained, str(temporary), metadata={"measured": json.dumps(entry)})
-
-
-def kept_entry(path: Path) -> dict[str, Any] | None:
-    """What was measured of the weights in a file of `save_weights`; None where there is none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), "pt") as file:
-            entry: dict[str, Any] = json.loads(file.metadata()["measured"])
-            return entry
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-        return None
-
-
-def load_weights(model: Any, path: Path) -> None:
-    """Put back what `save_weights` wrote."""
-    import torch
-    from safetensors.torch import load_file
-
-    saved = load_file(str(path))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in saved:
-                parameter.copy_(saved[name])
-
-
 def kept_in_words(validation: dict[str, Any]) -> str:
-    """Which step a run goes on with, and what it is worth on the validation split.
+    """Which step a run continues with, and what it is worth on the validation split.
 
     Args:
         validation: of `run_rar`'s result.
@@ -261,4 +237,4 @@ def remove_watch(folder: Path) -> None:
     if rank() == 0:
         for name in (BEST, RECORD):
             (folder / name).unlink(missing_ok=True)
-            (folder / (name + TEMPORARY)).unlink(missing_ok=True)  # of a process that was killed while it wrote
+            (folder / f"{name}.tmp").unlink(missing_ok=True)  # of a process that was killed while it wrote

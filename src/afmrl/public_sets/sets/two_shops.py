@@ -55,7 +55,7 @@ def read_two_shops(folder: Path, shops: Shops) -> Reading:
 
     Offers of the first shop are the queries, those of the second the gallery. The product of an offer are all offers
     that labeled matches connect with it; without any, it is its own. The published splits are of pairs, not of
-    products, and stand in pairs.jsonl alone: `afmrl dataset split` deals products out. Layouts as Köpcke et al.,
+    products, and are in pairs.jsonl alone: `afmrl dataset split` deals products out. Layouts as Köpcke et al.,
     DeepMatcher and ditto's readers take them, and as the lines of ditto's repository are; the CSV files not checked.
 
     Raises:

@@ -1,0 +1,26 @@
+"""`afmrl recipe`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def recipe(name: str | None = None) -> None:
+    """List the recipes that come with afmrl, or print one (NAME), to be copied: `afmrl recipe own_catalog > my.yaml`.
+
+    Parameters
+    ----------
+    name
+        Of a recipe, as `afmrl recipe` lists them.
+    """
+    from afmrl.training.recipe_files import shipped_recipes, shipped_text
+
+    if name is not None:
+        sys.stdout.write(shipped_text(name))
+        return
+    recipes = shipped_recipes()
+    width = max(map(len, recipes))
+    for one, about in recipes.items():
+        print(f"{one:{width}}  {about}")
+    print("\nRun one:   afmrl run own_catalog --catalog.path OFFERS.jsonl --out RUN")
+    print("Copy one:  afmrl recipe own_catalog > my.yaml")

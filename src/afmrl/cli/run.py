@@ -1,0 +1,128 @@
+"""`afmrl run`: a recipe, and every field of it as an option."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from afmrl.errors import InputError
+from afmrl.training.config import Stage
+from afmrl.training.recipe import Recipe, load_recipe
+from afmrl.training.recipe_fields import RecipeField, leaves
+from afmrl.training.recipe_files import parse_yaml
+
+FIELDS = {field.name: field for field in leaves(Recipe)}
+_OPTION = {name.replace(".", "__"): name for name in FIELDS}
+"""Name of the function's parameter → the field's."""
+
+
+def _with_every_field(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with one option for each field of a recipe, as its pydantic models say: name, default, meaning."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(FIELDS[name]))
+        for option, name in _OPTION.items()
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in (*own, *options)} | {"return": None}
+    return command
+
+
+def _annotation(field: RecipeField) -> Any:
+    """cyclopts' view of a field: text, since the recipe checks the value, with all that its help shows."""
+    shown = _shown(field.default)
+    parameter = Parameter(
+        name=f"--{field.name.replace('_', '-')}",
+        help=f"{field.meaning} ({field.allowed})" if field.is_bounded else field.meaning,
+        metavar=field.kind.upper(),
+        choices=field.choices or None,
+        show_default=lambda _: shown,
+        group=_group(field.section),
+        allow_leading_hyphen=True,
+        negative=(),
+    )
+    return Annotated[str | None, parameter]
+
+
+def _group(section: str) -> Group:
+    if not section:
+        return Group("Recipe", help="The run as a whole.", sort_key=1)
+    place = list(Recipe.model_fields).index(section)
+    return Group(f"Recipe: {section}", help=Recipe.model_fields[section].description or "", sort_key=2 + place)
+
+
+def _shown(value: Any) -> str:
+    """A default as it would be typed."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {part}" for name, part in value.items()) + "}"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "[]"
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def overrides_of(options: dict[str, str | None]) -> dict[str, Any]:
+    """Options as typed → fields by their dotted names."""
+    typed = {_OPTION[option]: text for option, text in options.items() if text is not None}
+    return {name: _value(FIELDS[name], text) for name, text in typed.items()}
+
+
+def _value(field: RecipeField, text: str) -> Any:
+    """What was typed, as YAML reads it; text stays text where the field takes text, and `a,b` is a list.
+
+    >>> _value(FIELDS["agcl.rules"], "margin,label"), _value(FIELDS["catalog.family_column"], "2024")
+    (['margin', 'label'], '2024')
+    """
+    import yaml
+
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--{field.name}: {text!r} is not YAML") from error
+    if field.kind == "text" and value is not None and not isinstance(value, str):
+        return text
+    if field.kind == "list" and isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+@_with_every_field
+def run(
+    recipe: str,
+    *,
+    out: Path = Path("afmrl-run"),
+    until: Stage | None = None,
+    **fields: str | None,
+) -> None:
+    """Train and measure a recipe: SFT, AGCL, RAR, evaluation.
+
+    Complete stages are not run again, killed ones resume.
+
+    Parameters
+    ----------
+    recipe
+        Name of a shipped recipe (`afmrl recipe` lists them), or a YAML file.
+    out
+        Folder of the run: embedder/, generator/, metrics.json, report.html, run.json.
+    until
+        The last stage to run, to look at its model (OUT/stages/NAME/model) before more is trained. Without it the same
+        command continues from there.
+    """
+    loaded = load_recipe(recipe, overrides_of(fields))  # what is wrong with it is said before torch is loaded
+    from afmrl.terminal import StageProgress, quiet_libraries
+    from afmrl.training.memory import keep_freed_memory
+    from afmrl.training.processes import leave_processes, rank
+    from afmrl.training.run import run as run_recipe
+
+    quiet_libraries()
+    keep_freed_memory()
+    run_recipe(loaded, out, callbacks=StageProgress(), until=until)
+    if rank() == 0 and until is None:
+        print(f"\nReport: {out / 'report.html'}   numbers: {out / 'metrics.json'}")
+    leave_processes()
