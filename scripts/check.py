@@ -30,7 +30,7 @@ def main() -> int:
         ("types", [*python, "mypy"]),
         ("types of examples", [*python, "mypy", *sorted(map(str, (ROOT / "examples").glob("*.py")))]),
         ("layers", [str(binaries / "lint-imports")]),
-        ("docs", [*python, "sphinx", "-q", "-j", "auto", "-W", "--keep-going", "-b", "html", "docs", "docs/_build"]),
+        ("docs", [*python, "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build"]),
         ("tests", [*python, "pytest", "-q", "--durations=15", *workers, *fast]),
     ):
         print(f"== {name}: {' '.join(command[1:])}", flush=True)
