@@ -17,8 +17,8 @@ from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.training import cit_rounds as pipeline_cit
-from afmrl.training.cit import Relabeled, relabel, rows_to_relabel
+from afmrl.training import cit_rounds
+from afmrl.training.cit import Rewritten, rewrite, rows_to_rewrite
 from afmrl.training.config import CITStage
 from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import recipe_of
@@ -43,24 +43,24 @@ class Scripted(AttributeGenerator):
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 1.0])
 def test_a_share_of_the_offers_product_by_product(share):
-    rows = rows_to_relabel(OFFERS, share, seed=1)
+    rows = rows_to_rewrite(OFFERS, share, seed=1)
     assert rows == sorted(set(rows)) and abs(len(rows) - 30 * share) <= 2
     products = {OFFERS[row].product_id for row in rows}
     assert len(rows) == 3 * len(products)
-    assert rows == rows_to_relabel(OFFERS, share, seed=1)
+    assert rows == rows_to_rewrite(OFFERS, share, seed=1)
     if share < 1:
-        assert rows != rows_to_relabel(OFFERS, share, seed=2)
+        assert rows != rows_to_rewrite(OFFERS, share, seed=2)
 
 
 def test_nothing_for_the_control_and_no_share_beyond_all():
-    assert rows_to_relabel(OFFERS, 0.0, seed=1) == []
+    assert rows_to_rewrite(OFFERS, 0.0, seed=1) == []
     with pytest.raises(InputError, match=r"cit.share: 1.2 is no share"):
-        rows_to_relabel(OFFERS, 1.2, seed=1)
+        rows_to_rewrite(OFFERS, 1.2, seed=1)
 
 
 def test_only_the_chosen_are_written_and_an_invalid_one_keeps_what_it_had(tmp_path):
     generator = Scripted({"o3": "color: red", "o4": "nonsense", "o5": "color: green; cut: wide"})
-    found = relabel(generator, OFFERS, OLD, [3, 4, 5, 9], tmp_path, max_new_tokens=7)
+    found = rewrite(generator, OFFERS, OLD, [3, 4, 5, 9], tmp_path, max_new_tokens=7)
     assert generator.asked == [
         (["o3", "o4", "o5", "o9"], {"max_new_tokens": 7, "batch_size": 64, "seed": None, "progress": True})
     ]
@@ -71,13 +71,13 @@ def test_only_the_chosen_are_written_and_an_invalid_one_keeps_what_it_had(tmp_pa
     assert OLD[5].as_dict() == {"color": "red"}  # what was given stays
     with pytest.raises(InputError, match="none of the generator's 2 completions"):
         (tmp_path / "other").mkdir()
-        relabel(Scripted({}, ended=False), OFFERS, OLD, [1, 2], tmp_path / "other")
+        rewrite(Scripted({}, ended=False), OFFERS, OLD, [1, 2], tmp_path / "other")
 
 
 def test_what_is_written_anew_is_in_the_schemas_words(tmp_path):
     schema = AttributeSchema.of({"*": [{"key": "color", "synonyms": ["farbe"]}]})
     generator = Scripted({"o3": "farbe: green; mood: gay"}, prompt=GeneratorPrompt(schema=schema))
-    assert str(relabel(generator, OFFERS, OLD, [3], tmp_path).attributes[3]) == "color: green"
+    assert str(rewrite(generator, OFFERS, OLD, [3], tmp_path).attributes[3]) == "color: green"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ class FakeRun:
 def test_the_round_that_is_best_on_val_is_kept(monkeypatch, mrrs, kept, embedder, generator):
     run, calls = FakeRun(rounds=2), []
 
-    def relabeled(run, stage, by, number, last):
+    def rewritten(run, stage, by, number, last):
         assert last == (None if number == 1 else [number - 1])  # every round goes on from the one before
         calls.append((stage, by))
         return [number]
@@ -153,14 +153,14 @@ def test_the_round_that_is_best_on_val_is_kept(monkeypatch, mrrs, kept, embedder
     def on_val(run, stage, embedder, generator):
         return mrrs[int(stage[-1])]
 
-    for name, fake in (("_relabeled", relabeled), ("_train", train), ("_on_val", on_val)):
-        monkeypatch.setattr(pipeline_cit, name, fake)
-    pipeline_cit.run_rounds(run, reinforce)
+    for name, fake in (("_rewritten", rewritten), ("_train", train), ("_on_val", on_val)):
+        monkeypatch.setattr(cit_rounds, name, fake)
+    cit_rounds.run_rounds(run, reinforce)
     assert calls == [
-        ("cit-labels-1", "rar"),
+        ("cit-attributes-1", "rar"),
         ("cit-1", [1], "agcl"),
         ("cit-rar-2", "rar", "cit-1"),  # reinforced again in the embedder of the round before
-        ("cit-labels-2", "cit-rar-2"),
+        ("cit-attributes-2", "cit-rar-2"),
         ("cit-2", [2], "cit-1"),
     ]
     assert run.cit == {"kept_round": kept, "val_mrr": mrrs}
@@ -178,18 +178,18 @@ def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, 
         asked.update(attributes=attributes, text=text_attributes, base=base)
         return {}
 
-    monkeypatch.setattr(pipeline_cit, "run_agcl", run_agcl)
+    monkeypatch.setattr(cit_rounds, "run_agcl", run_agcl)
     run = SimpleNamespace(
         recipe=recipe_of(
             {**BASE, "agcl": {"text_attributes": text}, "cit": {"rounds": 1, "init": "continue", "guidance": guidance}}
         ),
-        splits={"train": SimpleNamespace(offers=OFFERS, labels="old", queries=())},
+        splits={"train": SimpleNamespace(offers=OFFERS, targets="old", queries=())},
         paths={"agcl": "embedder-0"},
         made_of={"agcl": "a", "base": "b", "labels": "l"},
         ledger=Ledger(tmp_path),
         callbacks=lambda *_: [],
     )
-    pipeline_cit._train(run, "cit-1", "new", "agcl", 1, "labels")
+    cit_rounds._train(run, "cit-1", "new", "agcl", 1, "labels")
     assert asked == {"attributes": guiding, "text": "new", "base": "embedder-0"}
 
 
@@ -198,30 +198,30 @@ def test_what_is_not_written_anew_is_what_the_text_showed_before(monkeypatch, tm
     new, sft = KeyAttributes.of({"color": "new"}), KeyAttributes.of({"color": "sft"})
     run = SimpleNamespace(
         recipe=recipe_of({**BASE, "agcl": {"text_attributes": "generated"}, "cit": {"rounds": 1, "share": share}}),
-        splits={"train": SimpleNamespace(offers=OFFERS, labels=OLD)},
+        splits={"train": SimpleNamespace(offers=OFFERS, targets=OLD)},
         paths={"rar": "generator"},
         made_of={"rar": "r", "sft": "s", "data": "d"},
         ledger=Ledger(tmp_path),
     )
 
-    def relabeled(generator, offers, attributes, rows, folder, **_):
-        return Relabeled([new if row in rows else of for row, of in enumerate(attributes)], len(rows), len(rows), 0)
+    def rewritten(generator, offers, attributes, rows, folder, **_):
+        return Rewritten([new if row in rows else of for row, of in enumerate(attributes)], len(rows), len(rows), 0)
 
-    monkeypatch.setattr(pipeline_cit, "training_text_attributes", lambda run: [sft] * len(OFFERS))
-    monkeypatch.setattr(pipeline_cit, "relabel", relabeled)
-    monkeypatch.setattr(pipeline_cit.AttributeGenerator, "from_pretrained", lambda path: path)
-    found = pipeline_cit._relabeled(run, "cit-labels-1", "rar", 1)
+    monkeypatch.setattr(cit_rounds, "training_text_attributes", lambda run: [sft] * len(OFFERS))
+    monkeypatch.setattr(cit_rounds, "rewrite", rewritten)
+    monkeypatch.setattr(cit_rounds.AttributeGenerator, "from_pretrained", lambda path: path)
+    found = cit_rounds._rewritten(run, "cit-attributes-1", "rar", 1)
     assert found.count(new) == share * len(OFFERS) and found.count(sft) == (1 - share) * len(OFFERS)
-    before = run.made_of["cit-labels-1"]
+    before = run.made_of["cit-attributes-1"]
     run.made_of["sft"] = "another"
-    pipeline_cit._relabeled(run, "cit-labels-1", "rar", 1)
-    assert run.made_of["cit-labels-1"] != before
+    cit_rounds._rewritten(run, "cit-attributes-1", "rar", 1)
+    assert run.made_of["cit-attributes-1"] != before
     # a second round keeps what the first wrote
-    again = pipeline_cit._relabeled(run, "cit-labels-2", "rar", 2, found)
+    again = cit_rounds._rewritten(run, "cit-attributes-2", "rar", 2, found)
     assert all(second == new for first, second in zip(found, again, strict=True) if first == new)
-    of_these = run.made_of["cit-labels-2"]
-    pipeline_cit._relabeled(run, "cit-labels-2", "rar", 2, [new] * len(OFFERS))
-    assert run.made_of["cit-labels-2"] != of_these
+    of_these = run.made_of["cit-attributes-2"]
+    cit_rounds._rewritten(run, "cit-attributes-2", "rar", 2, [new] * len(OFFERS))
+    assert run.made_of["cit-attributes-2"] != of_these
 
 
 # as a run
@@ -258,11 +258,13 @@ def test_killed_in_its_second_training_it_ends_with_the_same_numbers(quickstart,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     stages = killed / "stages"
-    assert (stages / "cit-labels-1" / "complete.json").is_file() and not (stages / "cit-1" / "complete.json").exists()
+    assert (stages / "cit-attributes-1" / "complete.json").is_file() and not (
+        stages / "cit-1" / "complete.json"
+    ).exists()
     assert [path.name for path in (stages / "cit-1" / "model").glob("checkpoint-*")] == ["checkpoint-4"]
     out = run_again(killed, *options)
     assert "cit-1: was interrupted, resumes from what is there" in out
-    assert "cit-labels-1: complete, not run again" in out and "rar: complete, not run again" in out
+    assert "cit-attributes-1: complete, not run again" in out and "rar: complete, not run again" in out
     one, other = (folder / "stages/cit-1/model/model.safetensors" for folder in (whole, killed))
     assert one.read_bytes() == other.read_bytes()
     ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (killed, whole))
@@ -270,7 +272,7 @@ def test_killed_in_its_second_training_it_ends_with_the_same_numbers(quickstart,
     assert {"cit", "cit:query", "cit:both"} <= set(ours["rows"])
 
     # what it says it did
-    told = json.loads((whole / "stages/cit-labels-1/complete.json").read_text())["result"]
+    told = json.loads((whole / "stages/cit-attributes-1/complete.json").read_text())["result"]
     train = json.loads((whole / "stages/sft/complete.json").read_text())["result"]["num_offers"]
     assert abs(told["num_written"] - 0.3 * train) <= 4 and told["num_changed"] > 0
     kept = ours["cit"]["kept_round"]
@@ -281,9 +283,9 @@ def test_killed_in_its_second_training_it_ends_with_the_same_numbers(quickstart,
 
     # the control: as many steps from the same start, on the attributes that it had
     run_again(whole, *options, "--cit.share", "0")
-    control = (whole / "stages" / "cit-labels-1" / "attributes.jsonl").read_text().splitlines()
-    relabeled = (killed / "stages" / "cit-labels-1" / "attributes.jsonl").read_text().splitlines()
-    changed = sum(one != two for one, two in zip(control, relabeled, strict=True))
+    control = (whole / "stages" / "cit-attributes-1" / "attributes.jsonl").read_text().splitlines()
+    rewritten = (killed / "stages" / "cit-attributes-1" / "attributes.jsonl").read_text().splitlines()
+    changed = sum(one != two for one, two in zip(control, rewritten, strict=True))
     assert changed == told["num_changed"]
     assert one.read_bytes() != other.read_bytes()
 

@@ -232,7 +232,7 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         "catalog.split.by": not {o.product_id for o in run.splits["train"].offers}
         & {o.product_id for o in run.splits["test"].offers},
         "catalog.split.fractions": all(run.splits[part].offers for part in ("train", "reward", "test")),
-        "catalog.targets.column": any(len(label) for label in run.splits["train"].labels),
+        "catalog.targets.column": any(len(label) for label in run.splits["train"].targets),
         "evaluation.batch_size": recipe.evaluation.batch_size == 32,
         "evaluation.fuse": (tmp_path / "run" / "embedder" / "fusion.json").is_file() and bool(metrics),
     }

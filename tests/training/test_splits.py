@@ -88,7 +88,7 @@ def test_shared_labels_are_taken_over_from_the_same_product():
         Offer(id="b", title="y", product_id="p", attributes={"cut": "low"}, extra={"split": "train"}),
     ]
     section = CatalogSection(path="x", targets=TargetsSection(keys=["color", "cut"], shared=["color"]))
-    labels = split_offers(offers, section)["train"].labels
+    labels = split_offers(offers, section)["train"].targets
     assert [str(label) for label in labels] == ["color: red", "color: red; cut: low"]
 
 

@@ -41,7 +41,8 @@ def test_whose_labels_are_taught(tmp_path):
     )
 
     def taught(labels):
-        offers, of, prompt = teaching_set(SFTStage(targets=labels, teacher=str(path)), OFFERS, OWN)
+        found = teaching_set(SFTStage(targets=labels, teacher=str(path)), OFFERS, OWN)
+        offers, of, prompt = found.offers, found.targets, found.prompt
         assert prompt is None
         return {offer.id: str(label) for offer, label in zip(offers, of, strict=True)}
 
@@ -57,21 +58,23 @@ def test_what_cannot_be_taught_is_refused(tmp_path):
     with pytest.raises(InputError, match="needs sft.teacher"):
         teaching_set(SFTStage(targets="teacher"), OFFERS, OWN)
     path = jsonl(tmp_path / "t.jsonl", {"id": "x", "key_attributes": {"a": "b"}})
-    with pytest.raises(InputError, match="labels none of the 3 training offers"):
+    with pytest.raises(InputError, match="has attributes for none of the 3 training offers"):
         teaching_set(SFTStage(targets="both", teacher=str(path)), OFFERS, OWN)
 
 
 def test_a_schema_orders_labels_and_prompt(tmp_path):
     (tmp_path / "schema.yaml").write_text("dress: [size, {key: color, synonyms: [colour]}]\n")
     config = SFTStage(prompt=PromptOptions(attribute_schema=str(tmp_path / "schema.yaml"), category=True))
-    _, labels, prompt = teaching_set(config, OFFERS, OWN)
+    found = teaching_set(config, OFFERS, OWN)
+    labels, prompt = found.targets, found.prompt
     assert [str(label) for label in labels] == ["size: m; color: wine", "fit: wide"]
     assert (
         prompt.text(OFFERS[0]) == "Category: Dress\nKeys: size, color\nTitle: Red silk dress, size M\nKey attributes:"
     )
     offers = [Offer(str(i), f"Coat {i}", category="Coat") for i in range(6)]
     own = [KeyAttributes.of({"brand": "acme", "fit": f"f{i}"}) for i in range(6)]
-    _, labels, prompt = teaching_set(SFTStage(prompt=PromptOptions(attribute_schema="learn")), offers, own)
+    found = teaching_set(SFTStage(prompt=PromptOptions(attribute_schema="learn")), offers, own)
+    labels, prompt = found.targets, found.prompt
     assert prompt.schema.keys("coat") == ["fit"]
     assert str(labels[3]) == "fit: f3"
 
@@ -85,10 +88,11 @@ def test_a_teachers_none_is_taught_and_what_the_schema_empties_is_not(tmp_path):
     )
     (tmp_path / "schema.yaml").write_text('"*": [fit]\n')
     options = PromptOptions(attribute_schema=str(tmp_path / "schema.yaml"))
-    offers, labels, _ = teaching_set(SFTStage(targets="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    found = teaching_set(SFTStage(targets="teacher", teacher=str(teacher), prompt=options), OFFERS, OWN)
+    offers, labels = found.offers, found.targets
     assert {o.id: str(label) for o, label in zip(offers, labels, strict=True)} == {"1": "none", "3": "fit: wide"}
     (tmp_path / "schema.yaml").write_text('"*": [weight]\n')
-    with pytest.raises(InputError, match="has none of the labels' keys, which are colour, size, fit"):
+    with pytest.raises(InputError, match="has none of the targets' keys, which are colour, size, fit"):
         teaching_set(SFTStage(prompt=options), OFFERS, OWN)
 
 
@@ -124,8 +128,8 @@ def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
     (tmp_path / "s.yaml").write_text('"*": [{key: color, synonyms: [colour]}, volume]\n')
     rows = three_splits(attributes={"Colour": "Red", "Volume": "1.5 L", "Article": "A14"})
     run = prepared(tmp_path, rows, {"prompt": {"attribute_schema": str(tmp_path / "s.yaml")}})
-    told = {str(label) for split in run.splits.values() for label in split.labels}
-    assert told == {str(label) for label in run.taught[1]} == {"color: red; volume: 1500 ml"}
+    told = {str(label) for split in run.splits.values() for label in split.targets}
+    assert told == {str(label) for label in run.teaching_set.targets} == {"color: red; volume: 1500 ml"}
     without = prepared(tmp_path, rows, {})
     assert without.made_of["data"] != run.made_of["data"]
 
@@ -137,8 +141,8 @@ def test_a_catalog_without_attributes_learns_from_its_teacher(tmp_path):
     answers = [{"id": row["id"], "key_attributes": {"color": row["split"]}} for row in rows if row["id"] != "test1"]
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
     run = prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher})
-    assert [str(label) for label in run.splits["reward"].labels] == ["color: reward"] * 2
-    assert [str(label) for label in run.splits["test"].labels] == ["color: test", "none"]
+    assert [str(label) for label in run.splits["reward"].targets] == ["color: reward"] * 2
+    assert [str(label) for label in run.splits["test"].targets] == ["color: test", "none"]
     first = run.made_of["data"]
     answers[0]["key_attributes"] = {"color": "other"}
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
@@ -267,7 +271,7 @@ def test_a_wrong_teacher_is_told_before_anything_is_trained(tmp_path):
         "rar": {"max_steps": 0},
         "sft": {"targets": "both", "teacher": str(jsonl(tmp_path / "t.jsonl", {"id": "x", "completion": "none"}))},
     }
-    with pytest.raises(InputError, match="labels none of the 2 training offers"):
+    with pytest.raises(InputError, match="has attributes for none of the 2 training offers"):
         run_recipe(recipe_of(data), tmp_path / "run")
 
 

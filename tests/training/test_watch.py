@@ -114,7 +114,7 @@ def test_measures_by_hand(tiny_model):
     assert measured["faithfulness"] == 6 / 8
     assert measured["accuracy"] == {"color": {"precision": round(6 / 7, 4), "recall": 6 / 8, "labeled": 8}}
     # of offers without labels nobody knows what is true
-    halved = replace(SPLIT, labels=[label if row % 2 else KeyAttributes() for row, label in enumerate(SPLIT.labels)])
+    halved = replace(SPLIT, targets=[target if row % 2 else KeyAttributes() for row, target in enumerate(LABELS)])
     some = Validation(halved, Table(), attributes_on="both").measure(Scripted())
     assert some["accuracy"] == {"color": {"precision": 0.75, "recall": 0.75, "labeled": 4}}
     assert some["faithfulness"] == 3 / 4

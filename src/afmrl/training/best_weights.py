@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from afmrl.files import atomic_path
 
 BEST = "best.safetensors"
 
@@ -14,10 +15,9 @@ def save_weights(model: Any, path: Path, entry: dict[str, Any]) -> None:
     """The trained parameters and what was measured of them as one file, whole or not at all."""
     from safetensors.torch import save_file
 
-    temporary = path.with_name(path.name + ".tmp")
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(trained, str(temporary), metadata={"measured": json.dumps(entry)})
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        save_file(trained, str(temporary), metadata={"measured": json.dumps(entry)})
 
 
 def kept_entry(path: Path) -> dict[str, Any] | None:

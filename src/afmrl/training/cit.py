@@ -16,31 +16,31 @@ from afmrl.training.completions import kept_completions
 
 
 @dataclass(frozen=True)
-class Relabeled:
+class Rewritten:
     """Attributes of all training offers, some of them new."""
 
     attributes: list[KeyAttributes]
     num_written: int
     num_changed: int
     num_invalid: int
-    """Completions that were no list of key attributes; those offers keep what they had."""
+    """Completions that cannot be read as key attributes; those offers keep what they had."""
 
 
-def rows_to_relabel(offers: Sequence[Offer], share: float, seed: int) -> list[int]:
+def rows_to_rewrite(offers: Sequence[Offer], share: float, seed: int) -> list[int]:
     """A share of the offers, in order; those of one product together, since they are compared with each other.
 
     Raises:
-        InputError: the share is none.
+        InputError: the share is not between 0 and 1.
 
-    >>> rows_to_relabel([Offer("a", product_id="1"), Offer("b", product_id="1"), Offer("c")], 1.0, seed=0)
+    >>> rows_to_rewrite([Offer("a", product_id="1"), Offer("b", product_id="1"), Offer("c")], 1.0, seed=0)
     [0, 1, 2]
     """
     if not 0 <= share <= 1:
-        raise InputError(f"cit.share: {share} is no share; give 0 (none, the control) to 1 (all)")
-    of_product: dict[str, list[int]] = {}
+        raise InputError(f"cit.share: {share} is not a share; give 0 (none, the control) to 1 (all)")
+    rows_by_product: dict[str, list[int]] = {}
     for row, offer in enumerate(offers):
-        of_product.setdefault(offer.product_id or f"\0{offer.id}", []).append(row)
-    products = list(of_product.values())
+        rows_by_product.setdefault(offer.product_id or f"\0{offer.id}", []).append(row)
+    products = list(rows_by_product.values())
     wanted = round(share * len(offers))
     rows: list[int] = []
     for place in np.random.default_rng(seed).permutation(len(products)):
@@ -50,7 +50,7 @@ def rows_to_relabel(offers: Sequence[Offer], share: float, seed: int) -> list[in
     return sorted(rows)
 
 
-def relabel(
+def rewrite(
     generator: AttributeGenerator,
     offers: Sequence[Offer],
     attributes: Sequence[KeyAttributes],
@@ -59,7 +59,7 @@ def relabel(
     *,
     max_new_tokens: int = 64,
     batch_size: int = 64,
-) -> Relabeled:
+) -> Rewritten:
     """The attributes with those of `rows` written by the generator, greedily.
 
     Args:
@@ -84,4 +84,4 @@ def relabel(
             f"CIT: none of the generator's {len(rows)} completions is a list of key attributes, so there is nothing to "
             "learn from; look at the generator, or set cit.rounds=0"
         )
-    return Relabeled(written, len(rows), num_changed, num_invalid)
+    return Rewritten(written, len(rows), num_changed, num_invalid)

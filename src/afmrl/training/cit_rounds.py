@@ -1,4 +1,4 @@
-"""CIT's rounds within a run: relabel, train again, keep the round that is best on the validation split."""
+"""CIT's rounds within a run: write attributes anew, train again, keep the round that is best on validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.files import fingerprint
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.training.agcl import run_agcl
-from afmrl.training.cit import relabel, rows_to_relabel
+from afmrl.training.cit import rewrite, rows_to_rewrite
 from afmrl.training.completions import forget_completions
 from afmrl.training.ladder import default_attributes_on, score_attributed, training_text_attributes
 from afmrl.training.run_state import Run
@@ -24,7 +24,7 @@ def run_rounds(run: Run, reinforce: Callable[[str, str, str], None], *, name: st
     """Do the rounds that are not done yet; leave the best as `run.paths["cit"]` and `run.cit_generator`.
 
     Round 0 is what AGCL and RAR left: it is kept where no later one retrieves better on the validation split (MRR,
-    with the generator's attributes on the recipe's sides).
+    with the generator's attributes where the recipe has them).
 
     Args:
         reinforce: RAR of (stage to make, generator's stage, embedder's stage).
@@ -32,17 +32,17 @@ def run_rounds(run: Run, reinforce: Callable[[str, str, str], None], *, name: st
     """
     cit = run.recipe.cit
     embedder, generator = "agcl", "rar"
-    labels: list[KeyAttributes] | None = None
+    attributes: list[KeyAttributes] | None = None
     measured = [(_on_val(run, f"{name}-val-0", embedder, generator), 0, embedder, generator)]
     for number in range(1, cit.rounds + 1):
         if number > 1:
             reinforced = f"{name}-rar-{number}"
             reinforce(reinforced, generator, embedder)
             generator = reinforced
-        written = f"{name}-labels-{number}"
-        labels = _relabeled(run, written, generator, number, labels)
+        written = f"{name}-attributes-{number}"
+        attributes = _rewritten(run, written, generator, number, attributes)
         trained = f"{name}-{number}"
-        _train(run, trained, labels, embedder, number, written)
+        _train(run, trained, attributes, embedder, number, written)
         embedder = trained
         measured.append((_on_val(run, f"{name}-val-{number}", embedder, generator), number, embedder, generator))
     # of equal rounds the earlier
@@ -52,20 +52,20 @@ def run_rounds(run: Run, reinforce: Callable[[str, str, str], None], *, name: st
     run.say(f"{name}: round {kept} of {cit.rounds} is kept; MRR on val by round: {run.cit['val_mrr']}")
 
 
-def _relabeled(
+def _rewritten(
     run: Run, stage: str, generator: str, number: int, last: list[KeyAttributes] | None = None
 ) -> list[KeyAttributes]:
-    """What a round shows: what the one before did (`last`; None: AGCL's first training), a share written anew."""
+    """The text's attributes in a round: those of the one before (`last`; None: AGCL's first training), some anew."""
     before = training_text_attributes(run) if last is None else last
     train, cit, config = run.splits["train"], run.recipe.cit, run.recipe.evaluation
     seed = run.recipe.seed + SEED_STEP * number
 
     def work(folder: Path) -> dict[str, Any]:
-        rows = rows_to_relabel(train.offers, cit.share, seed)
+        rows = rows_to_rewrite(train.offers, cit.share, seed)
         attributes = before
         result = {"num_written": 0, "num_changed": 0, "num_invalid": 0}
         if rows:
-            found = relabel(
+            found = rewrite(
                 AttributeGenerator.from_pretrained(run.paths[generator]),
                 train.offers,
                 before,
@@ -77,8 +77,8 @@ def _relabeled(
             attributes = found.attributes
             result = {name: getattr(found, name) for name in result}
         with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
-            for of_offer in attributes:
-                file.write(json.dumps(of_offer.as_dict(), ensure_ascii=False) + "\n")
+            for each in attributes:
+                file.write(json.dumps(each.as_dict(), ensure_ascii=False) + "\n")
         forget_completions(folder)
         return result
 
@@ -93,23 +93,27 @@ def _relabeled(
     return [KeyAttributes.of(json.loads(line)) for line in lines]
 
 
-def _train(run: Run, stage: str, labels: list[KeyAttributes], before: str, number: int, labels_stage: str) -> None:
+def _train(
+    run: Run, stage: str, attributes: list[KeyAttributes], before: str, number: int, attributes_stage: str
+) -> None:
     recipe, config, train = run.recipe, run.recipe.agcl, run.splits["train"]
     seed = recipe.seed + SEED_STEP * number
-    goes_on = run.recipe.cit.init == "continue"
-    start = run.made_of[before] if goes_on else run.made_of["base"]
-    labels_stay = config.text_attributes == "generated" or run.recipe.cit.guidance == "before"
-    made_of = fingerprint(config, recipe.settings_of_all_stages(), seed, start, run.made_of[labels_stage], labels_stay)
+    continues = run.recipe.cit.init == "continue"
+    start = run.made_of[before] if continues else run.made_of["base"]
+    targets_guide = config.text_attributes == "generated" or run.recipe.cit.guidance == "before"
+    made_of = fingerprint(
+        config, recipe.settings_of_all_stages(), seed, start, run.made_of[attributes_stage], targets_guide
+    )
 
     def work(folder: Path) -> dict[str, Any]:
         return run_agcl(
             config,
-            run.paths[before] if goes_on else run.base,
+            run.paths[before] if continues else run.base,
             train.offers,
-            train.labels if labels_stay else labels,
+            train.targets if targets_guide else attributes,
             folder / "model",
             queries=train.queries,
-            text_attributes=labels,
+            text_attributes=attributes,
             hardware=recipe.hardware,
             augmentation=recipe.augment,
             seed=seed,

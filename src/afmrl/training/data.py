@@ -17,7 +17,7 @@ from afmrl.training.processes import on_first, rank
 from afmrl.training.recipe import CatalogSection, SampleSection
 from afmrl.training.run_state import Run
 from afmrl.training.splits import split_offers
-from afmrl.training.teaching import said_labels, teacher_labels, teaching_set
+from afmrl.training.teaching import known_targets, teacher_targets, teaching_set
 
 
 def prepare_data(run: Run) -> None:
@@ -42,7 +42,7 @@ def prepare_data(run: Run) -> None:
         run.catalog.offers,
         sample_columns(section),
         skipped_ids=skipped_ids,
-        labels_optional=run.recipe.sft.targets != "catalog",
+        targets_optional=run.recipe.sft.targets != "catalog",
     )
     run.made_of["data"] = fingerprint(section, file_hash(path))
     _take_targets(run)  # a wrong file is refused before hours of training
@@ -70,18 +70,20 @@ def prepare_data(run: Run) -> None:
 def _take_targets(run: Run) -> None:
     """What the generator learns, and the same targets for all others that use them: AGCL, reward, accuracy, CIT."""
     sft, train = run.recipe.sft, run.splits["train"]
-    run.taught = teaching_set(sft, train.offers, train.labels)
-    prompt = run.taught[2]
+    run.teaching_set = teaching_set(sft, train.offers, train.targets)
+    prompt = run.teaching_set.prompt
     schema = prompt.schema if prompt else None
-    teacher = teacher_labels(sft)
+    teacher = teacher_targets(sft)
     if teacher is None and schema is None:
         return
     for name, split in run.splits.items():
-        labels = [label or KeyAttributes() for label in said_labels(sft, split.offers, split.labels, teacher)]
+        known = known_targets(sft, split.offers, split.targets, teacher)
+        targets = [target or KeyAttributes() for target in known]
         if schema is not None:
-            labels = [schema.apply(label, offer.category) for offer, label in zip(split.offers, labels, strict=True)]
-        run.splits[name] = dataclasses.replace(split, labels=labels)
-    of_train = [str(label) for label in run.splits["train"].labels]
+            pairs = zip(split.offers, targets, strict=True)
+            targets = [schema.apply(target, offer.category) for offer, target in pairs]
+        run.splits[name] = dataclasses.replace(split, targets=targets)
+    of_train = [str(target) for target in run.splits["train"].targets]
     run.made_of["data"] = fingerprint(run.made_of["data"], of_train, schema and schema.as_dict())
 
 

@@ -91,7 +91,7 @@ def training_text_attributes(run: Run) -> list[KeyAttributes]:
     """What the text of the training offers carries in AGCL: the targets, or what the SFT generator writes."""
     if run.recipe.agcl.text_attributes == "generated":
         return generated_attributes(run, "sft", "train")
-    return list(run.splits["train"].labels)
+    return list(run.splits["train"].targets)
 
 
 def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, RetrievalResult]:
@@ -129,7 +129,7 @@ def default_attributes_on(run: Run) -> str:
 def score_attributed(
     run: Run, split_name: str, embedder: Embedder | str | Path, which: str, plain: Encoded | None = None
 ) -> dict[str, RetrievalResult]:
-    """Retrieval with what the generator of stage `which` ("perfect": the labels) writes, on "query", on
+    """Retrieval with what the generator of stage `which` ("perfect": the targets) writes, on "query", on
     "gallery" and on "both".
 
     Args:
@@ -147,9 +147,9 @@ def score_attributed(
 
 
 def encode_attributed(run: Run, split_name: str, model: Embedder, which: str) -> Encoded:
-    """Queries and gallery with what the generator of stage `which` ("perfect": the labels) writes of each."""
+    """Queries and gallery with what the generator of stage `which` ("perfect": the targets) writes of each."""
     split = run.splits[split_name]
-    attributes = split.labels if which == "perfect" else generated_attributes(run, which, split_name)
+    attributes = split.targets if which == "perfect" else generated_attributes(run, which, split_name)
     return encode_split(
         model,
         split,
@@ -241,7 +241,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
     if run.cit_generator not in (*generators, "rar"):
         generators["cit"] = run.cit_generator  # reinforced once more in CIT's rounds, and the one that is kept
     accuracy: dict[str, dict[str, dict[str, float]]] = {
-        name: attribute_accuracy(generated_attributes(run, which, split_name), split.labels)
+        name: attribute_accuracy(generated_attributes(run, which, split_name), split.targets)
         for name, which in generators.items()
     }
     tax = alignment_tax(run, split_name, rows)

@@ -95,14 +95,14 @@ def split_reward(
     if describes_gallery:
         places = sorted({int(place) for found in split.relevant for place in found})
         rows, what = split.gallery, "offers that are looked for"
-    with_targets = [place for place in places if len(split.labels[rows[place]])]
+    with_targets = [place for place in places if len(split.targets[rows[place]])]
     if not with_targets:
         say(f"no {what} of the split 'reward' have attributes to hold them to; the reward is retrieval alone")
     elif config.rewarded_pairs == "true" or config.faithfulness_weight > 0:
         if left := len(places) - len(with_targets):
             say(f"{left} of {len(places)} {what} have no attributes to hold them to and are left out")
         places = with_targets
-    targets = [split.labels[rows[place]] for place in places] if with_targets else None
+    targets = [split.targets[rows[place]] for place in places] if with_targets else None
     queries, gallery, relevant = split.query_offers(), split.gallery_offers(), split.relevant
     given: dict[str, Any] = {"targets": targets, "gallery_attributes": gallery_attributes}
     if describes_gallery:

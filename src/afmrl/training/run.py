@@ -131,17 +131,17 @@ def prepare_base(run: Run) -> None:
         return
     tiny, pretrain = recipe.tiny, recipe.tiny.pretrain
     train = run.splits["train"]
-    offers, targets = train.offers, train.labels
+    offers, targets = train.offers, train.targets
     if pretrain.families is not None:
         sample = SampleSection(families={"train": pretrain.families})
         folder = run.folder / "stages" / "pretraining-sample"
         path = draw_sample(run, "pretraining-catalog", sample, folder, image_size=pretrain.image_size)
         split = split_offers(read_catalog(path).offers, sample_columns(CatalogSection(sample=sample)))["train"]
-        offers, targets = split.offers, split.labels
+        offers, targets = split.offers, split.targets
     alone = pretrain.families is not None and not tiny.own_words
     made_of = fingerprint(tiny, recipe.seed, "" if alone else run.made_of["data"])
     titles = [offer.title for offer in (*offers, *(train.offers if tiny.own_words else ()))]
-    texts = [*titles, *map(str, (*targets, *(train.labels if tiny.own_words else ())))]
+    texts = [*titles, *map(str, (*targets, *(train.targets if tiny.own_words else ())))]
 
     def work(folder: Path) -> dict[str, Any]:
         random = on_first(
@@ -176,7 +176,7 @@ def prepare_base(run: Run) -> None:
 def train_generator(run: Run) -> None:
     """SFT: the generator learns to write the key attributes of the training offers."""
     recipe, config = run.recipe, run.recipe.sft
-    offers, targets, prompt = run.taught
+    offers, targets, prompt = run.teaching_set.offers, run.teaching_set.targets, run.teaching_set.prompt
     made_of = fingerprint(
         config,
         recipe.settings_of_all_stages(),
@@ -219,7 +219,7 @@ def train_embedder(run: Run) -> None:
             config,
             run.base,
             train.offers,
-            train.labels,
+            train.targets,
             folder / "model",
             queries=train.queries,
             text_attributes=text_attributes,
@@ -260,19 +260,18 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
         embedder = Embedder.from_pretrained(run.paths[trained])
         attributes: list[KeyAttributes] | None = None
         if on_gallery(attributes_on):
-            known = split.labels if config.gallery_attributes == "targets" else written
+            known = split.targets if config.gallery_attributes == "targets" else written
             attributes = [known[row] for row in split.gallery]
         reward = split_reward(
             config, run.paths[start], embedder, split, attributes, lambda message: run.say(f"{name}: {message}")
         )
-        offers, targets, _ = run.taught
         return run_rar(
             config,
             run.paths[start],
             reward,
             folder / "model",
             validation=_validation(run, embedder, attributes_on),
-            anchor=(offers, targets),
+            anchor=(run.teaching_set.offers, run.teaching_set.targets),
             hardware=recipe.hardware,
             seed=recipe.seed,
             callbacks=run.callbacks(name, "RAR of the generator", config.max_steps),

@@ -58,7 +58,7 @@ def write_run_report(
     ]
 
     def view(row: int) -> OfferView:
-        return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.labels[row])
+        return OfferView.of(split.offers[row], attributes[row] if attributes else None, split.targets[row])
 
     slices = slices_of(
         split.query_offers(),

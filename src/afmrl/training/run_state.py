@@ -28,7 +28,7 @@ class Run:
     callbacks: Callbacks
     catalog: Catalog | None = None
     splits: dict[str, Split] = field(default_factory=dict)
-    taught: TeachingSet = ([], [], None)
+    teaching_set: TeachingSet = field(default_factory=TeachingSet)
     """What the generator's SFT learns from."""
     made_of: dict[str, str] = field(default_factory=dict)
     """Fingerprint of each stage's inputs and weights, by its name: what was made of others is made again."""

@@ -1,4 +1,4 @@
-"""A run's offers: positives, labels, and who trains, rewards, validates and tests."""
+"""A run's offers: positives, targets, and who trains, rewards, validates and tests."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DEALING_SEED = 0
 
 @dataclass(frozen=True)
 class Split:
-    """Offers of one split, with their labels; queries and gallery are row numbers into them."""
+    """Offers of one split, with their targets; queries and gallery are row numbers into them."""
 
     offers: list[Offer]
-    labels: list[KeyAttributes]
+    targets: list[KeyAttributes]
     queries: list[int]
     gallery: list[int]
     relevant: list[np.ndarray]
@@ -48,19 +48,19 @@ def split_offers(
     section: CatalogSection,
     *,
     skipped_ids: Collection[str] = (),
-    labels_optional: bool = False,
+    targets_optional: bool = False,
 ) -> dict[str, Split]:
     """Deal the offers out. No product is in two splits, unless `split.shared` names a gallery of all.
 
     Args:
         skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are passed over.
-        labels_optional: the catalog need not have key attributes; somebody else labels its offers.
+        targets_optional: the catalog need not have key attributes; a teacher writes them.
 
     Raises:
         InputError: a split is empty, a product is in two splits, no positives are known, or there are no targets.
     """
     offers = with_positives(offers, section, skipped_ids=skipped_ids)
-    labels = read_targets(offers, section.targets, optional=labels_optional)
+    targets = read_targets(offers, section.targets, optional=targets_optional)
     names = _split_names(offers, section.split)
     _refuse_leaks(offers, names, section)
     splits: dict[str, Split] = {}
@@ -68,7 +68,7 @@ def split_offers(
         rows = [row for row, name in enumerate(names) if name == split]
         if rows and section.split.shared:
             rows += [row for row, name in enumerate(names) if name == section.split.shared]
-        splits[split] = _make_split([offers[row] for row in rows], [labels[row] for row in rows], section)
+        splits[split] = _make_split([offers[row] for row in rows], [targets[row] for row in rows], section)
     if not splits["train"].offers:
         raise InputError(
             f"catalog: no offer belongs to the split 'train' (column {section.split.column!r}); name the column in "
@@ -132,10 +132,10 @@ def _from_pairs(offers: Sequence[Offer], path: str, skipped: set[str]) -> list[O
 
 
 def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: bool = False) -> list[KeyAttributes]:
-    """Key attributes of each offer from the label column, restricted to `keys`, `shared` ones taken over.
+    """Key attributes of each offer from the column of targets, restricted to `keys`, `shared` ones taken over.
 
     Args:
-        optional: not one offer needs to have any; somebody else labels them.
+        optional: not one offer needs to have any; a teacher writes them.
     """
     found: list[dict[str, str]] = []
     for offer in offers:
@@ -200,7 +200,7 @@ def _refuse_leaks(offers: Sequence[Offer], names: Sequence[str], section: Catalo
             )
 
 
-def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: CatalogSection) -> Split:
+def _make_split(offers: list[Offer], targets: list[KeyAttributes], section: CatalogSection) -> Split:
     queries: list[int] = []
     gallery: list[int] = []
     of_product: dict[str, list[int]] = defaultdict(list)
@@ -218,7 +218,7 @@ def _make_split(offers: list[Offer], labels: list[KeyAttributes], section: Catal
     queries = [row for row in sorted(queries) if offers[row].product_id and position.get(offers[row].product_id)]
     return Split(
         offers=offers,
-        labels=labels,
+        targets=targets,
         queries=queries,
         gallery=gallery,
         relevant=[np.array(position[offers[row].product_id]) for row in queries],

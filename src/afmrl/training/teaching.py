@@ -1,8 +1,9 @@
-"""What a generator is taught: the offers that have labels, the labels, and the prompt they go with."""
+"""What SFT teaches a generator: the offers that have targets, the targets, and the prompt that goes with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
@@ -14,94 +15,102 @@ from afmrl.errors import InputError
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.training.config import LEARN, SFTStage
 
-TeachingSet = tuple[Sequence[Offer], Sequence[KeyAttributes], GeneratorPrompt | None]
+
+@dataclass(frozen=True)
+class TeachingSet:
+    """Offers, the key attributes to write of each, and the prompt; None: the base's own."""
+
+    offers: Sequence[Offer] = ()
+    targets: Sequence[KeyAttributes] = ()
+    prompt: GeneratorPrompt | None = None
 
 
-def teaching_set(config: SFTStage, offers: Sequence[Offer], labels: Sequence[KeyAttributes]) -> TeachingSet:
-    """Offers, labels and prompt for `run_sft`, as `config` says.
+def teaching_set(config: SFTStage, offers: Sequence[Offer], catalog_targets: Sequence[KeyAttributes]) -> TeachingSet:
+    """Offers, targets and prompt for `run_sft`, as `config` says.
 
-    Offers that nothing is known of are left out, for nothing said is not "none": of the catalog those without
-    attributes, of a teacher those that it has no valid answer for ("none" is one), and those of which the schema leaves
-    nothing.
+    Offers without a target are left out, for an unknown target is not "none": of the catalog those without attributes,
+    of a teacher those that it has no valid answer for ("none" is one), and those of which the schema leaves nothing.
 
     Args:
-        labels: the catalog's own.
+        catalog_targets: the catalog's own; an empty one is unknown.
 
     Returns:
-        The prompt is None where nothing of `config.prompt` is set: then the base's own stays.
+        The prompt is None where nothing of `config.prompt` is set.
 
     Raises:
-        InputError: the teacher's labels cannot be read or name none of the offers, there is no such schema, or it
-            leaves nothing of any label.
+        InputError: the teacher's targets cannot be read or name none of the offers, there is no such schema, or it
+            leaves nothing of any target.
     """
-    teacher = teacher_labels(config)
+    teacher = teacher_targets(config)
     if teacher is not None and not any(offer.id in teacher for offer in offers):
         raise InputError(
-            f"sft.teacher {config.teacher}: labels none of the {len(offers)} training offers; are the ids the same?"
+            f"sft.teacher {config.teacher}: has attributes for none of the {len(offers)} training offers; are the ids "
+            "the same?"
         )
-    said = said_labels(config, offers, labels, teacher)
-    kept = [offer for offer, label in zip(offers, said, strict=True) if label is not None]
-    taught = [label.within_limits() for label in said if label is not None]  # what is longer would be read as invalid
-    shown = config.prompt
+    known = known_targets(config, offers, catalog_targets, teacher)
+    kept = [offer for offer, target in zip(offers, known, strict=True) if target is not None]
+    targets = [target.within_limits() for target in known if target is not None]  # a longer one would be invalid
+    options = config.prompt
     schema = None
-    if shown.attribute_schema == LEARN:
-        schema = learn_schema(kept, taught)
-    elif shown.attribute_schema is not None:
-        schema = AttributeSchema.load(shown.attribute_schema)
+    if options.attribute_schema == LEARN:
+        schema = learn_schema(kept, targets)
+    elif options.attribute_schema is not None:
+        schema = AttributeSchema.load(options.attribute_schema)
     if schema is not None:
-        applied = [schema.apply(label, offer.category) for offer, label in zip(kept, taught, strict=True)]
-        rows = [row for row, label in enumerate(applied) if len(label) or not len(taught[row])]
+        applied = [schema.apply(target, offer.category) for offer, target in zip(kept, targets, strict=True)]
+        rows = [row for row, target in enumerate(applied) if len(target) or not len(targets[row])]
         if not any(applied):
-            keys = ", ".join(list(dict.fromkeys(key for label in taught for key, _ in label))[:8])
+            keys = ", ".join(list(dict.fromkeys(key for target in targets for key, _ in target))[:8])
             raise InputError(
-                f"sft.prompt.attribute_schema {shown.attribute_schema}: has none of the labels' keys, which are {keys}"
+                f"sft.prompt.attribute_schema {options.attribute_schema}: has none of the targets' keys, which are "
+                f"{keys}"
             )
-        kept, taught = [kept[row] for row in rows], [applied[row] for row in rows]
+        kept, targets = [kept[row] for row in rows], [applied[row] for row in rows]
     prompt = GeneratorPrompt(
-        description=shown.description,
-        category=shown.category,
-        show_sellers_attributes=shown.show_sellers_attributes,
+        description=options.description,
+        category=options.category,
+        show_sellers_attributes=options.show_sellers_attributes,
         schema=schema,
     )
-    return kept, taught, None if prompt == GeneratorPrompt() else prompt
+    return TeachingSet(kept, targets, None if prompt == GeneratorPrompt() else prompt)
 
 
-def teacher_labels(config: SFTStage) -> dict[str, KeyAttributes] | None:
-    """The teacher's valid labels by offer id; None where the catalog's own are learned from.
+def teacher_targets(config: SFTStage) -> dict[str, KeyAttributes] | None:
+    """The teacher's valid targets by offer id; None where the catalog's own are learned.
 
     Raises:
-        InputError: no teacher is named, or its labels cannot be read.
+        InputError: no teacher is named, or its targets cannot be read.
     """
     if config.targets == "catalog":
         return None
     if config.teacher is None:
-        raise InputError(f"sft.targets={config.targets!r} needs sft.teacher, the file or folder of its labels")
+        raise InputError(f"sft.targets={config.targets!r} needs sft.teacher, the file or folder of its key attributes")
     return read_key_attributes(config.teacher)
 
 
-def said_labels(
+def known_targets(
     config: SFTStage,
     offers: Sequence[Offer],
-    labels: Sequence[KeyAttributes],
+    catalog_targets: Sequence[KeyAttributes],
     teacher: Mapping[str, KeyAttributes] | None,
 ) -> list[KeyAttributes | None]:
-    """What is known of each offer, None where nothing is.
+    """The target of each offer, None where it is unknown.
 
-    With `targets: both` an offer has the teacher's pairs, then those pairs of the catalog's label whose key the
-    teacher left out and whose value the title says; without a valid answer of the teacher the catalog's label.
+    With `targets: both` an offer has the teacher's pairs, then those pairs of the catalog whose key the teacher left
+    out and whose value the title says; without a valid answer of the teacher the catalog's.
 
     Args:
-        labels: the catalog's own; an empty one is none.
-        teacher: of `teacher_labels`.
+        catalog_targets: the catalog's own; an empty one is unknown.
+        teacher: of `teacher_targets`.
     """
-    own = [label if len(label) else None for label in labels]
+    own = [target if len(target) else None for target in catalog_targets]
     if teacher is None:
         return own
     if config.targets == "teacher":
         return [teacher.get(offer.id) for offer in offers]
     return [
-        _both(teacher[offer.id], label or KeyAttributes(), offer) if offer.id in teacher else label
-        for offer, label in zip(offers, own, strict=True)
+        _both(teacher[offer.id], target or KeyAttributes(), offer) if offer.id in teacher else target
+        for offer, target in zip(offers, own, strict=True)
     ]
 
 

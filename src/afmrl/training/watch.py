@@ -75,7 +75,7 @@ class Validation:
             self.embedder.encode(split.gallery_offers(), gallery_attributes),
             split.relevant,
         )
-        ours, targets = [written[row] for row in rows], [split.labels[row] for row in rows]
+        ours, targets = [written[row] for row in rows], [split.targets[row] for row in rows]
         scores = [pair_f_score(a, target) for a, target in zip(ours, targets, strict=True) if len(target)]
         return {
             "mrr": float((1.0 / ranks).mean()),
