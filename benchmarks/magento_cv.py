@@ -29,7 +29,8 @@ from afmrl.files import file_hash, fingerprint
 from afmrl.retrieval.hits import read_hits
 from afmrl.terminal import StageProgress, quiet_libraries
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.run import prepare_base
+from afmrl.training.recipe_files import parse_yaml
+from afmrl.training.run import prepare_base, run
 from cells import Cells
 from common import RECIPES, run_and_table, versions
 from sample_run import new_run
@@ -66,18 +67,15 @@ def run_folds(
         started = time.time()
         folder = work / f"fold{fold}of{num_folds}"
         catalog = _write_fold(offers, fold_of, fold, folder)
-        of_fold = dataclasses.replace(
-            recipe,
-            tiny=None,
-            base=str(base),
-            evaluation=dataclasses.replace(recipe.evaluation, rows=["agcl", "sft"], floors=[]),
-            catalog=dataclasses.replace(recipe.catalog, path=str(catalog)),
-        )
-        run = run_recipe(of_fold, folder / "run", callbacks=StageProgress())
+        of_fold = {
+            "tiny": None, "base": str(base), "catalog.path": str(catalog), "evaluation.rows": ["agcl", "sft"],
+            "evaluation.floors": [],
+        }  # fmt: skip
+        done = run(recipe, folder / "run", of_fold, callbacks=StageProgress())
         cell: dict[str, Any] = {
             "settings": settings,
             "overrides": overrides,
-            "num_train_styles": len({style_of(o) for name in ("train", "val") for o in run.splits[name].offers}),
+            "num_train_styles": len({style_of(o) for name in ("train", "val") for o in done.splits[name].offers}),
             "fusion": json.loads((folder / "run" / "embedder" / "fusion.json").read_text(encoding="utf-8")),
             "seconds": round(time.time() - started, 1),
             "versions": versions("torch", "transformers", "sentence-transformers"),
@@ -101,11 +99,11 @@ def deal_folds(offers: list[Offer], num_folds: int) -> dict[str, int]:
 def make_base(recipe: Recipe, folder: Path) -> Path | str:
     """The pretrained model, once for all folds."""
     assert recipe.tiny is not None
-    if recipe.tiny.sample is None or recipe.tiny.own_words:
+    if recipe.tiny.pretrain.families is None or recipe.tiny.own_words:
         raise SystemExit("the folds share one pretrained model: it may see nothing of the catalog (tiny.own_words)")
-    run = new_run(recipe, folder)
-    prepare_base(run)
-    return run.base
+    started = new_run(recipe, folder)
+    prepare_base(started)
+    return started.base
 
 
 def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
@@ -210,7 +208,8 @@ def main() -> None:
     given = parser.parse_args()
     cells = Cells(given.results, *KEY)
     if given.command == "run":
-        recipe = load_recipe(given.recipe, given.set)
+        typed = (setting.partition("=") for setting in given.set)
+        recipe = load_recipe(given.recipe, {name: parse_yaml(value) for name, _, value in typed})
         run_folds(recipe, given.set, given.folds, given.work, cells, given.base)
     print(table(cells, given.folds))
 

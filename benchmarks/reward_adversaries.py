@@ -37,7 +37,7 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.files import write_json
 from afmrl.rewards.gallery import GalleryRetrievalReward
 from afmrl.rewards.query import RetrievalReward
-from afmrl.training.recipe import recipe_of
+from afmrl.training.recipe import load_recipe
 from afmrl.training.splits import Split, split_offers
 from common import RESULTS
 
@@ -221,10 +221,7 @@ def settings_of(rar: Any, k: int) -> dict[str, dict[str, Any]]:
     """Every kind with confirmed pairs alone, with all pairs and F1 (the default), and without labels (the paper's)."""
     base = {
         "k": k,
-        "invalid_reward": rar.invalid_reward,
         "faithfulness_weight": rar.faithfulness_weight,
-        "faithfulness_beta": rar.faithfulness_beta,
-        "length_weight": rar.length_weight,
         "rewarded_pairs": "true",
     }
     alone = {**base, "rewarded_pairs": "all", "faithfulness_weight": 0.0}
@@ -247,8 +244,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "reward_adversaries.json")
     given = parser.parse_args()
     record = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
-    recipe = recipe_of(record["recipe"])
-    recipe.catalog.labels.column = "visible_attributes"
+    recipe = load_recipe(record["recipe"], {"catalog.targets.column": "visible_attributes"})
     splits = split_offers(read_catalog(given.run / "catalog" / "catalog.jsonl").offers, recipe.catalog)
     embedder = Embedder.from_pretrained(given.run / "stages" / "agcl" / "model")
     chosen = settings_of(recipe.rar, k=K)
