@@ -33,7 +33,7 @@ from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.terminal import quiet_libraries
-from afmrl.training.config import SFTStage
+from afmrl.training.config import Hardware, SFTStage
 from cells import Cells
 from common import add_data, run_and_table
 
@@ -48,12 +48,9 @@ RULE_KEYS = {  # keys of the extractor by keys of the sets
     },
 }  # fmt: skip
 PROMPT = GeneratorPrompt(category=True)
-TINY = {
-    "tiny": SFTStage(max_steps=3000, batch_size=16, warmup_steps=100, save_steps=1000),
-    "tiny-invent": SFTStage(
-        max_steps=3000, batch_size=16, warmup_steps=100, save_steps=1000, augment=LabelAugmentation(invent_values=0.7)
-    ),
-}  # fmt: skip
+TRAINING = SFTStage(max_steps=3000, batch_size=16, warmup_steps=100)
+TINY = {"tiny": 0.0, "tiny-invent": 0.7}
+"""Share of the training offers that get invented values."""
 NUM_RESAMPLES = 2000
 Write = Callable[[list[Offer]], list[KeyAttributes]]
 
@@ -98,8 +95,8 @@ def copier(train: list[Offer], *, sure: float = 0.0) -> Write:
                     held[offer.category, key, words] += 1
                     meant[offer.category, key, words] += tuple(tokenize(of_offer.get(key, ""))) == words
         for category, keys in vocabulary.items():
-            for key, values in keys.items():
-                keys[key] = {v for v in values if meant[category, key, v] >= sure * held[category, key, v]}
+            for key, known in keys.items():
+                keys[key] = {v for v in known if meant[category, key, v] >= sure * held[category, key, v]}
 
     def write(offers: list[Offer]) -> list[KeyAttributes]:
         return [
@@ -193,12 +190,21 @@ def tiny(name: str, system: str, seed: int, train: list[Offer], work: Path) -> t
     labels = [gold(offer) for offer in train]
     texts = [*(offer.title for offer in train), *map(str, labels), *(f"Category: {o.category}" for o in train)]
     build_tiny_model(texts, folder / "random", seed=seed)
-    config = TINY[system].model_copy(update={"seed": seed})
     start = time.perf_counter()
-    done = run_sft(config, folder / "random", train, labels, folder / "model", prompt=PROMPT)
+    done = run_sft(
+        TRAINING,
+        folder / "random",
+        train,
+        labels,
+        folder / "model",
+        prompt=PROMPT,
+        hardware=Hardware(save_steps=1000),
+        invented_values=TINY[system],
+        seed=seed,
+    )
     record = {
         "seconds": round(time.perf_counter() - start, 1),
-        "config": config.model_dump(mode="json"),
+        "config": {**TRAINING.model_dump(mode="json"), "invented_values": TINY[system]},
         "last_loss": done["history"][-1]["loss"],
     }
     generator = AttributeGenerator.from_pretrained(folder / "model")
