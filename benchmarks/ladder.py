@@ -76,8 +76,8 @@ PAPERS_REWARD = {
 """RAR as published; k as `RARStage` finds it."""
 CIT = {
     "cit": {
-        "cit": CITStage(rounds=1, share=0.3, init="scratch"),
-        "cit_control": CITStage(rounds=1, share=0.0, init="scratch"),
+        "cit": CITStage(rounds=1, share=0.3, init="scratch", guidance="written"),
+        "cit_control": CITStage(rounds=1, share=0.0, init="scratch", guidance="written"),
     },
     "cit_text": {
         "cit_text": CITStage(rounds=1, share=1.0, init="continue", guidance="before"),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,14 @@ def run_folds(
         started = time.time()
         folder = work / f"fold{fold}of{num_folds}"
         catalog = _write_fold(offers, fold_of, fold, folder)
-        of_fold = {
-            "tiny": None, "base": str(base), "catalog.path": str(catalog), "evaluation.rows": ["agcl", "sft"],
+        changes = {
+            "tiny": None,
+            "base": str(base),
+            "evaluation.rows": ["agcl", "sft"],
             "evaluation.floors": [],
-        }  # fmt: skip
-        done = run(recipe, folder / "run", of_fold, callbacks=StageProgress())
+            "catalog.path": str(catalog),
+        }
+        done = run(recipe.changed(changes), folder / "run", callbacks=StageProgress())
         cell: dict[str, Any] = {
             "settings": settings,
             "overrides": overrides,
@@ -89,7 +93,7 @@ def style_of(offer: Offer) -> str:
     return str(offer.extra[STYLE])
 
 
-def deal_folds(offers: list[Offer], num_folds: int) -> dict[str, int]:
+def deal_folds(offers: Sequence[Offer], num_folds: int) -> dict[str, int]:
     """Style → fold."""
     styles = sorted({style_of(offer) for offer in offers})
     order = np.random.default_rng(0).permutation(len(styles))
@@ -101,12 +105,12 @@ def make_base(recipe: Recipe, folder: Path) -> Path | str:
     assert recipe.tiny is not None
     if recipe.tiny.pretrain.families is None or recipe.tiny.own_words:
         raise SystemExit("the folds share one pretrained model: it may see nothing of the catalog (tiny.own_words)")
-    started = new_run(recipe, folder)
-    prepare_base(started)
-    return started.base
+    of_base = new_run(recipe, folder)
+    prepare_base(of_base)
+    return of_base.base
 
 
-def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
+def _write_fold(offers: Sequence[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
     """The fold's catalog with its splits, and queries, gallery and qrels of its held-out styles."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted(style for style, of in fold_of.items() if of != fold)
@@ -139,7 +143,7 @@ def in_split(offer: Offer, split: str) -> Offer:
     return dataclasses.replace(offer, image=str(Path(offer.image).resolve()) if offer.image else "", extra=extra)
 
 
-def _score(folder: Path, offers: list[Offer]) -> dict[str, Any]:
+def _score(folder: Path, offers: Sequence[Offer]) -> dict[str, Any]:
     style = {offer.id: style_of(offer) for offer in offers}
     product = {offer.id: offer.product_id for offer in offers}
     run = folder / "run"
@@ -198,18 +202,18 @@ def table(of_benchmark: Cells, num_folds: int) -> str:
 
 def main() -> None:
     """Parse the command line."""
-    parser, _, run, table_of = run_and_table(__doc__, "magento_cv")
-    run.add_argument("--recipe", type=Path, default=RECIPES / "magento.yaml")
-    run.add_argument("--work", type=Path, default=Path("runs/magento_cv"), help="models")
-    run.add_argument("--base", type=Path, help="the recipe's pretrained model of an earlier run (stages/base/model)")
-    run.add_argument("--set", nargs="*", default=[], metavar="section.field=value", help="overrides of the recipe")
-    for command in (run, table_of):
+    parser, _, run_of, table_of = run_and_table(__doc__, "magento_cv")
+    run_of.add_argument("--recipe", type=Path, default=RECIPES / "magento.yaml")
+    run_of.add_argument("--work", type=Path, default=Path("runs/magento_cv"), help="models")
+    run_of.add_argument("--base", type=Path, help="the recipe's pretrained model of an earlier run (stages/base/model)")
+    run_of.add_argument("--set", nargs="*", default=[], metavar="section.field=value", help="overrides of the recipe")
+    for command in (run_of, table_of):
         command.add_argument("--folds", type=int, default=4)
     given = parser.parse_args()
     cells = Cells(given.results, *KEY)
     if given.command == "run":
-        typed = (setting.partition("=") for setting in given.set)
-        recipe = load_recipe(given.recipe, {name: parse_yaml(value) for name, _, value in typed})
+        pairs = [setting.partition("=") for setting in given.set]
+        recipe = load_recipe(given.recipe, {name: parse_yaml(value) for name, _, value in pairs})
         run_folds(recipe, given.set, given.folds, given.work, cells, given.base)
     print(table(cells, given.folds))
 

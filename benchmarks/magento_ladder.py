@@ -12,7 +12,7 @@ the query alone, as the recipe has it: gallery titles say the color.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,7 @@ from sample_run import quickstart_recipe
 
 REWARD, VAL = 5, 8  # one style in so many
 # a fold has some 20 reward queries, of which the colors of a few alone differ by what is written
-RAR_STEPS = {
-    "rar.max_steps": 60, "rar.eval_steps": 0, "rar.prompts_per_step": 8, "rar.teachable_only": False,
-}  # fmt: skip
+RAR_STEPS = {"rar.max_steps": 60, "rar.eval_steps": 0, "rar.prompts_per_step": 8, "rar.teachable_only": False}
 
 
 def run_seed(
@@ -54,8 +52,8 @@ def run_seed(
     """
     quiet_libraries()
     assert recipe.catalog.path is not None
-    recipe = recipe.model_copy(update={"seed": seed, "rar": _rar(ALL_PAIRS)})
     offers = read_catalog(recipe.catalog.path).offers
+    recipe = recipe.model_copy(update={"seed": seed, "rar": _rar(ALL_PAIRS)})
     fold_of = deal_folds(offers, num_folds)
     folder = work / f"seed-{seed}"
     base = make_base(recipe.changed({"rar.max_steps": 0}), folder / "base")
@@ -67,11 +65,11 @@ def run_seed(
         ladder.climb(parts, safe=_rar({}))
 
 
-def _rar(settings: dict[str, Any]) -> RARStage:
+def _rar(settings: Mapping[str, Any]) -> RARStage:
     return quickstart_recipe({**RAR_STEPS, **settings}).rar
 
 
-def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
+def _write_fold(offers: Sequence[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted(style for style, of in fold_of.items() if of != fold)
     order = np.random.default_rng(1 + fold).permutation(len(others))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,18 +88,16 @@ TEXT_RECIPE: dict[str, Any] = {
 def recipe_of_set(name: str, data: Path, work: Path, base: Path) -> Recipe:
     """The recipe that trains the tiny default on a set's train split."""
     path, measured = data / name / "products.jsonl", SETS[name]
-    if measured.recipe != "text":
-        recipe, catalog = load_recipe(RECIPES / measured.recipe), path
-    else:
+    recipe: Path | dict[str, Any] = RECIPES / measured.recipe
+    if measured.recipe == "text":
         offers = read_catalog(path, max_bad=0.05).offers
         extractor = AttributeExtractor.learn([o for o in offers if o.extra["split"] == "train"])
         labeled = [
             dataclasses.replace(o, extra={**o.extra, "key_attributes": extractor.extract(o).as_dict()}) for o in offers
         ]
-        catalog = work / name / "catalog.jsonl"
-        write_catalog(catalog, labeled)
-        recipe = load_recipe(TEXT_RECIPE, {"base": str(base), "catalog.path": str(catalog)})
-    return recipe.changed({"tiny": None, "base": str(base), "catalog.path": str(catalog), "rar.max_steps": 0})
+        recipe, path = TEXT_RECIPE, work / name / "catalog.jsonl"
+        write_catalog(path, labeled)
+    return load_recipe(recipe, {"tiny": None, "base": str(base), "catalog.path": str(path), "rar.max_steps": 0})
 
 
 def pretrain(work: Path, data: Path) -> Path:
@@ -184,7 +182,7 @@ def run_cell(name: str, system: str, data: Path, work: Path, cells: Cells, base:
     print(f"{name}, {system}: done", flush=True)
 
 
-def _slim(metrics: dict[str, Any]) -> dict[str, Any]:
+def _slim(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Without the curves, which are long."""
     tasks = {name: {k: v for k, v in of.items() if k != "curve"} for name, of in metrics["tasks"].items()}
     return {**metrics, "tasks": tasks}

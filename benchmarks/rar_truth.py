@@ -30,6 +30,7 @@ from afmrl.training.run import prepare_base, reinforce_generator, train_embedder
 from afmrl.training.run_state import Run
 from afmrl.training.sft import run_sft
 from afmrl.training.splits import Split
+from afmrl.training.trainer_arguments import SAMPLING_TEMPERATURE
 from cells import Cells
 from common import HERE, add_results, percent, run_and_table
 from ladder import PAPERS_REWARD
@@ -162,7 +163,7 @@ def run_headroom(seed: int, work: Path, cells: Cells, families: int, scored: int
     sampled = AttributeGenerator.from_pretrained(run.paths["sft"]).generate(
         queries,
         num_completions=SAMPLES,
-        temperature=1.0,
+        temperature=SAMPLING_TEMPERATURE,
         max_new_tokens=config.max_new_tokens,
         batch_size=96,
         seed=seed,

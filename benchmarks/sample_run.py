@@ -18,25 +18,25 @@ TRAINING = {"train": 600, "reward": 80, "val": 30}
 """Families of the splits that are not measured."""
 
 
-def quickstart_recipe(settings: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of `afmrl quickstart`, with some fields set."""
+def quickstart_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe of `afmrl quickstart`, with some fields set by their dotted names."""
     return load_recipe("quickstart", settings)
 
 
 def sample_recipe(
-    seed: int,
-    work: Path,
-    test_families: int,
-    settings: Mapping[str, Any] | None = None,
-    catalog_seed: int = CATALOG_SEED,
+    seed: int, work: Path, test_families: int, settings: Mapping[str, Any], catalog_seed: int = CATALOG_SEED
 ) -> Recipe:
     """The quickstart on a drawn catalog of so many test families, which is the same for every seed of the run."""
     folder = work / f"catalog-{test_families}"
     path = folder / "catalog.jsonl"
     if not path.is_file():  # written last
         write_sample_catalog(folder, families={**TRAINING, "test": test_families}, seed=catalog_seed)
-    drawn = {"catalog.sample": None, "catalog.path": str(path), "catalog.targets.column": "visible_attributes"}
-    return quickstart_recipe({"seed": seed, **drawn, **(settings or {})})
+    catalog = {
+        "catalog.sample": None,
+        "catalog.path": str(path),
+        "catalog.targets.column": "visible_attributes",
+    }
+    return quickstart_recipe({"seed": seed, **catalog, **settings})
 
 
 def new_run(recipe: Recipe, folder: Path) -> Run:
