@@ -41,7 +41,8 @@ def test_whose_labels_are_taught(tmp_path):
     )
 
     def taught(labels):
-        found = teaching_set(SFTStage(targets=labels, teacher=str(path)), OFFERS, OWN)
+        teacher = None if labels == "catalog" else str(path)
+        found = teaching_set(SFTStage(targets=labels, teacher=teacher), OFFERS, OWN)
         offers, of, prompt = found.offers, found.targets, found.prompt
         assert prompt is None
         return {offer.id: str(label) for offer, label in zip(offers, of, strict=True)}
@@ -55,8 +56,8 @@ def test_whose_labels_are_taught(tmp_path):
 
 
 def test_what_cannot_be_taught_is_refused(tmp_path):
-    with pytest.raises(InputError, match="needs sft.teacher"):
-        teaching_set(SFTStage(targets="teacher"), OFFERS, OWN)
+    with pytest.raises(ValueError, match="says to use them"):
+        SFTStage(targets="teacher")
     path = jsonl(tmp_path / "t.jsonl", {"id": "x", "key_attributes": {"a": "b"}})
     with pytest.raises(InputError, match="has attributes for none of the 3 training offers"):
         teaching_set(SFTStage(targets="both", teacher=str(path)), OFFERS, OWN)
