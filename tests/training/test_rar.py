@@ -13,7 +13,6 @@ import pytest
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
-from afmrl.errors import InputError
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.query import RetrievalReward
 from afmrl.training import survey
@@ -196,8 +195,8 @@ def test_it_raises_the_reward(policy, tiny_model, offers, tmp_path):
 def test_text_alone_and_a_wrong_micro_batch(policy, tiny_model, offers, tmp_path):
     words = [Offer(offer.id, offer.title) for offer in offers]
     assert len(trained(policy, tiny_model, words, tmp_path / "a", RARStage(**SMALL, max_steps=1))["history"]) == 1
-    with pytest.raises(InputError, match="micro_batch_size=3 must divide prompts_per_step × num_generations = 8"):
-        trained(policy, tiny_model, words, tmp_path / "b", RARStage(**SMALL, max_steps=1, micro_batch_size=3))
+    with pytest.raises(ValueError, match="3 must divide prompts_per_step × num_generations = 8"):
+        RARStage(**SMALL, micro_batch_size=3)
 
 
 def test_groups_without_variance_are_counted_whatever_scales_the_rewards(policy, tiny_model, offers, tmp_path):
@@ -332,9 +331,8 @@ def test_reward_families_are_not_those_of_training(tmp_path, own_column):
     from afmrl.sample.catalog import write_sample_catalog
 
     path = write_sample_catalog(tmp_path, families={"train": 12, "reward": 6, "val": 3, "test": 6}, num_siblings=3)
-    section = CatalogSection(path=str(path))
-    if not own_column:
-        section.split = SplitSection(by="family_id")
+    split = SplitSection() if own_column else SplitSection(by="family_id")
+    section = CatalogSection(path=str(path), split=split)
     splits = split_offers(read_catalog(path).offers, section)
     assert all(split.queries for split in splits.values())
     for column in ("family_id", "true_product_id"):

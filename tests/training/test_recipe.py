@@ -6,7 +6,7 @@ import yaml
 
 from afmrl.errors import InputError
 from afmrl.training.recipe import Recipe, load_recipe, recipe_of
-from afmrl.training.recipe_fields import leaves
+from afmrl.training.recipe_fields import leaves, optional_sections
 from afmrl.training.recipe_files import PATHS, shipped_recipes, shipped_text
 
 SMALL = {"catalog": {"sample": {"families": {"train": 4}}}, "tiny": {"hidden_size": 64}}
@@ -27,6 +27,12 @@ def test_fields_and_overrides(tmp_path):
     assert load_recipe(recipe, {"agcl.max-steps": 8}).agcl.max_steps == 8
     assert load_recipe(SMALL, {"agcl.max_steps": 9}).agcl.max_steps == 9
     assert recipe.agcl.max_steps == 7
+
+
+def test_sections_that_may_be_left_out_are_set_to_null():
+    assert {field.name for field in optional_sections(Recipe)} == {"catalog.sample", "tiny", "hardware.lora"}
+    own = load_recipe("own_catalog", {"catalog.path": "x.jsonl", "tiny": None, "base": "some/model"})
+    assert own.tiny is None and own.base == "some/model"
 
 
 def test_numbers_are_read_as_people_write_them(tmp_path):

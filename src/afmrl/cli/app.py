@@ -70,6 +70,9 @@ def main() -> None:
         _wait_for_first(error)
         print(f"afmrl: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:  # `afmrl recipe NAME | head`
+        sys.stdout = None  # nothing is left to flush into
+        raise SystemExit(0) from None
     except OSError as error:  # a folder that cannot be written, a full disk
         print(f"afmrl: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -75,7 +75,7 @@ class Hardware(Config):
     processes: AtLeast1 | None = None
     """Processes that the run must have (torchrun --nproc_per_node). Null: as many as there are."""
     lora: Lora | None = None
-    """Train some stages by LoRA. Null: every stage trains all parameters."""
+    """Train some stages by LoRA; without it every stage trains all parameters."""
 
     def lora_of(self, stage: Stage) -> Lora | None:
         """LoRA of a stage, None where it trains all parameters."""

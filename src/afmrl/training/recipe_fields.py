@@ -25,8 +25,8 @@ class RecipeField:
 
     @property
     def section(self) -> str:
-        """The first part of the name, "" at the top."""
-        return self.name.rpartition(".")[0].partition(".")[0]
+        """The first part of the name, "" for a value at the top."""
+        return self.name.partition(".")[0] if "." in self.name or self.kind == "section" else ""
 
     @property
     def allowed(self) -> str:
@@ -35,12 +35,12 @@ class RecipeField:
 
     @property
     def kind(self) -> str:
-        """The type in one word: "int", "float", "bool", "text", "list" or "mapping"."""
+        """The type in one word: "int", "float", "bool", "text", "list", "mapping" or "section"."""
         annotation = next(option for option in _options(self.annotation) if option is not types.NoneType)
         if get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]
         kinds = {int: "int", float: "float", bool: "bool", tuple: "list", dict: "mapping"}
-        return kinds.get(get_origin(annotation) or annotation, "text")
+        return "section" if section_model(annotation) else kinds.get(get_origin(annotation) or annotation, "text")
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -64,6 +64,18 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[RecipeField]:
             default = field.get_default(call_default_factory=True, validated_data={})
             meaning = " ".join((field.description or "").split())
             yield RecipeField(prefix + name, default, field.annotation, tuple(field.metadata), meaning)
+
+
+def optional_sections(model: type[BaseModel], prefix: str = "") -> Iterator[RecipeField]:
+    """Sections that a recipe may be without, as fields of their own: null leaves one out."""
+    for name, field in model.model_fields.items():
+        nested = section_model(field.annotation)
+        if nested is None:
+            continue
+        if types.NoneType in _options(field.annotation):
+            meaning = " ".join((field.description or "").split())
+            yield RecipeField(prefix + name, field.default, field.annotation, (), f"{meaning} Null leaves it out.")
+        yield from optional_sections(nested, f"{prefix}{name}.")
 
 
 def section_model(annotation: Any) -> type[BaseModel] | None:

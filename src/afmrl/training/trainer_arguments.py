@@ -97,14 +97,12 @@ def rar_arguments(config: RARStage, hardware: Hardware, seed: int, out_dir: Path
     """Of trl's GRPOTrainer.
 
     Raises:
-        InputError: a step's completions do not divide into micro-batches, or these among the processes.
+        InputError: the micro-batches do not divide among the processes.
     """
     from trl import GRPOConfig
 
     completions = config.prompts_per_step * config.num_generations
     micro = config.micro_batch_size or completions
-    if completions % micro:
-        raise InputError(f"rar.micro_batch_size={micro} must divide prompts_per_step × num_generations = {completions}")
     return GRPOConfig(
         **_common(config, hardware, seed, out_dir),
         per_device_train_batch_size=share(micro, "rar.micro_batch_size"),
