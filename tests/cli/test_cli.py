@@ -1,5 +1,6 @@
 """What the command line says to a user's mistake: one message on stderr, exit code 2, no traceback."""
 
+import inspect
 import json
 import os
 import shutil
