@@ -26,17 +26,16 @@ import gc
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results" / "agcl_cost.json"
+from afmrl.files import write_json
+from common import RESULTS, in_own_process, peak_bytes, rows_by_product, versions
+
 PARTS = ("step", "loss", "bm25", "statistics", "memory", "disk")
 BATCHES = (256, 1024, 4096)
 ROUNDS = {256: 24, 1024: 12, 4096: 6}
@@ -71,11 +70,7 @@ class Bench:
             build_tiny_model([o.title for o in self.offers], work / "tiny")
         self.embedder = Embedder.from_pretrained(work / "tiny")
         self.model = self.embedder.model
-        places: dict[str, list[int]] = {}
-        for row, offer in enumerate(self.offers):
-            if offer.product_id:
-                places.setdefault(offer.product_id, []).append(row)
-        self.pairs = np.array([rows[:2] for rows in places.values() if len(rows) > 1])
+        self.pairs = np.array([rows[:2] for rows in rows_by_product(self.offers).values() if len(rows) > 1])
 
     def rows(self, batch: int) -> np.ndarray:
         """(batch, 2) rows of anchor and positive, each of another product."""
@@ -265,34 +260,26 @@ def child(work: Path, what: str, batch: int) -> dict[str, Any]:
     bench = Bench(work)
     if what.startswith("disk:"):
         run = disk_step(bench, batch, what.removeprefix("disk:"))
-        before = peak()
+        before = peak_bytes()
     else:
         rows = bench.rows(batch)
         features, labels, step = bench.features(rows), torch.from_numpy(rows), bench.stepper()
         loss, labels = (bench.agcl(), labels) if what == "agcl" else (bench.peer(), None)
-        before = peak()
+        before = peak_bytes()
 
         def run() -> None:
             step(loss, features, labels)
 
     started = time.perf_counter()
     run()
-    return {"peak_bytes": peak(), "before_bytes": before, "seconds": round(time.perf_counter() - started, 3)}
-
-
-def peak() -> int:
-    """Peak resident memory of this process, bytes (Linux; getrusage's would be that of the parent, if it had more)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+    return {"peak_bytes": peak_bytes(), "before_bytes": before, "seconds": round(time.perf_counter() - started, 3)}
 
 
 def in_child(work: Path, what: str, batch: int, times: int = 1) -> dict[str, Any]:
     """`child` in processes of their own; the medians."""
     found = []
     for _ in range(times):
-        command = [sys.executable, __file__, "--work", str(work), "--child", what, "--batches", str(batch)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        found.append(json.loads(done.stdout.splitlines()[-1]))
+        found.append(in_own_process("agcl_cost.py", "--work", work, "--child", what, "--batches", batch))
     return {key: type(found[0][key])(np.median([one[key] for one in found])) for key in found[0]}
 
 
@@ -325,7 +312,7 @@ def main() -> None:
     parser.add_argument(
         "--times", type=int, default=1, help="processes whose peak memory is measured; the median counts"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "agcl_cost.json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     from afmrl.terminal import quiet_libraries
@@ -351,10 +338,9 @@ def main() -> None:
                 "mini_batch_size": MINI_BATCH,
                 "cores": os.cpu_count(),
                 "processor": platform.machine(),
-                "versions": {name: metadata.version(name) for name in ("torch", "sentence-transformers")},
+                "versions": versions("torch", "sentence-transformers"),
             }
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            write_json(given.out, found)
     steps = found.get("step", {})
     for part in ("bm25", "statistics"):
         for batch, value in found.get(part, {}).items():

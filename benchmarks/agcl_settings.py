@@ -1,6 +1,6 @@
 """AGCL's settings on the sample catalog: what each wins in retrieval and costs in coarse quality.
 
-    python benchmarks/agcl_settings.py run --seeds 0 --settings "gain 4" "gain 1"   # one JSON a cell; goes on
+    python benchmarks/agcl_settings.py run --seeds 0 --settings "gain 4" "gain 1"   # continues where it was
     python benchmarks/agcl_settings.py table
 
 The quickstart's stages on a catalog of another seed than `ablation.py`'s: the defaults are chosen here, so that the
@@ -10,29 +10,23 @@ SFT's generator writes, and with all that is visible, on both sides each.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablation import CATALOG_SEED, TRAINING
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.metrics import recall_at_k
 from afmrl.evaluation.significance import bootstrap_seeds
-from afmrl.files import write_json
-from afmrl.sample.catalog import write_sample_catalog
-from afmrl.terminal import StageProgress, quiet_libraries
-from afmrl.training.data import prepare_data
+from afmrl.terminal import quiet_libraries
 from afmrl.training.ladder import encode_attributed, encode_split, general_quality_of, score_encoded
 from afmrl.training.ledger import Ledger
-from afmrl.training.recipe import load_recipe
-from afmrl.training.run import Run, prepare_base, train_embedder, train_generator
+from afmrl.training.run import prepare_base, train_embedder, train_generator
+from cells import Cells
+from common import percent, run_and_table
+from sample_run import CATALOG_SEED, file_name, new_run, sample_recipe
 
-RESULTS = Path(__file__).resolve().parent / "results" / "agcl_settings"
 ROWS = {"": "no attributes", "sft": "SFT attributes", "perfect": "everything visible"}
 NONE: dict[str, Any] = {"weighting": "none"}
 PLAIN: dict[str, Any] = {**NONE, "rules": (), "similar_group": 1, "attributes_on": "none"}
@@ -65,33 +59,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Changes of the quickstart's AGCL section, whose gain is 1 and whose groups are of 8."""
 
 
-def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> None:
-    """One setting of one seed."""
-    path = results / f"{name.replace(',', '').replace(' ', '_')}-seed{seed}.json"
-    if path.is_file():
+def run_cell(seed: int, name: str, work: Path, cells: Cells, families: int) -> None:
+    """One setting of one seed, unless it is there."""
+    if cells.get((name, seed)) is not None:
         return
     quiet_libraries()
-    folder = work / f"catalog-{families}"
-    if not (folder / "catalog.jsonl").is_file():
-        write_sample_catalog(folder, families={**TRAINING, "test": families}, seed=CATALOG_SEED + 1)
-    with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as recipe_path:
-        recipe = load_recipe(recipe_path, [f"seed={seed}", "evaluation.num_resamples=200"])
-    recipe.catalog.sample, recipe.catalog.path = None, str(folder / "catalog.jsonl")
-    recipe.catalog.labels.column = "visible_attributes"
+    recipe = sample_recipe(seed, work, families, ["evaluation.num_resamples=200"], CATALOG_SEED + 1)
     home = work / f"seed-{seed}"
-    run = Run(folder=home, recipe=recipe, ledger=Ledger(home), say=print, callbacks=StageProgress())
-    prepare_data(run)
+    run = new_run(recipe, home)
     prepare_base(run)
     train_generator(run)
     setting = recipe.agcl.model_copy(update=SETTINGS[name])
     other = dataclasses.replace(
-        run, recipe=dataclasses.replace(recipe, agcl=setting), ledger=Ledger(home / path.stem.rpartition("-")[0])
+        run, recipe=dataclasses.replace(recipe, agcl=setting), ledger=Ledger(home / file_name(name))
     )
     other.paths, other.made_of = dict(run.paths), dict(run.made_of)
     train_embedder(other)
     other.ledger = run.ledger  # SFT's attributes are written once for all settings
     split, model = run.splits["test"], Embedder.from_pretrained(other.paths["agcl"])
-    cell: dict[str, Any] = {"setting": name, "seed": seed, "agcl": setting.model_dump(mode="json"), "rows": {}}
+    cell: dict[str, Any] = {"agcl": setting.model_dump(mode="json"), "rows": {}}
     for which in ROWS:
         if which:
             encoded = encode_attributed(other, "test", model, which)
@@ -102,19 +88,17 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int) -> 
         cell["rows"][which] = {
             "mrr": round(float((1 / result.ranks).mean()), 6),
             "general": general,
-            "ranks": " ".join(str(rank) for rank in result.ranks.tolist()),
+            "ranks": result.ranks,
         }
     cell["families"] = split.families
-    results.mkdir(parents=True, exist_ok=True)
-    write_json(path, cell)
+    cells.put((name, seed), cell)
 
 
-def table(results: Path) -> str:
+def table(cells: Cells) -> str:
     """Markdown: R@1 by row with intervals over seeds and families, and coarse quality without attributes."""
-    cells: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(results.glob("*.json")):
-        cell = json.loads(path.read_text(encoding="utf-8"))
-        cells.setdefault(cell["setting"], []).append(cell)
+    by_setting: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells.all():
+        by_setting.setdefault(cell["setting"], []).append(cell)
     names = list(ROWS.values())
     lines = [
         f"| setting | seeds | R@1, {', '.join(names[:1])} | R@1, {names[1]} | R@1, {names[2]} | coarse precision@10 "
@@ -122,14 +106,14 @@ def table(results: Path) -> str:
         "|---" * 9 + "|",
     ]
     for name in SETTINGS:
-        if name not in cells:
+        if name not in by_setting:
             continue
-        of = cells[name]
+        of = by_setting[name]
         columns = [str(len(of))]
         for which in ROWS:
-            ranks = np.stack([np.array(cell["rows"][which]["ranks"].split(), dtype=np.int64) for cell in of])
+            ranks = np.stack([cell["rows"][which]["ranks"] for cell in of])
             interval = bootstrap_seeds(recall_at_k(ranks, 1), of[0]["families"])
-            columns.append(f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]")
+            columns.append(percent(interval.mean, interval.low, interval.high))
         general = [cell["rows"][""]["general"] for cell in of]
         for key in ("coarse precision@10", "classification accuracy", "nmi", "purity"):
             columns.append(f"{100 * np.mean([found[key] for found in general]):.1f}")
@@ -139,21 +123,18 @@ def table(results: Path) -> str:
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train and score what is missing")
+    parser, _, run, _ = run_and_table(__doc__, "agcl_settings")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     run.add_argument("--families", type=int, default=300, help="test families of 5 products, two offers each")
     run.add_argument("--work", type=Path, default=Path("runs/agcl_settings"), help="models and catalog")
-    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
-        command.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    cells = Cells(given.results, "setting", "seed")
     if given.command == "run":
         for seed in given.seeds:
             for name in given.settings:
-                run_cell(seed, name, given.work, given.results, given.families)
-    print(table(given.results))
+                run_cell(seed, name, given.work, cells, given.families)
+    print(table(cells))
 
 
 if __name__ == "__main__":

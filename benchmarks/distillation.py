@@ -1,9 +1,9 @@
 """How well a generator learns a teacher's labels: real titles with gold values, train split to test split.
 
-    python benchmarks/distillation.py run [--sets …] [--systems …] [--seeds …]   # what is missing, one JSON a cell
+    python benchmarks/distillation.py run [--sets …] [--systems …] [--seeds …]   # what is missing
     python benchmarks/distillation.py table                                      # Markdown
 
-Sets: oa_mine and ae110k (ExtractGPT's subsets), text alone, every gold value stands in its title. Systems: `copy`, the
+Sets: oa_mine and ae110k (ExtractGPT's subsets), text alone, every gold value is in its title. Systems: `copy`, the
 plain baseline: each value of the category's training vocabulary that a title holds, the longest of a key; `copy-sure`:
 the same with the values that were labels in at least half of the training titles that hold them; `rules`:
 the rule-based extractor, its keys mapped to the set's where one means the same; `tiny-…`: the tiny generator, random
@@ -16,9 +16,7 @@ only some of the keys of a title).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import math
 import time
 from collections import Counter, defaultdict
@@ -34,13 +32,12 @@ from afmrl.attributes.schema import normalize_value
 from afmrl.attributes.words import tokenize
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
-from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.terminal import quiet_libraries
 from afmrl.training.config import Hardware, SFTStage
+from cells import Cells
+from common import add_data, run_and_table
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "distillation"
 SHOWN_KEYS = 10
 SETS = ("oa_mine", "ae110k")
 SCORING = {"oa_mine": "strict", "ae110k": "annotated"}
@@ -218,10 +215,9 @@ def tiny(name: str, system: str, seed: int, train: list[Offer], work: Path) -> t
     return write, record
 
 
-def run_cell(name: str, system: str, seed: int, data: Path, work: Path, results: Path, dev: bool = False) -> None:
+def run_cell(name: str, system: str, seed: int, data: Path, work: Path, cells: Cells, dev: bool = False) -> None:
     """One system on one set, unless it is there."""
-    path = results / f"{name}-{system}-seed{seed}.json"
-    if path.is_file():
+    if cells.get((name, system, seed)) is not None:
         return
     train, test = load(data, name, dev)
     record: dict[str, Any] = {}
@@ -233,8 +229,7 @@ def run_cell(name: str, system: str, seed: int, data: Path, work: Path, results:
         write = copier(train, sure=0.5 if system == "copy-sure" else 0.0)
     written = write(test)
     metrics = {**score(test, written), "by_value": seen_and_new(train, test, written)}
-    results.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"set": name, "system": system, "seed": seed, **record, "metrics": metrics})
+    cells.put((name, system, seed), {**record, "metrics": metrics})
     of = metrics[SCORING[name]]
     print(
         f"{name} {system} seed {seed}: micro {of['micro']}, macro F1 {of['macro_f1']}, {metrics['by_value']}",
@@ -242,9 +237,8 @@ def run_cell(name: str, system: str, seed: int, data: Path, work: Path, results:
     )
 
 
-def table(results: Path) -> str:
+def table(cells: list[dict[str, Any]]) -> str:
     """Markdown of the cells that are there; seeds as mean."""
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
     lines = [
         "| set (scoring) | system | seeds | precision | recall | F1 [95 %] | macro F1 | recall, seen | new |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -297,26 +291,23 @@ def _by_key(cells: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train and score what is missing")
-    run.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
+    parser, _, run, _ = run_and_table(__doc__, "distillation")
+    add_data(run)
     run.add_argument("--work", type=Path, default=Path("runs/distillation"), help="models")
     run.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     systems = ["copy", "copy-sure", "rules", *TINY]
     run.add_argument("--systems", nargs="+", choices=systems, default=systems)
     run.add_argument("--seeds", nargs="+", type=int, default=[0])
     run.add_argument("--dev", action="store_true", help="train and test on parts of the training split, to tune by")
-    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
-        command.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    cells = Cells(given.results, "set", "system", "seed")
     if given.command == "run":
         quiet_libraries()
         for name in given.sets:
             for system in given.systems:
                 for seed in given.seeds if system.startswith("tiny") else [0]:
-                    run_cell(name, system, seed, given.data, given.work, given.results, given.dev)
-    print(table(given.results))
+                    run_cell(name, system, seed, given.data, given.work, cells, given.dev)
+    print(table(cells.all()))
 
 
 if __name__ == "__main__":

@@ -23,15 +23,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +39,12 @@ from afmrl.bulk.images.read_ahead import ReadAhead, num_cores
 from afmrl.bulk.images.resizing import Resizing
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder, embedder_input
+from afmrl.files import write_json
+from common import RESULTS, in_own_process, peak_bytes, rounded, versions
 
-RESULTS = Path(__file__).parent / "results" / "embed_cost.json"
+OUT = RESULTS / "embed_cost.json"
 BATCH, CHUNK, WINDOW = 64, 1024, 512
+DIGITS = 6
 WORDS = ("red", "blue", "silk", "cotton", "dress", "shirt", "wide", "size", "m", "xl", "500", "ml", "2", "pack", "tea")
 MEMORY_SIZES = (10_000, 300_000)
 
@@ -176,7 +175,7 @@ def measure(model: Path, offers: list[Offer], num_rounds: int) -> dict[str, Any]
         done = {}
         for name in names[number % len(names) :] + names[: number % len(names)]:  # nobody always follows the same one
             done[name], rows[name] = timed(ways[name])
-            print(f"round {number + 1}, {name}: {json.dumps(rounded(done[name]))}", flush=True)
+            print(f"round {number + 1}, {name}: {json.dumps(rounded(done[name], DIGITS))}", flush=True)
         rounds.append({name: done[name] for name in names})
     speed = {name: len(offers) / statistics.median(one[name]["seconds"] for one in rounds) for name in names}
     ratios = {}
@@ -218,9 +217,7 @@ def memory_of(num_offers: int, model: Path, folder: Path) -> dict[str, Any]:
     started, count = time.perf_counter(), 0
     for encoded in encoder.encode(windows()):
         count += len(encoded.embeddings) - len(encoded.bad)
-    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    return {"offers": count, "peak_mb": peak / 1024, "seconds": time.perf_counter() - started}
+    return {"offers": count, "peak_mb": peak_bytes() / 2**20, "seconds": time.perf_counter() - started}
 
 
 def memory() -> list[dict[str, Any]]:
@@ -238,32 +235,18 @@ def memory() -> list[dict[str, Any]]:
         for number in range(50):
             Image.new("RGB", (64, 64), (5 * number, 100, 200)).save(folder / f"{number}.png")
         for num_offers in MEMORY_SIZES:
-            command = [sys.executable, __file__, "--child", str(num_offers), "--data", temporary]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found.append(json.loads(output.splitlines()[-1]))
-            print(json.dumps(rounded(found[-1])), flush=True)
+            found.append(in_own_process("embed_cost.py", "--child", num_offers, "--data", temporary))
+            print(json.dumps(rounded(found[-1], DIGITS)), flush=True)
     return found
-
-
-def rounded(value: Any) -> Any:
-    """Floats to six significant digits, for reading."""
-    if isinstance(value, dict):
-        return {key: rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [rounded(inner) for inner in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def write(name: str, value: Any) -> None:
     """Put one part into the results; the other parts stay."""
-    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
-    versions = {one: metadata.version(one) for one in ("torch", "sentence-transformers", "transformers", "pillow")}
-    settings = {"cores": num_cores(), "python": platform.python_version(), "versions": versions, "batch_size": BATCH}
-    known[name] = {"settings": settings, **rounded(value)}
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    temporary = RESULTS.with_name(RESULTS.name + ".tmp")
-    temporary.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, RESULTS)
+    known = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
+    libraries = versions("torch", "sentence-transformers", "transformers", "pillow")
+    settings = {"cores": num_cores(), "python": platform.python_version(), "versions": libraries, "batch_size": BATCH}
+    known[name] = {"settings": settings, **rounded(value, DIGITS)}
+    write_json(OUT, known)
     print(json.dumps({key: inner for key, inner in known[name].items() if key != "rounds"}, indent=1))
 
 

@@ -24,7 +24,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +34,9 @@ from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results" / "eval_cost.json"
+from afmrl.files import write_json
+from common import RESULTS, in_own_process, peak_bytes, rounded
+
 K = 100
 NEAR = 0.33  # cosine of a query and its relevant offers, on average
 PRODUCTS = ("numpy-threads", "numpy", "torch")
@@ -71,7 +72,7 @@ def measure(name: str, folder: Path, product: str) -> dict[str, Any]:
     load, cpu, wall = os.getloadavg()[0], time.process_time(), time.perf_counter()
     more = search(queries, gallery)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"seconds": wall, "cpu_seconds": cpu, "load_before": load, "peak_mb": peak_mb(), **(more or {})}
+    return {"seconds": wall, "cpu_seconds": cpu, "load_before": load, "peak_mb": peak_bytes() // 2**20, **(more or {})}
 
 
 def afmrl(queries: np.ndarray, gallery: np.ndarray, folder: Path) -> Callable:
@@ -158,22 +159,6 @@ def num_threads() -> int:
     return max(library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info())
 
 
-def peak_mb() -> int:
-    """Peak resident memory of this process."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) // 1024
-    raise RuntimeError("/proc/self/status has no VmHWM")
-
-
-def child(*arguments: object) -> dict[str, Any]:
-    """Run this file in a process of its own and read the last line that it prints."""
-    command = [sys.executable, __file__, *map(str, arguments)]
-    env = {"HF_HUB_OFFLINE": "1", **os.environ}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=env)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def summary(rounds: list[dict[str, dict[str, Any]]], flops: float) -> dict[str, Any]:
     """Medians, and ratios of each round."""
 
@@ -199,13 +184,9 @@ def summary(rounds: list[dict[str, dict[str, Any]]], flops: float) -> dict[str, 
     return {"of": of, "ratios": ratios}
 
 
-def rounded(value: Any) -> Any:
-    """Floats to four significant digits, for reading."""
-    if isinstance(value, dict):
-        return {key: inner if key == "metrics" else rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [rounded(inner) for inner in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+def short(value: Any) -> Any:
+    """Four significant digits, but metrics as they are."""
+    return rounded(value, 4, keep=("metrics",))
 
 
 def versions() -> dict[str, str]:
@@ -231,7 +212,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--product", choices=PRODUCTS, default="numpy-threads")
     parser.add_argument("--products", action="store_true", help="time the three bare products alone")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "eval_cost.json")
     parser.add_argument("--child", choices=list(PEERS), help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -249,7 +230,7 @@ def main() -> None:
         draw(folder, given.queries, given.gallery, given.dim)
         if given.products:
             for product in PRODUCTS * given.rounds:
-                found = child("--child", "product", "--data", folder, "--product", product)
+                found = in_own_process("eval_cost.py", "--child", "product", "--data", folder, "--product", product)
                 print(f"{product}: {flops / found['seconds'] / 1e9:.0f} GFLOP/s", flush=True)
             return
         rounds: list[dict[str, dict[str, Any]]] = []
@@ -258,8 +239,9 @@ def main() -> None:
             turn = names[number % len(names) :] + names[: number % len(names)]
             done = {}
             for name in turn:
-                done[name] = child("--child", name, "--data", folder, "--product", given.product)
-                print(f"round {number + 1}, {name}: {json.dumps(rounded(done[name]))}", flush=True)
+                child = ("--child", name, "--data", folder, "--product", given.product)
+                done[name] = in_own_process("eval_cost.py", *child)
+                print(f"round {number + 1}, {name}: {json.dumps(short(done[name]))}", flush=True)
             rounds.append({name: done[name] for name in names})
         agrees = None
         if "faiss" in names:
@@ -279,14 +261,11 @@ def main() -> None:
             "product": given.product,
             "versions": versions(),
         },
-        **rounded(summary(rounds, flops)),
+        **short(summary(rounds, flops)),
         "agreement_with_faiss": agrees,
-        "rounds": rounded(rounds),
+        "rounds": short(rounds),
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary_file = given.out.with_name(given.out.name + ".tmp")
-    temporary_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary_file, given.out)
+    write_json(given.out, result)
     print(json.dumps({"ratios": result["ratios"], "agreement_with_faiss": result["agreement_with_faiss"]}, indent=1))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.data.catalog import read_catalog
 from afmrl.retrieval.bm25 import bm25_scores
+from common import add_data
 
 SETS = ("wdc_products", "abt_buy", "amazon_google")
 NEAREST = 20
@@ -83,8 +84,7 @@ def quality(path: Path) -> str:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=default)
+    add_data(parser)
     given = parser.parse_args()
     print("\n\n".join(quality(given.data / name / "products.jsonl") for name in SETS))
 

@@ -12,19 +12,20 @@ Writes benchmarks/results/hybrid_weight.json and prints the table.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from afmrl.data.catalog import read_catalog
 from afmrl.embedder.embedder import Embedder
+from afmrl.files import write_json
 from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.exact import ranks_of_scores
 from afmrl.retrieval.fusion import scaled
 from agcl_text import minilm
+from common import RESULTS, add_data, minilm, rows_by_product
 
-RESULTS = Path(__file__).parent / "results" / "hybrid_weight.json"
 GRID = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5)
 CHOSEN_ON = {"abt_buy": ("train", "val"), "wdc_products": ("train",)}
 SHOWN_ON = {"abt_buy": "test", "wdc_products": "val", "amazon_google": "test"}
@@ -34,9 +35,7 @@ def ranks(name: str, splits: tuple[str, ...], data: Path, embedder: Embedder) ->
     """Of BM25 alone and of each weight: the rank of every query's best match."""
     offers = read_catalog(data / name / "products.jsonl", max_bad=0.05).offers
     gallery = sorted((offer for offer in offers if offer.extra["role"] == "gallery"), key=lambda offer: offer.id)
-    rows: dict[str, list[int]] = {}
-    for row, offer in enumerate(gallery):
-        rows.setdefault(offer.product_id, []).append(row)
+    rows = rows_by_product(gallery)
     queries = [
         offer
         for offer in offers
@@ -56,13 +55,17 @@ def ranks(name: str, splits: tuple[str, ...], data: Path, embedder: Embedder) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     arguments = parser.parse_args()
     embedder = Embedder.from_pretrained(minilm())
     chosen_on = [ranks(name, splits, arguments.data, embedder) for name, splits in CHOSEN_ON.items()]
     mrr = {weight: float(np.mean([(1 / found[str(weight)]).mean() for found in chosen_on])) for weight in GRID}
     best = max(mrr, key=mrr.__getitem__)
-    result = {"weight": best, "mrr": {str(weight): round(value, 4) for weight, value in mrr.items()}, "r@1": {}}
+    result: dict[str, Any] = {
+        "weight": best,
+        "mrr": {str(weight): round(value, 4) for weight, value in mrr.items()},
+        "r@1": {},
+    }
     print("mean reciprocal rank by weight:", {weight: round(value, 4) for weight, value in mrr.items()})
     print(f"chosen: {best}\n\n| R@1 | queries | cosine | BM25 | hybrid, {best} |\n|---|---|---|---|---|")
     for name, split in SHOWN_ON.items():
@@ -70,7 +73,7 @@ def main() -> None:
         shown = {kind: round(100 * float((found[kind] == 1).mean()), 1) for kind in ("0.0", "bm25", str(best))}
         result["r@1"][f"{name}, {split}"] = {"queries": len(found["bm25"]), **shown}
         print(f"| {name}, {split} | {len(found['bm25'])} | {' | '.join(map(str, shown.values()))} |")
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(RESULTS / "hybrid_weight.json", result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The method's rungs on one run: trained and scored on its test split, one JSON a cell.
+"""The method's rungs on one run: trained and scored on its test split, one cell each.
 
 What `ablation.py` (the drawn sample) and `magento_ladder.py` (a shop's photographs) share. A rung is named by its stage
 and the sides that read attributes: `rar:both`, `rar:query`. A cell holds the rank of every query, so that cells of many
@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from afmrl.attributes.accuracy import attribute_accuracy
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.retrieval import RetrievalResult
-from afmrl.files import file_hash, fingerprint, write_json
-from afmrl.terminal import StageProgress
+from afmrl.files import file_hash, fingerprint
 from afmrl.training.config import AGCLStage, CITStage, RARStage
-from afmrl.training.data import prepare_data
 from afmrl.training.ladder import (
     Encoded,
     encode_attributed,
@@ -32,8 +28,11 @@ from afmrl.training.ladder import (
 )
 from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import Recipe
-from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
+from afmrl.training.run import prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
+from cells import Cells
+from common import versions
 from ladder_table import METRICS
+from sample_run import new_run
 
 PARTS = ("ladder", "safe", "paper", "cit", "cit_text", "cit_apart", "loss")
 Scored = tuple[RetrievalResult, dict[str, float]]
@@ -96,19 +95,17 @@ class Ladder:
     """One run's rungs, and where their cells are written."""
 
     run: Run
-    results: Path
+    cells: Cells
+    """Their keys are the rung and the values of `label`."""
     label: dict[str, int]
     """What tells its cells from those of other runs: {"seed": 3}, {"seed": 0, "fold": 2}."""
     plain: dict[Path, Encoded] = dataclasses.field(default_factory=dict)
     """The test split without attributes, by the folder of the embedder: several rungs read it."""
 
     @classmethod
-    def of(cls, recipe: Recipe, folder: Path, results: Path, label: dict[str, int]) -> Ladder:
+    def of(cls, recipe: Recipe, folder: Path, cells: Cells, label: dict[str, int]) -> Ladder:
         """Of a run in `folder`, whose data is read."""
-        folder.mkdir(parents=True, exist_ok=True)
-        run = Run(folder=folder, recipe=recipe, ledger=Ledger(folder), say=print, callbacks=StageProgress())
-        prepare_data(run)
-        return cls(run, results, label)
+        return cls(new_run(recipe, folder), cells, label)
 
     def climb(self, parts: Sequence[str], safe: RARStage | None = None) -> None:
         """Train what is missing and write its cells.
@@ -204,25 +201,18 @@ class Ladder:
                     found[f"{rung}:{side}"] = (score_encoded(run, split, Encoded(queries, gallery)), {})
         return found
 
-    def _path(self, rung: str) -> Path:
-        label = "-".join(f"{name}{number}" for name, number in self.label.items())
-        return self.results / f"{rung.replace(':', '-')}-{label}.json"
-
     def _complete(self, rung: str, run: Run) -> bool:
         """Whether the cell is there and made of what the run has now."""
-        path = self._path(rung)
-        return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["settings"] == _made_of(rung, run)
+        cell = self.cells.get((rung, *self.label.values()))
+        return cell is not None and cell["settings"] == _made_of(rung, run)
 
     def _write(self, found: dict[str, Scored], run: Run, accuracy: dict[str, Any]) -> None:
-        self.results.mkdir(parents=True, exist_ok=True)
         path = run.recipe.catalog.path
         assert path is not None
         families = run.splits["test"].families
         even = len({len(list(group)) for _, group in itertools.groupby(families)}) == 1
         for rung, (result, general) in found.items():
             cell = {
-                "rung": rung,
-                **self.label,
                 "metrics": {metric: round(float(of(result.ranks).mean()), 6) for metric, of in METRICS.items()},
                 "num_queries": len(result.ranks),
                 "num_families": len(set(families)),
@@ -231,12 +221,12 @@ class Ladder:
                 "general": general,
                 "attribute_accuracy": accuracy.get(rung.partition(":")[0], {}),
                 "seconds": run.ledger.seconds,
-                "versions": {library: metadata.version(library) for library in ("torch", "transformers", "trl")},
-                "ranks": " ".join(str(rank) for rank in result.ranks.tolist()),
+                "versions": versions("torch", "transformers", "trl"),
+                "ranks": result.ranks,
                 # of equal families in their order the number is enough
                 **({} if even else {"families": families}),
             }
-            write_json(self._path(rung), cell)
+            self.cells.put((rung, *self.label.values()), cell)
 
 
 def _made_of(rung: str, run: Run) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
+from common import percent
 
 ATTRIBUTES_ON = {"both": ", on both sides", "query": ", on the query only", "gallery": ", on the gallery only"}
 METRICS = {
@@ -78,11 +77,6 @@ def steps(attributes_on: str) -> list[tuple[str, str]]:
     ]
 
 
-def read_cells(results: Path) -> list[dict[str, Any]]:
-    """All cells of a folder."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
-
-
 def table(cells: Sequence[dict[str, Any]], attributes_on: str = "both") -> str:
     """Markdown: every rung's mean over seeds, and each step between rungs with interval and Holm-adjusted p.
 
@@ -96,7 +90,7 @@ def table(cells: Sequence[dict[str, Any]], attributes_on: str = "both") -> str:
         parts.setdefault(cell["rung"], {}).setdefault(cell["seed"], {})[cell.get("fold", 0)] = cell
     ranks = {
         rung: {
-            seed: np.concatenate([np.array(of_seed[fold]["ranks"].split(), dtype=np.int64) for fold in folds])
+            seed: np.concatenate([of_seed[fold]["ranks"] for fold in folds])
             for seed, of_seed in of_rung.items()
             if set(of_seed) == set(folds)
         }
@@ -116,7 +110,7 @@ def table(cells: Sequence[dict[str, Any]], attributes_on: str = "both") -> str:
         if rung in ranks:
             of_rung = _stacked(ranks, rung, rung)[0]
             row = [bootstrap_seeds(of(of_rung), clusters) for of in METRICS.values()]
-            shown = " | ".join(_percent(i.mean, i.low, i.high) for i in row)
+            shown = " | ".join(percent(i.mean, i.low, i.high) for i in row)
             lines.append(f"| {name} | {len(of_rung)} | {shown} |")
     pairs = [(a, b) for a, b in steps(attributes_on) if set(ranks.get(a, ())) & set(ranks.get(b, ()))]
     stacks = [_stacked(ranks, a, b) for a, b in pairs]
@@ -133,7 +127,7 @@ def table(cells: Sequence[dict[str, Any]], attributes_on: str = "both") -> str:
         columns = [str(len(stacks[place][0]))]
         for metric in ("recall@1", "mrr"):
             change = tests[metric][place].difference
-            columns += [_percent(change.mean, change.low, change.high, "+"), f"{adjusted[metric][place]:.3g}"]
+            columns += [percent(change.mean, change.low, change.high, "+"), f"{adjusted[metric][place]:.3g}"]
         lines.append(f"| {named[a]} → {named[b]} | " + " | ".join(columns) + " |")
     return "\n".join([*lines, *_general_table(cells, named), *_accuracy_table(cells, named, attributes_on)])
 
@@ -188,7 +182,3 @@ def _stacked(ranks: dict[str, dict[int, np.ndarray]], before: str, after: str) -
     """Ranks of two rungs over the seeds that both have, (S, Q) each."""
     seeds = sorted(set(ranks[before]) & set(ranks[after]))
     return np.stack([ranks[before][seed] for seed in seeds]), np.stack([ranks[after][seed] for seed in seeds])
-
-
-def _percent(mean: float, low: float, high: float, sign: str = "") -> str:
-    return f"{100 * mean:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"

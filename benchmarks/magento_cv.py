@@ -1,6 +1,6 @@
 """`recipes/magento.yaml` on styles that it was not trained on: cross-validation over styles.
 
-    python benchmarks/magento_cv.py run --folds 4    # trains and scores what is missing; one JSON a fold
+    python benchmarks/magento_cv.py run --folds 4    # trains and scores what is missing; continues where it was
     python benchmarks/magento_cv.py table            # pooled over folds, intervals by bootstrap over styles; Markdown
 
 The styles of the catalog's `train` and `val` offers are dealt into folds whole. A fold's styles are only scored:
@@ -11,11 +11,9 @@ gallery offers of its own styles, and every system and floor answers the same qu
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +25,16 @@ from afmrl.evaluation.evaluate import evaluate
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.qrels import write_qrels
 from afmrl.evaluation.significance import bootstrap_interval
-from afmrl.files import file_hash, fingerprint, write_json
+from afmrl.files import file_hash, fingerprint
+from afmrl.retrieval.hits import read_hits
 from afmrl.terminal import StageProgress, quiet_libraries
-from afmrl.training.data import prepare_data
-from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.run import Run, prepare_base, run_recipe
+from afmrl.training.run import prepare_base
+from cells import Cells
+from common import RECIPES, run_and_table, versions
+from sample_run import new_run
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "magento_cv"
+KEY = ("num_folds", "fold")
 STYLE = "style_id"
 ONE_IN = 7  # training styles: one of so many learns the fusion weights
 SYSTEMS = {
@@ -50,18 +49,18 @@ SYSTEMS = {
 
 
 def run_folds(
-    recipe: Recipe, overrides: list[str], num_folds: int, work: Path, results: Path, base: Path | str | None
+    recipe: Recipe, overrides: list[str], num_folds: int, work: Path, cells: Cells, base: Path | str | None
 ) -> None:
-    """Train what is missing and write each fold's JSON."""
+    """Train what is missing and write each fold's cell."""
     quiet_libraries()
     assert recipe.catalog.path is not None
     offers = read_catalog(recipe.catalog.path).offers
     fold_of = deal_folds(offers, num_folds)
     settings = fingerprint(recipe, num_folds, file_hash(recipe.catalog.path))
     for fold in range(num_folds):
-        path = results / f"fold{fold}of{num_folds}.json"
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["settings"] == settings:
-            print(f"{path.name}: there already")
+        known = cells.get((num_folds, fold))
+        if known is not None and known["settings"] == settings:
+            print(f"fold {fold} of {num_folds}: complete, not run again")
             continue
         base = base or make_base(recipe, work / "base")
         started = time.time()
@@ -76,18 +75,15 @@ def run_folds(
         )
         run = run_recipe(of_fold, folder / "run", callbacks=StageProgress())
         cell: dict[str, Any] = {
-            "fold": fold,
-            "num_folds": num_folds,
             "settings": settings,
             "overrides": overrides,
             "num_train_styles": len({style_of(o) for name in ("train", "val") for o in run.splits[name].offers}),
             "fusion": json.loads((folder / "run" / "embedder" / "fusion.json").read_text(encoding="utf-8")),
             "seconds": round(time.time() - started, 1),
-            "versions": {name: metadata.version(name) for name in ("torch", "transformers", "sentence-transformers")},
+            "versions": versions("torch", "transformers", "sentence-transformers"),
             "systems": _score(folder, offers),
         }
-        results.mkdir(parents=True, exist_ok=True)
-        write_json(path, cell)
+        cells.put((num_folds, fold), cell)
 
 
 def style_of(offer: Offer) -> str:
@@ -107,9 +103,7 @@ def make_base(recipe: Recipe, folder: Path) -> Path | str:
     assert recipe.tiny is not None
     if recipe.tiny.sample is None or recipe.tiny.own_words:
         raise SystemExit("the folds share one pretrained model: it may see nothing of the catalog (tiny.own_words)")
-    folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder=folder, recipe=recipe, ledger=Ledger(folder), say=print, callbacks=StageProgress())
-    prepare_data(run)
+    run = new_run(recipe, folder)
     prepare_base(run)
     return run.base
 
@@ -156,34 +150,33 @@ def _score(folder: Path, offers: list[Offer]) -> dict[str, Any]:
         floor = system not in ("embedder", "generator", "fused")
         evaluate(
             system if floor else run / "embedder",
-            folder / "queries.jsonl",
-            folder / "gallery.jsonl",
-            folder / "qrels.tsv",
-            folder / "scores" / system,
+            queries=folder / "queries.jsonl",
+            gallery=folder / "gallery.jsonl",
+            qrels=folder / "qrels.tsv",
+            out=folder / "scores" / system,
             generator=run / "generator" if system in ("generator", "fused") else None,
             fuse=system == "fused",
             k=10_000,
             num_resamples=10,
         )
-        lines = (folder / "scores" / system / "hits.jsonl").read_text(encoding="utf-8").splitlines()
         queries = {}
-        for line in lines:
-            entry = json.loads(line)
-            ids = [hit["id"] for hit in entry["hits"]]
-            right = [product[i] == product[entry["query"]] for i in ids]
+        for query, hits in read_hits(folder / "scores" / system / "hits.jsonl").items():
+            right = [product[offer] == product[query] for offer, _ in hits]
             if any(right):
-                queries[entry["query"]] = [right.index(True) + 1, int(style[ids[0]] == style[entry["query"]])]
+                queries[query] = [right.index(True) + 1, int(style[hits[0][0]] == style[query])]
         found[system] = queries
     return found
 
 
-def table(results: Path, num_folds: int) -> str:
+def table(of_benchmark: Cells, num_folds: int) -> str:
     """Markdown: each system and floor, pooled over folds."""
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob(f"fold*of{num_folds}.json"))]
+    cells = [cell for cell in of_benchmark.all() if cell["num_folds"] == num_folds]
     if len({cell["settings"] for cell in cells}) > 1:
-        raise SystemExit(f"{results}: folds of different settings do not add up; run again, or remove the old ones")
+        raise SystemExit(
+            f"{of_benchmark.path}: folds of different settings do not add up; run again, or remove the old ones"
+        )
     if not cells:
-        return f"no folds in {results}; `python benchmarks/magento_cv.py run` makes them"
+        return f"no folds in {of_benchmark.path}; `python benchmarks/magento_cv.py run` makes them"
     queries = [query for cell in cells for query in cell["systems"]["tfidf"]]
     styles = [query.split("-")[0] for query in queries]
     lines = [
@@ -207,21 +200,19 @@ def table(results: Path, num_folds: int) -> str:
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train and score what is missing")
-    run.add_argument("--recipe", type=Path, default=HERE / "recipes" / "magento.yaml")
+    parser, _, run, table_of = run_and_table(__doc__, "magento_cv")
+    run.add_argument("--recipe", type=Path, default=RECIPES / "magento.yaml")
     run.add_argument("--work", type=Path, default=Path("runs/magento_cv"), help="models")
     run.add_argument("--base", type=Path, help="the recipe's pretrained model of an earlier run (stages/base/model)")
     run.add_argument("--set", nargs="*", default=[], metavar="section.field=value", help="overrides of the recipe")
-    for command in (run, commands.add_parser("table", help="print the table of the folds that are there")):
-        command.add_argument("--results", type=Path, default=RESULTS)
+    for command in (run, table_of):
         command.add_argument("--folds", type=int, default=4)
     given = parser.parse_args()
+    cells = Cells(given.results, *KEY)
     if given.command == "run":
         recipe = load_recipe(given.recipe, given.set)
-        run_folds(recipe, given.set, given.folds, given.work, given.results, given.base)
-    print(table(given.results, given.folds))
+        run_folds(recipe, given.set, given.folds, given.work, cells, given.base)
+    print(table(cells, given.folds))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The method's ladder on photographs of a shop, by cross-validation over styles: InfoNCE, AGCL, + SFT, + RAR, + CIT.
 
-    python benchmarks/magento_ladder.py run --seeds 0 1 2     # one JSON a cell (rung, seed, fold); goes on where it was
+    python benchmarks/magento_ladder.py run --seeds 0 1 2     # continues where it was
     python benchmarks/magento_ladder.py table                 # pooled over folds; intervals over seeds and styles
 
 Stages have the settings of `recipes/magento.yaml`, RAR those of `afmrl quickstart` (60 steps of 8 queries; the reward
@@ -12,10 +12,8 @@ the query alone, as the recipe has it: gallery titles say the color.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +24,13 @@ from afmrl.data.offer import Offer
 from afmrl.terminal import quiet_libraries
 from afmrl.training.config import RARStage
 from afmrl.training.recipe import Recipe, load_recipe
+from cells import Cells
+from common import RECIPES, run_and_table
 from ladder import PARTS, Ladder
-from ladder_table import read_cells, table
+from ladder_table import table
 from magento_cv import deal_folds, in_split, make_base, style_of
+from sample_run import quickstart_recipe
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "magento_ladder"
 REWARD, VAL = 5, 8  # one style in so many
 # a fold has some 20 reward queries, of which the colors of a few alone differ by what is written
 RAR_STEPS = ["rar.max_steps=60", "rar.eval_steps=0", "rar.prompts_per_step=8", "rar.teachable_only=false"]
@@ -42,7 +41,7 @@ def run_seed(
     seed: int,
     num_folds: int,
     work: Path,
-    results: Path,
+    cells: Cells,
     parts: Sequence[str],
     only: Sequence[int] | None = None,
 ) -> None:
@@ -66,13 +65,12 @@ def run_seed(
             base=str(base),
             catalog=dataclasses.replace(recipe.catalog, path=str(_write_fold(offers, fold_of, fold, home))),
         )
-        ladder = Ladder.of(of_fold, home / "run", results, {"seed": seed, "fold": fold})
+        ladder = Ladder.of(of_fold, home / "run", cells, {"seed": seed, "fold": fold})
         ladder.climb(parts, safe=_rar([]))
 
 
 def _rar(settings: list[str]) -> RARStage:
-    with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
-        return load_recipe(path, [*RAR_STEPS, *settings]).rar
+    return quickstart_recipe([*RAR_STEPS, *settings]).rar
 
 
 def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
@@ -94,26 +92,23 @@ def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder:
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train and score what is missing")
-    run.add_argument("--recipe", type=Path, default=HERE / "recipes" / "magento.yaml")
+    parser, _, run, _ = run_and_table(__doc__, "magento_ladder")
+    run.add_argument("--recipe", type=Path, default=RECIPES / "magento.yaml")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--folds", type=int, default=4)
     run.add_argument("--only", type=int, nargs="*", help="folds to do now; by default all, with none the base alone")
     run.add_argument("--parts", nargs="+", choices=PARTS, default=["ladder"], help="what to train and score")
     run.add_argument("--work", type=Path, default=Path("runs/magento_ladder"), help="models")
-    for command in (run, commands.add_parser("table", help="print the table of the cells that are there")):
-        command.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    cells = Cells(given.results, "rung", "seed", "fold")
     if given.command == "run":
         if unknown := [fold for fold in given.only or () if not 0 <= fold < given.folds]:
             parser.error(f"--only {unknown[0]}: folds are 0 to {given.folds - 1}")
         recipe = load_recipe(given.recipe, [])
         for seed in given.seeds:
-            run_seed(recipe, seed, given.folds, given.work, given.results, given.parts, given.only)
-    cells = read_cells(given.results)
-    print(table(cells, "query") if cells else f"no cells in {given.results}")
+            run_seed(recipe, seed, given.folds, given.work, cells, given.parts, given.only)
+    found = cells.all()
+    print(table(found, "query") if found else f"no cells in {cells.path}")
 
 
 if __name__ == "__main__":

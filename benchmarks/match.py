@@ -13,12 +13,8 @@ DIR holds wdc_products, abt_buy, amazon_google and magento_luma (`afmrl dataset`
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-RESULTS = Path(__file__).parent / "results"
+from common import RESULTS, add_data
 
 
 def main() -> None:
@@ -27,7 +23,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("defaults", "run", "vetoes", "linkage"):
         command = commands.add_parser(name)
-        command.add_argument("--data", type=Path, required=True)
+        add_data(command)
         if name == "run":
             command.add_argument("--sets", nargs="+", default=None)
             command.add_argument("--peers", action="store_true", help="dedupe and splink too")

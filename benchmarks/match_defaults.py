@@ -14,11 +14,13 @@ import numpy as np
 
 import afmrl.matching
 from afmrl.embedder.embedder import Embedder
+from afmrl.files import write_json
 from afmrl.matching.candidates import candidate_pairs
 from afmrl.matching.features import DENSE_FEATURES, FALLING, IMAGE_FEATURES, TEXT_FEATURES
 from afmrl.matching.pair_model import PairModel, fit_pair_model
 from afmrl.matching.probability import calibrated
 from afmrl.matching.scorer import Scorer
+from common import minilm
 from match_sets import SETS, Encode, LabeledSet, load_set, write_json
 
 PRIOR = {"gtin agrees": 8.0}
@@ -62,8 +64,6 @@ def _learned(split: str) -> bool:
 
 def run(data: Path, results: Path, image_model: str | None) -> None:
     """Learn both models, write them into the package and their measurement to `results`."""
-    from agcl_text import minilm
-
     text = Embedder.from_pretrained(minilm())
     imaged = Embedder.from_pretrained(image_model) if image_model else None
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from match_sets import LabeledSet
-
-if TYPE_CHECKING:
-    from match_quality import Task
+from match_task import Task, best_f1_threshold, union_find
 
 
 def measure(of: LabeledSet, task: Task) -> dict[str, Any]:
@@ -47,8 +45,6 @@ def _records(of: LabeledSet) -> dict[str, dict[str, str | None]]:
 def _dedupe(of: LabeledSet, task: Task) -> dict[str, Any]:
     import dedupe
     from dedupe.serializer import write_training
-
-    from match_quality import best_f1_threshold
 
     _mend_dedupe()
     records = _records(of)
@@ -113,8 +109,6 @@ def _splink(of: LabeledSet, task: Task) -> dict[str, Any]:
     import pandas as pd
     import splink.comparison_library as compare
     from splink import DuckDBAPI, Linker, SettingsCreator, block_on
-
-    from match_quality import best_f1_threshold, union_find
 
     records = _records(of)
     frame = pd.DataFrame([{"unique_id": key, **record} for key, record in records.items()])

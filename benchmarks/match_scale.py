@@ -6,13 +6,15 @@ import json
 import math
 import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+from afmrl.files import write_json
+from common import in_own_process
 
 KINDS_TEXT = "drill saw lamp kettle router camera headset keyboard printer monitor speaker charger blender toaster"
 KINDS = KINDS_TEXT.split()
@@ -108,14 +110,10 @@ def run_one(num_offers: int) -> None:
 
 def run(sizes: list[int], path: Path) -> None:
     """Every size in a process of its own, so that its peak memory is its own; kept beside what was measured before."""
-    from match_sets import write_json
-
     known = json.loads(path.read_text(encoding="utf-8"))["sizes"] if path.is_file() else []
     by_size = {row["offers"]: row for row in known}
     for size in sizes:
-        command = [sys.executable, str(Path(__file__).with_name("match.py")), "one", str(size)]
-        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        by_size[size] = json.loads(found.splitlines()[-1])
+        by_size[size] = in_own_process("match.py", "one", size)
         print(by_size[size], flush=True)
         rows = [by_size[size] for size in sorted(by_size)]
         write_json(path, {"machine": platform.processor() or platform.machine(), "sizes": rows, **_exponents(rows)})

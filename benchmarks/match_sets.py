@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.data.pairs import LabeledPair, read_pairs
-from afmrl.matching.images import color_histograms
 from afmrl.matching.table import OfferTable, offer_table
+from afmrl.retrieval.colors import color_histograms
 
 SETS = ("wdc_products", "abt_buy", "amazon_google", "magento_luma")
 Encode = Callable[[list[Offer]], np.ndarray]
@@ -50,7 +49,8 @@ def load_set(data: Path, name: str, splits: Collection[str] | None = None, encod
     offers = [o for o in catalog.offers if splits is None or o.extra["split"] in splits]
     offers.sort(key=lambda offer: offer.id)
     table = offer_table(offers)
-    table.colors, _ = color_histograms(offers)
+    if any(offer.image for offer in offers):
+        table.colors = color_histograms(offers, unreadable=[])
     if encode is not None:
         table.dense = {"fused": encode(offers)}
     products = np.unique([offer.product_id for offer in offers], return_inverse=True)[1]
@@ -59,11 +59,3 @@ def load_set(data: Path, name: str, splits: Collection[str] | None = None, encod
         here = {offer.id for offer in offers}
         pairs = [p for p in read_pairs(folder / "pairs.jsonl", catalog.by_id) if {p.left.id, p.right.id} <= here]
     return LabeledSet(name, table, products, [str(o.extra["split"]) for o in offers], pairs)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Results, atomically."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -17,15 +17,13 @@ import json
 import math
 import os
 import platform
-import resource
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results" / "mining_cost.json"
+from afmrl.files import write_json
+from common import RESULTS, in_own_process, peak_bytes
+
 K = 10
 BATCH_SIZE = 1024
 CHECKED = 200  # offers whose exact best are looked up
@@ -130,7 +128,8 @@ def share_of_exact(table: list, products: np.ndarray, lexical, mined) -> float:
 
 
 def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak memory of this process so far, MB."""
+    return peak_bytes() / 2**20
 
 
 def exponents(runs: list[dict]) -> dict:
@@ -160,14 +159,7 @@ def main() -> None:
         return
     runs = []
     for size in arguments.sizes:
-        done = subprocess.run(
-            [sys.executable, __file__, "--one", str(size)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
+        runs.append(in_own_process("mining_cost.py", "--one", size, one_thread=True))
         print(json.dumps(runs[-1], indent=2), flush=True)
         result = {
             "python": platform.python_version(),
@@ -177,8 +169,7 @@ def main() -> None:
             "runs": runs,
             "exponents": exponents(runs),
         }
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(RESULTS / "mining_cost.json", result)
     print(json.dumps(result["exponents"], indent=2))
 
 

@@ -1,6 +1,6 @@
 """Every labeled set under DIR, for floors, MiniLM, and the tiny default with its stages.
 
-    python benchmarks/public_sets.py run --data DIR   # one JSON a cell (set, system); goes on where it was
+    python benchmarks/public_sets.py run --data DIR   # continues where it was
     python benchmarks/public_sets.py table            # Markdown
 
 DIR holds the sets as folders with a products.jsonl. The tiny default is pretrained once on the drawn sample catalog,
@@ -11,29 +11,27 @@ sets' own attributes are prices). A cell is what `afmrl evaluate --catalog` meas
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
+import functools
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afmrl.evaluation.catalog_evaluation import evaluate_catalog
+import yaml
 
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.data.catalog import read_catalog, write_catalog
-from afmrl.files import file_hash, fingerprint, write_json
-from afmrl.terminal import StageProgress, quiet_libraries
-from afmrl.training.data import prepare_data
-from afmrl.training.ledger import Ledger
+from afmrl.evaluation.evaluate import evaluate
+from afmrl.files import file_hash, fingerprint
+from afmrl.terminal import quiet_libraries
 from afmrl.training.recipe import Recipe, load_recipe, recipe_of
-from afmrl.training.run import Run, prepare_base, train_embedder, train_generator
-from agcl_text import minilm
+from afmrl.training.run import prepare_base, train_embedder, train_generator
+from cells import Cells
+from common import RECIPES, add_data, minilm, percent, run_and_table
+from sample_run import new_run
 
-HERE = Path(__file__).resolve().parent
-RECIPES = HERE / "recipes"
-RESULTS = HERE / "results" / "public_sets"
 NUM_RESAMPLES = 2000
 
 
@@ -115,28 +113,21 @@ def pretrain(work: Path, data: Path) -> Path:
     recipe.catalog.path = str(data / "magento_luma" / "products.jsonl")
     assert recipe.tiny is not None
     assert recipe.tiny.sample is not None
-    assert not recipe.tiny.own_words  # else it would know the words of one set
-    run = _run(recipe, work / "base")
-    prepare_data(run)
+    assert not recipe.tiny.own_words  # otherwise it would know the words of one set
+    run = new_run(recipe, work / "base")
     prepare_base(run)
     return Path(run.base)
 
 
-def _run(recipe: Recipe, folder: Path) -> Run:
-    folder.mkdir(parents=True, exist_ok=True)
-    return Run(folder=folder, recipe=recipe, ledger=Ledger(folder), say=print, callbacks=StageProgress())
-
-
-def model_of(system: str, name: str, data: Path, work: Path, base: Path) -> tuple[str, str | None]:
+def model_of(system: str, name: str, data: Path, work: Path, base: Callable[[], Path]) -> tuple[str, str | None]:
     """(model, generator) of a cell, trained where needed."""
     if system in FLOORS:
         return system, None
     if system == "minilm":
         return str(minilm()), None
     if system == "untrained":
-        return str(base), None
-    run = _run(recipe_of_set(name, data, work, base), work / name / "run")
-    prepare_data(run)
+        return str(base()), None
+    run = new_run(recipe_of_set(name, data, work, base()), work / name / "run")
     prepare_base(run)
     train_embedder(run)
     if system == "agcl":
@@ -155,27 +146,34 @@ def systems_of(name: str) -> list[str]:
     return [*text, *color, *(["minilm"] if measured.titles else []), "untrained", *trained]
 
 
-def run_cell(name: str, system: str, data: Path, work: Path, results: Path, base: Path) -> None:
-    """Measure one cell unless its JSON is there and made of the same."""
-    measured, path = SETS[name], results / f"{name}-{system.replace('+', '-')}.json"
+def run_cell(name: str, system: str, data: Path, work: Path, cells: Cells, base: Callable[[], Path]) -> None:
+    """Measure one cell unless it is there and made of the same.
+
+    Args:
+        base: makes the pretrained tiny model, or finds it.
+    """
+    measured = SETS[name]
     catalog = data / name / "products.jsonl"
     parts: list[Any] = [measured, system, file_hash(catalog)]
     if system in STAGES:
         parts.append(
-            TEXT_RECIPE if measured.recipe == "text" else (RECIPES / (measured.recipe or "magento.yaml")).read_text()
+            TEXT_RECIPE
+            if measured.recipe == "text"
+            else yaml.safe_load((RECIPES / (measured.recipe or "magento.yaml")).read_text(encoding="utf-8"))
         )
     made_of = fingerprint(*parts)
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["made_of"] == made_of:
-        print(f"{path.name}: complete, not run again", flush=True)
+    known = cells.get((name, system))
+    if known is not None and known["made_of"] == made_of:
+        print(f"{name}, {system}: complete, not run again", flush=True)
         return
     model, generator = model_of(system, name, data, work, base)
     out = work / name / "scores" / system
     shutil.rmtree(out, ignore_errors=True)
     gallery = () if measured.gallery == "gallery" else (measured.gallery,)
-    result = evaluate_catalog(
+    result = evaluate(
         model,
         catalog,
-        out,
+        out=out,
         tasks=measured.tasks,
         split=measured.split,
         gallery_splits=gallery,
@@ -188,10 +186,8 @@ def run_cell(name: str, system: str, data: Path, work: Path, results: Path, base
     command = f"afmrl evaluate --catalog DIR/{name}/products.jsonl --model {shown} --split {measured.split}"
     command += f" --gallery-splits {measured.gallery} --max-bad 0.05" + " --generator RUN/generator" * (system == "sft")
     command += "".join(f" --task {task}" for task in measured.tasks)
-    cell = {"set": name, "system": system, "made_of": made_of, "command": command, "metrics": _slim(result.metrics)}
-    results.mkdir(parents=True, exist_ok=True)
-    write_json(path, cell)
-    print(f"{path.name}: done", flush=True)
+    cells.put((name, system), {"made_of": made_of, "command": command, "metrics": _slim(result.metrics)})
+    print(f"{name}, {system}: done", flush=True)
 
 
 def _slim(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -200,14 +196,11 @@ def _slim(metrics: dict[str, Any]) -> dict[str, Any]:
     return {**metrics, "tasks": tasks}
 
 
-def table(results: Path) -> str:
+def table(of_benchmark: Cells) -> str:
     """Markdown: a table a task, a row a system, a column a set; percent, mean [95 % interval]."""
-    cells: dict[tuple[str, str], dict[str, Any]] = {}
-    for path in sorted(results.glob("*.json")):
-        cell = json.loads(path.read_text(encoding="utf-8"))
-        cells[cell["set"], cell["system"]] = cell["metrics"]
+    cells = {(cell["set"], cell["system"]): cell["metrics"] for cell in of_benchmark.all()}
     if not cells:
-        return f"no cells in {results}; `python benchmarks/public_sets.py run` makes them"
+        return f"no cells in {of_benchmark.path}; `python benchmarks/public_sets.py run` makes them"
     lines: list[str] = []
     for task, metrics in SHOWN.items():
         sets = [name for name in SETS if any(task in of["tasks"] for (s, _), of in cells.items() if s == name)]
@@ -242,32 +235,27 @@ def _cell(metrics: dict[str, Any] | None, task: str, metric: str) -> str:
     if not of or metric not in of:
         return "–"
     low, high = of["intervals"][metric]
-    return f"{100 * of[metric]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return percent(of[metric], low, high)
 
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train and score what is missing")
-    run.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
+    parser, _, run, _ = run_and_table(__doc__, "public_sets")
+    add_data(run)
     run.add_argument("--work", type=Path, default=Path("runs/public_sets"), help="models")
     run.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     run.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     run.add_argument("--base", type=Path, help="the pretrained tiny model of an earlier run, instead of making it")
-    for command in (run, commands.add_parser("table", help="print the tables of the cells that are there")):
-        command.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
+    cells = Cells(given.results, "set", "system")
     if given.command == "run":
         quiet_libraries()
-        base = given.base
+        base = functools.cache(lambda: given.base or pretrain(given.work, given.data))
         for name in given.sets:
             for system in systems_of(name):
                 if system in given.systems:
-                    if system in STAGES:
-                        base = base or pretrain(given.work, given.data)
-                    run_cell(name, system, given.data, given.work, given.results, base or Path())
-    print(table(given.results))
+                    run_cell(name, system, given.data, given.work, cells, base)
+    print(table(cells))
 
 
 if __name__ == "__main__":

@@ -6,39 +6,34 @@
     python benchmarks/rar_truth.py plot      # docs/images/rar_length.svg (pip install afmrl[bench])
 
 SFT and AGCL are the quickstart's, once a seed; every setting reinforces the same generator. Accuracy is of greedy
-attributes of the test families' offers against what can be seen and read of each. One JSON a cell.
+attributes of the test families' offers against what can be seen and read of each.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablation import CATALOG_SEED, TRAINING
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.significance import bootstrap_seeds, paired_bootstrap_seeds
-from afmrl.files import fingerprint, write_json
+from afmrl.files import fingerprint
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.query import RetrievalReward
-from afmrl.sample.catalog import write_sample_catalog
-from afmrl.terminal import StageProgress, quiet_libraries
+from afmrl.terminal import quiet_libraries
 from afmrl.training.config import SFTStage
-from afmrl.training.data import prepare_data
 from afmrl.training.ladder import generated_attributes, score_attributed
 from afmrl.training.ledger import Ledger
-from afmrl.training.recipe import load_recipe
-from afmrl.training.run import Run, prepare_base, reinforce_generator, train_embedder, train_generator
+from afmrl.training.run import prepare_base, reinforce_generator, train_embedder, train_generator
 from afmrl.training.sft import run_sft
 from afmrl.training.splits import Split
+from cells import Cells
+from common import HERE, add_results, percent, run_and_table
 from ladder import PAPERS_REWARD
+from sample_run import file_name, new_run, sample_recipe
 
-RESULTS = Path(__file__).resolve().parent / "results" / "rar_truth"
 ALONE = "SFT alone, 200 steps"
 """The control of the default: as many steps of its SFT loss, on as many offers a step, without any reward."""
 PAPER: dict[str, Any] = {**PAPERS_REWARD, "max_steps": 60}
@@ -61,7 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     ALONE: {"max_steps": 200},
 }
 """Changes of the quickstart's RAR section, which takes 40 steps."""
-PLOT = Path(__file__).resolve().parents[1] / "docs" / "images" / "rar_length.svg"
+PLOT = HERE.parent / "docs" / "images" / "rar_length.svg"
 PLOTTED = {
     "default, 200 steps": "default reward, grpo",
     "paper, recall@10, 100 steps": "paper's reward, grpo",
@@ -76,16 +71,8 @@ SAMPLES = 8  # of a query, as in a group of GRPO
 def trained(seed: int, work: Path, families: int, scored: int) -> Run:
     """Base, SFT and AGCL of one seed, trained unless they are there; what is scored is the first test families."""
     quiet_libraries()
-    folder = work / f"catalog-{families}"
-    if not (folder / "catalog.jsonl").is_file():
-        write_sample_catalog(folder, families={**TRAINING, "test": families}, seed=CATALOG_SEED)
-    with resources.as_file(resources.files("afmrl.demo") / "quickstart.yaml") as path:
-        recipe = load_recipe(path, [f"seed={seed}", "rar.eval_steps=0", "evaluation.num_resamples=200"])
-    recipe.catalog.sample, recipe.catalog.path = None, str(folder / "catalog.jsonl")
-    recipe.catalog.labels.column = "visible_attributes"
-    home = work / f"seed-{seed}"
-    run = Run(folder=home, recipe=recipe, ledger=Ledger(home), say=print, callbacks=StageProgress())
-    prepare_data(run)
+    recipe = sample_recipe(seed, work, families, ["rar.eval_steps=0", "evaluation.num_resamples=200"])
+    run = new_run(recipe, work / f"seed-{seed}")
     prepare_base(run)
     train_generator(run)
     train_embedder(run)
@@ -93,15 +80,19 @@ def trained(seed: int, work: Path, families: int, scored: int) -> Run:
     return run
 
 
-def run_cell(seed: int, name: str, work: Path, results: Path, families: int, scored: int) -> None:
-    """One setting of one seed."""
+def run_cell(seed: int, name: str, work: Path, cells: Cells, families: int, scored: int) -> None:
+    """One setting of one seed, unless it is there and measured on as many families."""
+    known = cells.get((name, seed))
+    if known is not None and known["num_families"] == scored:
+        print(f"{name}, seed {seed}: complete, not run again", flush=True)
+        return
     run = trained(seed, work, families, scored)
     recipe = run.recipe
     before = generated_attributes(run, "sft", _split(scored))
     changes = SETTINGS[name]
     setting = recipe.rar.model_copy(update=changes)
     other = dataclasses.replace(
-        run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(run.folder / f"rar-{_file_name(name)}")
+        run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(run.folder / f"rar-{file_name(name)}")
     )
     if name == ALONE:
         _teach_on(other)
@@ -117,11 +108,9 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
     }
     keys = sorted({key for label in split.targets for key, _ in label})
     stage = other.ledger.results["rar"]
-    write_json(
-        results / f"{_file_name(name)}-seed{seed}.json",
+    cells.put(
+        (name, seed),
         {
-            "setting": name,
-            "seed": seed,
             "changes": changes,
             "rar": setting.model_dump(mode="json"),
             "seconds": other.ledger.seconds["rar"],
@@ -131,7 +120,7 @@ def run_cell(seed: int, name: str, work: Path, results: Path, families: int, sco
             "num_families": len(set(split.families)),
             "recall@1": {row: round(float((r.ranks == 1).mean()), 6) for row, r in scores.items()},
             "mrr": {row: round(float((1 / r.ranks).mean()), 6) for row, r in scores.items()},
-            "ranks": {row: " ".join(map(str, scores[row].ranks.tolist())) for row in ("sft:both", "rar:both")},
+            "ranks": {row: scores[row].ranks for row in ("sft:both", "rar:both")},
             # of every offer that shows the key, in catalog order: whether SFT's and RAR's value is right
             "right": {key: _right(key, split.targets, before, after) for key in keys},
         },
@@ -158,8 +147,11 @@ def _teach_on(run: Run) -> None:
     run.made_of["rar"] = fingerprint(made_of, run.ledger.weights["rar"])
 
 
-def run_headroom(seed: int, work: Path, results: Path, families: int, scored: int) -> None:
+def run_headroom(seed: int, work: Path, cells: Cells, families: int, scored: int) -> None:
     """What is found with one of SFT's samples, with the best of them, and with the truth; gallery as SFT writes it."""
+    if cells.get((seed,)) is not None:
+        print(f"seed {seed}: complete, not run again", flush=True)
+        return
     run = trained(seed, work, families, scored)
     split, config = run.splits[_split(scored)], run.recipe.rar
     written = generated_attributes(run, "sft", _split(scored))
@@ -186,28 +178,25 @@ def run_headroom(seed: int, work: Path, results: Path, families: int, scored: in
         name: reward.gallery.place(embedder.encode(queries, of), split.relevant).ranks == 1 for name, of in told.items()
     }
     found |= {"a sample": (ranks == 1).mean(axis=1), f"best of {SAMPLES}": (ranks == 1).any(axis=1)}
-    write_json(
-        results / "headroom" / f"seed{seed}.json",
+    cells.put(
+        (seed,),
         {
-            "seed": seed,
             "samples": SAMPLES,
             "num_queries": len(queries),
             "num_families": len(set(split.families)),
-            "found": {name: [round(float(value), 3) for value in of] for name, of in found.items()},
+            "found": {name: of.astype(float).round(3) for name, of in found.items()},
         },
     )
 
 
-def headroom_table(results: Path) -> str:
-    """Markdown: R@1 by what stands behind the query's text."""
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((results / "headroom").glob("*.json"))]
+def headroom_table(cells: list[dict[str, Any]]) -> str:
+    """Markdown: R@1 by the attributes in the query's text."""
     lines = ["| attributes of the query | seeds | R@1 |", "|---|---|---|"]
     for name in cells[0]["found"] if cells else ():
-        of = np.stack([np.asarray(cell["found"][name]) for cell in cells])
+        of = np.stack([cell["found"][name] for cell in cells])
         families = [str(place * cells[0]["num_families"] // of.shape[1]) for place in range(of.shape[1])]
         interval = bootstrap_seeds(of, families)
-        mean, low, high = (100 * x for x in (interval.mean, interval.low, interval.high))
-        lines.append(f"| {name} | {len(cells)} | {mean:.1f} [{low:.1f}, {high:.1f}] |")
+        lines.append(f"| {name} | {len(cells)} | {percent(interval.mean, interval.low, interval.high)} |")
     return "\n".join(lines)
 
 
@@ -235,31 +224,31 @@ def first_families(split: Split, number: int) -> Split:
     )
 
 
-def _right(key: str, labels: list, before: list, after: list) -> dict[str, str]:
+def _right(key: str, labels: list, before: list, after: list) -> dict[str, np.ndarray]:
     shown = [row for row, label in enumerate(labels) if key in label.as_dict()]
     return {
-        name: "".join(str(int(of[row].as_dict().get(key) == labels[row].as_dict()[key])) for row in shown)
+        name: np.array([int(of[row].as_dict().get(key) == labels[row].as_dict()[key]) for row in shown])
         for name, of in (("sft", before), ("rar", after))
     }
 
 
-def _file_name(setting: str) -> str:
-    return setting.replace(",", "").replace(" ", "_")
-
-
-def table(results: Path) -> str:
+def table(found: list[dict[str, Any]]) -> str:
     """Markdown: points won and lost by setting, with intervals over seeds and offers."""
-    cells: dict[str, list[dict]] = {}
-    for path in sorted(results.glob("*.json")):
-        cell = json.loads(path.read_text(encoding="utf-8"))
-        cells.setdefault(cell["setting"], []).append(cell)
+    cells = _by_setting(found)
     keys = sorted({key for of in cells.values() for cell in of for key in cell["right"]})
     lines = ["| setting | seeds | R@1 | " + " | ".join(keys) + " |", "|---|---|---|" + "---|" * len(keys)]
     for name, of in cells.items():
-        columns = [_change(of, lambda c, w: np.array([int(r) == 1 for r in c["ranks"][f"{w}:both"].split()]))]
-        columns += [_change(of, lambda c, w, key=key: np.array(list(c["right"][key][w])) == "1") for key in keys]
+        columns = [_change(of, lambda c, w: c["ranks"][f"{w}:both"] == 1)]
+        columns += [_change(of, lambda c, w, key=key: c["right"][key][w]) for key in keys]
         lines.append(f"| {name} | {len(of)} | " + " | ".join(columns) + " |")
     return "\n".join([*lines, "", *_lengths(cells)])
+
+
+def _by_setting(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    by_setting: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        by_setting.setdefault(cell["setting"], []).append(cell)
+    return by_setting
 
 
 def _lengths(cells: dict[str, list[dict]]) -> list[str]:
@@ -278,7 +267,7 @@ def _lengths(cells: dict[str, list[dict]]) -> list[str]:
     return lines
 
 
-def plot(results: Path, path: Path) -> str:
+def plot(found: list[dict[str, Any]], path: Path) -> str:
     """Tokens of a completion over the steps of training, both loss types: mean of the seeds, and their range."""
     import matplotlib
 
@@ -287,11 +276,9 @@ def plot(results: Path, path: Path) -> str:
 
     matplotlib.rcParams.update({"svg.hashsalt": "rar", "font.size": 9, "svg.fonttype": "none"})
     figure, axes = pyplot.subplots(figsize=(6.4, 2.8))
-    told = []
+    told, by_setting = [], _by_setting(found)
     for place, (setting, name) in enumerate(PLOTTED.items()):
-        paths = sorted(results.glob(f"{_file_name(setting)}-seed*.json"))
-        cells = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        lengths = np.array([cell["length"] for cell in cells if cell.get("length")])
+        lengths = np.array([cell["length"] for cell in by_setting.get(setting, ()) if cell.get("length")])
         if not len(lengths):
             continue
         steps, color = np.arange(1, lengths.shape[1] + 1), f"C{place}"
@@ -312,15 +299,12 @@ def plot(results: Path, path: Path) -> str:
 def _change(cells: list[dict], of: Any) -> str:
     sft, rar = (np.stack([of(cell, which) for cell in cells]).astype(float) for which in ("sft", "rar"))
     change = paired_bootstrap_seeds(rar, sft, None, num_resamples=2000).difference
-    mean, low, high = (100 * x for x in (change.mean, change.low, change.high))
-    return f"{100 * sft.mean():.1f} {mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{100 * sft.mean():.1f} {percent(change.mean, change.low, change.high, '+')}"
 
 
 def main() -> None:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="train and score what is missing")
+    parser, commands, run, _ = run_and_table(__doc__, "rar_truth")
     run.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     run.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     headroom = commands.add_parser("headroom", help="what choosing among SFT's samples could win")
@@ -329,28 +313,26 @@ def main() -> None:
         command.add_argument("--families", type=int, default=400, help="test families of 5 products, two offers each")
         command.add_argument("--scored", type=int, default=SCORED, help="of them, those that are measured")
         command.add_argument("--work", type=Path, default=Path("runs/rar_truth"), help="models and catalog")
-        command.add_argument("--results", type=Path, default=RESULTS)
-    shown = commands.add_parser("table", help="print the table of the cells that are there")
-    shown.add_argument("--results", type=Path, default=RESULTS)
     drawn = commands.add_parser("plot", help="draw the lengths of completions by step")
-    drawn.add_argument("--results", type=Path, default=RESULTS)
     drawn.add_argument("--out", type=Path, default=PLOT)
+    add_results(drawn, "rar_truth")
+    add_results(headroom, "rar_truth_headroom")
     given = parser.parse_args()
-    if given.command == "plot":
-        print(plot(given.results, given.out))
-        return
     if given.command == "headroom":
-        (given.results / "headroom").mkdir(parents=True, exist_ok=True)
+        cells = Cells(given.results, "seed")
         for seed in given.seeds:
-            run_headroom(seed, given.work, given.results, given.families, given.scored)
-        print(headroom_table(given.results))
+            run_headroom(seed, given.work, cells, given.families, given.scored)
+        print(headroom_table(cells.all()))
+        return
+    cells = Cells(given.results, "setting", "seed")
+    if given.command == "plot":
+        print(plot(cells.all(), given.out))
         return
     if given.command == "run":
-        given.results.mkdir(parents=True, exist_ok=True)
         for seed in given.seeds:
             for name in given.settings:
-                run_cell(seed, name, given.work, given.results, given.families, given.scored)
-    print(table(given.results))
+                run_cell(seed, name, given.work, cells, given.families, given.scored)
+    print(table(cells.all()))
 
 
 if __name__ == "__main__":

@@ -34,12 +34,13 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
+from afmrl.files import write_json
 from afmrl.rewards.gallery import GalleryRetrievalReward
 from afmrl.rewards.query import RetrievalReward
 from afmrl.training.recipe import recipe_of
 from afmrl.training.splits import Split, split_offers
+from common import RESULTS
 
-RESULTS = Path(__file__).parent / "results" / "reward_adversaries.json"
 KINDS = ("recall@k", "reciprocal_rank", "ndcg@k", "rank_gain", "margin")
 K = 10  # of recall@k and ndcg@k, in a gallery of 500
 DESCRIBED = "gallery described"
@@ -243,7 +244,7 @@ def main() -> None:
         "--settings", nargs="+", default=["confirmed pairs", DESCRIBED, "all pairs and F1", "no labels"]
     )
     parser.add_argument("--splits", nargs="+", default=["test"])
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "reward_adversaries.json")
     given = parser.parse_args()
     record = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
     recipe = recipe_of(record["recipe"])
@@ -278,7 +279,7 @@ def main() -> None:
         report["rewards"][setting] = rows
         winners = [name for name, row in rows.items() if row.get("upper_95", -1) > 0]
         print(f"{setting}: gold {gold.mean():.3f}; not below gold: {', '.join(winners) or 'none'}", flush=True)
-    given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, report)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -34,7 +32,9 @@ from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results" / "reward_cost.json"
+from afmrl.files import write_json
+from common import RESULTS, in_own_process
+
 DIMENSION = 1536
 KINDS = ("reciprocal_rank", "margin")
 ALONE = 32  # completions that are scored one by one; the time of a step is so many times theirs
@@ -49,7 +49,6 @@ def unit_rows(draw: np.random.Generator, number: int) -> np.ndarray:
 
 def measure(size: int, completions: int, rounds: int, block_bytes: int) -> dict[str, Any]:
     """One gallery and step, in this process."""
-    from afmrl.attributes.key_attributes import KeyAttributes
     from afmrl.data.offer import Offer
     from afmrl.rewards.query import RetrievalReward
 
@@ -61,7 +60,7 @@ def measure(size: int, completions: int, rounds: int, block_bytes: int) -> dict[
     offers = [Offer(str(row), "an offer") for row in range(completions)]
     texts = [f"number: {row}" for row in range(completions)]
 
-    def encode(chosen: Any, attributes: list[KeyAttributes]) -> np.ndarray:
+    def encode(chosen: Any, attributes: Any) -> np.ndarray:
         return step  # scoring alone
 
     rewards = {
@@ -176,15 +175,15 @@ def main() -> None:
     parser.add_argument("--completions", type=int, nargs="+", default=[96, 512])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--score-block-bytes", type=int, default=64_000_000)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "reward_cost.json")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
-        part, size, completions = given.part[0], int(given.part[1]), int(given.part[2])
-        if part == "scoring":
+        name, size, completions = given.part[0], int(given.part[1]), int(given.part[2])
+        if name == "scoring":
             rounds = given.rounds if size * completions > 10**6 else 10 * given.rounds
             found = measure(size, completions, rounds, given.score_block_bytes)
-        elif part == "memory":
+        elif name == "memory":
             found = measure_memory(size, completions, given.score_block_bytes)
         else:
             found = measure_encoding(completions, 3)
@@ -200,10 +199,8 @@ def main() -> None:
     }
 
     def part(*arguments: object) -> dict[str, Any]:
-        command = [sys.executable, __file__, "--part", *map(str, arguments), "--rounds", str(given.rounds)]
-        command += ["--score-block-bytes", str(given.score_block_bytes)]
-        one = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
-        found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, env=one).stdout)
+        options = ["--rounds", given.rounds, "--score-block-bytes", given.score_block_bytes]
+        found = in_own_process("reward_cost.py", "--part", *arguments, *options, one_thread=True)
         print(found, flush=True)
         return found
 
@@ -213,7 +210,7 @@ def main() -> None:
             report["memory"].append(part("memory", size, completions))
     for completions in given.completions:
         report["encoding"].append(part("encoding", 0, completions))
-    given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, report)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results" / "search_cost.json"
+from afmrl.files import write_json
+from common import RESULTS
+
 DIMENSION, K, PER_CLUSTER, NOISE = 256, 10, 50, 0.6
 LINKS, BUILD_WIDTH = 16, 100
 WIDTHS = (10, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
@@ -317,7 +319,6 @@ def ratio(found: dict[str, dict[str, Any]], kind: str) -> float:
 
 
 def save(result: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     for found in result["search"].values():
         for facts in found.values():
             for kind in ("batch", "single"):
@@ -326,7 +327,7 @@ def save(result: dict[str, Any], path: Path) -> None:
         share: {kind: round(ratio(found, kind), 3) for kind in ("batch", "single")}
         for share, found in result["search"].items()
     }
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(path, result)
 
 
 def print_table(result: dict[str, Any]) -> None:
@@ -352,7 +353,7 @@ def main() -> None:
     parser.add_argument("--recall", type=float, default=0.98)
     parser.add_argument("--libraries", nargs="+", choices=names, default=list(names))
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "search_cost.json")
     print_table(measure(parser.parse_args()))
 
 

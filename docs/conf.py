@@ -7,6 +7,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 # autodoc imports the package; importing must not reach for a network or a GPU
@@ -109,8 +110,26 @@ def restore_colons(app: Sphinx, what: str, name: str, obj: object, options: obje
     lines[:] = [line.replace(HIDDEN_COLON, ":") for line in lines]
 
 
+def shorten_signature(
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Write a dataclass's default factory as an ellipsis, which parses as Python."""
+    return signature.replace("<factory>", "...") if signature else signature, returns
+
+
+def keep_intervals_whole(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Break no line within an interval, as in [19.8, 29.9], in the cells of tables."""
+    for cell in doctree.findall(nodes.entry):
+        for text in list(cell.findall(nodes.Text)):
+            whole = re.sub(r"\[([^\]]*\d), (\S*\d)\]", "[\\1,\N{NO-BREAK SPACE}\\2]", text)
+            if whole != text:
+                text.parent.replace(text, nodes.Text(whole))
+
+
 def setup(app: Sphinx) -> None:
     """Connect the functions above, before and after napoleon, which has priority 500."""
     app.connect("builder-inited", write_package_pages)
     app.connect("autodoc-process-docstring", prepare_docstring, priority=400)
     app.connect("autodoc-process-docstring", restore_colons, priority=600)
+    app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("doctree-resolved", keep_intervals_whole)

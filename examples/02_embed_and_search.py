@@ -18,14 +18,14 @@ catalog = read_catalog(catalog_path)
 model_path = build_tiny_model((offer.title for offer in catalog), folder / "model")
 print(f"{len(catalog)} offers, the first: {catalog.offers[0].title!r}, image {Path(catalog.offers[0].image).name}")
 
-# Offers become rows of unit length, by image and text together, or by one of them.
+# Offers, dicts and plain texts become rows of unit length, by image and text together, or by one of them.
 embedder = Embedder.from_pretrained(model_path)
-rows = embedder.encode(catalog.offers[:3])
-print("embeddings:", rows.shape, "cosine of the first two:", round(float(rows[0] @ rows[1]), 3))
-print("by text alone:", embedder.encode(catalog.offers[:3], modality="text").shape)
-
-# Search: the words and the embedding count together.
 wanted = next(offer for offer in catalog if offer.title and offer.image)
+rows = embedder.encode([wanted, {"text": wanted.title, "image": wanted.image}, wanted.title])
+print("embeddings:", rows.shape, "cosines with the first:", (rows @ rows[0]).round(3))
+print("text alone:", (embedder.encode([wanted], modality="text") @ rows.T).round(3)[0])
+
+# Search: the words and the embedding count together. The first hit is the offer itself.
 for hit in search(catalog_path, text=wanted.title, model=model_path, k=3):
     print(f"by text   {hit.score:.3f}  {hit.offer.id}  {hit.offer.title}")
 for hit in search(catalog_path, image=wanted.image, model=model_path, k=3):

@@ -4,18 +4,16 @@ No model and no labels: words, facts read off the titles, and the vetoes decide.
 and what agrees, or the attribute that keeps the two apart. The same call takes a catalog's file or a pandas DataFrame.
 """
 
-from importlib.util import find_spec
-
-from afmrl import match
+import afmrl
 
 offers = [
     {"id": "a", "title": "Maison Lune silk dress V-neck, deep red, M"},
     {"id": "b", "title": "Maison Lune dress, silk, v neck (wine red) size M"},
     {"id": "c", "title": "Maison Lune silk dress V-neck, navy, M"},
 ]
-result = match(offers)
+result = afmrl.match(offers)  # or a file, a pandas DataFrame, an index
 for group in result.groups:
-    print("same product:", *group.ids)
+    print(group.ids, round(group.probability, 2))
 for pair in result.pairs:
     print(pair)
 
@@ -30,11 +28,13 @@ shirts = [
     {"id": "e", "title": "Nordwind shirt oxford fit", "attributes": {"material": "cotton"}},
 ]
 for vetoes in ([], ["material"]):
-    print(f"veto={vetoes}:", *match(shirts, veto=vetoes).pairs)
+    print(f"veto={vetoes}:", *afmrl.match(shirts, veto=vetoes).pairs)
 
 # A row of a DataFrame is an offer; empty cells are empty fields.
-if find_spec("pandas"):
+try:
     import pandas
-
-    from_frame = match(pandas.DataFrame(offers))
+except ImportError:
+    print("pandas is not installed")
+else:
+    from_frame = afmrl.match(pandas.DataFrame(offers))
     print("from a DataFrame, the same:", from_frame.pairs == result.pairs)

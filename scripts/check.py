@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ["src", "tests", "benchmarks", "scripts", "docs"]
+FOLDERS = ["src", "tests", "benchmarks", "examples", "scripts", "docs"]
 
 
 def main() -> int:
@@ -28,6 +28,7 @@ def main() -> int:
         ("ruff", [*python, "ruff", "check", *FOLDERS]),
         ("format", [*python, "ruff", "format", "--check", *FOLDERS]),
         ("types", [*python, "mypy"]),
+        ("types of examples", [*python, "mypy", *sorted(map(str, (ROOT / "examples").glob("*.py")))]),
         ("layers", [str(binaries / "lint-imports")]),
         ("docs", [*python, "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build"]),
         ("tests", [*python, "pytest", "-q", "--durations=15", *workers, *fast]),

@@ -162,7 +162,7 @@ def exclusive_lock(path: str | Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` while the block runs; the system releases it when the process ends, however it ends.
 
     Args:
-        what: begins the error's message and says what is locked, as "index DIR".
+        what: begins the error's message and names what is locked, as "index DIR".
 
     Raises:
         InputError: another process holds it.

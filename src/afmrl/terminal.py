@@ -1,4 +1,4 @@
-"""The terminal: where tables are printed, and how long work says how far it is."""
+"""The terminal: where tables are printed, and how long work reports its progress."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Progress:
     Args:
         title: what is done.
         total: how much there is to do; a function is asked whenever progress is shown; None: unknown.
-        done: says how much is done, for work that reports nothing; by default `advance` counts.
+        done: returns how much is done, for work that reports nothing; by default `advance` counts.
         unit: what is counted, as "offers"; the rate is then shown too.
         show: False shows nothing.
 
@@ -84,7 +84,7 @@ class Progress:
         self.title, self.unit, self.show = title, unit, show
         self.completed = 0
         self.note = ""
-        """Shown behind the rest."""
+        """Shown after the rest."""
         self._total, self._done = total, done
         self._started = 0.0
         self._first = 0
@@ -222,7 +222,7 @@ class Stages:
 
     @contextlib.contextmanager
     def __call__(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """One stage of `total` steps; gives the function that says how many more are done."""
+        """One stage of `total` steps; gives the function that reports how many more are done."""
         with Progress(title, total, show=self.show) as progress:
             yield progress.advance
 

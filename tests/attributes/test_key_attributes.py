@@ -35,7 +35,7 @@ def test_none_is_an_answer_and_empty_is_not():
         ("color red", "is not 'key: value'"),
         ("color: red; size", "is not 'key: value'"),
         ("color: ; size: m", "is not 'key: value'"),
-        ("color: red; color: red", "stands twice"),
+        ("color: red; color: red", "appears twice"),
         ("; ".join(f"k{i}: v" for i in range(MAX_PAIRS + 1)), "pairs"),
         ("color: " + "x" * 300, "over 200 characters"),
     ],

@@ -79,12 +79,12 @@ def test_what_is_saved_reads_back(tmp_path, ending):
     [
         ([], "expected {category"),
         ({"dress": "color"}, "expected a list of keys"),
-        ({"dress": [3]}, "is no key"),
-        ({"dress": ["color", "Color"]}, "'color' stands twice"),
-        ({"dress": ["size"], "Dress": ["size"]}, "category stands twice"),
-        ({"dress": ["color", {"key": "colour", "synonyms": ["color"]}]}, "the key 'color' stands twice"),
+        ({"dress": [3]}, "is not a key"),
+        ({"dress": ["color", "Color"]}, "'color' appears twice"),
+        ({"dress": ["size"], "Dress": ["size"]}, "category appears twice"),
+        ({"dress": ["color", {"key": "colour", "synonyms": ["color"]}]}, "the key 'color' appears twice"),
         ({"dress": [{"key": "color", "vals": []}]}, "unknown field 'vals'"),
-        ({"dress": [{"key": "color", "values": {"red": ["rot"], "crimson": ["rot"]}}]}, "'rot' stands twice"),
+        ({"dress": [{"key": "color", "values": {"red": ["rot"], "crimson": ["rot"]}}]}, "'rot' appears twice"),
         ({"dress": [{"key": "color", "values": ["unknown"]}]}, "cannot be a value"),
         ({"dress": [{"key": "color", "values": "red"}]}, "'values' as a list"),
         ({"dress": [{"key": " : "}]}, "cannot be the name"),
@@ -215,5 +215,5 @@ def test_real_titles_give_sensible_keys():
 def test_values_that_yaml_does_not_read_as_text_are_named(values, tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text(f'"*": [{{key: vegan, values: {values}}}]\n')
-    with pytest.raises(InputError, match="key 'vegan': .* is no text; put it in quotes"):
+    with pytest.raises(InputError, match="key 'vegan': .* is not text; put it in quotes"):
         AttributeSchema.load(path)

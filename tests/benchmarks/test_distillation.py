@@ -1,20 +1,16 @@
 """The benchmark of distillation: how it counts, and its plain baseline, by hand."""
 
-import importlib.util
+import importlib
 
 import pytest
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
-from conftest import ROOT
 
 
 @pytest.fixture(scope="module")
 def distillation():
-    spec = importlib.util.spec_from_file_location("distillation", ROOT / "benchmarks" / "distillation.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("distillation")
 
 
 def offer(number, title, attributes, absent=()):

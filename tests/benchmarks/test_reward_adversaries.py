@@ -1,7 +1,6 @@
 """Cheap ways to a high reward, smaller than benchmarks/reward_adversaries.py and on a hardly trained embedder."""
 
-import importlib.util
-import sys
+import importlib
 
 import numpy as np
 import pytest
@@ -14,17 +13,11 @@ from afmrl.rewards.truth import true_pairs
 from afmrl.training.config import RARStage
 from afmrl.training.recipe import CatalogSection, TargetsSection
 from afmrl.training.splits import Split, split_offers
-from conftest import ROOT
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("reward_adversaries", ROOT / "benchmarks" / "reward_adversaries.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclass looks itself up there
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return importlib.import_module("reward_adversaries")
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def run_job(catalog, out, *, options=None, **arguments):
 
 
 def content(out):
-    """What a reader finds: id -> title, fingerprint, model, embedding; and that no id stands twice."""
+    """What a reader finds: id -> title, fingerprint, model, embedding; and that no id is there twice."""
     folder = BulkFolder.open(out)
     rows = {}
     count = 0
@@ -104,7 +104,7 @@ def content(out):
         for identifier, title, print_, model, vector in zip(*columns, embeddings_of(batch), strict=True):
             rows[identifier] = (title, print_, model, vector.tolist())
             count += 1
-    assert count == len(rows) == len(folder), "an id stands twice, or the manifest counts wrongly"
+    assert count == len(rows) == len(folder), "an id is there twice, or the manifest counts wrongly"
     return rows
 
 

@@ -228,7 +228,7 @@ def test_memory_is_bounded_by_bytes(embedder, tmp_path, monkeypatch):
     assert bad == {}
     np.testing.assert_allclose(found, embedder.encode(some), atol=1e-4)
     assert readers[0].most_bytes <= limit + 8 * 84 * 84 + 50_000
-    assert readers[0].used_bytes == readers[0]._remembered_bytes
+    assert readers[0].used_bytes == readers[0].remembered_bytes
 
 
 def test_the_callers_windows_are_taken_in_its_thread_and_not_all_at_once(embedder):

@@ -97,7 +97,9 @@ def test_a_private_address_is_refused_before_anything_is_sent(server, content):
     server.answers["/a.png"] = lambda h: answer(h, content)
     with Fetcher() as one:
         for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "①②⑦.0.0.1", "127.0.0.1."):
-            with pytest.raises(InputError, match=r"not a public address|there is no host|was not found|is no address"):
+            with pytest.raises(
+                InputError, match=r"not a public address|there is no host|was not found|is not an address"
+            ):
                 one.fetch(server.url(host=host))
         for host in ("[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"):
             with pytest.raises(InputError, match="not a public address"):
@@ -237,11 +239,11 @@ def test_addresses_that_are_public(address):
         ("http://user:word@shop.example/a.png", "user name or password"),
         ("http://shop.example@127.0.0.1/", "user name or password"),
         ("http:///a.png", "names no host"),
-        ("http://shop.example:99999/a.png", "is no address"),
+        ("http://shop.example:99999/a.png", "is not an address"),
         ("http://shop.example/a\r\nHost: other", "blanks in it"),
         ("http://shop.example/a b.png", "blanks in it"),
-        ("http://" + "a" * 70 + ".example/", "is no address"),
-        ("http://[::1/a.png", "is no address"),
+        ("http://" + "a" * 70 + ".example/", "is not an address"),
+        ("http://[::1/a.png", "is not an address"),
         ("http://shop.example/" + "a" * 9000, "too long"),
     ],
 )
@@ -403,7 +405,7 @@ def test_one_host_is_not_asked_for_more_than_its_share_at_a_time(server, content
             thread.start()
         for thread in threads:
             thread.join()
-        assert one._hosts._busy == {}
+        assert one.fetch(server.url()) == content  # all turns were given back
     assert found == [content] * 8
     assert server.most_busy == 2
 
@@ -421,6 +423,8 @@ def test_what_is_fetched_is_no_program(server, tmp_path):
         ImageLoader(one).load(server.url("/a.eps"))
 
 
-def test_the_default_refuses_private_addresses():
-    assert not Fetcher()._network._allow_private
+def test_the_default_refuses_private_addresses(server, content):
+    server.answers["/a.png"] = lambda handler: answer(handler, content)
+    with Fetcher() as one, pytest.raises(InputError, match="which is not a public address"):
+        one.fetch(server.url())
     assert fetch.MAX_BYTES == 20 * 2**20

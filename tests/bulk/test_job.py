@@ -187,7 +187,7 @@ def test_bad_rows_go_to_quarantine_and_the_others_on(tmp_path):
     assert set(found) == {11, 12, 13, 24, 25, 26}
     assert found[11] == ("empty", "title, image", "are both empty, one of them is needed")
     assert found[12] == ("u1", "image", "unreadable")
-    assert found[13][:2] == ("o3", "id") and "stands already in row 4" in found[13][2]
+    assert found[13][:2] == ("o3", "id") and "is already in row 4" in found[13][2]
     assert found[24][1] == "line"
     assert found[25][:2] == ("gone", "image") and "no such file" in found[25][2]
     assert "not fetched" in found[26][2]
@@ -207,9 +207,9 @@ def test_an_id_twice_is_found_wherever_its_rows_stand(tmp_path):
         run_job(path, tmp_path / "out", shard_rows=1000, options=FakeOptions(window=500))
         reasons = {entry["row"]: entry["reason"] for entry in quarantined(tmp_path / "out")}
         assert reasons == {
-            3: "'o1' stands already in row 2",
-            3002: "'o2999' stands already in row 3001",
-            3003: "'o5' stands already in row 7",
+            3: "'o1' is already in row 2",
+            3002: "'o2999' is already in row 3001",
+            3003: "'o5' is already in row 7",
         }, run
         assert content(tmp_path / "out")["o1"][0] == "title 1"
 
@@ -365,9 +365,10 @@ def test_a_full_disk_is_a_message_and_what_is_complete_stays(tmp_path):
     )
     run_job(catalog, tmp_path / "undisturbed", save_seconds=0.0)
     size = max(path.stat().st_size for path in (tmp_path / "undisturbed").glob("part-*"))
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", program, str(catalog), str(tmp_path / "out"), str(size - 200)],
-        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(HERE)},
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert "InputError" in done.stderr and "what is complete stays" in done.stderr, done.stderr[-2000:]
     # small shards were saved, joining them had no room

@@ -33,7 +33,13 @@ def cluster():
     ray.init(
         address=cluster.address,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}},
+        runtime_env={
+            "env_vars": {
+                "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+                "OMP_NUM_THREADS": "1",
+                "HF_HUB_OFFLINE": "1",
+            }
+        },
     )
     yield cluster
     ray.shutdown()

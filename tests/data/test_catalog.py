@@ -116,7 +116,7 @@ def test_empty_lines_are_no_rows_but_count_as_lines(tmp_path):
         ({"id": "x"}, "title, image", "both empty"),
         ({"title": "no id"}, "id", "missing"),
         ({"id": " ", "title": "t"}, "id", "missing"),
-        ({"id": ["x"], "title": "t"}, "id", "missing or no text"),
+        ({"id": ["x"], "title": "t"}, "id", "missing or not text"),
         ({"id": "x", "title": "t" * 100_000}, "title", "100,000 characters, at most 10,000"),
         ({"id": "x", "title": {"de": "Kleid"}}, "title", "is dict, expected text"),
         ({"id": "x", "title": "t", "attributes": "red"}, "attributes", "not a JSON object"),
@@ -125,7 +125,7 @@ def test_empty_lines_are_no_rows_but_count_as_lines(tmp_path):
         ({"id": "x", "title": "t", "image": "page.jpg"}, "image", "page.jpg: not an image"),
         ({"id": "x", "title": "t", "image": "bomb.png"}, "image", "10000 × 10000 pixels"),
         ({"id": "x", "title": "t", "image": "https://shop/a.jpg"}, "image", "not fetched"),
-        ({"id": "x", "title": "t", "image": "a\0b"}, "image", "is no path"),
+        ({"id": "x", "title": "t", "image": "a\0b"}, "image", "is not a path"),
         ({"id": "x", "title": "t", "image": "a" * 300 + ".jpg"}, "image", "not an image"),
         (b'{"id": "x", "title": "t"', "line", "is not JSON"),
         (b'{"id": "x", "title": "\xff\xfe"}', "line", "is not UTF-8"),
@@ -213,7 +213,7 @@ def test_an_id_twice_is_refused_with_both_rows(tmp_path, ending):
     else:
         pq.write_table(pa.Table.from_pylist(rows), path)
     first, second = (3, 6) if ending == "csv" else (2, 5)
-    assert f"{path}:{second}: id: 'g1' stands already in row {first}" in refused(path)
+    assert f"{path}:{second}: id: 'g1' is already in row {first}" in refused(path)
 
 
 def test_csv_without_an_id_column(tmp_path):

@@ -1,4 +1,4 @@
-"""`afmrl evaluate --catalog`: what is written is what was measured, recomputed from its own files."""
+"""The tasks of a catalog: what is written is what was measured, recomputed from its own files."""
 
 import json
 import re
@@ -7,7 +7,6 @@ import sys
 import ir_measures
 import numpy as np
 import pytest
-from afmrl.evaluation.catalog_evaluation import evaluate_catalog
 from ir_measures import AP, RR, Success
 from sklearn.metrics import average_precision_score
 
@@ -15,6 +14,8 @@ from afmrl.cli import app as cli
 from afmrl.data.catalog import read_catalog
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
+from afmrl.evaluation.evaluate import evaluate
+from afmrl.report.evaluation_page import write_evaluation_page
 from afmrl.retrieval.fusion import FusionWeights
 from conftest import save_image, shared_data
 
@@ -74,7 +75,7 @@ def lines(path):
 
 
 def run(catalog, out, model="tfidf", **options):
-    return evaluate_catalog(model, catalog, out, **{"num_resamples": 50, **options})
+    return evaluate(model, catalog, out=out, **{"num_resamples": 50, **options})
 
 
 ALL = {"fine", "coarse", "text-to-image", "image-to-product", "text-to-product"}
@@ -87,7 +88,7 @@ def test_everything_that_the_data_allows(catalog, tmp_path, tiny_model):
     assert set(metrics["tasks"]) == {*ALL, "classification", "clustering", "pairs"}
     assert (metrics["not_possible"], metrics["split"], metrics["protocol"]) == ({}, "test", "standard")
     assert {path.name for path in tmp_path.iterdir()} == {
-        "metrics.json", "queries.jsonl", "report.html", *(f"hits-{name}.jsonl" for name in ALL)
+        "metrics.json", "queries.jsonl", *(f"hits-{name}.jsonl" for name in ALL)
     }  # fmt: skip
     fine = metrics["tasks"]["fine"]
     assert (fine["num_queries"], fine["num_gallery"], fine["queries_without_match"]) == (40, 40, 1)
@@ -97,7 +98,7 @@ def test_everything_that_the_data_allows(catalog, tmp_path, tiny_model):
     for of_task in metrics["tasks"].values():
         for name, (low, high) in of_task["intervals"].items():
             assert low <= of_task[name] <= high
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = write_evaluation_page(result, tmp_path).read_text(encoding="utf-8")
     assert all(name in page for name in ALL)
 
 
@@ -162,11 +163,11 @@ def test_two_runs_write_the_same_bytes(catalog, tmp_path, tiny_model):
 
 
 def test_nothing_of_an_earlier_evaluation_is_left(catalog, tmp_path):
-    run(catalog, tmp_path, tasks=["fine", "coarse"])
+    write_evaluation_page(run(catalog, tmp_path, tasks=["fine", "coarse"]), tmp_path)
     assert (tmp_path / "hits-coarse.jsonl").exists()
     run(catalog, tmp_path, tasks=["fine"])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "hits.jsonl", "metrics.json", "queries.jsonl", "report.html"
+        "hits.jsonl", "metrics.json", "queries.jsonl"
     ]  # fmt: skip
 
 
@@ -218,7 +219,7 @@ def test_pairs_are_scored_as_the_model_scores_them(catalog, tmp_path, tiny_model
     assert metrics["num_with_train_offer"] == sum(
         int(row["left"][1:]) < 20 or int(row["right"][1:]) < 20 for row in pairs
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "report.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json"]
 
 
 def test_fused_pairs_are_scored_as_in_a_ranking(catalog, tmp_path, tiny_model):
@@ -298,8 +299,8 @@ def test_a_role_that_is_none_is_said(catalog, tmp_path, call):
     options = ("--catalog", other, "--model", "tfidf", "--task", "fine", "--out", tmp_path / "out")
     code, out, err = call(*options)
     assert code == 0, err
-    note = "ole 'querry' of 2 offer(s) is none of query, gallery, both and counts as no role"
-    assert f"r{note}" in out and f"R{note}." in (tmp_path / "out" / "report.html").read_text().replace("&#x27;", "'")
+    note = "ole 'querry' of 2 offer(s) is not one of query, gallery, both and counts as no role"
+    assert f"r{note}" in out and f"R{note}." in (tmp_path / "out" / "report.html").read_text().replace("&#39;", "'")
 
 
 def test_m5product_counts_every_query(catalog, tmp_path):
@@ -350,7 +351,7 @@ def test_skipped_rows_are_listed_and_their_pairs_passed_over(catalog, tmp_path):
 
 def test_real_offers_beat_the_published_floor(tmp_path):
     folder = shared_data("wdc_products")
-    metrics = evaluate_catalog("bm25", folder / "products.jsonl", tmp_path, num_resamples=200).metrics
+    metrics = evaluate("bm25", folder / "products.jsonl", out=tmp_path, num_resamples=200).metrics
     assert metrics["split"] == "val"
     fine = metrics["tasks"]["fine"]
     assert fine["num_queries"] == 242 and fine["recall@1"] > 0.8
@@ -358,3 +359,19 @@ def test_real_offers_beat_the_published_floor(tmp_path):
     assert set(metrics["not_possible"]) == {
         "coarse", "text-to-image", "image-to-product", "classification", "clustering"
     }  # fmt: skip
+
+
+def test_offers_are_evaluated_as_their_file_is(catalog, tmp_path):
+    of_file = run(catalog, tmp_path, tasks=["fine", "coarse"])
+    result = run(list(read_catalog(catalog)), None, tasks=["fine", "coarse"])
+    assert result.metrics == of_file.metrics
+    assert result.catalog.name == "catalog" and of_file.catalog.name == "offers"
+    # no file, no pairs beside it
+    assert "pairs" in run(list(read_catalog(catalog)), None).metrics["not_possible"]
+
+
+def test_the_command_writes_the_page_too(catalog, tmp_path, call):
+    code, out, err = call("--catalog", catalog, "--model", "tfidf", "--task", "fine", "--out", tmp_path)
+    assert code == 0, err
+    assert str(tmp_path / "report.html") in out
+    assert "Results, task by task" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from afmrl.report.compare_page import write_comparison_page
 from rich.console import Console
 
-from afmrl.data.offer import Offer
+from afmrl.cli.compare import print_comparison
 from afmrl.errors import InputError
-from afmrl.evaluation.compare import compare, print_comparison, write_comparison
+from afmrl.evaluation.compare import compare
 from afmrl.evaluation.significance import holm, paired_bootstrap
-from conftest import save_image
 
 
 def record(query: str, rank: int, *, task: str = "fine", family: str = "", **fields: Any) -> dict[str, Any]:
@@ -74,7 +72,7 @@ def test_difference_is_b_minus_a_with_the_paired_bootstrap_by_family(two: tuple)
     assert found.metrics["recall@1"].difference.low > 0  # and not A − B
 
 
-def test_changed_sides_and_the_exact_sign_test(tmp_path: Path) -> None:
+def test_queries_won_and_lost_and_the_exact_sign_test(tmp_path: Path) -> None:
     pairs = [(1, 1)] * 5 + [(7, 1), (3, 1), (40, 1), (2, 1), (9, 1), (2, 1)] + [(1, 6)] + [(4, 9)] * 8
     a = evaluation(tmp_path / "a", [record(f"q{n:02}", left) for n, (left, _) in enumerate(pairs)])
     b = evaluation(tmp_path / "b", [record(f"q{n:02}", right) for n, (_, right) in enumerate(pairs)])
@@ -111,7 +109,7 @@ def test_queries_are_paired_by_id_and_not_by_line(two: tuple, tmp_path: Path) ->
 def test_other_queries_are_refused_unless_common_is_asked(two: tuple, tmp_path: Path) -> None:
     a, *_ = two
     part = evaluation(tmp_path / "part", [record(f"q{n}", 1, family=f"f{n // 3}") for n in range(100, 130)])
-    with pytest.raises(InputError, match=r"100 \(q0, q1, q2, …\) stand in the first alone, 10 \(q120, .*--common"):
+    with pytest.raises(InputError, match=r"100 \(q0, q1, q2, …\) are only in the first, 10 \(q120, .*--common"):
         compare(a, part)
     found = compare(a, part, common=True, num_resamples=50)
     assert (found.num_queries, found.only_a, found.only_b) == (20, 100, 10)
@@ -133,7 +131,7 @@ def test_other_matches_are_refused(two: tuple, tmp_path: Path) -> None:
 def test_task_and_metrics_are_chosen(two: tuple, tmp_path: Path) -> None:
     a, b, *_ = two
     assert list(compare(a, b, metrics=["mrr"], num_resamples=50).metrics) == ["mrr"]
-    with pytest.raises(InputError, match="metric 'map' is not known of every query; those that are: mrr, recall@1"):
+    with pytest.raises(InputError, match="metric 'map' is not known for every query; these are: mrr, recall@1"):
         compare(a, b, metrics=["map"])
     coarse = [record(f"q{n}", n + 1, task="coarse") for n in range(3)]
     image = [record(f"q{n}", n + 2, task="text-to-image") for n in range(3)]
@@ -177,12 +175,12 @@ def test_the_coarser_clusters_are_drawn(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "holds no query"),
-        ("{}", r"queries.jsonl:1: is no record of a query \(has no 'metrics'\)"),
-        ("[1]", "queries.jsonl:1: is no record"),
-        ('{"query": "q"', "queries.jsonl:1: is no record"),
+        ("{}", r"queries.jsonl:1: not a record of a query \(has no 'metrics'\)"),
+        ("[1]", "queries.jsonl:1: not a record"),
+        ('{"query": "q"', "queries.jsonl:1: not a record"),
         (json.dumps(record("q", 1) | {"rank": 0}), "rank 0 is below 1"),
-        (json.dumps(record("q", 1) | {"metrics": {"mrr": math.nan}}), "a metric is no finite number"),
-        (json.dumps(record("q", 1)) + "\n\n" + json.dumps(record("q", 2)), "queries.jsonl:3: query 'q' stands twice"),
+        (json.dumps(record("q", 1) | {"metrics": {"mrr": math.nan}}), "a metric is not a finite number"),
+        (json.dumps(record("q", 1)) + "\n\n" + json.dumps(record("q", 2)), "queries.jsonl:3: query 'q' is there twice"),
     ],
 )
 def test_files_that_are_no_evaluation_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -210,8 +208,10 @@ def test_other_settings_are_said_and_another_protocol_is_refused(tmp_path: Path)
 
 def test_written_the_same_again_and_printed(two: tuple, tmp_path: Path) -> None:
     a, b, *_ = two
-    first = write_comparison(compare(a, b, num_resamples=200), tmp_path / "out").read_bytes()
-    assert first == write_comparison(compare(a, b, num_resamples=200), tmp_path / "out").read_bytes()
+    compare(a, b, num_resamples=200, out=tmp_path / "out")
+    first = (tmp_path / "out" / "compare.json").read_bytes()
+    compare(a, b, num_resamples=200, out=tmp_path / "out")
+    assert first == (tmp_path / "out" / "compare.json").read_bytes()
     written = json.loads(first)
     assert written["rank_1"]["num_won"] == len(written["rank_1"]["won"]) > written["rank_1"]["num_lost"]
     mean, low, high = written["metrics"]["recall@1"]["difference"]
@@ -225,21 +225,3 @@ def test_written_the_same_again_and_printed(two: tuple, tmp_path: Path) -> None:
     assert f"+{100 * found.metrics['recall@1'].difference.mean:.1f} [+" in row
     assert f"At rank 1: {len(found.won)} won" in text and "… and " in text
     assert found.won[0].first_hit_b in text and found.lost[0].first_hit_a in text
-
-
-def test_a_page_shows_the_changed_queries_with_their_images(two: tuple, tmp_path: Path) -> None:
-    a, b, *_ = two
-    found = compare(a, b, num_resamples=100)
-    query = found.won[0]
-    offers = {
-        query.query: Offer(query.query, title="the query <b>", image=str(save_image(tmp_path / "q.png"))),
-        query.first_hit_a: Offer(query.first_hit_a, title="what A found"),
-    }
-    html = write_comparison_page(found, tmp_path / "out", offers, num_cards=200).read_text(encoding="utf-8")
-    assert html.count("<article") == len(found.won) + len(found.lost)
-    assert "the query &lt;b&gt;" in html and "what A found" in html and html.count("<image ") == 1
-    assert f"✓ won: rank {query.rank_a} in A, 1 in B" in html and "first hit of A" in html
-    assert f"{len(found.won)} queries are right at rank 1 in B alone, {len(found.lost)} in A alone" in html
-    assert "B is better" in html and ">nan<" not in html and "Won <span>" in html
-    sampled = write_comparison_page(found, tmp_path / "few", {}, num_cards=4).read_text(encoding="utf-8")
-    assert sampled.count("<article") == 4 and "A sample of 4 is shown." in sampled

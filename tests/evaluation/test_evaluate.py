@@ -1,4 +1,4 @@
-"""`afmrl evaluate` end to end: what it writes is what it measured, recomputed from its own files by ir_measures."""
+"""Queries, gallery and qrels: what is written is what was measured, recomputed from its own files by ir_measures."""
 
 import json
 import re
@@ -6,7 +6,6 @@ import re
 import ir_measures
 import numpy as np
 import pytest
-from afmrl.report.report import OfferView
 from ir_measures import AP, RR, Success, nDCG
 
 from afmrl.attributes.key_attributes import KeyAttributes
@@ -62,10 +61,14 @@ def shop(tmp_path_factory):
     return folder
 
 
+def evaluated(shop, out, model="tfidf", **options):
+    """The result on the shop's files, or on others that `options` name."""
+    files = {"queries": shop / "queries.jsonl", "gallery": shop / "gallery.jsonl", "qrels": shop / "qrels.tsv"}
+    return evaluate(model, **{**files, "num_resamples": 100, "out": out, **options})
+
+
 def measured(shop, out, model="tfidf", **options):
-    return evaluate(
-        model, shop / "queries.jsonl", shop / "gallery.jsonl", shop / "qrels.tsv", out, num_resamples=100, **options
-    )
+    return evaluated(shop, out, model, **options).metrics
 
 
 def hits_of(out):
@@ -140,21 +143,21 @@ def test_an_offer_is_no_hit_of_itself(shop, tmp_path):
     assert not any(hit["id"] == row["query"] for row in shared for hit in row["hits"])
     # nor a match: a query whose only match is itself has none
     (tmp_path / "own.tsv").write_text("q1\tg1\t1\ng30\tg30\t1\n")
-    metrics = evaluate("tfidf", shop / "queries.jsonl", shop / "gallery.jsonl", tmp_path / "own.tsv", tmp_path)
+    metrics = measured(shop, tmp_path, qrels=tmp_path / "own.tsv")
     assert metrics["num_queries"] == 1
     (tmp_path / "own.tsv").write_text("g30\tg30\t1\n")
     with pytest.raises(InputError, match="no query has a match in the gallery"):
-        evaluate("tfidf", shop / "queries.jsonl", shop / "gallery.jsonl", tmp_path / "own.tsv", tmp_path)
+        evaluated(shop, tmp_path, qrels=tmp_path / "own.tsv")
 
 
 @pytest.mark.parametrize("model", ["tfidf+color", "tiny"])
 def test_two_runs_write_the_same_bytes(shop, tmp_path, tiny_model, model):
     for name in ("one", "two"):
         measured(shop, tmp_path / name, tiny_model if model == "tiny" else model, generator=None)
-    for name in ("metrics.json", "hits.jsonl", "queries.jsonl", "report.html"):
+    for name in ("metrics.json", "hits.jsonl", "queries.jsonl"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [
-        "hits.jsonl", "metrics.json", "queries.jsonl", "report.html"
+        "hits.jsonl", "metrics.json", "queries.jsonl"
     ]  # fmt: skip
 
 
@@ -176,9 +179,7 @@ def test_intervals_follow_families(shop, tmp_path):
     stripped.mkdir()
     text = re.sub(r', "family_id": "f\d+"', "", (shop / "queries.jsonl").read_text())
     (stripped / "queries.jsonl").write_text(re.sub(r'"images/', f'"{shop}/images/', text))
-    without = evaluate(
-        "tfidf", stripped / "queries.jsonl", shop / "gallery.jsonl", shop / "qrels.tsv", tmp_path, num_resamples=100
-    )
+    without = measured(shop, tmp_path, queries=stripped / "queries.jsonl")
     assert without["intervals"] != with_families
 
 
@@ -209,15 +210,10 @@ def test_attributes_are_written_for_the_sides_that_were_trained(
         return [KeyAttributes.of({"color": "red"})] * len(offers)
 
     monkeypatch.setattr(AttributeGenerator, "attributes", attributes)
-    views, of = [], OfferView.of
-    monkeypatch.setattr(OfferView, "of", lambda *known: views.append(of(*known)) or views[-1])
-    measured(shop, tmp_path, trained, generator=tiny_model, attributes_on=asked)
-    # the report shows what was scored with, and says what is the seller's
-    ids_of = {name: {o.id for o in read_catalog(shop / f"{name}.jsonl")} for name in ("queries", "gallery")}
-    alone = {"query": ids_of["queries"] - ids_of["gallery"], "gallery": ids_of["gallery"] - ids_of["queries"]}
-    for name, ids in alone.items():
-        generated = {not view.sellers for view in views if view.id in ids}
-        assert generated == {sides in (name, "both")}
+    (run,) = evaluated(shop, tmp_path, trained, generator=tiny_model, attributes_on=asked).runs
+    # the result says what was scored with
+    assert (run.attributes is not None) == (sides in ("query", "both"))
+    assert (run.gallery_attributes is not None) == (sides in ("gallery", "both"))
     queries, gallery = (list(read_catalog(shop / f"{name}.jsonl")) for name in ("queries", "gallery"))
     # two offers on both sides read and look the same there: once is enough
     seen = {(offer.title, offer.image) for offer in queries}
@@ -263,9 +259,7 @@ def test_qrels_of_rows_that_were_skipped_are_no_mistake(shop, tmp_path):
     cells = "".join(",".join(str(row.get(name) or "") for name in header) + "\n" for row in rows)
     (tmp_path / "gallery.csv").write_text(",".join(header) + "\n" + cells)
     for name in ("gallery.jsonl", "gallery.csv"):
-        metrics = evaluate(
-            "tfidf", shop / "queries.jsonl", tmp_path / name, shop / "qrels.tsv", tmp_path / "out", max_bad=0.1
-        )
+        metrics = measured(shop, tmp_path / "out", gallery=tmp_path / name, max_bad=0.1)
         assert (metrics["skipped"], metrics["num_gallery"]) == (1, NUM_GALLERY - 1)
         assert metrics["queries_without_match"] == 2  # the lonely one, and that of the offer that was skipped
 
@@ -346,8 +340,7 @@ def test_ndcg_gains_by_every_grade(shop, tmp_path):
 def test_products_are_the_clusters_where_no_family_is_known(shop, tmp_path):
     text = re.sub(r'"family_id": "f(\d+)"', r'"product_id": "p\1"', (shop / "queries.jsonl").read_text())
     (tmp_path / "queries.jsonl").write_text(re.sub(r'"images/', f'"{shop}/images/', text))
-    paths = (tmp_path / "queries.jsonl", shop / "gallery.jsonl", shop / "qrels.tsv", tmp_path / "out")
-    metrics = evaluate("tfidf", *paths, num_resamples=100)
+    metrics = measured(shop, tmp_path / "out", queries=tmp_path / "queries.jsonl")
     assert metrics["num_clusters"] == 10
     assert metrics["intervals"] == measured(shop, tmp_path / "families")["intervals"]
 
@@ -358,8 +351,7 @@ def test_equal_scores_stand_by_id_whatever_the_order_of_the_gallery(shop, tmp_pa
     for row in rows:
         row["image"] = str(shop / row["image"]) if row.get("image") else ""
     (tmp_path / "gallery.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    paths = (shop / "queries.jsonl", tmp_path / "gallery.jsonl", shop / "qrels.tsv", tmp_path / "theirs")
-    theirs = evaluate("color", *paths, num_resamples=100)
+    theirs = measured(shop, tmp_path / "theirs", "color", gallery=tmp_path / "gallery.jsonl")
     assert ours == theirs
     assert (tmp_path / "ours" / "hits.jsonl").read_bytes() == (tmp_path / "theirs" / "hits.jsonl").read_bytes()
     assert ours["ties"]["queries"] >= NUM_QUERIES // 4  # without an image all are alike
@@ -389,3 +381,33 @@ def test_titles_without_spaces_are_compared_by_their_characters():
     gallery = [Offer(id=name, title=title) for name, title in (("a", "蓝色衬衫"), ("b", "女装红色丝绸连衣裙"))]
     for floor in ("tfidf", "bm25"):
         assert floor_scores(queries, gallery, floor).argmax(axis=1).tolist() == [1]
+
+
+# offers at hand in place of files
+
+
+def test_offers_are_evaluated_as_their_files_are(shop, tmp_path):
+    of_files = evaluated(shop, tmp_path)
+    offers = {name: list(read_catalog(shop / f"{name}.jsonl")) for name in ("queries", "gallery")}
+    result = evaluated(shop, None, **offers)
+    assert result.metrics == of_files.metrics
+    assert dict(result.runs[0].hits()) == dict(of_files.runs[0].hits())
+
+
+def test_nothing_is_written_unless_asked(shop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert evaluated(shop, None).metrics["num_queries"] == NUM_QUERIES
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("offers", "words"),
+    [
+        ([], "catalog: no offers"),
+        ([Offer("1", "a"), Offer("1", "b")], "row 1: id '1' is there twice"),
+        (["a title"], "row 0 is str, not an Offer"),
+    ],
+)
+def test_offers_that_cannot_be_used_are_named(shop, offers, words):
+    with pytest.raises(InputError, match=words):
+        evaluated(shop, None, gallery=offers)

@@ -675,10 +675,10 @@ def test_a_killed_recording_goes_on(tmp_path):
         assert len(seen) == 1
     assert len(open_generator(f"recorded:{file}").generate([Offer("1", "a"), Offer("2", "b")])) == 2
     file.write_text(file.read_text() + "{}\n")
-    with pytest.raises(InputError, match=r"answers.jsonl:4: is no record"):
+    with pytest.raises(InputError, match=r"answers.jsonl:4: is not a record"):
         open_generator(f"recorded:{file}")
     file.write_text('{"id": 1}\n')
-    with pytest.raises(InputError, match=r"answers.jsonl:1: is no record"):
+    with pytest.raises(InputError, match=r"answers.jsonl:1: is not a record"):
         open_generator(f"recorded:{file}")
 
 

@@ -206,7 +206,7 @@ def test_tables_of_others_are_left_alone(table: str) -> None:
         connection.execute(psycopg.sql.SQL("CREATE TABLE {} (id int)").format(psycopg.sql.Identifier(name)))
     with pytest.raises(InputError, match="not made by `afmrl index`"):
         make(table)
-    with pytest.raises(InputError, match="there is none"):
+    with pytest.raises(InputError, match="no index is here"):
         open_index(table)
 
 

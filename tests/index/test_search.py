@@ -160,15 +160,17 @@ def test_evaluate_index_and_catalog_agree(call, shop, tiny_model, tmp_path, attr
     assert {kinds[name] for hits in filtered.values() for name in hits} == {"mug", "bag"}
 
 
-def filled(address, shop, model):
+def filled(address, shop, model, batches=1, **settings):
     """An index of the gallery, made of the very embeddings that a search of the catalog computes."""
     offers = list(read_catalog(shop / "gallery.jsonl"))
     embeddings = OfferEncoder.load(model).embed(offers)
     identity = {"path": str(model), "fingerprint": model_fingerprint(model)}
-    settings = {"model": identity, "dtype": "f32", "attributes_on": "query"}
+    settings = {"model": identity, "dtype": "f32", "attributes_on": "query", **settings}
     with open_index(address, create=True, dimension=embeddings.shape[1], settings=settings) as index:
         ids = [offer.id for offer in offers]
-        index.upsert(Rows(ids, embeddings, offers, [KeyAttributes()] * len(offers), ["1"] * len(offers)))
+        rows = Rows(ids, embeddings, offers, [KeyAttributes()] * len(offers), ["1"] * len(offers))
+        for part in np.array_split(np.arange(len(offers)), batches):
+            index.upsert(rows.take(part))
     return address
 
 
@@ -228,6 +230,25 @@ def test_hits_carry_their_offers(shop, tiny_model, tmp_path):
         assert hits[0].offer.title.startswith("green lamp") and hits[0].score >= hits[1].score
         assert hits[0].attributes == KeyAttributes()
         assert search(target, text="lamp", model=tiny_model, where={"category": ["nothing"]}) == []
+
+
+def test_a_local_index_keeps_the_colors_of_images_that_are_gone(shop, tiny_model, tmp_path, caplog):
+    folder = tmp_path / "shop"
+    shutil.copytree(shop, folder)
+    model = model_with(tiny_model, tmp_path / "model", FusionWeights(0.5, color=0.4), "query")
+    asked = {"text": "blue shoe", "image": shop / "images" / "3.png", "k": K}
+    expected = [(hit.offer.id, hit.score) for hit in search(folder / "gallery.jsonl", model=model, **asked)]
+    keeping = filled(str(tmp_path / "keeping"), folder, model, batches=12, colors=True)
+    forgetting = filled(str(tmp_path / "forgetting"), folder, model)
+    for address in (keeping, forgetting):
+        found = [(hit.offer.id, hit.score) for hit in search(address, **asked)]
+        assert [name for name, _ in found] == [name for name, _ in expected]
+        assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-5)
+    shutil.rmtree(folder / "images")
+    assert search(keeping, **asked)[0].score == pytest.approx(expected[0][1], abs=1e-5)
+    assert "count as none" not in caplog.text
+    assert search(forgetting, **asked)[0].score < expected[0][1] - 0.1
+    assert "count as none" in caplog.text
 
 
 def test_mistakes(shop, tiny_model, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from afmrl.cli.dataset import convert_dataset, describe
+from afmrl.cli.dataset import dataset, description
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
@@ -266,7 +266,7 @@ def test_abo_half_downloaded_archive_is_named(tmp_path):
     folder = abo(tmp_path / "in")
     path = folder / "listings" / "metadata" / "listings_0.json.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    assert re.search(r"listings_0\.json\.gz: is no whole gzip file", refused("abo", folder, tmp_path / "out"))
+    assert re.search(r"listings_0\.json\.gz: is not a complete gzip file", refused("abo", folder, tmp_path / "out"))
 
 
 # Shopee
@@ -297,7 +297,7 @@ def test_duplicate_id_keeps_the_first_row_and_lists_the_other(tmp_path):
     assert offers["train_0"].product_id == "1"
     (row,) = lines(tmp_path / "out" / "skipped.jsonl")
     assert row["row"] == 7  # one title has a line break
-    assert "stands already" in row["reason"]
+    assert "is already" in row["reason"]
 
 
 def test_quote_that_is_never_closed_is_a_cut_off_file(tmp_path):
@@ -576,7 +576,7 @@ MAKERS = {
 
 
 def test_every_set_is_made_here():
-    assert set(MAKERS) == {dataset.name for dataset in PUBLISHED}
+    assert set(MAKERS) == {each.name for each in PUBLISHED}
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -597,40 +597,38 @@ def test_folder_that_is_not_there(tmp_path, name):
 @pytest.mark.parametrize("name", MAKERS)
 def test_counts_and_license_are_written_and_said(tmp_path, name, capsys):
     folder = MAKERS[name][0](tmp_path / "in")
-    result = convert_dataset(name, folder, out=tmp_path / "out", max_bad=0.5)
-    assert result is not None
+    result = convert(published(name), folder, tmp_path / "out", max_bad=0.5)
     rows = lines(tmp_path / "out" / "catalog.jsonl")
     assert result.offers == len(rows) == sum(result.by_split.values())
     assert result.with_image == sum(bool(row["image"]) for row in rows)
     assert result.products == len({row["product_id"] for row in rows} - {""})
     about = (tmp_path / "out" / "DATASET.md").read_text(encoding="utf-8")
     assert published(name).license in about
-    printed = capsys.readouterr().out
-    assert f"{len(rows)} offers" in printed
     again = tmp_path / "again"
-    convert_dataset(name, folder, out=again, max_bad=0.5)
+    dataset(name, folder, out=again, max_bad=0.5)
+    assert f"{len(rows)} offers" in capsys.readouterr().out
     assert (again / "catalog.jsonl").read_bytes() == (tmp_path / "out" / "catalog.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_description_says_license_homepage_and_files(name):
-    text = describe(name)
+    text = description(published(name))
     for part in (published(name).license, published(name).homepage, published(name).download, "afmrl dataset"):
         assert part in text
 
 
 def test_list_of_sets(capsys):
-    convert_dataset()
+    dataset()
     printed = capsys.readouterr().out
-    for dataset in PUBLISHED:
-        assert dataset.name in printed
+    for each in PUBLISHED:
+        assert each.name in printed
 
 
 def test_unknown_set_and_missing_out(tmp_path):
     with pytest.raises(InputError, match="known are m5product"):
-        convert_dataset("imagenet")
+        dataset("imagenet")
     with pytest.raises(InputError, match="--out DIR"):
-        convert_dataset("shopee", tmp_path)
+        dataset("shopee", tmp_path)
 
 
 # files

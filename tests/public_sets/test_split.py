@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afmrl.cli.dataset import check_dataset, split_dataset
+from afmrl.cli.dataset import check, split
 from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
@@ -43,7 +43,7 @@ def photograph(path: Path, seed: int, *, quality: int = 95, size: int = 96) -> P
 
 def test_product_in_two_splits_is_refused_with_both_offers():
     offers = [offer("a", "p", "train"), offer("b", "p", "test"), offer("c", "q", "test")]
-    with pytest.raises(InputError, match=r"(?s)product_id stands in two splits 1 times.*'p': offer 'a' in train.*'b'"):
+    with pytest.raises(InputError, match=r"(?s)product_id is in two splits 1 times.*'p': offer 'a' in train.*'b'"):
         check_leaks(offers)
 
 
@@ -232,7 +232,7 @@ def test_wrong_options(tmp_path, options, message):
 def test_other_columns_and_images_stay(tmp_path):
     image = save_image(tmp_path / "in" / "a.png")
     write_catalog(tmp_path / "in" / "in.jsonl", [*catalog(), offer("z", "z", image=image, color="red")])
-    split_dataset(tmp_path / "in" / "in.jsonl", out=tmp_path / "out.jsonl")
+    split_catalog(tmp_path / "in" / "in.jsonl", tmp_path / "out.jsonl")
     written = read_catalog(tmp_path / "out.jsonl").by_id
     assert written["z"].image == str(image)
     assert written["z"].extra["color"] == "red"
@@ -245,30 +245,32 @@ def test_other_columns_and_images_stay(tmp_path):
 @pytest.mark.parametrize("name", SETS)
 def test_real_set_is_dealt_out_without_leaks(tmp_path, name, capsys):
     path = shared_data(name) / "products.jsonl"
-    report = split_dataset(path, out=tmp_path / "split.jsonl", max_bad=0.05)
+    report = split_catalog(path, tmp_path / "split.jsonl", max_bad=0.05)
     offers = read_catalog(tmp_path / "split.jsonl", max_bad=0).offers
     assert sum(report.counts.values()) == len(offers)
     assert len(offers) == len(read_catalog(path, max_bad=0.05).offers)
     assert set(report.counts) == set(FRACTIONS)
     assert check_leaks(offers).offers == report.leaks.offers
-    assert "no product_id stands in two splits" in capsys.readouterr().out
+    split(path, out=tmp_path / "again.jsonl", near=False, max_bad=0.05)
+    assert "no product_id is in two splits" in capsys.readouterr().out
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "split.jsonl").read_bytes()  # one default each
 
 
 @pytest.mark.parametrize("name", ["wdc_products", "abt_buy", "amazon_google"])
 def test_real_split_shares_no_product(name):
-    report = check_dataset(shared_data(name) / "products.jsonl")
+    report = check_leaks(read_catalog(shared_data(name) / "products.jsonl").offers)
     assert len(report.offers) >= 2
 
 
 def test_grocery_photographs_are_new_and_its_classes_are_not():
     path = shared_data("grocery_store") / "products.jsonl"
-    report = check_dataset(path, by="", shared="gallery")
+    report = check_leaks(read_catalog(path).offers, by="", shared=["gallery"])
     assert report.images == sum(report.offers.values()) > 1000
     offers = [o for o in read_catalog(path) if o.extra["split"] != "gallery"]
     both = {o.product_id for o in offers if o.extra["split"] == "train"}
     both &= {o.product_id for o in offers if o.extra["split"] == "val"}
-    with pytest.raises(InputError, match=f"product_id stands in two splits {len(both)} times"):
-        check_dataset(path, shared="gallery", near=False)
+    with pytest.raises(InputError, match=f"product_id is in two splits {len(both)} times"):
+        check(path, shared="gallery", near=False)
 
 
 def test_views_of_a_product_stay_together(tmp_path):
@@ -285,11 +287,11 @@ def test_views_of_a_product_stay_together(tmp_path):
 def test_a_check_that_compared_nothing_says_so(tmp_path, capsys):
     rows = [{"id": f"o{n}", "title": "t", "split": ("train", "test", "")[n % 3]} for n in range(9)]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    check_dataset(tmp_path / "c.jsonl")
+    check(tmp_path / "c.jsonl")
     said = capsys.readouterr().out
     assert "no offer has a product_id: products were not compared" in said
     assert "3 offers without a split were not checked" in said
     with pytest.raises(InputError, match="no offer has a value in the column 'style'"):
-        check_dataset(tmp_path / "c.jsonl", by="style")
-    with pytest.raises(InputError, match="--shared 'shelf': no offer says so"):
-        check_dataset(tmp_path / "c.jsonl", shared="shelf")
+        check(tmp_path / "c.jsonl", by="style")
+    with pytest.raises(InputError, match="--shared 'shelf': no offer has it"):
+        check(tmp_path / "c.jsonl", shared="shelf")

@@ -1,7 +1,5 @@
-"""What recipes/magento.yaml needs: augmentation, self pairs, batches by a column, and its cross-validation."""
+"""What benchmarks/recipes/magento.yaml needs: augmentation, self pairs, batches by a column."""
 
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -150,60 +148,6 @@ def test_a_column_groups_batches():
     assert whole >= len(batches) / 2.5
     with pytest.raises(InputError, match=r"group_column: no offer has a value in the column 'color'"):
         plan(group_column="color")
-
-
-def benchmark():
-    spec = importlib.util.spec_from_file_location("magento_cv", ROOT / "benchmarks" / "magento_cv.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_fold_keeps_its_styles_out_of_training(tmp_path):
-    cv = benchmark()
-    offers = [
-        Offer(
-            id=f"s{s}-{c}-{role}",
-            title=f"style {s}",
-            product_id=f"s{s}-{c}",
-            extra={"style_id": f"s{s}", "role": role, "split": "train"},
-        )
-        for s in range(16)
-        for c in "ab"
-        for role in ("query", "gallery")
-    ]
-    fold_of = {f"s{s}": s % 4 for s in range(16)}
-    path = cv._write_fold(offers, fold_of, 1, tmp_path)
-    training = {o.extra["style_id"]: o.extra["split"] for o in read_catalog(path)}
-    assert set(training) == {s for s, fold in fold_of.items() if fold != 1}
-    assert sorted(training.values()).count("val") == 1
-    assert {o.extra["style_id"] for o in read_catalog(tmp_path / "queries.jsonl")} == {"s1", "s5", "s9", "s13"}
-    grades = [line.split("\t") for line in (tmp_path / "qrels.tsv").read_text().splitlines()]
-    assert ["s1-a-query", "s1-a-gallery", "2"] in grades
-    assert ["s1-a-query", "s1-b-gallery", "1"] in grades
-    assert len(grades) == 16
-
-
-def test_the_table_pools_folds(tmp_path):
-    cv = benchmark()
-    for fold in range(2):
-        systems = {name: {f"S{fold}{i}-Red-back": [1 + (i == 0), 1] for i in range(4)} for name in cv.SYSTEMS}
-        cell = {"settings": "x", "systems": systems, "fusion": {"bm25": 1.0, "attributes": 0.0, "color": 0.3}}
-        (tmp_path / f"fold{fold}of2.json").write_text(json.dumps(cell))
-    text = cv.table(tmp_path, 2)
-    assert "8 queries of 8 unseen styles in 2 of 2 folds" in text
-    assert "| embedder alone | 0.750" in text
-    assert "by fold: 1/0/0.3, 1/0/0.3." in text
-    (tmp_path / "fold1of2.json").write_text(json.dumps({"settings": "y", "systems": {}}))
-    with pytest.raises(SystemExit, match="different settings"):
-        cv.table(tmp_path, 2)
-
-
-def test_the_committed_folds_were_made_with_one_setting():
-    cv = benchmark()
-    if not list(cv.RESULTS.glob("*.json")):
-        pytest.skip(f"no results in {cv.RESULTS}")
-    assert "| embedder + generator + fusion |" in cv.table(cv.RESULTS, 4)
 
 
 def test_the_recipe_is_meant_for_the_shop():

@@ -13,7 +13,7 @@ def attribute_accuracy(
 ) -> dict[str, dict[str, float]]:
     """Per key of the labels: precision (written values that are right; one without a label is wrong) and recall.
 
-    Values are compared in one form (`attribute_schema.comparable`). Offers without any label say nothing of what is
+    Values are compared in one form (`schema.normalize_value`). Offers without any label say nothing of what is
     true, and are passed over.
 
     >>> attribute_accuracy([KeyAttributes.of({"color": "red"})], [KeyAttributes.of({"color": "red"})])

@@ -64,7 +64,8 @@ class AttributeExtractor:
     Keys: `brand`; `model`, `model 2`, … (codes of letters and digits, the longest first, without hyphens); `number`
     (digits alone), `gtin` (8, 12, 13 or 14 digits whose check digit is right); quantities in one unit each
     (`memory`, `length`, `weight`, …, see `afmrl.attributes.quantities.UNITS`), `aperture`; `color`; `year`,
-    `version`; `license`, `edition`, `platform` of software. A seller's own brand is taken over. Deterministic; some 6,000 titles a second.
+    `version`; `license`, `edition`, `platform` of software. A seller's own brand is taken over. Deterministic; some
+    6,000 titles a second.
 
     Args:
         brands: names that titles are searched for; the longest counts, of equals the first in the title.
@@ -212,7 +213,7 @@ def _codes(text: str) -> list[tuple[str, str]]:
         code = _COLOR_SUFFIX.sub("", match[0]).replace("-", "").replace("/", "")
         digits = sum(character.isdigit() for character in code)
         if digits == len(code):
-            if len(code) in (8, 12, 13, 14) and _checks(code):
+            if len(code) in (8, 12, 13, 14) and has_gtin_check_digit(code):
                 gtins[code] = None
             elif 4 <= len(code) <= 14:
                 numbers[code] = None
@@ -224,7 +225,7 @@ def _codes(text: str) -> list[tuple[str, str]]:
     return pairs + [("gtin", gtin.lstrip("0")) for gtin in list(gtins)[:1]]
 
 
-def _checks(digits: str) -> bool:
+def has_gtin_check_digit(digits: str) -> bool:
     """Whether the last digit is a GTIN's check digit (GS1: weights 3 and 1 from the right)."""
     total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits[:-1])))
     return (10 - total % 10) % 10 == int(digits[-1])

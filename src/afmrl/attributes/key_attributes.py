@@ -11,7 +11,7 @@ from afmrl.attributes.words import normalize
 PAIR_SEPARATOR = "; "
 KEY_SEPARATOR = ": "
 NOTHING = "none"
-"""What an offer without any readable attribute is labeled with, and what such a completion says."""
+"""What an offer without any readable attribute is labeled with, and what such a completion consists of."""
 UNKNOWN_VALUES = frozenset({
     "", "unknown", "n/a", "n.a.", "not visible", "not specified", "unspecified", "not available", "not applicable",
     "not mentioned", "not provided", "none", "null", "-", "--", "?", "未知", "不详", "不明", "未提供", "未注明",
@@ -21,11 +21,11 @@ MAX_VALUE_CHARACTERS = 200
 
 
 class InvalidCompletion(ValueError):
-    """A completion that is no list of key attributes; the message says why (RAR rewards it with −0.1)."""
+    """A completion that is not a list of key attributes; the message says why (RAR rewards it with −0.1)."""
 
 
 def _clean_value(value: str) -> str:
-    # the separators may not stand inside a value, or the string would not parse back
+    # the separators may not be inside a value, or the string would not parse back
     return normalize(value).replace(";", ",").strip(" ,")
 
 
@@ -78,7 +78,7 @@ class KeyAttributes:
 
         >>> KeyAttributes.parse("color: red; color: blue")
         Traceback (most recent call last):
-        afmrl.attributes.key_attributes.InvalidCompletion: key 'color' stands twice
+        afmrl.attributes.key_attributes.InvalidCompletion: key 'color' appears twice
         """
         text = normalize(completion)
         if text.startswith("(") and text.endswith(")"):
@@ -97,7 +97,7 @@ class KeyAttributes:
             if not separator or not key or not value:
                 raise InvalidCompletion(f"{part[:60]!r} is not 'key: value'")
             if key in pairs:
-                raise InvalidCompletion(f"key {key!r} stands twice")
+                raise InvalidCompletion(f"key {key!r} appears twice")
             if len(key) > MAX_VALUE_CHARACTERS or len(value) > MAX_VALUE_CHARACTERS:
                 raise InvalidCompletion(f"a key or value of over {MAX_VALUE_CHARACTERS} characters ({part[:40]!r}…)")
             pairs[key] = value

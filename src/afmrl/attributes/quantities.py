@@ -46,7 +46,7 @@ UNITS: Mapping[str, tuple[str, dict[str, float]]] = {
 }
 _OF = {spelling: (key, unit, size) for key, (unit, sizes) in UNITS.items() for spelling, size in sizes.items()}
 _SPELLINGS = "|".join(re.escape(spelling) for spelling in sorted(_OF, key=len, reverse=True))
-# 1/4, 1-1/2, and ½ as it stands after NFKC: 1⁄2, behind a whole number (1½) without a gap: 11⁄2
+# 1/4, 1-1/2, and ½ as NFKC writes it: 1⁄2, after a whole number (1½) without a gap: 11⁄2
 _FRACTION = r"(?:\d{1,3}[ -])?\d{1,3}/\d{1,3}(?![\d/.,])|\d{1,4}⁄\d{1,2}"
 _NUMBER = rf"(?:{_FRACTION}|\d{{1,9}}(?:[.,]\d{{1,4}})?)"
 # a number starts no earlier than after something that is neither letter, digit nor a dot: s0720 and v1.5 hold none
@@ -55,7 +55,7 @@ _TIMES = re.compile(
     rf"(?<![\w.])({_NUMBER}) ?[x×*] ?"
     rf"(?={_NUMBER}(?: ?[x×*] ?{_NUMBER})?[ -]?(mm|cm|m|inch|inches|in\.|\"|ft)(?!\w))"
 )
-_PARTED = ("length", "weight", "volume", "cups", "duration")  # that are told in halves and quarters
+_PARTED = ("length", "weight", "volume", "cups", "duration")  # stated in halves and quarters
 _WHOLE = ("mm", "cm", "mg")  # but not in these units: 5/8 mm are two sizes
 _GENERATION = re.compile(r"[2-6]g")
 _MOBILE = re.compile(
@@ -69,7 +69,7 @@ _PACK_OF = re.compile(r"\b(?:pack|set|box|lot|case) of (\d{1,5})\b")
 def quantities(text: str) -> tuple[dict[str, str], str]:
     """Quantities of a normalized text, and the text without them.
 
-    Several of one kind stand in their order, joined by " x ": a tape's width and length.
+    Several of one kind keep their order, joined by " x ": a tape's width and length.
 
     >>> quantities("ssd 1 tb sata, 2.5 inch")
     ({'memory': '1000 gb', 'length': '63.5 mm'}, 'ssd sata, ')

@@ -16,7 +16,7 @@ from afmrl.attributes.words import tokenize
 from afmrl.errors import InputError
 
 UNKNOWN_ROW = -1
-"""Row number of an offer of which no key attributes are known: it scores 0 with everything and agrees with nothing."""
+"""Row number of an offer without known key attributes: it scores 0 with everything and agrees with nothing."""
 ROWS_AT_ONCE = 256  # query rows of one sparse product: bounds its temporaries, and is faster than one large product
 
 

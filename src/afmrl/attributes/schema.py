@@ -16,7 +16,7 @@ from afmrl.errors import InputError
 from afmrl.files import write_json, write_text
 
 ANY_CATEGORY = "*"
-"""The category whose keys stand for every category that the schema does not name."""
+"""The category whose keys count for every category that the schema does not name."""
 _BETWEEN_IDEOGRAPHS = re.compile(r"(?<=[\u3040-\u30ff\u3400-\u9fff]) (?=[\u3040-\u30ff\u3400-\u9fff])")
 _WORD = re.compile(r"[^\W_]+")
 KEY_FIELDS = ("key", "synonyms", "values", "units")
@@ -25,8 +25,8 @@ KEY_FIELDS = ("key", "synonyms", "values", "units")
 def normalize_value(value: str, *, units: bool = True) -> str:
     """A value as it is compared: case, width, white space and units brought to one form.
 
-    A value that is nothing but one quantity takes the unit of `afmrl.attributes.quantities`; Chinese and Japanese characters
-    stand without spaces between them.
+    A value that is one quantity and nothing else takes the unit of `afmrl.attributes.quantities`. Spaces between
+    Chinese and Japanese characters are removed.
 
     Args:
         units: bring quantities to one unit; not where 14 M is a size.
@@ -78,7 +78,7 @@ class SchemaKey:
 
 @dataclass(frozen=True)
 class AttributeSchema:
-    """Ordered keys of each category; `*` stands for categories that are not named.
+    """Ordered keys of each category; `*` is for categories that are not named.
 
     >>> schema = AttributeSchema.of({"Dress": ["color", {"key": "size", "synonyms": ["größe"]}]})
     >>> schema.keys("dress")
@@ -97,10 +97,10 @@ class AttributeSchema:
         A list of values allows these alone; a mapping says which spellings are one and allows others.
 
         Raises:
-            InputError: it has another form, or a name or a spelling stands twice.
+            InputError: it has another form, or a name or a spelling appears twice.
         """
         if not isinstance(data, Mapping) or not data:
-            raise InputError(f"{where}: expected {{category: [keys]}}; {ANY_CATEGORY!r} stands for any category")
+            raise InputError(f"{where}: expected {{category: [keys]}}; {ANY_CATEGORY!r} is for any category")
         categories: dict[str, tuple[SchemaKey, ...]] = {}
         for category, keys in data.items():
             place = f"{where}: category {str(category)!r}"
@@ -110,7 +110,7 @@ class AttributeSchema:
             _refuse_twice((name for key in read for name in (key.name, *key.synonyms)), place, "key")
             name = normalize(str(category))
             if name in categories:
-                raise InputError(f"{place}: the category stands twice")
+                raise InputError(f"{place}: the category appears twice")
             categories[name] = read
         return cls(categories)
 
@@ -191,7 +191,7 @@ class AttributeSchema:
 def _schema_key(data: Any, place: str) -> SchemaKey:
     data = {"key": data} if isinstance(data, str) else data
     if not isinstance(data, Mapping) or not isinstance(data.get("key"), str):
-        raise InputError(f"{place}: {data!r} is no key; expected a name, or an object with 'key'")
+        raise InputError(f"{place}: {data!r} is not a key; expected a name, or an object with 'key'")
     if unknown := sorted(set(data) - set(KEY_FIELDS)):
         raise InputError(f"{place}: key {data['key']!r}: unknown field {unknown[0]!r}; known: {', '.join(KEY_FIELDS)}")
     place = f"{place}: key {data['key']!r}"
@@ -199,7 +199,7 @@ def _schema_key(data: Any, place: str) -> SchemaKey:
     closed = isinstance(values, list)
     for value in [*values, *synonyms] if isinstance(synonyms, list) and isinstance(values, (list, Mapping)) else ():
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise InputError(f"{place}: {value!r} is no text; put it in quotes (YAML takes yes and no for booleans)")
+            raise InputError(f"{place}: {value!r} is not text; put it in quotes (YAML takes yes and no for booleans)")
     if closed:
         values = {value: [] for value in values}
     if not isinstance(synonyms, list) or not isinstance(values, Mapping):
@@ -233,7 +233,7 @@ def _refuse_twice(names: Iterable[str], place: str, what: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise InputError(f"{place}: the {what} {name!r} stands twice")
+            raise InputError(f"{place}: the {what} {name!r} appears twice")
         seen.add(name)
 
 

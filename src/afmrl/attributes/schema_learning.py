@@ -83,7 +83,7 @@ def learn_schema(
 ) -> AttributeSchema:
     """The schema of a catalog: in each category the keys that best tell its products apart, in that order.
 
-    A category in which no key does has none of its own; the keys of the whole catalog stand for it ("*").
+    A category in which no key does has none of its own; the keys of the whole catalog count for it ("*").
 
     Args:
         attributes: of each offer: a teacher's, or the sellers' (`KeyAttributes.of(offer.attributes)`).

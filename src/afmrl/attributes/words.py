@@ -42,7 +42,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def has_ideographs(text: str) -> bool:
-    """Whether a text holds Chinese or Japanese characters, which stand without spaces.
+    """Whether a text holds Chinese or Japanese characters, which are written without spaces.
 
     >>> has_ideographs("red dress 红"), has_ideographs("red dress")
     (True, False)

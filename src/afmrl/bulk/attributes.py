@@ -124,7 +124,7 @@ def bulk_generator(
         prompt = GeneratorPrompt.for_teacher(keys, show_sellers_attributes=show_sellers)
     server = address.startswith("openai:") or (address.startswith(NOT_LOCAL) and "@openai:" in address)
     if concurrency is not None and not server:
-        raise InputError(f"generator {address}: is no server and takes no --concurrency; leave it out")
+        raise InputError(f"generator {address}: is not a server and takes no --concurrency; leave it out")
     if not address.startswith(NOT_LOCAL):
         return open_generator(address, prompt=prompt, device=device)
     if device is not None:

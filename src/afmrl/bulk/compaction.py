@@ -1,4 +1,4 @@
-"""The shards of a complete run: those with rows that hold no longer, and those that are too small, written anew."""
+"""The shards of a complete run: those with outdated rows, and those that are too small, are rewritten."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def compact(
     *,
     shard_rows: int,
 ) -> list[dict[str, Any]]:
-    """Write shards with superseded or removed rows anew, and join small ones; the old files stay.
+    """Rewrite shards with superseded or removed rows, and join small ones; the old files stay.
 
-    A shard stays as it is when all its rows hold and it is at least half full, or nothing stands beside it to join.
+    A shard stays as it is when all its rows hold and it is at least half full, or has no neighbor to join.
 
     Args:
         live: which rows hold, over all shards.

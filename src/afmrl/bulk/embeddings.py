@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -25,11 +24,11 @@ from afmrl.bulk.work import (
     embedding_array,
     record_batch,
 )
-from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.files import fingerprint
+from afmrl.retrieval.encoder import OfferEncoder
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class EmbedWork:
     """Embeds the offers of a gallery, with the same scores as `afmrl evaluate` gives them.
 
     Key attributes are always written to the rows where there are any; the embedder reads them where it was trained
-    with attributes on the gallery or on both sides, or is told so.
+    with attributes on the gallery or on both, or where `attributes_on` asks for it.
 
     Args:
         options: which models, and how.
@@ -60,7 +59,6 @@ class EmbedWork:
             raise InputError("attributes_on: there are no key attributes; give --generator or --attributes as well")
         self.options = options
         self.embedder = Embedder.from_pretrained(options.model, device=options.device)
-        self.reads_images = bool(self.embedder.model.supports("image"))
         images = image_loader(options.fetch)
         self.encoder = BulkEncoder(
             self.embedder, batch_size=options.batch_size, images=images, scaled_jpeg=options.scaled_jpeg
@@ -73,11 +71,12 @@ class EmbedWork:
                 batch_size=options.batch_size,
                 max_new_tokens=options.max_new_tokens,
             )
-        trained = str(self.embedder.settings.get("attributes_on") or "query")
-        attributes_on = options.attributes_on or trained
+        # what is rendered of an offer is decided where evaluation and search have it decided
+        self.offers = OfferEncoder(self.embedder, attributes_on=options.attributes_on)
+        self.reads_images = "image" in self.offers.reads
         has_attributes = options.generator is not None or options.attributes is not None
-        self.reads_attributes = has_attributes and on_gallery(attributes_on)
-        self._description = self._describe(attributes_on if has_attributes else None)
+        self.reads_attributes = has_attributes and on_gallery(self.offers.attributes_on)
+        self._description = self._describe(self.offers.attributes_on if has_attributes else None)
 
     def describe(self) -> WorkDescription:
         """What this work is."""
@@ -128,13 +127,13 @@ class EmbedWork:
         for place, offer in enumerate(task.offers):
             if place in bad:
                 continue
-            shown = offer if self.reads_images else _without_image(offer)
+            read_offer = self.offers.readable_part(offer)
             read = attributes[place] if attributes is not None and self.reads_attributes else None
-            if not shown.image and not embedder_text(shown, read or None):
+            if not read_offer.image and not embedder_text(read_offer, read or None):
                 bad[place] = ("title", "is empty, and this model reads text alone")
                 continue
             places.append(place)
-            offers.append(shown)
+            offers.append(read_offer)
         chosen = [attributes[place] for place in places] if attributes is not None else None
         return Window(offers, chosen if self.reads_attributes else None, _WindowContent(task, places, chosen, bad))
 
@@ -163,7 +162,3 @@ class EmbedWork:
 def _field_and_reason(reason: str) -> tuple[str, str]:
     field, separator, rest = reason.partition(": ")
     return (field, rest) if separator and field == "embedding" else ("image", reason.removeprefix("image "))
-
-
-def _without_image(offer: Offer) -> Offer:
-    return dataclasses.replace(offer, image="") if offer.image else offer

@@ -1,4 +1,4 @@
-"""Fingerprints: of a row, of a model, of text; by them a run knows what has changed since it was made."""
+"""Fingerprints of a row, a model, a rendering: a run compares them to know what has changed since the last one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from afmrl.files import fingerprint, folder_fingerprint, hash64
 from afmrl.generator.prompt import generator_messages
 
 NOT_OF_THE_MODEL = ("fusion.json", "history.json")
-"""Files of a model's folder that change nothing of what it computes; nor do Markdown and hidden files."""
+"""Files of a model's folder that do not change what it computes."""
 
 
 class ImageMissing(Exception):
@@ -26,13 +26,13 @@ class ImageMissing(Exception):
 
 
 def row_fingerprint(offer: Offer, images: Path | None = None) -> str:
-    """Of all that a row's output is made from and says: the text as models read it, the columns, the image.
+    """Of a row: the text as models read it, the columns, the image.
 
-    An image is told by its path, size and time of change (an archive's for its members), an address by itself alone;
+    An image is identified by its path, size and time of change (an archive's for its members), an address by itself;
     its bytes are not read.
 
     Args:
-        images: folder of images that are named by their content, and so are told by their name.
+        images: folder of images that are named by their content, and so identified by their name.
 
     Raises:
         ImageMissing: no such file.

@@ -72,9 +72,7 @@ class BulkFolder:
         if kind is not None and manifest["format"] != kind:
             raise InputError(f"{path}: was written by `{made_by}`; here a folder of `{COMMAND[kind]}` is needed")
         if not manifest["complete"]:
-            raise InputError(
-                f"{path}: the run that writes it is not complete; the same `{made_by}` command goes on where it was"
-            )
+            raise InputError(f"{path}: the run that writes it is not complete; the same `{made_by}` command resumes it")
         for shard in manifest["shards"]:
             check_shard(path, shard)
         return cls(path, manifest)
@@ -95,7 +93,7 @@ class BulkFolder:
             batch_rows: at most so many rows at a time.
 
         Raises:
-            InputError: a column that there is not, or a shard that is damaged or gone since `open`.
+            InputError: a column that does not exist, or a shard that is damaged or gone since `open`.
         """
         for shard in self.manifest["shards"]:
             yield from shard_batches(self.path / shard["file"], columns, batch_rows)
@@ -121,16 +119,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f"{path}: holds no {MANIFEST}; it is no folder of `afmrl embed` or `afmrl attributes`"
+            f"{path}: holds no {MANIFEST}; it is not a folder of `afmrl embed` or `afmrl attributes`"
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path / MANIFEST}: cannot be read ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") not in COMMAND:
-        raise InputError(f"{path / MANIFEST}: is no manifest of `afmrl embed` or `afmrl attributes`")
+        raise InputError(f"{path / MANIFEST}: is not a manifest of `afmrl embed` or `afmrl attributes`")
     if manifest.get("version") != VERSION:
         raise InputError(
-            f"{path / MANIFEST}: version {manifest.get('version')!r}, this program reads {VERSION}; "
-            "write the folder anew"
+            f"{path / MANIFEST}: version {manifest.get('version')!r}, this program reads {VERSION}; rewrite the folder"
         )
     return manifest
 
@@ -145,11 +142,9 @@ def check_shard(folder: Path, shard: dict[str, Any]) -> None:
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
-        raise InputError(f"{path}: the manifest lists it and it is missing; write the folder anew") from error
+        raise InputError(f"{path}: the manifest lists it and it is missing; rewrite the folder") from error
     if size != shard["bytes"]:
-        raise InputError(
-            f"{path}: is torn ({size:,} bytes, the manifest says {shard['bytes']:,}); write the folder anew"
-        )
+        raise InputError(f"{path}: is torn ({size:,} bytes, the manifest says {shard['bytes']:,}); rewrite the folder")
 
 
 def shard_batches(
@@ -174,13 +169,13 @@ def shard_batches(
                 )
             yield from file.iter_batches(batch_rows, columns=None if columns is None else list(columns))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: is gone; the folder was written anew meanwhile, open it again") from error
+        raise InputError(f"{path}: is gone; the folder was rewritten meanwhile, open it again") from error
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: is damaged ({error}); write the folder anew") from error
+        raise InputError(f"{path}: is damaged ({error}); rewrite the folder") from error
 
 
 def offers_of(batch: pyarrow.RecordBatch) -> list[Offer]:
-    """The offers of a batch; the seller stands in `extra["seller"]` where there is one, the description is not kept."""
+    """The offers of a batch; the seller is `extra["seller"]`, the description is not kept."""
     columns = {name: batch.column(name).to_pylist() for name in OFFER_COLUMNS}
     return [
         Offer(

@@ -1,4 +1,4 @@
-"""A bulk job: a catalog's rows through some work into shards, going on where it was stopped."""
+"""A bulk job: a catalog's rows through some work into shards, resuming where it was stopped."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class BulkJob:
 
         Raises:
             InputError: the catalog cannot be read or is empty, or the disk is full.
-            TooManyBadRows: more than `max_bad` are bad; what was made stays, and the same run goes on from there.
+            TooManyBadRows: more than `max_bad` are bad; what was made stays, and the same run resumes there.
         """
         started = time.monotonic()
         try:
@@ -251,7 +251,7 @@ class BulkJob:
     def _once(
         self, chunk: list[tuple[int, Offer]], known: KnownRows, seen: SeenIds, quarantine: Quarantine
     ) -> list[_Row]:
-        """The rows of a chunk, but for those whose id stood in an earlier row."""
+        """The rows of a chunk, but for those whose id was in an earlier row."""
         ids = hash64(offer.id for _, offer in chunk)
         earlier = np.maximum(known.rows(ids), seen.rows(ids)).tolist()
         here: dict[int, int] = {}
@@ -259,7 +259,7 @@ class BulkJob:
         for place, (number, offer) in enumerate(chunk):
             first = earlier[place] or here.setdefault(int(ids[place]), number)
             if first != number:
-                self._leave_out(quarantine, offer.id, number, "id", f"{offer.id!r} stands already in row {first}")
+                self._leave_out(quarantine, offer.id, number, "id", f"{offer.id!r} is already in row {first}")
             else:
                 once.append(_Row(number, offer))
                 places.append(place)
@@ -271,7 +271,7 @@ class BulkJob:
         return once
 
     def _with_progress(self, made: Iterable[TaskResult]) -> Generator[TaskResult]:
-        # asked, not told: rows that are kept pass without an event, and the total may be an estimate that improves
+        # it asks: rows that are kept pass without an event, and the total may be an estimate that improves
         title, done = COMMAND[self.description.kind], lambda: self._num_done + self.summary.kept
         with Progress(title, self.rows.total, done=done, unit="offers", show=self.progress):
             yield from made

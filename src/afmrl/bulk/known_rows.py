@@ -10,7 +10,7 @@ import numpy as np
 class KnownRows:
     """Rows that are already in a folder, by the hash of their id.
 
-    An id may stand there more than once, where a run was stopped after it made a changed row again.
+    An id may be there more than once, where a run was stopped after it made a changed row again.
 
     Args:
         ids: `hash64` of the ids, in the folder's order.
@@ -29,7 +29,7 @@ class KnownRows:
         self.live = np.zeros(len(ids), dtype=bool)
         """Which rows belong to the new version, in the folder's order."""
         self._noted = np.zeros(len(ids), dtype=np.uint32)  # rows of the catalog, at the first place of an id
-        self._most = 1  # times that one id stands here
+        self._most = 1  # times that one id is here
         self.num_ids = int(len(ids) and 1 + (self._ids[1:] != self._ids[:-1]).sum())
         """Different ids."""
         while self._most < len(ids) and (self._ids[self._most :] == self._ids[: -self._most]).any():
@@ -50,7 +50,7 @@ class KnownRows:
         return np.where(known, self._noted[place], np.uint32(0))
 
     def note(self, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Note in which row of the catalog, from 1, ids stand; True where an id is known.
+        """Note in which row of the catalog, from 1, ids are; True where an id is known.
 
         Shape:
             ids: (n,) uint64. rows: (n,) uint32. returns (n,) bool.

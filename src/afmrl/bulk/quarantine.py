@@ -11,7 +11,7 @@ from typing import Any
 from afmrl.bulk.folder import QUARANTINE
 from afmrl.files import PendingFile
 
-EARLIEST = 1_000  # rows before a share says anything
+EARLIEST = 1_000  # rows before a share means anything
 SHOWN = 5
 
 

@@ -25,7 +25,7 @@ RETRIES = 3
 
 
 class RayWork:
-    """Does tasks on the workers of a cluster: that of RAY_ADDRESS, else one on this machine.
+    """Does tasks on the workers of a cluster: that of RAY_ADDRESS, otherwise one on this machine.
 
     Models, images and archives must be found under the same paths on every node. A worker that dies is started
     again, and its tasks with it.

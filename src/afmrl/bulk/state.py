@@ -47,7 +47,7 @@ class FolderState:
                 foreign = sorted({entry.name for entry in path.iterdir()} - {LOCK, MANIFEST + TEMPORARY, IMAGES})
                 if foreign:
                     raise InputError(
-                        f"{path}: is not empty ({foreign[0]}) and no folder of `{COMMAND[kind]}`; give another --out"
+                        f"{path}: is not empty ({foreign[0]}) and not a folder of `{COMMAND[kind]}`; give another --out"
                     )
                 empty = {"format": kind, "version": VERSION, "complete": False, "generation": 0, "shards": []}
                 write_json(path / MANIFEST, {**empty, "rows": 0, "quarantined": 0})
@@ -93,7 +93,7 @@ class FolderState:
         write_json(self.path / JOURNAL, {"begun_on": self.manifest["generation"], "shards": self.added})
 
     def known_rows(self, work: str) -> KnownRows:
-        """What stands in the shards.
+        """The rows of all shards.
 
         Args:
             work: fingerprint of the work: rows of another one have changed, whatever they hold.

@@ -122,7 +122,7 @@ def record_batch(
         places: of the offers that have a row.
         work: fingerprint of the work.
         key_attributes: one a place; None: the column is null.
-        columns: those beside the offer's own.
+        columns: the ones that are not the offer's own.
     """
     import pyarrow as pa
 

@@ -63,7 +63,7 @@ def _line(line: str, place: str) -> tuple[str, KeyAttributes] | None:
 
 
 class WrittenAttributes:
-    """Looks up what `afmrl attributes` wrote: 12 bytes an offer in memory, the attributes themselves read when asked for.
+    """Looks up what `afmrl attributes` wrote: 12 bytes an offer in memory, the attributes are read when asked for.
 
     Fast where offers are asked for in about the order of the folder.
 

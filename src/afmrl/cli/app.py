@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from cyclopts import App
 
 from afmrl.cli.bulk import attributes, embed
 from afmrl.cli.compare import compare
+from afmrl.cli.dataset import dataset_app
 from afmrl.cli.evaluate import evaluate
 from afmrl.cli.index import index
 from afmrl.cli.match import match
@@ -29,109 +29,7 @@ app.command(recipe)
 app.command(evaluate)
 app.command(compare)
 
-dataset_app = App(name="dataset", help="Public data sets as catalogs; splits by product or family; a check for leaks.")
 app.command(dataset_app)
-
-
-@dataset_app.default
-def dataset(
-    name: str | None = None,
-    folder: Path | None = None,
-    *,
-    out: Path | None = None,
-    max_bad: float = 0.01,
-    images: bool = True,
-    check_images: bool = True,
-) -> None:
-    """List the public sets; say what to download for one (NAME); write it as a catalog (NAME FOLDER --out DIR).
-
-    Parameters
-    ----------
-    name
-        Of a set, as `afmrl dataset` lists them.
-    folder
-        Where its files lie.
-    out
-        Folder for catalog.jsonl, and pairs.jsonl, qrels.tsv where the set has them.
-    max_bad
-        Share of rows that may be skipped as unreadable.
-    images
-        Name the images; --no-images writes the texts alone.
-    check_images
-        Look at every image's header.
-    """
-    from afmrl.cli.dataset import convert_dataset
-
-    convert_dataset(name, folder, out=out, max_bad=max_bad, images=images, check_images=check_images)
-
-
-@dataset_app.command(name="split")
-def dataset_split(
-    file: Path,
-    *,
-    out: Path,
-    by: str = "product_id",
-    train: float = 0.7,
-    val: float = 0.1,
-    test: float = 0.2,
-    seed: int = 0,
-    join_images: bool = False,
-    near: bool = True,
-    max_bad: float = 0.01,
-) -> None:
-    """Deal the products (or families) of a catalog out to train, val and test, and check for leaks.
-
-    Parameters
-    ----------
-    file
-        The catalog.
-    out
-        The catalog with a column `split`.
-    by
-        Column whose equal values stay together: product_id, family_id, style_id, …
-    train, val, test
-        Shares of the groups.
-    seed
-        Of the dealing.
-    join_images
-        Keep offers that share an image together, instead of refusing them.
-    near
-        Also look for nearly identical images; --no-near saves decoding them.
-    max_bad
-        Share of rows that may be skipped as unreadable.
-    """
-    from afmrl.cli.dataset import split_dataset
-
-    split_dataset(
-        file, out=out, by=by, train=train, val=val, test=test, seed=seed, join_images=join_images, near=near,
-        max_bad=max_bad,
-    )  # fmt: skip
-
-
-@dataset_app.command(name="check")
-def dataset_check(
-    file: Path, *, column: str = "split", by: str = "product_id", shared: str = "", near: bool = True
-) -> None:
-    """Refuse a catalog in which a product or an image stands in two splits.
-
-    Parameters
-    ----------
-    file
-        The catalog.
-    column
-        Names the split of each offer.
-    by
-        Column whose equal values must not stand in two splits.
-    shared
-        A split that belongs to all others, as a common gallery does.
-    near
-        Also look for nearly identical images; --no-near saves decoding them.
-    """
-    from afmrl.cli.dataset import check_dataset
-
-    check_dataset(file, column=column, by=by, shared=shared, near=near)
-
-
 app.command(schema)
 app.command(attributes)
 app.command(embed)

@@ -35,7 +35,7 @@ def attributes(
     engine: Engine = "local",
     ray_workers: int | None = None,
 ) -> None:
-    """Write the key attributes of a catalog's offers to Parquet shards; a run that was stopped goes on.
+    """Write the key attributes of a catalog's offers to Parquet shards; a run that was stopped resumes.
 
     Only what is new or has changed is done: a row, its image, the generator, the prompt. Exit code 3: more rows
     than --max-bad allows are bad.
@@ -69,7 +69,7 @@ def attributes(
     max_bad
         Share of rows that may go to quarantine.
     engine
-        "local": this machine; "ray": a Ray cluster (RAY_ADDRESS, else one on this machine).
+        "local": this machine; "ray": a Ray cluster (RAY_ADDRESS, otherwise one on this machine).
     ray_workers
         With --engine ray: processes that hold the model; by default one a GPU, or one for two CPUs.
     """
@@ -113,7 +113,7 @@ def embed(
     engine: Engine = "local",
     ray_workers: int | None = None,
 ) -> None:
-    """Write the embeddings of a catalog's offers to Parquet shards; a run that was stopped goes on.
+    """Write the embeddings of a catalog's offers to Parquet shards; a run that was stopped resumes.
 
     Only what is new or has changed is done: a row, its image, a model, the prompt. Exit code 3: more rows than
     --max-bad allows are bad.
@@ -150,7 +150,7 @@ def embed(
     max_bad
         Share of rows that may go to quarantine.
     engine
-        "local": this machine; "ray": a Ray cluster (RAY_ADDRESS, else one on this machine).
+        "local": this machine; "ray": a Ray cluster (RAY_ADDRESS, otherwise one on this machine).
     ray_workers
         With --engine ray: processes that hold the models; by default one a GPU, or one for two CPUs.
     """
@@ -221,7 +221,7 @@ def _run(
         summary = job.run()
     except TooManyBadRows as error:
         print(
-            f"afmrl: {error}\nAll of them: {out / 'quarantine.jsonl'}. What was done is kept: mend the rows or raise "
+            f"afmrl: {error}\nAll of them: {out / 'quarantine.jsonl'}. What was done is kept: fix the rows or raise "
             "--max-bad, and give the same command again.",
             file=sys.stderr,
         )

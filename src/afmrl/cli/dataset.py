@@ -1,21 +1,26 @@
-"""`afmrl dataset`: the public sets, what to download for one, and its conversion to a catalog."""
+"""`afmrl dataset`: public sets as catalogs, splits by product or family, a check for leaks."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from afmrl.data.catalog import read_catalog
+from cyclopts import App
+
 from afmrl.errors import InputError
-from afmrl.public_sets.convert import Conversion, convert
-from afmrl.public_sets.leaks import LeakReport, cell, check_leaks
-from afmrl.public_sets.registry import PUBLISHED, published
-from afmrl.public_sets.split import FRACTIONS, SplitReport, split_catalog
 from afmrl.terminal import output_console
 
+if TYPE_CHECKING:
+    from afmrl.public_sets.base import PublicDataset
+    from afmrl.public_sets.convert import Conversion
+    from afmrl.public_sets.leaks import LeakReport
+
 SHOWN = 5
+dataset_app = App(name="dataset", help="Public data sets as catalogs; splits by product or family; a check for leaks.")
 
 
-def convert_dataset(
+@dataset_app.default
+def dataset(
     name: str | None = None,
     folder: Path | None = None,
     *,
@@ -23,29 +28,133 @@ def convert_dataset(
     max_bad: float = 0.01,
     images: bool = True,
     check_images: bool = True,
-) -> Conversion | None:
-    """List the sets (no name), say what to download (a name), or convert a downloaded folder (name, folder, out).
+) -> None:
+    """List the public sets; say what to download for one (NAME); write it as a catalog (NAME FOLDER --out DIR).
 
-    Raises:
-        InputError: no such set, no output folder, or a folder that is not the set's.
+    Parameters
+    ----------
+    name
+        A set, as `afmrl dataset` lists them.
+    folder
+        Folder of its downloaded files.
+    out
+        Folder for catalog.jsonl, and pairs.jsonl, qrels.tsv where the set has them.
+    max_bad
+        Share of rows that may be skipped as unreadable.
+    images
+        Name the images; --no-images writes the texts alone.
+    check_images
+        Read every image's header.
     """
+    from afmrl.public_sets.convert import convert
+    from afmrl.public_sets.registry import published
+
     if name is None:
         print_datasets()
-        return None
-    dataset = published(name)
+        return
+    chosen = published(name)
     if folder is None:
-        print(describe(dataset.name))
-        return None
+        print(description(chosen))
+        return
     if out is None:
-        raise InputError(f"dataset {dataset.name}: say where to write the catalog: --out DIR")
-    result = convert(dataset, folder, out, max_bad=max_bad, check_images=check_images, images=images)
-    print_conversion(dataset.title, result)
-    return result
+        raise InputError(f"dataset {chosen.name}: say where to write the catalog: --out DIR")
+    result = convert(chosen, folder, out, max_bad=max_bad, check_images=check_images, images=images)
+    print_conversion(chosen.title, result)
+
+
+@dataset_app.command
+def split(
+    file: Path,
+    *,
+    out: Path,
+    by: str = "product_id",
+    train: float = 0.7,
+    val: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    join_images: bool = False,
+    near: bool = True,
+    max_bad: float = 0.01,
+) -> None:
+    """Split a catalog by product (or family) into train, val and test, and check for leaks.
+
+    Parameters
+    ----------
+    file
+        The catalog.
+    out
+        The catalog with a column `split`.
+    by
+        Column whose equal values stay together: product_id, family_id, style_id, …
+    train, val, test
+        Shares of the groups.
+    seed
+        Of the random deal.
+    join_images
+        Keep offers that share an image together, instead of refusing them.
+    near
+        Also look for nearly identical images; --no-near saves decoding them.
+    max_bad
+        Share of rows that may be skipped as unreadable.
+    """
+    from afmrl.public_sets.split import split_catalog
+
+    report = split_catalog(
+        file,
+        out,
+        by=by,
+        fractions={"train": train, "val": val, "test": test},
+        seed=seed,
+        join_images=join_images,
+        near=near,
+        max_bad=max_bad,
+    )
+    print(f"{report.groups:,} groups by {by}, the largest of {report.largest_group:,} offers")
+    for name, count in report.counts.items():
+        print(f"  {name:10} {count:>12,}")
+    print_leaks(report.leaks)
+    if report.skipped:
+        print(
+            f"{len(report.skipped)} rows of {file} could not be read and are left out, the first: {report.skipped[0]}"
+        )
+    print(out)
+
+
+@dataset_app.command
+def check(file: Path, *, column: str = "split", by: str = "product_id", shared: str = "", near: bool = True) -> None:
+    """Refuse a catalog in which a product or an image is in two splits.
+
+    Parameters
+    ----------
+    file
+        The catalog.
+    column
+        Names the split of each offer.
+    by
+        Column whose values must not be in two splits.
+    shared
+        Splits that belong to all others, as a common gallery does; several with commas.
+    near
+        Also look for nearly identical images; --no-near saves decoding them.
+    """
+    from afmrl.data.catalog import read_catalog
+    from afmrl.public_sets.leaks import check_leaks
+
+    offers = read_catalog(file).offers
+    report = check_leaks(offers, column=column, by=by, shared=[name for name in shared.split(",") if name], near=near)
+    for name, count in report.offers.items():
+        print(f"  {name:10} {count:>12,}")
+    unnamed = sum(not offer.column(column) for offer in offers)
+    if unnamed:
+        print(f"{unnamed:,} offers without a split were not checked")
+    print_leaks(report)
 
 
 def print_datasets() -> None:
     """A table of the sets: name, what, size, license."""
     from rich.table import Table
+
+    from afmrl.public_sets.registry import PUBLISHED
 
     table = Table(title="Public sets", show_lines=True)
     table.add_column("name", no_wrap=True)
@@ -57,16 +166,8 @@ def print_datasets() -> None:
     print("afmrl dataset NAME says what to download; afmrl dataset NAME FOLDER --out DIR writes DIR/catalog.jsonl")
 
 
-def describe(name: str) -> str:
-    """What to download for a set, where, and under which license.
-
-    >>> print(describe("shopee").splitlines()[0])
-    Shopee, Price Match Guarantee (Kaggle): marketplace postings, ...
-
-    Raises:
-        InputError: no such set.
-    """
-    dataset = published(name)
+def description(dataset: PublicDataset) -> str:
+    """What to download for a set, where, and under which license."""
     return f"""\
 {dataset.title}: {dataset.what}
 Size:     {dataset.size}
@@ -100,70 +201,11 @@ def print_conversion(title: str, result: Conversion) -> None:
     print("   ".join(str(path) for path in result.files))
 
 
-def split_dataset(
-    file: Path,
-    *,
-    out: Path,
-    by: str = "product_id",
-    train: float = FRACTIONS["train"],
-    val: float = FRACTIONS["val"],
-    test: float = FRACTIONS["test"],
-    seed: int = 0,
-    join_images: bool = False,
-    near: bool = True,
-    max_bad: float = 0.01,
-) -> SplitReport:
-    """`afmrl dataset split`: deal a catalog out by product or family, check it for leaks, write it.
-
-    Raises:
-        InputError: see `split_catalog`.
-    """
-    report = split_catalog(
-        file,
-        out,
-        by=by,
-        fractions={"train": train, "val": val, "test": test},
-        seed=seed,
-        join_images=join_images,
-        near=near,
-        max_bad=max_bad,
-    )
-    print(f"{report.groups:,} groups by {by}, the largest of {report.largest_group:,} offers")
-    for split, count in report.counts.items():
-        print(f"  {split:10} {count:>12,}")
-    print_leaks(report.leaks)
-    if report.skipped:
-        print(
-            f"{len(report.skipped)} rows of {file} could not be read and are left out, the first: {report.skipped[0]}"
-        )
-    print(out)
-    return report
-
-
-def check_dataset(
-    file: Path, *, column: str = "split", by: str = "product_id", shared: str = "", near: bool = True
-) -> LeakReport:
-    """`afmrl dataset check`: refuse a catalog whose splits share a product or an image.
-
-    Raises:
-        InputError: see `check_leaks`.
-    """
-    offers = read_catalog(file).offers
-    report = check_leaks(offers, column=column, by=by, shared=[name for name in shared.split(",") if name], near=near)
-    for split, count in report.offers.items():
-        print(f"  {split:10} {count:>12,}")
-    left_out = sum(not cell(offer, column) for offer in offers)
-    if left_out:
-        print(f"{left_out:,} offers without a split were not checked")
-    print_leaks(report)
-    return report
-
-
 def print_leaks(report: LeakReport) -> None:
-    """What the leak check saw."""
+    """What the leak check found."""
     unnamed = "no offer has a product_id: products were not compared"
-    print(f"no {report.by} stands in two splits" if report.by else unnamed)
-    print(f"none of {report.images:,} images stands in two splits")
+    print(f"no {report.by} is in two splits" if report.by else unnamed)
+    print(f"none of {report.images:,} images is in two splits")
     if report.near_identical:
         print(f"warning: {len(report.near_identical):,} images are nearly identical to one of another split:")
         for left, right in report.near_identical[:SHOWN]:

@@ -53,9 +53,9 @@ def evaluate(
         With --catalog, as often as wanted: fine, coarse, text-to-image, image-to-product, text-to-product,
         classification, clustering, pairs; or "all" that the data allows, which is the default.
     split
-        With --catalog: whose offers are evaluated; by default "test", else "val", else "all".
+        With --catalog: whose offers are evaluated; by default "test", or "val" without it, or "all".
     gallery_splits
-        With --catalog: splits whose gallery offers stand beside the split's own; by default "gallery"; or "all".
+        With --catalog: splits whose gallery offers are searched too; by default "gallery"; or "all".
     pairs
         With --catalog: labeled pairs (JSONL of left, right, label); by default pairs.jsonl beside the catalog.
     queries, gallery

@@ -37,8 +37,8 @@ def schema(
     out
         The schema: .yaml or .json.
     attributes
-        Learn from what `afmrl attributes` wrote for this catalog (its folder, or a JSONL file of id and key_attributes),
-        instead of the sellers' own attributes.
+        Learn from what `afmrl attributes` wrote for this catalog (its folder, or a JSONL file of id and
+        key_attributes), instead of the sellers' own attributes.
     max_keys
         Of a category.
     max_values

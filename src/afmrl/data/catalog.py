@@ -45,13 +45,13 @@ class Catalog:
 def read_catalog(path: str | Path | CatalogRows, *, max_bad: float = 0.01, check_images: bool = True) -> Catalog:
     """Read a catalog: JSONL, CSV, TSV or Parquet, by the file's ending.
 
-    A row that cannot be used (malformed, no title and no image, an image that is missing or none) is skipped and
+    A row that cannot be used (malformed, no title and no image, an image that is missing or unreadable) is skipped and
     listed in `Catalog.skipped`.
 
     Args:
         path: the file, or anything that gives rows as `CatalogFile` does.
         max_bad: share of the rows that may be skipped.
-        check_images: look at every image's header (about 0.1 ms each).
+        check_images: read every image's header (about 0.1 ms each).
 
     Raises:
         InputError: no such file, an unknown ending, no rows, an id twice, or more than `max_bad` rows to skip.
@@ -69,7 +69,7 @@ def read_catalog(path: str | Path | CatalogRows, *, max_bad: float = 0.01, check
             continue
         if offer.id in first_row:
             raise InputError(
-                f"{path}:{row_number}: id: {offer.id!r} stands already in row {first_row[offer.id]}; ids must be "
+                f"{path}:{row_number}: id: {offer.id!r} is already in row {first_row[offer.id]}; ids must be "
                 "unique, remove one of the rows or rename it"
             )
         first_row[offer.id] = row_number
@@ -82,7 +82,7 @@ def read_catalog(path: str | Path | CatalogRows, *, max_bad: float = 0.01, check
         tolerated = f"more than the tolerated share of {max_bad:g}" if offers else "so none is left"
         raise InputError(
             f"{path}: {len(skipped)} of {count} rows cannot be used, {tolerated}; "
-            f"mend them or raise max_bad (--max-bad, in a recipe catalog.max_bad):\n{listed}{more}"
+            f"fix them or raise max_bad (--max-bad, in a recipe catalog.max_bad):\n{listed}{more}"
         )
     return Catalog(tuple(offers), tuple(skipped), str(path))
 
@@ -94,7 +94,7 @@ def open_catalog(source: str | Path | Catalog | Sequence[Offer], *, max_bad: flo
         max_bad: as in `read_catalog`.
 
     Raises:
-        InputError: what `read_catalog` refuses; offers that are none, no offers, an id twice.
+        InputError: what `read_catalog` refuses; things that are not offers, no offers, an id twice.
 
     >>> len(open_catalog([Offer("1", title="red dress"), Offer("2", title="blue dress")]))
     2
@@ -120,13 +120,13 @@ def stream_offers(
 ) -> Iterator[tuple[int, Offer | SkippedRow]]:
     """The offers of a catalog one by one, whatever its size; a row that cannot be used comes as a SkippedRow.
 
-    Ids are not compared: whoever needs them unique looks.
+    Ids are not compared: callers that need unique ids compare them.
 
     Args:
         rows: the catalog's file, or anything that gives rows as it does.
-        check_images: look at every image's header (about 0.1 ms each).
-        archives: an image may be a member of an archive: `photos.zip!/a.jpg`. It is not looked at here.
-        addresses: an image may be an http(s) address. It is not looked at here.
+        check_images: read every image's header (about 0.1 ms each).
+        archives: an image may be a member of an archive: `photos.zip!/a.jpg`. It is not opened here.
+        addresses: an image may be an http(s) address. It is not opened here.
     """
     folder = rows.folder.resolve()
     for row_number, row in rows:
@@ -169,7 +169,7 @@ def _offer(row: dict[str, Any]) -> Offer:
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
     if not isinstance(identifier, str) or not identifier.strip() or not is_unicode(identifier):
-        raise BadRow("id", "is missing or no text")
+        raise BadRow("id", "is missing or not text")
     text: dict[str, str] = {}
     for name in TEXT_FIELDS:
         value = row.get(name)
@@ -217,7 +217,7 @@ def _image(value: str, folder: Path, check: bool, archives: bool, addresses: boo
     if not value:
         return ""
     if "\0" in value or len(value) > 4096:
-        raise BadRow("image", "is no path")
+        raise BadRow("image", "is not a path")
     if "://" in value:
         if addresses and value.lower().startswith(("http://", "https://")):
             return value

@@ -14,7 +14,7 @@ from afmrl.files import atomic_write, digest
 class DatasetRows:
     """The rows of a data set: of all its splits, one after the other, each with a column `split`.
 
-    Images that lie inside the rows are written to a folder, each once, named by the hash of their bytes.
+    Images inside the rows are written to a folder, each once, named by the hash of their bytes.
 
     Args:
         address: a folder that `save_to_disk` wrote, another folder that `load_dataset` reads, or `owner/name` on the
@@ -50,14 +50,14 @@ class DatasetRows:
                 yield number, {"split": name, **row, "image": self._image(row.get("image"))}
 
     def total(self) -> int | None:
-        """Rows of all splits, where the data set says them."""
+        """Rows of all splits, where the data set states them."""
         total = 0
         for name, split in self._splits.items():
-            said = (split.info.splits or {}).get(name)
+            stated = (split.info.splits or {}).get(name)
             if hasattr(split, "__len__"):
                 total += len(split)
-            elif said is not None and said.num_examples is not None:
-                total += said.num_examples
+            elif stated is not None and stated.num_examples is not None:
+                total += stated.num_examples
             else:
                 return None
         return total
@@ -86,7 +86,7 @@ def _open_splits(address: str) -> dict[str, Any]:
             splits = dict(loaded) if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
         else:
             splits = dict(datasets.load_dataset(address, streaming=True))
-    except Exception as error:  # the library and those below it answer with whatever comes first
+    except Exception as error:  # the library and those below it raise whatever comes first
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise InputError(f"{address}: `datasets` cannot read it: {reason[0]}") from error
     return {name: _undecoded(split) for name, split in splits.items()}

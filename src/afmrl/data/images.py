@@ -29,10 +29,10 @@ MAX_SIDE = 2048
 
 
 def verify_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Look at an image's header: cheap, decodes nothing.
+    """Read an image's header: cheap, decodes nothing.
 
     Raises:
-        InputError: missing, no image, or more than `max_pixels` pixels.
+        InputError: missing, not an image, or more than `max_pixels` pixels.
     """
     open_header(path, max_pixels=max_pixels).close()
 
@@ -41,7 +41,7 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_side: int 
     """An image as RGB, turned upright, transparent parts on white, no side longer than `max_side` pixels.
 
     Raises:
-        InputError: missing, no image, truncated, or more than `max_pixels` pixels.
+        InputError: missing, not an image, truncated, or more than `max_pixels` pixels.
     """
     with open_header(path, max_pixels=max_pixels) as image:
         return decode(image, path, max_side=max_side)
@@ -55,11 +55,11 @@ def open_header(source: str | Path | bytes, name: str | Path = "", *, max_pixels
         name: what error messages call it; needed for a content.
 
     Raises:
-        InputError: missing, no image, or more than `max_pixels` pixels.
+        InputError: missing, not an image, or more than `max_pixels` pixels.
     """
     from PIL import Image
 
-    _silence_bomb_warnings()  # our own bound stands below
+    _silence_bomb_warnings()  # our own bound is below
     name = name or (source if isinstance(source, str | Path) else "")
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)

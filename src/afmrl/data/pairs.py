@@ -11,7 +11,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 
 PAIRS_FILE = "pairs.jsonl"
-"""Looked for beside the catalog."""
+"""Looked for in the catalog's folder."""
 SHOWN = 5
 
 
@@ -33,7 +33,7 @@ def read_pairs(
 
     Args:
         offers: the catalog's offers by id.
-        skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are passed over.
+        skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are left out.
 
     Raises:
         InputError: a file that cannot be read, a malformed line, or ids that are not in the catalog.

@@ -34,7 +34,7 @@ class CatalogRows(Protocol):
         ...
 
     def total(self) -> int | None:
-        """How many rows there are, as far as is known by now."""
+        """How many rows there are, as far as is known so far."""
         ...
 
 
@@ -53,7 +53,7 @@ class CatalogFile:
         self._total: int | None = None
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-        """Each row with its line (JSONL, CSV) or number (Parquet), from 1; a `BadRow` where it is no row.
+        """Each row with its line (JSONL, CSV) or number (Parquet), from 1; a `BadRow` where it cannot be read.
 
         Raises:
             InputError: no such file, an unknown ending, or a file that cannot be read as what it claims to be.
@@ -77,7 +77,7 @@ class CatalogFile:
         self._total = self._rows_read
 
     def total(self) -> int | None:
-        """How many rows there are: Parquet's count, else by the share of the file that was read; None: unknown."""
+        """How many rows there are: Parquet's count, otherwise an estimate; None: unknown."""
         return self._total
 
     def _measure(self, position: int, size: int) -> None:
@@ -103,7 +103,7 @@ class CatalogFile:
 
     def _csv_rows(self, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         path, size = self.path, max(self.path.stat().st_size, 1)
-        # strict: a quote that is never closed would else swallow the rows after it
+        # strict: a quote that is never closed would otherwise swallow the rows after it
         with (
             open(path, "rb") as binary,
             io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,

@@ -1,10 +1,10 @@
-"""The embedder: offers (and their key attributes) to unit rows, with a plain SentenceTransformer underneath."""
+"""The embedder: offers and their key attributes to embeddings, by a plain SentenceTransformer."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -13,6 +13,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
+from afmrl.embedder.inputs import read_inputs
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.terminal import track
@@ -36,10 +37,12 @@ def embedder_input(
 ) -> Any:
     """One offer as a sentence-transformers input: text, image, or `{"image": …, "text": …}`.
 
-    An offer without the part that `modality` asks for is rendered as the empty text, never dropped. `opened` stands in
-    for the offer's own.
+    An offer without the part that `modality` asks for is rendered as the empty text, never dropped. `opened` is used
+    instead of the offer's own image.
     """
-    image = (opened or open_image(offer.image)) if offer.image and modality != "text" else None
+    image = None
+    if modality != "text":
+        image = opened if opened is not None else open_image(offer.image) if offer.image else None
     text = embedder_text(offer, attributes) if modality != "image" else ""
     if image is None:
         return text
@@ -102,38 +105,57 @@ class Embedder:
 
     def encode(
         self,
-        offers: Sequence[Offer],
+        inputs: Iterable[Any],
         attributes: Sequence[KeyAttributes] | None = None,
         *,
         batch_size: int = 64,
+        normalize_embeddings: bool = True,
+        truncate_dim: int | None = None,
         modality: Modality = "fused",
         progress: bool = False,
         description: str = "embedding",
     ) -> np.ndarray:
-        """Embeddings of `offers`, images opened chunk by chunk.
+        """Embeddings of offers, dicts, texts or images.
+
+        Images are opened some at a time, so that a large catalog's need not fit in memory.
 
         Args:
-            attributes: one KeyAttributes an offer, written behind its text; None: none.
+            inputs: a list; each element is an `Offer`, `{"text": …, "image": …}` with either or both, a row of a
+                catalog as a dict, a text (read as an offer's title), or a PIL image.
+            attributes: one KeyAttributes an input, written after its text; None: none.
+            normalize_embeddings: give every embedding unit length.
+            truncate_dim: keep the first numbers alone, for models that were trained for that.
             modality: what of an offer is read: image and text, text alone, image alone.
 
         Shape:
-            returns (N, D) float32, rows of unit length.
+            returns (N, D) float32, or (N, truncate_dim).
+
+        Raises:
+            InputError: an input of another kind, an image that cannot be opened, an unknown option.
         """
+        read = read_inputs(inputs)
+        if truncate_dim is not None and not 1 <= truncate_dim <= self.dimension:
+            raise InputError(f"embedder: truncate_dim={truncate_dim}: give 1 to {self.dimension}")
+
         if modality not in get_args(Modality):
             raise InputError(f"modality {modality!r}: one of {', '.join(get_args(Modality))}")
-        if attributes is not None and len(attributes) != len(offers):
-            raise InputError(f"{len(attributes)} key attributes for {len(offers)} offers: one an offer is needed")
-        rows = np.empty((len(offers), self.dimension), dtype=np.float32)
-        starts = range(0, len(offers), CHUNK)
+        if attributes is not None and len(attributes) != len(read):
+            raise InputError(f"{len(attributes)} key attributes for {len(read)} offers: one an offer is needed")
+        rows = np.empty((len(read), truncate_dim or self.dimension), dtype=np.float32)
+        starts = range(0, len(read), CHUNK)
         with _evaluation_mode(self.model):
-            for start in track(starts, description, show=progress and len(offers) > CHUNK):
-                stop = min(start + CHUNK, len(offers))
-                inputs = [
-                    embedder_input(offers[i], attributes[i] if attributes else None, modality)
-                    for i in range(start, stop)
+            for start in track(starts, description, show=progress and len(read) > CHUNK):
+                stop = min(start + CHUNK, len(read))
+                rendered = [
+                    embedder_input(offer, attributes[start + i] if attributes else None, modality, opened=opened)
+                    for i, (offer, opened) in enumerate(read[start:stop])
                 ]
                 rows[start:stop] = self.model.encode(
-                    inputs, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False
+                    rendered,
+                    batch_size=batch_size,
+                    normalize_embeddings=normalize_embeddings,
+                    truncate_dim=truncate_dim,
+                    show_progress_bar=False,
                 )
         return rows
 

@@ -26,7 +26,7 @@ SAME = 1e-12  # two orders of equal scores whose metric differs by less agree
 def standard_metrics(ranking: Ranking, *, min_grade: float = 1, order: TieOrder = "id") -> dict[str, np.ndarray]:
     """The metrics of information retrieval, as trec_eval defines them; one number a query.
 
-    The query's own offer is removed first; equal scores stand in the order of their ids (smaller id first; trec_eval
+    The query's own offer is removed first; equal scores are in the order of their ids (smaller id first; trec_eval
     puts the greater id first). With R the relevant offers of a query (grade ≥ `min_grade`), r₁ < r₂ < … their ranks:
 
     - `recall@k` = `hit_rate@k` = 1 if r₁ ≤ k else 0 (trec_eval: success_k). Papers on this task call it Recall@k.

@@ -1,4 +1,4 @@
-"""A ranking: where the relevant offers of every query stand, and which orders of equal scores would move them."""
+"""A ranking: the rank of every relevant offer of every query, and how the order of equal scores would change it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TieOrder = Literal["id", "best", "worst"]
 class Ranking:
     """Every relevant offer of every query with its rank: all that a metric of the whole ranking needs.
 
-    Ranks start at 1, the query's own offer taken out; equal scores stand in gallery order. An offer that was not
+    Ranks start at 1, the query's own offer taken out; equal scores are in gallery order. An offer that was not
     retrieved has the rank inf.
     """
 
@@ -167,7 +167,7 @@ def _rank_dense(
     best, worst = rank.copy(), rank.copy()
     grade = _flat(grades)
     starts = np.searchsorted(query, np.arange(num_queries + 1))
-    # how many of its equals stand before an offer, its rank does not say
+    # a rank does not say how many offers of the same score come before it
     for tied, row in _rows_down_to_ties(scores, found.scores, query, before_own, found.relevant_ties[~is_own]):
         rows = slice(starts[tied], starts[tied + 1])
         above = (row[:, None] > score[rows]).sum(axis=0) - (own_score[tied] > score[rows])
@@ -203,7 +203,7 @@ def _rows_down_to_ties(
 
 
 def _without_own(rows: np.ndarray, scores: np.ndarray, own: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first `width` hits, the own offer moved behind all others and marked with −inf."""
+    """The first `width` hits, the own offer moved after all others and marked with −inf."""
     is_own = rows == own[:, None]
     order = np.argsort(is_own, axis=1, kind="stable")[:, :width]
     scores = np.where(is_own, np.float32(-np.inf), scores)

@@ -32,7 +32,7 @@ class RetrievalResult:
     hit_scores: np.ndarray
     """(Q, K) their scores; −inf: no hit."""
     num_relevant: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """(Q,) matches in the gallery, the query itself not counted; empty where nobody counted them."""
+    """(Q,) matches in the gallery, the query itself not counted; empty where they were not counted."""
     counted: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Rows of the queries that the means are over; empty where all are."""
     ties: Mapping[str, int] = field(default_factory=dict)

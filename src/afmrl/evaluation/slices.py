@@ -18,7 +18,7 @@ from afmrl.evaluation.significance import Interval, bootstrap_intervals
 FAMILY_COLUMNS = ("family_id", "style_id", "family")
 """Columns of a catalog that name the family of siblings (a style, a model line); the first that is filled counts."""
 MAX_VALUES = 12
-"""Values of a slice that are told apart, the largest; the rest is pooled."""
+"""The largest values of a slice are listed; the rest is pooled."""
 MIN_CLUSTERS = 10
 """Families (or queries) below which a mean is given without an interval: a 95 % bootstrap over 8 of them was seen to
 cover a share of 0.8 in 83 % of the draws, over 10 in 91 %."""
@@ -183,7 +183,7 @@ def _number_band(count: int) -> str:
 def _siblings(
     queries: Sequence[Offer], gallery: Sequence[Offer], relevant: Sequence[np.ndarray], columns: Sequence[str]
 ) -> list[bool | None]:
-    """For each query whether a sibling stands in the gallery; None where its family is unknown."""
+    """For each query whether a sibling is in the gallery; None where its family is unknown."""
     members: dict[str, list[int]] = defaultdict(list)
     for row, offer in enumerate(gallery):
         if family := family_of(offer, columns):

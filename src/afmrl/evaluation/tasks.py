@@ -48,13 +48,13 @@ class RetrievalTask:
     name: str
     queries: Sequence[Offer]
     gallery: Sequence[Offer]
-    """Sorted by id, so that equal scores stand in the order of ids."""
+    """Sorted by id, so that equal scores are in the order of ids."""
     relevant: Sequence[np.ndarray]
     """Q arrays of gallery rows, rising; never the query's own."""
     own_rows: np.ndarray
     """(Q,) gallery row of the query's own offer, −1 where the gallery does not hold it."""
     clusters: Sequence[str]
-    """Q names: family, else product, else the query's id; the units of the bootstrap."""
+    """Q names: family; without one, product; without one, the query's id. The units of the bootstrap."""
     query_modality: Modality = "fused"
     gallery_modality: Modality = "fused"
 
@@ -78,11 +78,11 @@ class SplitOffers:
 
 
 def choose_split(offers: Sequence[Offer], split: str | None = None, gallery_splits: Sequence[str] = ()) -> SplitOffers:
-    """The offers that are evaluated: those of a split, by default "test", else "val", else all.
+    """The offers that are evaluated: those of a split; by default "test", or "val" without it, or all.
 
     Args:
         split: a value of the column `split`, or "all".
-        gallery_splits: whose gallery offers stand in the gallery beside the split's own; by default those of the split
+        gallery_splits: whose gallery offers are searched besides the split's own; by default those of the split
             "gallery", where there is one; "all": of every split.
 
     Raises:
@@ -104,7 +104,7 @@ def choose_split(offers: Sequence[Offer], split: str | None = None, gallery_spli
 
 
 def cluster_of(offer: Offer) -> str:
-    """The unit of the bootstrap that an offer belongs to: its family, else its product, else itself."""
+    """The unit of the bootstrap that an offer belongs to: its family; without one, its product; without one, itself."""
     return family_of(offer) or offer.product_id or offer.id
 
 

@@ -23,7 +23,7 @@ from afmrl.attributes.words import normalize
 MAX_ANSWER_CHARACTERS = 50_000
 """Of a longer answer only the beginning is read: nobody's key attributes are that long."""
 MAX_JSON_STARTS = 200
-"""Brackets that are tried as the start of JSON: an answer of nothing else must not cost time."""
+"""Brackets that are tried as the start of JSON: an answer of brackets alone must not cost time."""
 _BRACKET = re.compile(r"[{\[]")
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _FENCE = re.compile(r"```[\w-]*\n?(.*?)(?:```|\Z)", re.DOTALL)
@@ -42,7 +42,8 @@ def parse_answer(answer: str) -> KeyAttributes:
 
     Read are: a JSON object anywhere in the answer (of several the last that holds pairs; an object of objects is
     opened; a list of values is joined by " / "), a JSON list of `{"key": …, "value": …}`, the same as a Python literal
-    or with commas too many, else lines or a list of `key: value`, parted by semicolons or commas, full-width ones too.
+    or with commas too many; otherwise lines or a list of `key: value`, parted by semicolons or commas, full-width ones
+    too.
     Thoughts and code fences are passed over. The first of a key counts; unknown values are left out.
     `KeyAttributes.parse` is the strict reader, which RAR's reward uses.
 
@@ -94,7 +95,7 @@ def _is_unknown(value: str) -> bool:
 
 
 def _json_values(text: str) -> Iterator[Any]:
-    """Every JSON object or list of the text that does not stand inside another."""
+    """Every JSON object or list of the text that is not inside another."""
     decoder = json.JSONDecoder(object_pairs_hook=_first_of_each)
     start, unclosed = 0, set[str]()
     for _ in range(MAX_JSON_STARTS):
@@ -107,10 +108,10 @@ def _json_values(text: str) -> Iterator[Any]:
         except (ValueError, RecursionError):
             end = None if match[0] in unclosed else _end_of(text, match.start())
             if end is None:
-                unclosed.add(match[0])  # and what stands behind it is not looked at again and again
+                unclosed.add(match[0])  # and what follows it is not looked at again and again
                 start = match.start() + 1
                 continue
-            # what stands inside of something that cannot be read is no answer
+            # what is inside something that cannot be read is no answer
             value, start = _nearly_json(text[match.start() : end], decoder), end
             if value is not None:
                 yield value

@@ -14,6 +14,9 @@ from afmrl.generator.answers import parse_answer
 from afmrl.generator.engines.base import Completion, Engine, Request, Sampling
 from afmrl.generator.prompt import GeneratorPrompt, generator_messages
 
+ADDRESSES = ("openai:", "trained:", "recorded:")
+"""How the address of a generator begins that is not a local model."""
+
 
 class AttributeGenerator:
     """Writes key attributes of offers.
@@ -47,15 +50,20 @@ class AttributeGenerator:
         prompt: GeneratorPrompt | None = None,
         lenient: bool | None = None,
     ) -> AttributeGenerator:
-        """A local model: a folder or hub name, with plain AutoProcessor and AutoModelForImageTextToText.
+        """A generator by its address, as `open_generator` lists them: a folder or hub name, a server, a recording.
 
         Args:
-            prompt: None: the one that it was trained with.
+            path: a local model is loaded with plain AutoProcessor and AutoModelForImageTextToText.
+            device, dtype: of a local model.
+            prompt: None: the one that it was trained with; for a server that of general models.
             lenient: see the class.
 
         Raises:
             InputError: it does not load.
         """
+        if str(path).startswith(ADDRESSES):
+            given = {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+            return open_generator(path, prompt=prompt, lenient=lenient, **given)
         from afmrl.generator.engines.local import LocalEngine
 
         engine = LocalEngine.from_pretrained(path, device=device, dtype=dtype)
@@ -131,7 +139,7 @@ class AttributeGenerator:
         """The key attributes in a completion, in the schema's keys and spelling where the prompt has one.
 
         Raises:
-            InvalidCompletion: it holds none; the message says why.
+            InvalidCompletion: it holds no key attributes; the message says why.
         """
         if completion.failure:
             raise InvalidCompletion(completion.failure)

@@ -182,7 +182,7 @@ def check_settings(
 
     Args:
         found, dimension: what the index holds.
-        wanted, wanted_dimension: what the caller brings; None: anything will do.
+        wanted, wanted_dimension: what the caller needs; None: anything will do.
 
     Raises:
         InputError: another model's fingerprint, another dimension.

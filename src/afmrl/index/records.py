@@ -18,7 +18,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import digest
 from afmrl.index.backend import DTYPES, EXACT_BELOW, Rows, filter_value
-from afmrl.retrieval.colors import COLORS, color_histograms
+from afmrl.retrieval.colors import COLORS, readable_color_histograms
 
 MAX_WORD_CHARACTERS = 100
 FORMAT, VERSION = "afmrl-index", 1
@@ -86,7 +86,7 @@ def color_histograms_of(rows: Rows, ids: Sequence[str]) -> np.ndarray:
     place = {identifier: row for row, identifier in enumerate(rows.ids)}
     found = np.zeros((len(ids), COLORS), dtype=np.float32)
     there = [number for number, identifier in enumerate(ids) if identifier in place]
-    found[there] = color_histograms([rows.offers[place[ids[number]]] for number in there], skip_unreadable=True)
+    found[there] = readable_color_histograms([rows.offers[place[ids[number]]] for number in there])
     return found
 
 
@@ -114,7 +114,7 @@ def stored_dtype(address: str, settings: Mapping[str, Any]) -> str:
 
 
 def sealed(dimension: int, settings: Mapping[str, Any]) -> str:
-    """What a database remembers of the index, as JSON; what the settings leave out stands in it as it then is."""
+    """What a database remembers of the index, as JSON; what the settings leave out is filled in."""
     whole = {"dtype": DTYPE, "exact_below": EXACT_BELOW, **settings}
     return json.dumps({"format": FORMAT, "version": VERSION, "dimension": dimension, "settings": whole})
 

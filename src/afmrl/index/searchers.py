@@ -118,7 +118,7 @@ class IndexSearch:
         if not model:
             raise InputError("search: the index does not say whose embeddings it holds; give --model")
         if self.model is None and Path(model).is_absolute() and not Path(model).is_dir():
-            raise InputError(f"search: the index's model {model} is not there any more; give its folder with --model")
+            raise InputError(f"search: the index's model {model} is no longer there; give its folder with --model")
         found = model_fingerprint(model)
         if known.get("fingerprint") and found != known["fingerprint"]:
             raise InputError(

@@ -54,8 +54,8 @@ def _by_words(table: OfferTable, max_candidates: int, progress: Progress | None)
     for start, near in index.neighbors(window=WINDOW, at_once=AT_ONCE):
         ours, place = np.nonzero(near >= 0)
         left, right = ours + start, near[ours, place]
-        likeness = paired(titles, titles, left, right) + 0.5 * paired(texts, texts, left, right)
-        order = np.lexsort((right, -likeness, left))
+        similarity = paired(titles, titles, left, right) + 0.5 * paired(texts, texts, left, right)
+        order = np.lexsort((right, -similarity, left))
         left, right = left[order], right[order]
         first = np.flatnonzero(np.diff(left, prepend=-1))
         rank = np.arange(len(left)) - np.repeat(first, np.diff(np.append(first, len(left))))

@@ -1,4 +1,4 @@
-"""Embeddings of the offers that are matched: made by `afmrl embed` beside the result, so that a rerun finds them."""
+"""Embeddings of the offers that are matched, kept in the output folder as `afmrl embed` keeps them."""
 
 from __future__ import annotations
 

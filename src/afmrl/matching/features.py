@@ -99,7 +99,7 @@ class Comparer:
         shared = np.asarray(both.sum(axis=1)).ravel()
         least = np.minimum(titles.mass[left], titles.mass[right])
         column["title overlap"] = shared / np.maximum(least, 1e-6)
-        # words that each side has alone: where both have some, they name something different
+        # words that each offer has alone: where both have some, they name something different
         column["title rest"] = np.log1p(np.minimum(titles.mass[left], titles.mass[right]) - shared)
         column["text cosine"] = paired(texts.weights, texts.weights, left, right)
         column["rarest shared word"] = np.asarray(both.max(axis=1).todense()).ravel()
@@ -158,7 +158,7 @@ class Comparer:
             if rows is None:
                 continue
             pairs = np.arange(len(left)) if of == "fused" else np.flatnonzero(both)
-            ours, theirs = (np.asarray(rows[side[pairs]], dtype=np.float32) for side in (left, right))
+            ours, theirs = (np.asarray(rows[end[pairs]], dtype=np.float32) for end in (left, right))
             cosine = np.einsum("pd,pd->p", ours, theirs)
             # models differ in how alike unlike offers are: 0 is a random pair, 1 the same text
             known = ours.any(axis=1) & theirs.any(axis=1)

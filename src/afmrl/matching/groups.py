@@ -32,7 +32,7 @@ def group_offers(
 
     Offers linked by pairs at or above the threshold form components. Inside each all pairs are scored, and offers are
     joined by average linkage while the mean logit of two groups' pairs stays within SLACK of the threshold: A–B and B–C
-    alike but A–C unlike is no group of three. A vetoed pair never stands in one group.
+    alike but A–C unlike is not a group of three. A vetoed pair is never in one group.
 
     Args:
         num_offers: N.

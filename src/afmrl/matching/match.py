@@ -14,15 +14,16 @@ import numpy as np
 
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.errors import InputError
-from afmrl.matching.images import color_histograms
+from afmrl.index.search import is_catalog
 from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
 from afmrl.matching.matched_table import MatchedTable, match_table
 from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_summary
 from afmrl.matching.result import MatchedPair, MatchResult
 from afmrl.matching.review import ReviewCollector
-from afmrl.matching.sources import MatchSource, OffersToMatch, is_index, offers_of_index, read_offers, with_index
+from afmrl.matching.sources import MatchSource, OffersToMatch, offers_of_index, read_offers, with_index
 from afmrl.matching.table import OfferTable, offer_table
 from afmrl.matching.vetoes import veto_keys
+from afmrl.retrieval.colors import color_histograms
 from afmrl.terminal import Stages
 
 FORMAT = "afmrl-match"
@@ -75,7 +76,7 @@ def match(
     vetoes = veto_keys(veto, no_veto)
     stages = Stages(progress)
     path = Path(offers) if isinstance(offers, str | Path) else None
-    if isinstance(offers, str | Path) and is_index(str(offers)):
+    if isinstance(offers, str | Path) and not is_catalog(offers):
         if model is not None or labels is not None or against is not None:
             raise InputError(f"{offers} is an index: --model, --labels and --against go with a catalog's file")
         source = offers_of_index(str(offers))
@@ -167,16 +168,15 @@ def prepared_table(source: MatchSource, stages: Stages) -> tuple[OfferTable, lis
     """The table of offers with images' colors and embeddings, and what has to be said of it."""
     with stages("reading offers", len(source.offers)) as advance:
         table = offer_table(source.offers, source.generated, progress=advance)
-    with stages("colors of images", len(source.offers)) as advance:
-        table.colors, unreadable = color_histograms(table.offers, progress=advance)
     table.dense = source.dense
-    notes = []
-    if unreadable:
-        identifier, reason = unreadable[0]
-        notes.append(
-            f"{len(unreadable)} images cannot be read and are left out, first: offer {identifier}: {reason}"
-        )  # fmt: skip
-    return table, notes
+    unreadable: list[tuple[str, str]] = []
+    if any(offer.image for offer in table.offers):
+        with stages("colors of images", len(source.offers)) as advance:
+            table.colors = color_histograms(table.offers, unreadable=unreadable, progress=advance)
+    if not unreadable:
+        return table, []
+    identifier, reason = unreadable[0]
+    return table, [f"{len(unreadable)} images cannot be read and are left out, first: offer {identifier}: {reason}"]
 
 
 @contextlib.contextmanager

@@ -16,11 +16,11 @@ from afmrl.data.offer import FIELDS, Offer
 from afmrl.data.offer_text import offer_text
 from afmrl.data.rows import CatalogFile, CatalogRows
 from afmrl.errors import InputError
+from afmrl.index.address import open_index
 
 if TYPE_CHECKING:
     from afmrl.index.backend import IndexBackend
 
-ADDRESSES = ("postgresql:", "postgres:", "qdrant:", "lancedb:")
 AT_ONCE = 1_024  # offers that an index is asked about at a time
 NEAREST = 20  # rows of an index that may be the same as an offer, by embedding and by words each
 
@@ -37,7 +37,7 @@ OffersToMatch = str | Path | Iterable[Offer | Mapping[str, Any]] | DataFrame
 
 @dataclass
 class MatchSource:
-    """Offers by id, and what is known of them beside their rows.
+    """Offers in the order of their ids, and what is known of them apart from their rows.
 
     Shape:
         dense: "fused" (and "text", "image") → (N, D); from_index (N,) bool: which offers are the index's; None: there
@@ -102,11 +102,6 @@ def catalog_rows(offers: Any) -> CatalogRows:
     return OffersInMemory(offers)
 
 
-def is_index(address: str) -> bool:
-    """Whether an address is an index's: a database's, or a folder."""
-    return address.startswith(ADDRESSES) or Path(address).is_dir()
-
-
 def read_offers(
     offers: OffersToMatch, folder: Path, *, model: str | None, generator: str | None, max_bad: float, progress: bool
 ) -> MatchSource:
@@ -135,8 +130,6 @@ def read_offers(
 
 def offers_of_index(address: str) -> MatchSource:
     """All rows of an index, with its embeddings."""
-    from afmrl.index.address import open_index
-
     offers: list[Offer] = []
     generated: list[KeyAttributes] = []
     embeddings = []
@@ -162,8 +155,6 @@ def with_index(source: MatchSource, address: str) -> MatchSource:
     Raises:
         InputError: the index was made with another model than the source's.
     """
-    from afmrl.index.address import open_index
-
     with open_index(address) as index:
         found = _likely_ids(index, source, address)
         ours = source.by_id

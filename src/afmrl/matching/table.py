@@ -59,7 +59,7 @@ class OfferTable:
     loose: Any
     """(N, 2^31) what other shops may leave of the codes."""
     stems: Any
-    """(N, 2^31) the codes without the letters behind them."""
+    """(N, 2^31) the codes without the letters at their end."""
     schemes: Any
     """(N, 2^31) how the codes are built."""
     series: Any
@@ -71,7 +71,7 @@ class OfferTable:
     vocabulary: list[Fact]
     """Sorted by key, value, source."""
     values: Any
-    """(N, U) which values of which key it states, whoever says so, save the generator."""
+    """(N, U) which values of which key it states, whoever says so, except the generator."""
     keys: dict[str, slice]
     """Columns of `values` that belong to a key."""
     colors: np.ndarray | None = None
@@ -90,7 +90,7 @@ def offer_table(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> OfferTable:
-    """The text columns of offers, which must stand in the order of their ids.
+    """The text columns of offers, which must be in the order of their ids.
 
     Args:
         generated: key attributes that a generator wrote, one an offer.
@@ -211,7 +211,7 @@ def _texts(rows: _Rows) -> Texts:
     counts = rows.matrix()
     words, columns = np.unique(counts.indices, return_inverse=True)
     frequency = np.bincount(columns, minlength=len(words))
-    # a catalog of a few offers does not know which words are common: PRIOR offers of any shop are imagined beside it
+    # a catalog of a few offers does not know which words are common: PRIOR offers of any shop are added to it
     common = np.where(np.isin(words, _STOP_HASHES), 0.3, 0.003)
     size = len(rows.starts) - 1 + PRIOR
     # 1: a word of one offer alone, whatever the catalog's size

@@ -21,8 +21,8 @@ MODEL = "model"
 """What a reader calls model numbers, series and variants: all of them name the model."""
 ALIASES = {"colour": "color", "storage": "memory", "pack count": "pack", "ean": "gtin", "upc": "gtin"}
 EACH_ITS_OWN = frozenset(("color", "memory"))
-"""Keys where each side having a value that the other lacks is a conflict: 8 + 128 GB and 8 + 256 GB. Of other keys with
-several values all must differ, unless both sides name as many: of a width and a height a shop may leave out either."""
+"""Keys that conflict where each offer has a value that the other lacks: 8 + 128 GB and 8 + 256 GB. In other keys with
+several values all must differ, unless both offers name as many: of a width and a height, a shop may leave out one."""
 DEFAULT_VETOES = (
     *CODES, "gtin", "mpn", "color", "size", "memory", "pack", "users", "year", "edition", "license", "platform",
     "length", "weight", "volume", "area", "power", "voltage", "charge", "zoom", "speed", "speeds", "ports", "cups",
@@ -105,7 +105,7 @@ class Conflicts:
         ours, theirs = self._counts[key][left], self._counts[key][right]
         both = np.flatnonzero((ours > 0) & (theirs > 0))
         shared = paired(self._by_value[key], self._by_value[key], left[both], right[both])
-        # as many values on both sides, 9 × 7 and 12 × 7: nothing was left out, so what differs, differs
+        # both name as many values, 9 × 7 and 12 × 7: nothing was left out, so a conflict is real
         apart = (shared < ours[both]) & (shared < theirs[both])
         if key not in EACH_ITS_OWN:
             apart &= (shared == 0) | (ours[both] == theirs[both])
@@ -113,8 +113,8 @@ class Conflicts:
         agree[both] = ~apart
 
     def codes_of_pairs(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(P,) bool: a code of one stands in the other; a part of it does; both have codes of one scheme, and none is
-        the other's."""
+        """(P,) bool three times: a code of one is in the other; a part of it is; both have codes of one scheme, and no
+        code is in both."""
         table = self.table
         same = (paired(table.codes, table.forms, left, right) + paired(table.forms, table.codes, left, right)) > 0
         loose = (

@@ -11,17 +11,17 @@ from afmrl.data.offer import Offer, SkippedRow
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """An offer and where in the set's files it stands."""
+    """An offer and where in the set's files it is."""
 
     offer: Offer
-    """`image` is an absolute path that nobody has looked at yet."""
+    """`image` is an absolute path that was not opened yet."""
     file: str
     row: int
     """Line or record of the file, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class LabeledPair:
+class PairRow:
     """Two offers that somebody called the same product, or not."""
 
     left: str
@@ -29,7 +29,7 @@ class LabeledPair:
     label: int
     """1: the same product, 0: not."""
     pair_split: str = ""
-    """The set's own split of its pairs; the offers of a pair may stand in pairs of other splits too."""
+    """The set's own split of its pairs; the offers of a pair may be in pairs of other splits too."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Reading:
     """What a set's files hold. Rows come first: pairs and matches may be known only after all rows were taken."""
 
     rows: Iterable[SourceRow | SkippedRow]
-    pairs: Callable[[], Iterable[LabeledPair]] | None = None
+    pairs: Callable[[], Iterable[PairRow]] | None = None
     matches: Callable[[], Iterable[tuple[str, str]]] | None = None
-    """Query id and gallery id, for sets where one query matches several products; else `product_id` says it all."""
+    """Query id and gallery id, for sets where one query matches several products; otherwise `product_id` is enough."""
     notes: tuple[str, ...] = ()
     """What the user should know of what was found, or not found, in the folder."""
 

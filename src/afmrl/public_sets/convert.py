@@ -49,17 +49,17 @@ def convert(
 ) -> Conversion:
     """Write OUT/catalog.jsonl, pairs.jsonl and qrels.tsv where the set has them, DATASET.md, skipped.jsonl.
 
-    Images stay where they are: the catalog names them relative to OUT where they lie below it, else absolutely.
+    Images stay where they are: the catalog names them relative to OUT where they are below it, otherwise absolutely.
     An offer whose image is missing or broken keeps its title; without a title it is left out. Both are listed in
     skipped.jsonl.
 
     Args:
         max_bad: share of the rows that may be left out or lose their image.
-        check_images: look at every image's header (about 0.1 ms each).
+        check_images: read every image's header (about 0.1 ms each).
         images: False leaves images out altogether, and with them the offers that have no title.
 
     Raises:
-        InputError: the folder is none of this set, half downloaded, or has more than `max_bad` bad rows.
+        InputError: the folder is not of this set, half downloaded, or has more than `max_bad` bad rows.
     """
     folder, out = Path(folder).resolve(), Path(out)
     if not folder.is_dir():
@@ -141,7 +141,7 @@ class _Converter:
         if not offer.id:
             return "id", "is missing"
         if offer.id in self.written:
-            return "id", f"{offer.id!r} stands already in the catalog; the first row is kept"
+            return "id", f"{offer.id!r} is already in the catalog; the first row is kept"
         if not offer.title.strip() and not offer.image:
             return "title, image", "are both empty, one of them is needed"
         if len(offer.title) > MAX_TITLE_CHARACTERS:
@@ -201,7 +201,7 @@ def _image_fault(path: str) -> str:
 
 
 def _write_lines(path: Path, lines: Iterator[str]) -> bool:
-    """Write lines; without any there is no file, nor one of an earlier run. True if there is a file."""
+    """Write lines; without any the file is removed. True if there is a file."""
     if write_lines(path, lines):
         return True
     path.unlink()

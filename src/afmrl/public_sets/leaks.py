@@ -1,4 +1,4 @@
-"""What stands on both sides of a split: the same product, the same image, a near-identical image."""
+"""Leaks between splits: the same product, the same image, a near-identical image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.data.offer import FIELDS, Offer
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import file_hash
 from afmrl.public_sets.image_signature import near_identical, signatures
@@ -22,7 +22,7 @@ class LeakReport:
     """A split without exact leaks; what remains is worth a look, for siblings may look alike."""
 
     by: str
-    """The column that stands in no two splits; "" where it was not looked at."""
+    """The column whose values were compared; "" where none was."""
     offers: Mapping[str, int]
     """Offers a split."""
     images: int
@@ -42,8 +42,8 @@ def check_leaks(
     """Refuse a catalog whose splits share a product or an image.
 
     Args:
-        column: names each offer's split; offers without one are not looked at.
-        by: column that may not stand in two splits (`product_id`, `family_id`); "": images alone are compared.
+        column: names each offer's split; offers without one are not compared.
+        by: column whose values may not be in two splits (`product_id`, `family_id`); "": images alone are compared.
         shared: splits that belong to all others, as a gallery does.
         near: also look for near-identical images (decodes every image, about 5 ms each).
 
@@ -51,13 +51,13 @@ def check_leaks(
         InputError: a leak, or no two splits to compare.
     """
     of_split: dict[str, list[Offer]] = defaultdict(list)
-    if by and by != "product_id" and not any(cell(offer, by) for offer in offers):
+    if by and by != "product_id" and not any(offer.column(by) for offer in offers):
         raise InputError(f"leak check: no offer has a value in the column {by!r}; name another one with --by")
-    known = {cell(offer, column) for offer in offers}
+    known = {offer.column(column) for offer in offers}
     if unknown := [split for split in shared if split not in known]:
-        raise InputError(f"leak check: --shared {unknown[0]!r}: no offer says so in the column {column!r}")
+        raise InputError(f"leak check: --shared {unknown[0]!r}: no offer has it in the column {column!r}")
     for offer in offers:
-        split = cell(offer, column)
+        split = offer.column(column)
         if split and split not in shared:
             of_split[split].append(offer)
     if len(of_split) < 2:
@@ -74,14 +74,8 @@ def check_leaks(
     )
     pairs = tuple(_near_identical(of_split)) if near else ()
     counts = {split: len(rows) for split, rows in of_split.items()}
-    by = by if any(cell(offer, by) for offer in offers) else ""  # what was not there was not compared
+    by = by if any(offer.column(by) for offer in offers) else ""  # what was not there was not compared
     return LeakReport(by, counts, sum(bool(o.image) for rows in of_split.values() for o in rows), pairs)
-
-
-def cell(offer: Offer, column: str) -> str:
-    """An offer's value in a column, be it one of its own fields or any other of the file."""
-    value = getattr(offer, column) if column in FIELDS else offer.extra.get(column)
-    return "" if value is None or value != value else str(value)  # NaN: an empty cell
 
 
 @dataclass(frozen=True)
@@ -92,12 +86,12 @@ class _Leak:
 
 
 def shared_products(of_split: Mapping[str, Sequence[Offer]], by: str) -> list[_Leak]:
-    """Values of the column `by` that stand in two splits."""
+    """Values of the column `by` that are in two splits."""
     first: dict[str, tuple[str, str]] = {}
     leaks: dict[str, _Leak] = {}
     for split, offers in of_split.items():
         for offer in offers:
-            value = cell(offer, by)
+            value = offer.column(by)
             if value:
                 before, identifier = first.setdefault(value, (split, offer.id))
                 if before != split:
@@ -162,7 +156,7 @@ def _refuse(leaks: Sequence[_Leak], what: str, remedy: str) -> None:
         for leak in leaks[:SHOWN]
     )
     more = f"\n  … and {len(leaks) - SHOWN:,} more" if len(leaks) > SHOWN else ""
-    raise InputError(f"leak: the same {what} stands in two splits {len(leaks):,} times; {remedy}:\n{listed}{more}")
+    raise InputError(f"leak: the same {what} is in two splits {len(leaks):,} times; {remedy}:\n{listed}{more}")
 
 
 def joined_by_image(offers: Sequence[Offer]) -> list[tuple[int, int]]:
@@ -184,6 +178,6 @@ def joined_by_image(offers: Sequence[Offer]) -> list[tuple[int, int]]:
 
 def split_counts(offers: Sequence[Offer], column: str = "split") -> dict[str, int]:
     """Offers a split, in the order of their first row."""
-    names = [cell(offer, column) for offer in offers]
+    names = [offer.column(column) for offer in offers]
     values, places, counts = np.unique(names, return_index=True, return_counts=True)
     return {str(values[i]): int(counts[i]) for i in np.argsort(places)}

@@ -1,4 +1,4 @@
-"""The files of a downloaded set: found, decoded, read row by row; what is missing or cut off is said once, clearly."""
+"""The files of a downloaded set: found, decoded, read row by row; what is missing or cut off is reported once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def require_file(folder: Path, name: str) -> Path:
 
 
 def decode(path: Path) -> str:
-    """A text file as UTF-8 or, where it is none, as Windows-1252 (Latin-1 where even that has no such character)."""
+    """A text file as UTF-8 or, where it is not, as Windows-1252 (Latin-1 where even that has no such character)."""
     data = path.read_bytes()
     for encoding in ("utf-8-sig", "cp1252"):
         try:
@@ -95,14 +95,14 @@ def lines_of(path: Path) -> Iterator[str]:
     """Lines of a UTF-8 text file, unpacked where its name ends in `.gz`.
 
     Raises:
-        InputError: a gzip file that is cut off or none.
+        InputError: a gzip file that is cut off, or not one.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8-sig", errors="replace", newline="\n") as file:
             yield from file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: is no whole gzip file ({error}); download it again") from error
+        raise InputError(f"{path}: is not a complete gzip file ({error}); download it again") from error
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]] | SkippedRow]:

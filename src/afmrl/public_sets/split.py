@@ -13,7 +13,7 @@ import numpy as np
 from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
-from afmrl.public_sets.leaks import LeakReport, cell, check_leaks, joined_by_image, split_counts
+from afmrl.public_sets.leaks import LeakReport, check_leaks, joined_by_image, split_counts
 
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
 
@@ -69,17 +69,17 @@ def split_catalog(
 def product_groups(offers: Sequence[Offer], by: str = "product_id", *, join_images: bool = False) -> list[str]:
     """For each offer, the name of the group that must stay in one split.
 
-    An offer without a value in `by` is grouped by its product, and without that stands alone. Offers of one product
-    stay together even where `by` differs, and so do, if asked, those that share an image's bytes.
+    An offer without a value in `by` is grouped by its product, and without a product it is a group of its own.
+    Offers of one product stay together even where `by` differs, and so do, if asked, those that share an image's bytes.
 
     Raises:
         InputError: no offer has a value in the column `by`.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
-    if not any(cell(offer, by) for offer in offers):
+    if not any(offer.column(by) for offer in offers):
         raise InputError(f"split by {by!r}: no offer has a value in this column")
-    own = [cell(offer, by) or offer.product_id or offer.id for offer in offers]
+    own = [offer.column(by) or offer.product_id or offer.id for offer in offers]
     same: Any = DisjointSet(range(len(offers)))
     first: dict[tuple[str, str], int] = {}
     for row, offer in enumerate(offers):
@@ -100,7 +100,7 @@ def deal_out(
     `catalog.split.by` does.
 
     Raises:
-        InputError: fractions that are none, or a split that would be empty.
+        InputError: invalid fractions, or a split that would be empty.
     """
     if not fractions or min(fractions.values()) < 0 or not sum(fractions.values()):
         raise InputError(f"fractions {dict(fractions)}: shares of at least 0, not all of them 0")

@@ -27,6 +27,8 @@ def domain(rows: Sequence[LadderRow], metric: str) -> tuple[float, float]:
 
     >>> domain([LadderRow("a", {"mrr": (0.52, 0.48, 0.57)})], "mrr")
     (0.4, 0.6)
+    >>> domain([LadderRow("a", {"mrr": (1.0, 1.0, 1.0)})], "mrr")
+    (0.9, 1.0)
     """
     values = [v for row in rows for v in row.metrics.get(metric, ()) if math.isfinite(v)]
     if not values:
@@ -34,7 +36,9 @@ def domain(rows: Sequence[LadderRow], metric: str) -> tuple[float, float]:
     low, high = min(values), max(values)
     step = 0.1 if high <= 1 else 10 ** math.floor(math.log10(high))
     low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    return round(low, 6), round(high if high > low else low + step, 6)
+    if high <= low:  # all the same: of shares of 1, none is above 1
+        low, high = (low - step, high) if high == 1 else (low, low + step)
+    return round(low, 6), round(high, 6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ SECTIONS = {
     "facts": "Facts",
     "notes": "Read with care",
 }
-"""Section -> its link, in the order of the page. One of which there is nothing to show is left out."""
+"""Section -> its link, in the order of the page. A section with nothing to show is left out."""
 FACTS = {
     "catalog": "catalog",
     "against": "against",

@@ -41,7 +41,7 @@ SECTIONS = {
     "notes": "Read with care",
     "next": "Next",
 }
-"""Section -> its link, in the order of the page. One of which there is nothing to show is left out."""
+"""Section -> its link, in the order of the page. A section with nothing to show is left out."""
 
 
 def write_results_page(view: ResultsView, path: str | Path) -> Path:
@@ -211,7 +211,7 @@ def _notes(view: ResultsView, images: PageImages) -> list[str]:
 
 
 def _shown_offers(view: ResultsView, sample: CardSample) -> Iterator[OfferView]:
-    """Every offer of which the page shows an image, in the order of the page."""
+    """Every offer whose image the page shows, in the order of the page."""
     for card in sample.cards:
         yield card.query
         yield from (hit.offer for hit in card.hits)

@@ -122,7 +122,7 @@ def _card(
     match = None
     if matches and not any(hit.correct for hit in hits):
         found = next(((row, score) for row, score in kept[num_hits:] if row in matches), None)
-        if found is None:  # beyond what was kept: with several matches nobody knows which of them has the rank
+        if found is None:  # beyond what was kept: with several matches it is not known which of them has the rank
             label = "" if len(matches) == 1 else "one of the matches"
             match = HitView(gallery_view(min(matches)), math.nan, True, label)
         else:

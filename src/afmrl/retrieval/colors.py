@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -34,33 +34,56 @@ def color_histogram(offer: Offer) -> np.ndarray:
     return np.asarray(counts / np.linalg.norm(counts), dtype=np.float32)
 
 
-def color_histograms(offers: Sequence[Offer], *, skip_unreadable: bool = False) -> np.ndarray:
+def color_histograms(
+    offers: Sequence[Offer],
+    *,
+    unreadable: list[tuple[str, str]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
     """Color histograms of offers' images; an image that several offers show is opened once.
 
     Args:
-        skip_unreadable: an image that cannot be opened counts as none, and a warning says so.
+        unreadable: gets (offer id, reason) of each image that cannot be opened, which then counts as none; None: such
+            an image is refused.
+        progress: told of each offer.
 
     Shape:
         returns (N, 216) float32.
 
     Raises:
-        InputError: an image cannot be opened, without `skip_unreadable`.
+        InputError: an image cannot be opened, without `unreadable`.
     """
-    known: dict[str, np.ndarray] = {}
-    unreadable: list[str] = []
-    for offer in offers:
-        if offer.image in known:
+    histograms = np.zeros((len(offers), COLORS), dtype=np.float32)
+    first: dict[str, int] = {}
+    for row, offer in enumerate(offers):
+        if progress is not None:
+            progress(1)
+        if not offer.image:
             continue
+        if offer.image in first:
+            histograms[row] = histograms[first[offer.image]]
+            continue
+        first[offer.image] = row
         try:
-            known[offer.image] = color_histogram(offer)
+            histograms[row] = color_histogram(offer)
         except (InputError, OSError) as error:
-            if not skip_unreadable:
+            if unreadable is None:
                 raise
-            unreadable.append(str(error))
-            known[offer.image] = np.zeros(COLORS, dtype=np.float32)
+            unreadable.append((offer.id, str(error)))
+    return histograms
+
+
+def readable_color_histograms(offers: Sequence[Offer]) -> np.ndarray:
+    """Color histograms of offers' images; one that cannot be opened counts as none, and a warning says so.
+
+    Shape:
+        returns (N, 216) float32.
+    """
+    unreadable: list[tuple[str, str]] = []
+    histograms = color_histograms(offers, unreadable=unreadable)
     if unreadable:
-        log.warning("colors: %d images count as none, the first: %s", len(unreadable), unreadable[0])
-    return np.array([known[offer.image] for offer in offers], dtype=np.float32).reshape(len(offers), COLORS)
+        log.warning("colors: %d images count as none, the first: %s", len(unreadable), unreadable[0][1])
+    return histograms
 
 
 def color_scores(queries: Sequence[Offer], gallery: Sequence[Offer]) -> np.ndarray:

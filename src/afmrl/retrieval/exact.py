@@ -44,7 +44,7 @@ def search(
 
     A score is the dot product summed in float64 and rounded once to float32. It depends on its two rows alone, not on
     block sizes, threads or the rows beside them: offers with the same embedding have the same score, and equal scores
-    stand in gallery order. (`queries @ gallery.T` does not promise that: its last bit may change with the shape.)
+    are in gallery order. (`queries @ gallery.T` does not promise that: its last bit may change with the shape.)
 
     Time grows with Q·N·D: by about a quarter for each relevant offer of a query that is far below its best k, and up to
     sevenfold where k is near N or most scores are equal. Work of more than a moment runs on as many threads as BLAS is

@@ -16,7 +16,7 @@ from afmrl.retrieval.sweep import Targets, sweep, within
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a batch's relevant offers stand."""
+    """The ranks of a batch's relevant offers."""
 
     ranks: np.ndarray
     """(Q,) int64 rank of the best relevant offer, from 1; N + 1 where there is none."""
@@ -32,7 +32,7 @@ class FrozenGallery:
     """Ranks of queries in one gallery, counted and not sorted, in memory that the gallery's size does not change.
 
     Scores and ties are those of `afmrl.retrieval.exact.search`: a score depends on its two rows alone, whatever the
-    batch, its blocks and threads, and equal scores stand in gallery order. `queries @ gallery.T` does not promise
+    batch, its blocks and threads, and equal scores are in gallery order. `queries @ gallery.T` does not promise
     that: where a batch of another size runs through another kernel of BLAS, two equal gallery rows may get scores that
     differ in the last bit, and a reward would change with the company that a completion is in.
 
@@ -60,10 +60,10 @@ class FrozenGallery:
     def place(
         self, queries: np.ndarray, relevant: Sequence[np.ndarray], *, all_ranks: bool = False, hardest: bool = False
     ) -> Placed:
-        """Where each query's relevant offers stand.
+        """The ranks of each query's relevant offers.
 
         Args:
-            all_ranks: count for all relevant offers; else for the best of each query, which is cheaper.
+            all_ranks: count for all relevant offers; False: for the best of each query, which is cheaper.
             hardest: look for the best of the others, too, in the same pass.
 
         Shape:
@@ -99,7 +99,7 @@ class FrozenGallery:
     def reaching(self, queries: np.ndarray, query: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """(M,) int64: how many gallery rows score at least `scores[m]` for the query `query[m]`.
 
-        Where an offer that is not in the gallery would stand in it, if it came behind its equals.
+        The place of an offer that is not in the gallery, after its equals.
 
         Shape:
             queries (Q, D), query (M,) rows of `queries`, scores (M,) float32 as `pair_scores` computes them.
@@ -110,7 +110,7 @@ class FrozenGallery:
         embeddings = Embeddings.checked(queries, self.rows, longest=self._longest)
         order = np.lexsort((-scores, query))
         slot = within(np.bincount(query, minlength=len(queries)))
-        outside = np.full(len(order), len(self.rows))  # behind the last row: of equal scores all stand before it
+        outside = np.full(len(order), len(self.rows))  # after the last row: all equal scores come before it
         zeros = np.zeros(len(order), dtype=np.int64)
         targets = Targets(query[order], outside, scores[order], slot, zeros, zeros.copy())
         sweep(embeddings, 0, targets, self.block_bytes)

@@ -1,4 +1,4 @@
-"""A permuted index: who stands near whom when offers are sorted by each of their words in turn."""
+"""A permuted index: which offers are near each other when they are sorted by each of their words in turn."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class PermutedIndex:
     """Offers in a list, once for each of their rarest words, sorted by that word and the three that follow it.
 
     Of two offers that share a word, those near each other in the list share most of the next words too; sorting is the
-    only work that is not linear. An offer's words stand by rising document frequency, and the last is followed by the
-    first. Words of one offer alone are left out: nobody shares them.
+    only work that is not linear. An offer's words are sorted by rising document frequency, and the last is followed by
+    the first. Words of one offer alone are left out: nobody shares them.
 
     Args:
         words: (N, V) sparse counts.
@@ -51,7 +51,7 @@ class PermutedIndex:
         """The most entries that an offer has."""
 
     def neighbors(self, *, window: int, at_once: int) -> Iterator[tuple[int, np.ndarray]]:
-        """The offers up to `window` entries before and behind an offer's that share the entry's word.
+        """The offers up to `window` entries before and after an offer's that share the entry's word.
 
         Yields:
             (first row number, (at_once, C) row numbers, each once, then NOBODY), block by block.

@@ -1,4 +1,4 @@
-"""What the score of two embeddings is, to the last bit, and how far a fast product may lie from it."""
+"""What the score of two embeddings is, to the last bit, and how far a fast product may be from it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pair_scores(
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Queries and gallery, checked, and how far a float32 product of theirs may lie from its score."""
+    """Queries and gallery, checked, and how far a float32 product of theirs may be from its score."""
 
     queries: np.ndarray
     """(Q, D)"""
@@ -95,7 +95,7 @@ class Embeddings:
             theirs = self.gallery[first + left : first + left + part.shape[1]].astype(np.float64)
             products = ours @ theirs.T
             part[:] = products - margin
-            # one in a million lies so near the middle of two float32 that the order of summing decides
+            # one in a million is so near the middle of two float32 that the order of summing decides
             unsure = np.flatnonzero(part != (products + margin).astype(np.float32))
             query, column = np.divmod(unsure, part.shape[1])
             part[query, column] = self.scores(start + query, first + left + column)

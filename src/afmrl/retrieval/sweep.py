@@ -36,7 +36,7 @@ _one_search = threading.Lock()  # the number of BLAS threads belongs to the whol
 
 @dataclass(frozen=True)
 class Targets:
-    """Pairs of query and relevant offer, sorted by query, best first; how many offers stand before each."""
+    """Pairs of query and relevant offer, sorted by query, best first; how many offers come before each."""
 
     query: np.ndarray
     """(M,) int64, as all but the scores."""
@@ -52,7 +52,7 @@ class Targets:
 
     @classmethod
     def of(cls, embeddings: Embeddings, relevant: Sequence[np.ndarray]) -> tuple[Targets, np.ndarray]:
-        """The pairs, and where each of `np.concatenate(relevant)` stands among them."""
+        """The pairs, and the place of each of `np.concatenate(relevant)` among them."""
         lists = [np.asarray(rows, dtype=np.int64).reshape(-1) for rows in relevant]
         if len(lists) != embeddings.num_queries:
             raise InputError(f"search: {len(lists)} lists of relevant offers for {embeddings.num_queries} queries")
@@ -79,7 +79,7 @@ class Targets:
 
 
 class Counter:
-    """Counts for the targets of queries `start` to `stop` the offers that stand before them."""
+    """Counts for the targets of queries `start` to `stop` the offers that come before them."""
 
     def __init__(self, embeddings: Embeddings, targets: Targets, start: int, stop: int) -> None:
         self.embeddings, self.targets = embeddings, targets
@@ -147,7 +147,7 @@ class Best:
         self.margin = embeddings.margin[start:stop, None]
         self.floor = np.full_like(self.margin, -np.inf)  # what a score has to exceed
         shape = stop - start, min(WIDTH * k, embeddings.num_gallery)
-        # candidates of each query in gallery order, −inf behind them; what BLAS said until `settled`
+        # candidates of each query in gallery order, then −inf; what BLAS said until `settled`
         self.scores, self.rows = np.full(shape, -np.inf, dtype=np.float32), np.zeros(shape, dtype=np.int64)
         self.settled = np.zeros(shape, dtype=bool)
         self.filled = np.zeros(stop - start, dtype=np.int64)

@@ -30,7 +30,7 @@ TWO_CHANGES = 0.6
 """Share of the siblings that differ in two details; the others in one."""
 NO_IMAGE, NO_TITLE, CLOSEUP = 0.04, 0.04, 0.08
 UNLABELED = 0.15
-"""Share of the training products of which two sellers' pairs stand under two product ids."""
+"""Share of the training products of which two sellers' pairs have two product ids."""
 MAX_SIBLINGS = 100
 FAMILIES_AT_ONCE = 10  # drawn by one process without a word to the others
 WORTH_PARALLEL = 8  # such runs, from which starting processes pays
@@ -57,7 +57,7 @@ def write_sample_catalog(
 ) -> Path:
     """Draw a sample catalog: FOLDER/catalog.jsonl and FOLDER/images; the same seed gives the same bytes.
 
-    Columns beside an offer's own: `split`, `role` (query or gallery), `family_id`, `true_product_id` (the product even
+    Columns besides an offer's own: `split`, `role` (query or gallery), `family_id`, `true_product_id` (the product even
     of offers that are not labeled as its duplicates), `visible_attributes` (what can be seen in this image or read
     in this title, and nothing else), `true_attributes`.
 
@@ -157,7 +157,7 @@ def _check(families: Mapping[str, int], image_size: int, num_siblings: int) -> N
 
 
 def _digest(*parts: object, length: int = 12) -> str:
-    """An opaque id: it says nothing of what it names."""
+    """An opaque id: it reveals nothing of what it names."""
     return content_hash("/".join(map(str, parts)))[:length]
 
 
@@ -207,7 +207,7 @@ def _make_offers(product: Product, split: str, folder: Path, side: int, seed: in
 
 
 def _image(values: Mapping[str, str], path: Path, side: int, rng: np.random.Generator) -> set[str]:
-    """Draw one image, and say which keys can be seen in it."""
+    """Draw one image; returns the keys that can be seen in it."""
     shade, tint = rng.uniform(188, 246), rng.normal(0, 7, 3).clip(-14, 9)
     view = View(
         angle=_normal(rng, 8, 18),

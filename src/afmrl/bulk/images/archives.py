@@ -102,9 +102,9 @@ class _Tar:
         self._members: dict[str, tuple[int, int]] = {}
         with tarfile.open(path, "r:") as tar:  # "r:" takes no compressed one, which cannot be read in place
             for info in tar:
-                if info.isreg() and not info.issparse():  # no links: a member is what stands in the archive
+                if info.isreg() and not info.issparse():  # no links: a member is what the archive holds
                     self._members[_plain(info.name)] = info.offset_data, info.size
-                tar.members = []  # type: ignore[attr-defined]  # else it keeps every one that it has seen
+                tar.members = []  # type: ignore[attr-defined]  # otherwise it keeps every one that it has seen
         self._descriptor = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._descriptor)
 
@@ -127,5 +127,5 @@ def _open(path: str) -> _Archive:
         return _Zip(path) if path.lower().endswith(".zip") else _Tar(path)
     except Exception as error:
         raise InputError(
-            f"archive {path}: is no .zip and no uncompressed .tar that can be read ({error}); pack it anew or unpack it"
+            f"archive {path}: cannot be read as a .zip or an uncompressed .tar ({error}); pack it again or unpack it"
         ) from error

@@ -32,7 +32,7 @@ class Window:
 
     Args:
         offers: in the order of the result.
-        attributes: one KeyAttributes an offer, written behind its text; None: none.
+        attributes: one KeyAttributes an offer, written after its text; None: none.
         payload: the caller's own, handed back.
     """
 
@@ -115,7 +115,7 @@ class BulkEncoder:
         under_way: deque[_WindowInWork] = deque()
         try:
             while True:
-                # enough that sorting has a whole pool and reading goes on into the next one
+                # enough that sorting has a whole pool and reading continues into the next one
                 while not exhausted and sum(one.num_left for one in under_way) < 2 * run.pool_size:
                     window = next(source, None)
                     if window is None:

@@ -1,4 +1,4 @@
-"""Images from http(s) addresses that somebody else wrote: bounded, and never from inside the own network."""
+"""Images from http(s) addresses that somebody else wrote: bounded, and never from inside one's own network."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Fetcher:
         per_host: images fetched from one host at a time.
         retries: after 429, 500, 502, 503, 504 and broken connections.
         backoff: seconds before the first repetition, doubled each time; a longer Retry-After counts.
-        allow_private: takes addresses that are not public too: for an image server in the own network, and tests.
+        allow_private: takes addresses that are not public too: for an image server in one's own network, and tests.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class Fetcher:
         """The image's file content.
 
         Raises:
-            InputError: the address is none or not allowed, the host did not answer in time, or what it sent is no
-                image or too large.
+            InputError: the address is invalid or not allowed, the host did not answer in time, or what it sent is not
+                an image or too large.
         """
         self._clock.deadline = time.monotonic() + self.seconds
         for attempt in range(self.retries + 1):
@@ -119,7 +119,7 @@ class Fetcher:
         raise _failure(address, f"is redirected more than {self.max_redirects} times")
 
     def _get(self, asked: str, at: str) -> bytes | str:
-        """The image at `at`, or where it is said to be."""
+        """The image at `at`, or where it redirects to."""
         url, host = _parsed(asked, at)
         left = self._clock.left()
         seconds = max(0.001, min(STEP_SECONDS, left))
@@ -168,7 +168,7 @@ class Fetcher:
 
 
 def public_address(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one of the public internet's, also where an IPv4 address stands inside an IPv6 one.
+    """Whether an address is one of the public internet's, also where an IPv4 address is inside an IPv6 one.
 
     >>> [public_address(ip_address(text)) for text in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1")]
     [True, False, False]
@@ -314,13 +314,13 @@ class _TimedStream(httpcore2.NetworkStream):
 def _parsed(asked: str, at: str) -> tuple[httpcore2.URL, str]:
     """The request's URL and its Host header."""
     if len(at) > MAX_ADDRESS_CHARACTERS or any(c.isspace() or not c.isprintable() for c in at):
-        raise _failure(asked, "is no address (too long, or with blanks in it)")
+        raise _failure(asked, "is not an address (too long, or with blanks in it)")
     try:
         parts = urlsplit(at)
         host, port = parts.hostname or "", parts.port
         host = host if ":" in host else host.encode("idna").decode("ascii")
     except ValueError as error:
-        raise _failure(asked, f"is no address ({error})") from error
+        raise _failure(asked, f"is not an address ({error})") from error
     if parts.scheme not in ("http", "https"):
         raise _failure(asked, f"leads to {parts.scheme or 'nothing'!r}; images are fetched by http and https alone")
     if "@" in parts.netloc:

@@ -63,7 +63,7 @@ class ReadAhead:
         workers: threads.
         resizing: of the model's processor; None: images are kept as `open_image` gives them.
         scaled_jpeg: decode JPEG at a fraction of its size where the resizing leaves enough.
-        memory_bytes: as said.
+        memory_bytes: see above.
 
     Raises:
         InputError: no thread, or no memory.
@@ -90,7 +90,8 @@ class ReadAhead:
         self._changed = threading.Condition()  # and the lock of all that follows
         self._asked, self._awaited, self._closed = 0, -1, False
         self._remembered: OrderedDict[str, PendingImage] = OrderedDict()
-        self._remembered_bytes = 0
+        self.remembered_bytes = 0
+        """Of images kept for offers to come."""
         self._by_content: dict[bytes, PendingImage] = {}
 
     def ask(self, reference: str) -> PendingImage:
@@ -209,10 +210,10 @@ class ReadAhead:
             self._changed.notify_all()
 
     def _remember(self, more: int) -> None:
-        self._remembered_bytes += more
-        while self._remembered_bytes > self.memory_bytes // KEPT_SHARE and len(self._remembered) > 1:
+        self.remembered_bytes += more
+        while self.remembered_bytes > self.memory_bytes // KEPT_SHARE and len(self._remembered) > 1:
             _, oldest = self._remembered.popitem(last=False)
-            self._remembered_bytes -= oldest.num_bytes
+            self.remembered_bytes -= oldest.num_bytes
             self._release(oldest)
 
     def _release(self, pending: PendingImage) -> None:

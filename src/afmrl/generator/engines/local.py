@@ -53,7 +53,7 @@ class LocalEngine:
             self.processor.apply_chat_template(request.messages, add_generation_prompt=True, tokenize=False)
             for request in requests
         ]
-        # similar lengths pad least; offers without an image stand apart, their tensors have other fields
+        # similar lengths pad least; offers without an image are kept apart, their tensors have other fields
         order = sorted(range(len(requests)), key=lambda row: (not requests[row].image, len(prompts[row])))
         rows = max(batch_size // sampling.num_completions, 1)
         starts = range(0, len(order), rows)

@@ -58,7 +58,7 @@ class RecordedEngine:
                 self._records.setdefault(record["key"], [Completion(**one) for one in record["completions"]])
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(
-                    f"recording {self.file}:{number}: is no record ({error}); remove the line, or record anew"
+                    f"recording {self.file}:{number}: is not a record ({error}); remove the line, or record again"
                 ) from error
         if self.source is not None and whole < len(data):
             os.truncate(self.file, whole)

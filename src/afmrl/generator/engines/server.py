@@ -52,7 +52,7 @@ class ServerEngine:
     A request that fails for a passing reason (429, 5xx, no connection, no answer in time, a torn answer) is tried
     again, after the time that `Retry-After` names or twice the last wait. A request that the server refuses (400, 413,
     422, 451), answers without a message, or does not answer in all its tries has a Completion with `failure`. It is an
-    error if nobody is there, if a wrong key, address or model is told, or if `2 * concurrency` requests one after the
+    error if nobody is there, if a wrong key, address or model is given, or if `2 * concurrency` requests one after the
     other stay without an answer; what the same call was answered before is given back all the same, the rest has a
     `failure`, and the next call is the error.
 
@@ -216,7 +216,7 @@ class ServerEngine:
             raise _Refused(200, "the server gave no choice")
         texts = [(_text_of(choice.get("message")), choice.get("finish_reason")) for choice in choices]
         used = answer.get("usage")
-        read, written = (_count(used, f"{side}_tokens") for side in ("prompt", "completion"))
+        read, written = (_count(used, f"{kind}_tokens") for kind in ("prompt", "completion"))
         with self._lock:
             self._known = True
             self.usage.prompt_tokens += read
@@ -233,11 +233,11 @@ class ServerEngine:
             models = [str(model["id"]) for model in data or []]
         except (_Refused, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"generator openai:{self.url}: does not say which models it has ({error}); name one behind '#'"
+                f"generator openai:{self.url}: does not say which models it has ({error}); name one after '#'"
             ) from error
         if len(models) != 1:
             listed = ", ".join(models[:10]) or "none"
-            raise InputError(f"generator openai:{self.url}: has these models: {listed}; name one behind '#'")
+            raise InputError(f"generator openai:{self.url}: has these models: {listed}; name one after '#'")
         return models[0]
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -290,15 +290,15 @@ class ServerEngine:
                 if self._stopped.wait(min(seconds, LONGEST_WAIT)):
                     break
                 wait = min(2 * wait, 60.0)
-        told = f"no answer in {attempt + 1} tries, the last: {reason}"
+        failure = f"no answer in {attempt + 1} tries, the last: {reason}"
         with self._lock:
             self._unanswered += 1
             given_up = absent or method == "GET" or self._unanswered >= 2 * self.concurrency
         if given_up:
             raise InputError(
-                f"generator openai:{self.url}: {told}; is the server there, and not overloaded (concurrency)?"
+                f"generator openai:{self.url}: {failure}; is the server there, and not overloaded (concurrency)?"
             )
-        raise _Refused(0, told)
+        raise _Refused(0, failure)
 
     def _say_once(self, reason: str) -> None:
         """Say that the server is waited for; once, until it answers again."""
@@ -350,7 +350,7 @@ def _no_answer(error: InputError) -> Completion:
 
 def _object(response: Any) -> dict[str, Any] | None:
     """The JSON object of an answer; None where it is something else."""
-    with suppress(ValueError):  # an encoding that is none is one, too
+    with suppress(ValueError):  # an invalid encoding is a ValueError, too
         answer = response.json()
         if isinstance(answer, dict):
             return answer
@@ -361,7 +361,7 @@ def _text_of(message: Any) -> str:
     """The text of an answer's message, which some servers give in parts, thoughts among them.
 
     Raises:
-        _Refused: there is no message, or one of a form that is none of the protocol.
+        _Refused: there is no message, or its form is not the protocol's.
     """
     content = message.get("content") if isinstance(message, Mapping) else 0
     if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):

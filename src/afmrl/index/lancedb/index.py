@@ -103,7 +103,7 @@ class LanceIndex:
             raise InputError(f'index {shown}: the package lancedb is missing; pip install "afmrl[lancedb]"') from error
         if not address:
             raise InputError("index lancedb: give a folder, lancedb:PATH")
-        missing = InputError(f"index {shown}: there is none; make it with: afmrl index EMBEDDINGS --out {shown}")
+        missing = InputError(f"index {shown}: no index is here; make it with: afmrl index EMBEDDINGS --out {shown}")
         if not create and "://" not in address and not Path(address).is_dir():
             raise missing
         with _answered(address):
@@ -145,7 +145,7 @@ class LanceIndex:
         if done.num_inserted_rows + done.num_updated_rows != len(changed):
             raise InputError(
                 f"index lancedb:{self._address}: LanceDB was given {len(changed)} rows and wrote "
-                f"{done.num_inserted_rows + done.num_updated_rows}; make the index anew"
+                f"{done.num_inserted_rows + done.num_updated_rows}; make the index again"
             )
         return Touched(done.num_inserted_rows, done.num_updated_rows, len(rows) - len(changed))
 
@@ -351,7 +351,7 @@ def _answered(address: str) -> Iterator[None]:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"index lancedb:{without_password(address)}: LanceDB says: {reason}; look at the folder, its rights and "
-            "the space left, or make the index anew"
+            "the space left, or make the index again"
         ) from error
 
 

@@ -56,7 +56,7 @@ class DenseSearch:
             return self._exact(where).search(queries, k)
         found = self._in_graph(graph, queries, k, plan)
         short = [query for query, (rows, _) in enumerate(found) if len(rows) < k]
-        if short:  # what passes lies apart in the graph; k rows do pass, so k must be found
+        if short:  # rows that pass are far apart in the graph; k rows do pass, so k must be found
             everything = self._exact(where).search(queries[short], k)
             for query, hits in zip(short, everything, strict=True):
                 found[query] = hits
@@ -81,7 +81,7 @@ class DenseSearch:
         of_graph = passing[: self.snapshot.segments[0].num_rows]
         width, allowed = graph.width, None
         if not of_graph.all():
-            # what passes lies apart in the graph, how far depends on the rows: so it is measured
+            # rows that pass are far apart in the graph; how far depends on the rows, so it is measured
             width = graph.filtered_width(self.snapshot.segments[0], of_graph, num_passing / EXACT_ROWS[0])
             allowed = np.packbits(of_graph, bitorder="little")
         if not width:
@@ -115,7 +115,7 @@ class DenseSearch:
 
     @cached_property
     def _sorted_orders(self) -> bool:
-        """Whether rows of the graph stand in the order of insertion."""
+        """Whether rows of the graph are in the order of insertion."""
         return bool((np.diff(self.snapshot.segments[0].orders) > 0).all())
 
     def _exact(self, where: Filter) -> ExactRows:

@@ -80,7 +80,7 @@ class Graph:
         self.width, self.recall = self._least_width(segment, rows, None, WIDTHS)
 
     def filtered_width(self, segment: Segment, allowed: np.ndarray, widest: float) -> int:
-        """The width that a search needs among the rows that pass a filter, which may lie apart from each other.
+        """The width that a search needs among the rows that pass a filter, which may be far apart from each other.
 
         Args:
             allowed: (n,) bool: which rows pass.
@@ -154,7 +154,7 @@ class Graph:
             width: 0: the one chosen when the graph was built.
 
         Shape:
-            queries (Q, D); returns scores (Q, C) float32, best first, and rows (Q, C) int64, -1 and -inf behind them.
+            queries (Q, D); returns scores (Q, C) float32, best first, and rows (Q, C) int64, then -1 and -inf.
         """
         wanted = min(2 * k, k + 32)
         faiss = self._faiss

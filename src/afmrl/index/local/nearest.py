@@ -53,7 +53,7 @@ class ExactRows:
 
 
 def stored(snapshot: Snapshot, rows: np.ndarray) -> np.ndarray:
-    """(n, D) of numbered rows: float32 where few or stored as bytes, else as stored, mapped if they are a segment."""
+    """(n, D) of numbered rows: float32 where few or stored as bytes, otherwise as stored; a whole segment is mapped."""
     few = 4 * len(rows) * snapshot.version.dimension <= AT_HAND_BYTES
     if few or not snapshot.segments or snapshot.segments[0].scales is not None:
         return snapshot.embeddings(rows)

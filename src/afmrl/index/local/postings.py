@@ -51,7 +51,7 @@ class Postings:
 
     @classmethod
     def joined(cls, parts: Sequence[Postings], kept: Sequence[np.ndarray]) -> Postings:
-        """Of several segments' rows one behind the other.
+        """Of several segments' rows, one segment after the other.
 
         Args:
             kept: of each part, ascending, the rows that stay.

@@ -17,7 +17,7 @@ from afmrl.files import checksum, hash64
 from afmrl.index.backend import FILTER_COLUMNS, Rows, filter_value, offer_words
 from afmrl.index.local.codes import NUMPY_TYPE, decode, encode
 from afmrl.index.local.postings import Postings
-from afmrl.retrieval.colors import color_histograms
+from afmrl.retrieval.colors import readable_color_histograms
 
 if TYPE_CHECKING:
     import pyarrow
@@ -179,7 +179,7 @@ def write_segment(folder: Path, rows: Rows, orders: np.ndarray, settings: Mappin
     if scales is not None:
         _save(folder, "scales", scales)
     if settings.get("colors"):
-        colors = color_histograms(offers, skip_unreadable=True)
+        colors = readable_color_histograms(offers)
         _save(folder, "colors", colors.astype(np.float32 if dtype == "f32" else np.float16))
     texts = list(map(offer_words(settings).of_gallery, offers, rows.key_attributes))
     return _finish(folder, [table], hash64(rows.ids), orders, Postings.of(texts))

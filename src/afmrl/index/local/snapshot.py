@@ -73,7 +73,7 @@ class Snapshot:
 
     @cached_property
     def orders(self) -> np.ndarray:
-        """(T,) int64: each row's number in the order of insertion, by which equal scores stand."""
+        """(T,) int64: each row's number in the order of insertion, by which equal scores are sorted."""
         return np.concatenate([np.empty(0, np.int64), *(segment.orders for segment in self.segments)])
 
     @cached_property

@@ -19,7 +19,7 @@ FAN = 8
 """So many neighboring segments of about one size become one: a row is copied a few times in all, not at every
 change."""
 SMALLEST = 1024  # rows up to which segments count as of one size
-DEAD_SHARE = 0.25  # of the graph's rows, above which it is built anew without them
+DEAD_SHARE = 0.25  # of the graph's rows, above which it is built again without them
 TAIL_SHARE = 0.05  # of the graph's rows: so many more are compared one by one before they are put in
 DELETED_ROWS = 65_536  # ids looked up at a time
 
@@ -158,7 +158,7 @@ class Writer:
             self._marked.add(joined.name)
 
     def _compact(self, progress: bool) -> None:
-        """Put the rows outside the graph into it when they are many, and build it anew when many of its rows died."""
+        """Put the rows outside the graph into it when they are many, and build it again when many of its rows died."""
         exact_below = int(self.version.settings["exact_below"])
         if self.num_rows < max(exact_below, 1):
             if self.graph is not None and self.num_rows < exact_below / 2:
@@ -180,7 +180,7 @@ class Writer:
             self._drop_dead_segments()
 
     def _drop_dead_segments(self) -> None:
-        """Leave out segments without living rows, and write those anew of which most died."""
+        """Leave out segments without living rows, and write again those of which most died."""
         for number in reversed(range(1 if self.graph else 0, len(self.segments))):
             if self.alive[number].sum() < 0.5 * self.segments[number].num_rows:
                 self._join([number])

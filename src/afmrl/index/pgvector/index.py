@@ -24,12 +24,14 @@ from afmrl.index.backend import (
     offer_words,
 )
 from afmrl.index.pgvector.tables import (
+    SCORED_WORDS,
     TEXTS,
     TYPES,
     Tables,
     answered,
     check_extension,
     check_record,
+    scored_words_values,
     server_and_table,
     storable,
 )
@@ -44,7 +46,6 @@ from afmrl.index.records import (
     without_secrets,
     word_counts,
 )
-from afmrl.retrieval.bm25 import K1, B
 
 if TYPE_CHECKING:
     import psycopg
@@ -54,25 +55,6 @@ HNSW_LINKS, HNSW_CONSTRUCTION = 16, 128
 HNSW_DIMENSIONS = {"f32": 2000, "f16": 4000}  # pgvector's bounds
 SEARCHED, MOST_SEARCHED = 128, 1000  # candidates that a search of the graph keeps: at least, and pgvector's bound
 CONNECT_SECONDS = 10
-# OFFSET 0: each word's entries by the index, and never a join that reads those of all words
-SCORED_WORDS = """
-WITH corpus AS (
-    SELECT rows, greatest(length::float8 / greatest(rows, 1), 1e-9) AS mean FROM {settings} LIMIT 1
-),
-asked AS MATERIALIZED (
-    SELECT word, times * ln(1 + (rows - found + 0.5) / (found + 0.5)) AS weight
-    FROM unnest(%s::text[], %s::float8[]) AS given (word, times), corpus,
-    LATERAL (SELECT count(*) AS found FROM {words} AS held WHERE held.word = given.word) AS frequency
-),
-scored AS (
-    SELECT number, sum(weight * times / (times + %s * (1 - %s + %s * length / mean))) AS score
-    FROM asked CROSS JOIN corpus CROSS JOIN LATERAL (
-        SELECT number, times, length FROM {words} AS held WHERE held.word = asked.word OFFSET 0
-    ) AS entry
-    GROUP BY number
-)
-"""
-"""The rows that hold words of a text, with their BM25; see `_asked` for its parameters."""
 
 
 class PgvectorIndex:
@@ -83,8 +65,8 @@ class PgvectorIndex:
     totals. An upsert or a delete is one transaction; writers of one table wait for each other, readers never.
 
     Up to `exact_below` rows every search compares all of them. Above, `close` builds an HNSW index, and a filtered
-    search goes on in it until k rows pass (`hnsw.iterative_scan`, pgvector 0.8 or later); where it gives up before, all
-    rows are compared.
+    search continues in it until k rows pass (`hnsw.iterative_scan`, pgvector 0.8 or later); where it gives up before,
+    all rows are compared.
     """
 
     def __init__(
@@ -113,8 +95,8 @@ class PgvectorIndex:
         """Open or create; see `open_index`.
 
         Args:
-            address: "postgresql://user:password@host:port/database?table=offers"; every option of libpq may stand
-                beside `table`, which is "offers" where it is not given.
+            address: "postgresql://user:password@host:port/database?table=offers"; every option of libpq may be
+                given beside `table`, which is "offers" where it is not given.
         """
         shown = without_password(address)
         try:
@@ -138,7 +120,7 @@ class PgvectorIndex:
                     tables.create(connection, shown, dimension or 0, settings or {})
                 if not tables.exists(connection, "_index"):
                     raise InputError(
-                        f"index {shown}: there is none; make it with: afmrl index EMBEDDINGS --out {shown}"
+                        f"index {shown}: no index is here; make it with: afmrl index EMBEDDINGS --out {shown}"
                     )
                 check_extension(connection, shown)
                 pgvector.psycopg.register_vector(connection)
@@ -283,7 +265,7 @@ class PgvectorIndex:
         query = self._tables(SCORED_WORDS + best + "ORDER BY score DESC, number LIMIT %s", condition=condition)
         with answered(self._address), self._connection.transaction(), self._connection.cursor() as cursor:
             for text in texts:
-                _append(hits, cursor.execute(query, [*_asked(text), *values, k]).fetchall())
+                _append(hits, cursor.execute(query, [*scored_words_values(text), *values, k]).fetchall())
         return hits
 
     def lexical_scores(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
@@ -294,7 +276,7 @@ class PgvectorIndex:
         found = Hits([], [])
         with answered(self._address), self._connection.transaction(), self._connection.cursor() as cursor:
             for text, names in zip(texts, ids, strict=True):
-                _append(found, cursor.execute(query, [*_asked(text), storable(names)]).fetchall())
+                _append(found, cursor.execute(query, [*scored_words_values(text), storable(names)]).fetchall())
         return [scores_by_id(*one) for one in zip(ids, found.ids, found.scores, strict=True)]
 
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
@@ -403,9 +385,3 @@ class PgvectorIndex:
 def _append(hits: Hits, found: Sequence[tuple[str, float]]) -> None:
     hits.ids.append([identifier for identifier, _ in found])
     hits.scores.append(np.array([score for _, score in found], dtype=np.float32))
-
-
-def _asked(text: str) -> list[Any]:
-    """The parameters of `SCORED_WORDS`."""
-    counts = word_counts(text)
-    return [list(counts), [float(times) for times in counts.values()], K1, B, B]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from afmrl.errors import InputError
-from afmrl.index.records import sealed, stored_dtype, without_password, without_secrets
+from afmrl.index.records import sealed, stored_dtype, without_password, without_secrets, word_counts
+from afmrl.retrieval.bm25 import K1, B
 
 if TYPE_CHECKING:
     import psycopg
@@ -23,6 +24,25 @@ KEYS = ("id", "category", "seller", "product_id")
 JSON = ("attributes", "key_attributes")
 TEXTS = ("id", "title", "description", "image", "category", "seller", "product_id", *JSON, "extra")
 COLUMNS = (*TEXTS, "fingerprint", "length", "embedding")
+# OFFSET 0: each word's entries by the index, and never a join that reads those of all words
+SCORED_WORDS = """
+WITH corpus AS (
+    SELECT rows, greatest(length::float8 / greatest(rows, 1), 1e-9) AS mean FROM {settings} LIMIT 1
+),
+asked AS MATERIALIZED (
+    SELECT word, times * ln(1 + (rows - found + 0.5) / (found + 0.5)) AS weight
+    FROM unnest(%s::text[], %s::float8[]) AS given (word, times), corpus,
+    LATERAL (SELECT count(*) AS found FROM {words} AS held WHERE held.word = given.word) AS frequency
+),
+scored AS (
+    SELECT number, sum(weight * times / (times + %s * (1 - %s + %s * length / mean))) AS score
+    FROM asked CROSS JOIN corpus CROSS JOIN LATERAL (
+        SELECT number, times, length FROM {words} AS held WHERE held.word = asked.word OFFSET 0
+    ) AS entry
+    GROUP BY number
+)
+"""
+"""The rows that hold words of a text, with their BM25; see `scored_words_values` for its parameters."""
 
 
 class Tables:
@@ -47,7 +67,7 @@ class Tables:
             "rows": self._identifier(""),
             "words": self._identifier("_words"),
             "settings": self._identifier("_index"),
-            "graph": sql.Identifier(self._table + "_embedding"),  # an index lies in its table's schema
+            "graph": sql.Identifier(self._table + "_embedding"),  # an index is in its table's schema
             "incoming": sql.Identifier(self._table + "_incoming"),
             "columns": sql.SQL(", ").join(map(sql.Identifier, COLUMNS)),
             "incoming_columns": sql.SQL(", ").join(sql.Identifier("excluded", column) for column in COLUMNS),
@@ -162,10 +182,10 @@ def server_and_table(address: str) -> tuple[str, str]:
 
 @contextmanager
 def answered(address: str) -> Iterator[None]:
-    """Turn what a server or its administrator must mend into an InputError, without the password."""
+    """Turn what a server or its administrator must repair into an InputError, without the password."""
     import psycopg
 
-    mendable = (
+    repairable = (
         psycopg.OperationalError,  # no server, no such database, wrong password, connection lost, disk full
         psycopg.errors.InsufficientPrivilege,
         psycopg.errors.ReadOnlySqlTransaction,
@@ -176,7 +196,7 @@ def answered(address: str) -> Iterator[None]:
     )
     try:
         yield
-    except mendable as error:
+    except repairable as error:
         shown = without_password(address)
         raise InputError(
             f"index {shown}: PostgreSQL says: {without_secrets(str(error), address)}; look whether the server runs, "
@@ -229,3 +249,9 @@ def _read(column: str) -> sql.Composable:
     name = sql.Identifier(column)
     # as text: a parsed object would lose how it was written
     return sql.SQL("{}::text AS {}").format(name, name) if column in JSON else name
+
+
+def scored_words_values(text: str) -> list[Any]:
+    """The parameters of `SCORED_WORDS`."""
+    counts = word_counts(text)
+    return [list(counts), [float(times) for times in counts.values()], K1, B, B]

@@ -81,7 +81,7 @@ def server_and_collection(address: str) -> tuple[str, str, str]:
 
 @contextmanager
 def answered(address: str) -> Iterator[None]:
-    """Turn what a server, a folder or its administrator must mend into an InputError."""
+    """Turn what a server, a folder or its administrator must repair into an InputError."""
     from qdrant_client.http.exceptions import ApiException
 
     shown = without_password(address)

@@ -120,7 +120,7 @@ class QdrantIndex:
             if local:
                 if not address or (not create and not (Path(address) / "meta.json").is_file()):
                     raise InputError(
-                        f"index qdrant:{address}: there is none; make it with: afmrl index EMBEDDINGS --out …"
+                        f"index qdrant:{address}: no index is here; make it with: afmrl index EMBEDDINGS --out …"
                     )
                 client, collection = QdrantClient(path=address), COLLECTION
             else:
@@ -136,7 +136,8 @@ class QdrantIndex:
                 if not client.collection_exists(collection):
                     if not create:
                         raise InputError(
-                            f"index {shown}: there is none; make it with: afmrl index EMBEDDINGS --out qdrant:{shown}"
+                            f"index {shown}: no index is here; make it with: "
+                            f"afmrl index EMBEDDINGS --out qdrant:{shown}"
                         )
                     create_collection(client, shown, collection, dimension or 0, settings or {})
                 if create and not local:
@@ -248,7 +249,7 @@ class QdrantIndex:
         return color_histograms_of(self.get(ids), ids)
 
     def close(self) -> None:
-        """Weigh words anew where their offers' mean length has drifted; let go of the connection or the folder."""
+        """Weigh words again where their offers' mean length has drifted; let go of the connection or the folder."""
         try:
             if self._written:
                 self._written = False

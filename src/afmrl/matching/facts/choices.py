@@ -1,4 +1,4 @@
-"""Words that exclude one another: an offer for the left side is none for the right one."""
+"""Words that exclude one another: an offer for the left side is not one for the right side."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _SIZE = re.compile(
     r"(?<!\w)(?:size|taille|größe|gr\.?|talla|eu|uk)[ :.]{1,2}(x{0,4}[sl]|m|\d{1,3}(?:[.,]5)?)(?![\w./-])|"
     r"(?<![\w-])(x{1,4}s|x{2,4}l)(?!\w)|, (s|m|l|xl)(?= ?(?:,|$))"
 )
-"""A size that is named so; XS and XXL by themselves; S, M, L behind a comma. XL alone is as often a large cartridge."""
+"""A size that is named so; XS and XXL by themselves; S, M, L after a comma. XL alone is as often a large cartridge."""
 
 
 def sizes(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from afmrl.attributes.extractor import has_gtin_check_digit
 from afmrl.attributes.quantities import quantities
 
 _CHUNK = re.compile(r"[a-z0-9]+(?:[-./+][a-z0-9]+)*")
@@ -32,7 +33,7 @@ _VARIANTS = {
     **{name: name for name in _VARIANT_NAMES.split()},
     **dict.fromkeys(("professional", "prof"), "pro"),
 }
-# words before a number that is no model's: "pack of 2", "with 3 ports"
+# words before a number that does not name a model: "pack of 2", "with 3 ports"
 _NO_SERIES_WORDS = (
     "of in on at by to or no nr eu uk us de "
     "and for with the from plus pack set box lot case per over under about approx gen generation size part class level "
@@ -68,7 +69,7 @@ def _is_word(part: str) -> bool:
 
 
 def forms(text: str) -> Iterator[str]:
-    """Every spelling under which a code may stand in a text: parts, chunks and neighbors written as one.
+    """Every spelling that a code may have in a text: parts, chunks and neighbors written as one.
 
     >>> sorted(set(forms("wd 10-ezex")))
     ['10', '10ezex', 'ezex', 'wd', 'wd10', 'wd10ezex']
@@ -101,7 +102,7 @@ def numbers(text: str) -> set[str]:
 
 
 def loose_forms(code: str) -> Iterator[str]:
-    """What other shops may leave of a code: its beginning, what stands behind its leading letters.
+    """What other shops may leave of a code: its beginning, and what follows its leading letters.
 
     >>> sorted(loose_forms("tv24746b"))
     ['24746b', 'tv247', 'tv2474', 'tv24746', 'tv24746b']
@@ -114,7 +115,7 @@ def loose_forms(code: str) -> Iterator[str]:
 
 
 def stem(code: str) -> str:
-    """A code without the one to three letters behind it, by which shops tell colors and countries apart.
+    """A code without the one to three letters at its end, by which shops tell colors and countries apart.
 
     >>> stem("rxv663bk"), stem("ab12c")
     ('rxv663', 'ab12c')
@@ -133,11 +134,11 @@ def schemes(code: str) -> tuple[str, str]:
 
 
 def series(text: str) -> list[tuple[str, str, str | None]]:
-    """Short model names: a name, the number behind it, and the variant behind that.
+    """Short model names: a name, the number after it, and the variant after that.
 
-    The variant is "" where the text names none, and None where it stands elsewhere and may belong to something else.
+    The variant is "" where the text names none, and None where one is elsewhere and may belong to something else.
 
-    A name that stands with several numbers is left out.
+    A name with several numbers is left out.
 
     >>> series("samsung galaxy a12s, iphone 12 pro max, office 2007.0")
     [('a', '12s', None), ('iphone', '12', 'pro max'), ('office', '2007', None)]
@@ -156,7 +157,7 @@ def series(text: str) -> list[tuple[str, str, str | None]]:
 
 
 def _variant(text: str, start: int) -> str | None:
-    """The words that tell variants of one model apart, where they stand first in the rest of the text."""
+    """The words that tell variants of one model apart, where they come first in the rest of the text."""
     words: list[str] = []
     for word in text[start:].split(maxsplit=3)[:3]:
         plain = word.strip(",;()[]|-")
@@ -178,8 +179,4 @@ def gtins(text: str) -> list[str]:
 
 
 def _is_gtin(digits: str) -> bool:
-    """Whether the last digit is a GTIN's check digit (GS1: weights 3 and 1 from the right)."""
-    if len(digits) not in (8, 12, 13, 14) or not digits.isdigit() or not int(digits):
-        return False
-    total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits[:-1])))
-    return (10 - total % 10) % 10 == int(digits[-1])
+    return len(digits) in (8, 12, 13, 14) and digits.isdigit() and int(digits) > 0 and has_gtin_check_digit(digits)

@@ -53,7 +53,7 @@ class Fact:
 
 
 def facts(offer: Offer, generated: KeyAttributes | None, extractor: AttributeExtractor) -> Iterator[Fact]:
-    """All that an offer states; a key may stand several times, with the several values that a title names.
+    """All that an offer states; a key may come several times, with the several values that a title names.
 
     >>> offer = Offer("1", "Samsung Galaxy A12s 64GB, blue", attributes={"Color": "Blue"})
     >>> [f"{fact.key}={fact.value}" for fact in facts(offer, None, AttributeExtractor(["samsung"]))]

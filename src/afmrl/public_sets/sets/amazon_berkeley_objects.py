@@ -21,8 +21,8 @@ SHARDS = "0123456789abcdef"
 def read_amazon_berkeley_objects(folder: Path) -> Reading:
     """`listings/metadata/listings_{0…f}.json.gz`, `images/metadata/images.csv.gz`, `images/small/…` or `…/original/…`.
 
-    A listing's texts are lists of `{"language_tag", "value"}`: English is taken where there is some, else the first
-    language. One offer an image: the main one (gallery) carries the listing's text; the other views (query) are the
+    A listing's texts are lists of `{"language_tag", "value"}`: English is taken where there is some, otherwise the
+    first language. One offer an image: the main one (gallery) carries the listing's text; other views (query) are the
     image alone, for with the listing's own title a view would be found by its text. `item_id` is the product: a
     product listed in several countries has several gallery offers. No split is published for listings: `afmrl dataset
     split` deals one out. Layout as in the README of the set (mirrored on the Hugging Face hub) and in code of others
@@ -112,7 +112,7 @@ def _listing(
 
 
 def _language(values: Any) -> list[Mapping[str, Any]]:
-    """The entries of one language: English if there is some, else that of the first entry."""
+    """The entries of one language: English if there is some, otherwise that of the first entry."""
     entries = [entry for entry in values if isinstance(entry, dict)] if isinstance(values, list) else []
     tags = [str(entry.get("language_tag", "")) for entry in entries]
     chosen = next((tag for tag in tags if tag.startswith("en")), tags[0] if tags else "")
@@ -120,7 +120,7 @@ def _language(values: Any) -> list[Mapping[str, Any]]:
 
 
 def in_english(values: Any) -> str:
-    """The first value in English, else the first value; "" where there is none.
+    """The first value in English, otherwise the first value; "" where there is none.
 
     >>> in_english([{"language_tag": "de_DE", "value": "Stuhl"}, {"language_tag": "en_GB", "value": "chair"}])
     'chair'

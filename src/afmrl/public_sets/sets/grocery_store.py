@@ -29,8 +29,8 @@ def read_grocery_store(folder: Path) -> Reading:
     """`classes.csv`, `train.txt`, `val.txt`, `test.txt` of `dataset/`, with the images they name.
 
     Lines of the lists are `path, class, coarse class`. classes.csv names for each of the 81 classes the iconic image
-    and its description; beside the description stands `…_Information.txt` (title, country and volume). Photographs are
-    queries without text; iconic offers are the gallery of all splits (split "gallery"). The classes stand in all
+    and its description; next to the description is `…_Information.txt` (title, country and volume). Photographs are
+    queries without text; iconic offers are the gallery of all splits (split "gallery"). The classes are in all
     splits: it is a test on new photographs, not on new products. Layout checked against classes.csv and
     `…_Information.txt` of marcusklasson/GroceryStoreDataset on GitHub; the lists' columns as others read them.
 

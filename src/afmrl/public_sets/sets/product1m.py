@@ -23,7 +23,7 @@ def read_product1m(folder: Path) -> Reading:
 
     A line is `id#####title#####url#####second url#####labels`, labels joined by `#;#`; lines of the training file
     have none. A query matches every gallery offer that shows one of its products (`CAPTURE/evaluate_suit.py`), so
-    matches are written to qrels.tsv beside `product_id`. Layout checked against the dev and test file in
+    matches are written to qrels.tsv, besides `product_id`. Layout checked against the dev and test file in
     zhanxlin/Product1M on GitHub; the train and gallery files as its evaluation code and XuyangShen/Product1M_download
     read them. The name of an image is that of the second address.
 

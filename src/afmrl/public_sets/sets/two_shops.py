@@ -11,7 +11,7 @@ from typing import Any
 
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
-from afmrl.public_sets.base import LabeledPair, PublicDataset, Reading, SourceRow
+from afmrl.public_sets.base import PairRow, PublicDataset, Reading, SourceRow
 from afmrl.public_sets.source_files import csv_rows, find_file, require_file
 
 SPLITS = ("train", "valid", "test")
@@ -55,7 +55,7 @@ def read_two_shops(folder: Path, shops: Shops) -> Reading:
 
     Offers of the first shop are the queries, those of the second the gallery. The product of an offer are all offers
     that labeled matches connect with it; without any, it is its own. The published splits are of pairs, not of
-    products, and stand in pairs.jsonl alone: `afmrl dataset split` deals products out. Layouts as Köpcke et al.,
+    products, and are in pairs.jsonl alone: `afmrl dataset split` deals products out. Layouts as Köpcke et al.,
     DeepMatcher and ditto's readers take them, and as the lines of ditto's repository are; the CSV files not checked.
 
     Raises:
@@ -77,7 +77,7 @@ def _leipzig(folder: Path, shops: Shops) -> Reading:
     left, right, mapping = (require_file(folder, name) for name in (shops.left, shops.right, shops.mapping))
     found = list(csv_rows(mapping, (shops.left_key, shops.right_key)))
     pairs = [
-        LabeledPair(f"A-{row[1][shops.left_key].strip()}", f"B-{row[1][shops.right_key].strip()}", 1)
+        PairRow(f"A-{row[1][shops.left_key].strip()}", f"B-{row[1][shops.right_key].strip()}", 1)
         for row in found
         if not isinstance(row, SkippedRow)
     ]
@@ -98,7 +98,7 @@ def _deepmatcher(folder: Path, shops: Shops) -> Reading:
                 continue
             cells = line[1]
             label = int(cells["label"].strip() == "1")
-            pairs.append(LabeledPair(f"A-{cells['ltable_id']}", f"B-{cells['rtable_id']}", label, split))
+            pairs.append(PairRow(f"A-{cells['ltable_id']}", f"B-{cells['rtable_id']}", label, split))
     return _reading(rows, pairs, shops)
 
 
@@ -136,7 +136,7 @@ def _ditto(folder: Path, shops: Shops) -> Reading:
                     known[text] = f"{side}{len(known):05d}"
                     rows.append(SourceRow(_offer(known[text], parse_ditto(text)), str(path), number))
                 ends.append(known[text])
-            pairs.append(LabeledPair(ends[0], ends[1], int(parts[2]), split))
+            pairs.append(PairRow(ends[0], ends[1], int(parts[2]), split))
     return _reading(rows, pairs, shops)
 
 
@@ -162,7 +162,7 @@ def _offer(identifier: str, cells: Mapping[str, str]) -> Offer:
     )
 
 
-def _reading(rows: list[SourceRow | SkippedRow], pairs: list[LabeledPair], shops: Shops) -> Reading:
+def _reading(rows: list[SourceRow | SkippedRow], pairs: list[PairRow], shops: Shops) -> Reading:
     products = _products((row.offer.id for row in rows if isinstance(row, SourceRow)), pairs, shops.name)
     named = (
         replace(row, offer=replace(row.offer, product_id=products[row.offer.id])) if isinstance(row, SourceRow) else row
@@ -171,7 +171,7 @@ def _reading(rows: list[SourceRow | SkippedRow], pairs: list[LabeledPair], shops
     return Reading(named, pairs=lambda: pairs)
 
 
-def _products(identifiers: Iterable[str], pairs: Iterable[LabeledPair], name: str) -> dict[str, str]:
+def _products(identifiers: Iterable[str], pairs: Iterable[PairRow], name: str) -> dict[str, str]:
     """For each offer, a name of its connected component, that of its first offer in the file order."""
     from scipy.cluster.hierarchy import DisjointSet
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
-from afmrl.public_sets.base import LabeledPair, PublicDataset, Reading, SourceRow
+from afmrl.public_sets.base import PairRow, PublicDataset, Reading, SourceRow
 from afmrl.public_sets.source_files import json_lines
 
 PAIR_FILE = re.compile(
@@ -24,7 +24,7 @@ def read_wdc_products(folder: Path) -> Reading:
     A line is one pair: `id`, `brand`, `title`, `description`, `price`, `priceCurrency`, `cluster_id`, each with
     `_left` and `_right`, then `pair_id`, `label`, `is_hard_negative`. The cluster is the product. Offers are collected
     over all files found; pairs keep their file as `pair_split` ("train_small", "valid_large", "gs_000un", …). The
-    published split is one of pairs: products of `000un` and half of `050un` stand in training too. The column `split`
+    published split is one of pairs: products of `000un` and half of `050un` are in training too. The column `split`
     is by product instead: "train" for those of a training or validation file, "test" for those of gold standards
     alone (the unseen ones). Every offer is searched among the others: role "both". Layout as in the repository
     wbsg-uni-mannheim/wdcproducts and as others who unpacked 80pair.zip list its files and fields; not checked against
@@ -44,7 +44,7 @@ def read_wdc_products(folder: Path) -> Reading:
     if len(ratios) > 1:
         raise InputError(f"{folder}: holds the benchmarks {' and '.join(ratios)}; give a folder with one of them")
     if len({path.name.removesuffix(".gz") for path in found}) < len(found):
-        raise InputError(f"{folder}: a pair file stands there twice; leave one copy")
+        raise InputError(f"{folder}: a pair file is there twice; leave one copy")
     trained: set[str] = set()
     for path, match in found.items():
         if match["part"] != "gs":
@@ -71,13 +71,13 @@ def read_wdc_products(folder: Path) -> Reading:
                         seen.add(offer.id)
                         yield SourceRow(offer, str(path), number)
 
-    def pairs() -> Iterator[LabeledPair]:
+    def pairs() -> Iterator[PairRow]:
         for path, match in found.items():
             name = f"gs_{match['unseen']}" if match["part"] == "gs" else f"{match['part']}_{match['size']}"
             for line in json_lines(path):
                 if not isinstance(line, SkippedRow) and line[1].get("label") in (0, 1):
                     pair = line[1]
-                    yield LabeledPair(str(pair.get("id_left")), str(pair.get("id_right")), int(pair["label"]), name)
+                    yield PairRow(str(pair.get("id_left")), str(pair.get("id_right")), int(pair["label"]), name)
 
     notes = () if trained else ("no training file is here: every product counts as unseen",)
     return Reading(rows(), pairs=pairs, notes=notes)
