@@ -72,10 +72,10 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
         with open(folder / "attributes.jsonl", "w", encoding="utf-8") as file:
             for offer, (completion,) in zip(split.offers, completions, strict=True):
                 try:
-                    of_offer = generator.read(completion, offer)
+                    attributes = generator.read(completion, offer)
                 except InvalidCompletion:
-                    num_invalid, of_offer = num_invalid + 1, KeyAttributes()
-                file.write(json.dumps({"id": offer.id, "attributes": of_offer.as_dict()}, ensure_ascii=False) + "\n")
+                    num_invalid, attributes = num_invalid + 1, KeyAttributes()
+                file.write(json.dumps({"id": offer.id, "attributes": attributes.as_dict()}, ensure_ascii=False) + "\n")
         forget_completions(folder)
         return {"num_invalid": num_invalid, "num_offers": len(completions)}
 
