@@ -54,7 +54,7 @@ def test_a_share_of_the_offers_product_by_product(share):
 
 def test_nothing_for_the_control_and_no_share_beyond_all():
     assert rows_to_rewrite(OFFERS, 0.0, seed=1) == []
-    with pytest.raises(InputError, match=r"cit.share: 1.2 is no share"):
+    with pytest.raises(InputError, match=r"cit.share: 1.2 is not a share"):
         rows_to_rewrite(OFFERS, 1.2, seed=1)
 
 

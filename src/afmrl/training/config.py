@@ -46,7 +46,7 @@ class Lora(Config):
     """LoRA: small matrices are trained beside the frozen weights, and merged into them when the stage ends."""
 
     r: AtLeast1 = 16
-    """Rank."""
+    """Rank of the matrices."""
     alpha: AtLeast1 | None = None
     """LoRA's scaling times its rank. Null: twice the rank."""
     dropout: Share = 0.0

@@ -27,7 +27,6 @@ from afmrl.training.config import SFTStage, Stage
 from afmrl.training.data import draw_sample, prepare_data, sample_columns
 from afmrl.training.ladder import (
     default_attributes_on,
-    evaluate_run,
     generated_attributes,
     print_ceiling,
     training_text_attributes,
@@ -37,6 +36,7 @@ from afmrl.training.processes import join_processes, on_first, rank, share, worl
 from afmrl.training.rar import run_rar
 from afmrl.training.rar_rewards import split_reward
 from afmrl.training.recipe import CatalogSection, Recipe, SampleSection, load_recipe
+from afmrl.training.run_evaluation import evaluate_run
 from afmrl.training.run_state import Callbacks, Run
 from afmrl.training.sft import run_sft
 from afmrl.training.splits import split_offers

@@ -79,13 +79,9 @@ def teacher_targets(config: SFTStage) -> dict[str, KeyAttributes] | None:
     """The teacher's valid targets by offer id; None where the catalog's own are learned.
 
     Raises:
-        InputError: no teacher is named, or its targets cannot be read.
+        InputError: they cannot be read.
     """
-    if config.targets == "catalog":
-        return None
-    if config.teacher is None:
-        raise InputError(f"sft.targets={config.targets!r} needs sft.teacher, the file or folder of its key attributes")
-    return read_key_attributes(config.teacher)
+    return None if config.teacher is None else read_key_attributes(config.teacher)
 
 
 def known_targets(
