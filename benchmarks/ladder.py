@@ -74,15 +74,18 @@ PAPERS_REWARD = {
 }
 """RAR as published; k as `RARStage` finds it."""
 CIT = {
-    "cit": {"cit": CITStage(1, 0.3, "scratch"), "cit_control": CITStage(1, 0.0, "scratch")},
+    "cit": {
+        "cit": CITStage(rounds=1, share=0.3, init="scratch"),
+        "cit_control": CITStage(rounds=1, share=0.0, init="scratch"),
+    },
     "cit_text": {
-        "cit_text": CITStage(1, 1.0, "continue", "before"),
-        "cit_text_control": CITStage(1, 0.0, "continue", "before"),
+        "cit_text": CITStage(rounds=1, share=1.0, init="continue", guidance="before"),
+        "cit_text_control": CITStage(rounds=1, share=0.0, init="continue", guidance="before"),
     },
     "cit_apart": {
-        "cit_share": CITStage(1, 0.3, "continue", "before"),
-        "cit_scratch": CITStage(1, 1.0, "scratch", "before"),
-        "cit_written": CITStage(1, 1.0, "continue", "written"),
+        "cit_share": CITStage(rounds=1, share=0.3, init="continue", guidance="before"),
+        "cit_scratch": CITStage(rounds=1, share=1.0, init="scratch", guidance="before"),
+        "cit_written": CITStage(rounds=1, share=1.0, init="continue", guidance="written"),
     },
 }
 """One round, by part: from the base, 30 % of the labels written anew (the paper's share); and AGCL going on from the
