@@ -17,6 +17,7 @@ only some of the keys of a title).
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.terminal import quiet_libraries
-from afmrl.training.config import SFTStage
+from afmrl.training.config import Hardware, SFTStage
 from cells import Cells
 from common import add_data, run_and_table
 
@@ -48,12 +49,9 @@ RULE_KEYS = {  # keys of the extractor by keys of the sets
     },
 }  # fmt: skip
 PROMPT = GeneratorPrompt(category=True)
-TINY = {
-    "tiny": SFTStage(max_steps=3000, batch_size=16, warmup_steps=100, save_steps=1000),
-    "tiny-invent": SFTStage(
-        max_steps=3000, batch_size=16, warmup_steps=100, save_steps=1000, augment=LabelAugmentation(invent_values=0.7)
-    ),
-}  # fmt: skip
+SFT = SFTStage(max_steps=3000, batch_size=16, warmup_steps=100)
+TINY = {"tiny": 0.0, "tiny-invent": 0.7}
+"""Share of the training offers with invented values, by system."""
 NUM_RESAMPLES = 2000
 Write = Callable[[list[Offer]], list[KeyAttributes]]
 
@@ -188,17 +186,23 @@ def tiny(name: str, system: str, seed: int, train: list[Offer], work: Path) -> t
     from afmrl.embedder.tiny import build_tiny_model
     from afmrl.generator.generator import AttributeGenerator
     from afmrl.training.sft import run_sft
+    from invented_values import draws_with_invented_values
 
     folder = work / f"{name}-{system}-seed{seed}"
     labels = [gold(offer) for offer in train]
     texts = [*(offer.title for offer in train), *map(str, labels), *(f"Category: {o.category}" for o in train)]
     build_tiny_model(texts, folder / "random", seed=seed)
-    config = TINY[system].model_copy(update={"seed": seed})
     start = time.perf_counter()
-    done = run_sft(config, folder / "random", train, labels, folder / "model", prompt=PROMPT)
+    if share := TINY[system]:
+        num_draws = len(train) * math.ceil(SFT.max_steps * SFT.batch_size / len(train))
+        train, labels = draws_with_invented_values(train, labels, share, num_draws, seed)
+    done = run_sft(
+        SFT, folder / "random", train, labels, folder / "model", prompt=PROMPT,
+        hardware=Hardware(save_steps=1000), seed=seed,
+    )  # fmt: skip
     record = {
         "seconds": round(time.perf_counter() - start, 1),
-        "config": config.model_dump(mode="json"),
+        "config": {**SFT.model_dump(mode="json"), "seed": seed, "invented_values": TINY[system]},
         "last_loss": done["history"][-1]["loss"],
     }
     generator = AttributeGenerator.from_pretrained(folder / "model")

@@ -1,81 +1,50 @@
-"""Invented values: title and label go on saying the same, in words that nobody knows."""
+"""Augmentation: offers as they might also have been."""
 
-import re
-
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.attributes.words import tokenize
-from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
-from afmrl.training.augmentation import with_invented_values
-from conftest import shared_data
+from afmrl.training.augmentation import augment, is_active
+from afmrl.training.config import Augmentation
+from conftest import save_image
 
-OFFER = Offer("1", "SEAPESCA Metal VIB 55mm 11g Lure YA180", category="Lure")
-LABEL = KeyAttributes.of({"brand": "seapesca", "length": "55mm", "model": "ya180", "color": "red"})
-
-
-def several(share, count=40):
-    return [with_invented_values(OFFER, LABEL, share, (0, draw)) for draw in range(count)]
+TARGET = KeyAttributes.of({"color": "deep red", "size": "m"})
 
 
-def test_none_all_or_a_share():
-    assert several(0.0) == [(OFFER, LABEL)] * 40
-    assert all(title.title != OFFER.title for title, _ in several(1.0))
-    changed = sum(offer.title != OFFER.title for offer, _ in several(0.5, 400))
-    assert 150 < changed < 250
+def several(offer, config, count=30):
+    return [augment(offer, TARGET, config, (0, draw), batch_seeds=(0, draw // 10)) for draw in range(count)]
 
 
-def test_title_and_label_say_the_same_and_keep_their_form():
-    brands = set()
-    for offer, label in several(1.0):
-        values = label.as_dict()
-        words = offer.title.split()
-        assert list(values) == ["brand", "length", "model", "color"]
-        assert (words[0], words[3], words[6]) == (values["brand"], values["length"], values["model"])
-        assert re.fullmatch(r"\d\dmm", values["length"]), "a number takes other digits, two letters stay"
-        assert re.fullmatch(r"ya\d{3}", values["model"])
-        assert values["color"] == "red", "what the title does not hold stays"
-        assert words[1:3] == ["metal", "vib"], "and so does what no label says"
-        assert (offer.id, offer.category) == ("1", "Lure")
-        brands.add(values["brand"])
-    assert len(brands) > 15
+def test_nothing_is_changed_unless_asked_for(tmp_path):
+    offer = Offer("1", "Lune dress, deep red, M", image=str(save_image(tmp_path / "a.png", 1)))
+    assert not is_active(Augmentation()) and not is_active(Augmentation(smallest_crop=0.9))
+    assert is_active(Augmentation(crop=0.1)) and is_active(Augmentation(mirror=True))
+    (changed, image), *_ = several(offer, Augmentation(), 1)
+    assert changed == offer and image is not None
 
 
-def test_the_same_seeds_give_the_same():
-    assert several(1.0) == several(1.0)
-    assert several(1.0)[0] != several(1.0)[1]
+def test_the_same_seeds_give_the_same(tmp_path):
+    offer = Offer("1", "Lune dress, deep red, M", image=str(save_image(tmp_path / "a.png", 1)))
+    config = Augmentation(crop=1.0, light=0.5, contrast=0.3, tint=0.2, rotate=0.5, blur=0.5, erase=0.5,
+                          word_dropout=0.3, rename=0.5)  # fmt: skip
+    first, again = several(offer, config), several(offer, config)
+    for (one, left), (other, right) in zip(first, again, strict=True):
+        assert one == other and np.array_equal(np.asarray(left), np.asarray(right))
+    assert len({changed.title for changed, _ in first}) > 10
+    assert len({image.size for _, image in first}) > 10
 
 
-WORDS = st.lists(st.sampled_from(["red", "king", "fish king", "12 cm", "a-1", "红色", "cm"]), min_size=1, max_size=6)
+def test_words_of_the_target_are_hidden_where_an_image_shows_what_they_said(tmp_path):
+    offer = Offer("1", "Lune dress, deep red, M", image=str(save_image(tmp_path / "a.png", 1)))
+    config = Augmentation(hide_values=0.5)
+    titles = [changed.title for changed, _ in several(offer, config, 200)]
+    assert set(titles) == {offer.title, "Lune dress"}
+    assert 70 < titles.count("Lune dress") < 130
+    assert {changed.title for changed, _ in several(Offer("2", offer.title), config)} == {offer.title}
 
 
-@settings(max_examples=200)
-@given(WORDS, st.data())
-def test_what_stood_in_the_title_stands_there_still(words, data):
-    title = " ".join(words)
-    chosen = data.draw(st.lists(st.sampled_from(words), max_size=3, unique=True))
-    label = KeyAttributes.of([(f"k{i}", value) for i, value in enumerate(chosen)])
-    offer, new = with_invented_values(Offer("1", title), label, 1.0, (data.draw(st.integers(0, 99)),))
-    assert [key for key, _ in new] == [key for key, _ in label]
-    assert all(value in offer.title for _, value in new)
-
-
-@pytest.mark.parametrize("name", ["oa_mine", "ae110k"])
-def test_real_titles_keep_their_values(name):
-    offers = list(read_catalog(shared_data(name) / "products.jsonl"))[:300]
-    before = same = changed = 0
-    for row, offer in enumerate(offers):
-        label = KeyAttributes.of(offer.attributes)
-        new_offer, new = with_invented_values(offer, label, 1.0, (row,))
-        words = set(tokenize(offer.title))
-        before += sum(words.issuperset(tokenize(value)) for _, value in label)
-        words = set(tokenize(new_offer.title))
-        same += sum(words.issuperset(tokenize(value)) for _, value in new)
-        changed += sum(value != dict(label.pairs)[key] for key, value in new)
-    total = sum(len(KeyAttributes.of(offer.attributes)) for offer in offers)
-    assert before >= 0.95 * total
-    assert same >= before, "what stood in the title stands there still"
-    assert 0.2 * total < changed < 0.8 * total
+def test_a_name_is_renamed_alike_in_a_whole_batch_and_values_stay():
+    titles = [changed.title for changed, _ in several(Offer("1", "lune dress deep red"), Augmentation(rename=1.0))]
+    assert [len(set(titles[batch : batch + 10])) for batch in (0, 10, 20)] == [1, 1, 1]
+    assert len(set(titles)) == 3
+    assert all(title.endswith(" deep red") and not title.startswith("lune dress") for title in titles)

@@ -178,7 +178,7 @@ def test_what_was_written_is_shown_and_guides_only_where_it_should(monkeypatch, 
         asked.update(attributes=attributes, text=text_attributes, base=base)
         return {}
 
-    monkeypatch.setattr(pipeline_cit, "run_agcl", run_agcl)
+    monkeypatch.setattr(cit_rounds, "run_agcl", run_agcl)
     run = SimpleNamespace(
         recipe=recipe_of(
             {**BASE, "agcl": {"text_attributes": text}, "cit": {"rounds": 1, "init": "continue", "guidance": guidance}}

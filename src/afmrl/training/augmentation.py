@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.attributes.words import normalize, tokenize
+from afmrl.attributes.words import tokenize
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.files import content_hash
@@ -19,9 +19,6 @@ from afmrl.training.config import Augmentation
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-INVENTED_OF_ALL = 0.5
-"""Share of an offer's values that are invented, where any are: the known ones beside them say what is what."""
-_WORD_OR_NUMBER = re.compile(r"\d+|[^\W\d_]{3,}")
 MAX_TURN = 25  # degrees
 SYLLABLES = tuple(c + v for c in "bcdfghjklmnprstvwz" for v in ("a", "e", "i", "o", "u", "an", "er", "il", "on"))
 
@@ -59,41 +56,6 @@ def augment(
     if config.rename:
         words = [_renamed(word, values, config.rename, batch_seeds) for word in words]
     return dataclasses.replace(offer, title=" ".join(words)), image
-
-
-def with_invented_values(
-    offer: Offer, target: KeyAttributes, share: float, seeds: tuple[int, ...]
-) -> tuple[Offer, KeyAttributes]:
-    """Offer and target with invented values, for `share` of the offers; as they are for the others.
-
-    Numbers take other digits and words of three letters or more other syllables; what stands in several values is
-    replaced alike, and values that the title does not hold stay.
-    """
-    rng = np.random.default_rng(seeds)
-    if rng.random() >= share:
-        return offer, target
-    title = normalize(offer.title)
-    invented: dict[str, str] = {}
-
-    def other(match: re.Match[str]) -> str:
-        word = match[0]
-        if word not in invented:
-            if word.isdigit():
-                invented[word] = "".join(str(digit) for digit in rng.integers(0, 10, len(word)))
-            else:
-                invented[word] = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 4))))
-        return invented[word]
-
-    for _, value in target:
-        if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", title) and rng.random() < INVENTED_OF_ALL:
-            _WORD_OR_NUMBER.sub(other, value)
-    # the same everywhere, so that title and target still say the same
-    title, *values = (
-        _WORD_OR_NUMBER.sub(lambda match: invented.get(match[0], match[0]), text)
-        for text in (title, *(value for _, value in target))
-    )
-    changed = [(key, value) for (key, _), value in zip(target, values, strict=True)]
-    return dataclasses.replace(offer, title=title), KeyAttributes.of(changed)
 
 
 def _without(words: list[str], values: Collection[str]) -> list[str]:

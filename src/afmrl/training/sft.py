@@ -21,7 +21,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import write_json
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messages
-from afmrl.training.augmentation import augment, is_active, with_invented_values
+from afmrl.training.augmentation import augment, is_active
 from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
 from afmrl.training.config import Augmentation, Hardware, SFTStage
 from afmrl.training.lazy_rows import lazy_rows
@@ -46,7 +46,6 @@ def run_sft(
     prompt: GeneratorPrompt | None = None,
     hardware: Hardware | None = None,
     augmentation: Augmentation | None = None,
-    invented_values: float = 0.0,
     seed: int = 0,
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
@@ -59,9 +58,6 @@ def run_sft(
             None: what `base` was trained with.
         hardware: as in a recipe; None: its defaults.
         augmentation: as in a recipe; None: offers as they are.
-        invented_values: share of the offers whose title and target get invented words and numbers in place of the
-            target's values that the title holds, so that recalling known values does not suffice. No recipe sets it: on
-            the tiny default it gained nothing.
         seed: of order, dropout and augmentation.
 
     Returns:
@@ -87,7 +83,7 @@ def run_sft(
     processor = AutoProcessor.from_pretrained(str(base))
     if hardware.max_pixels:
         bound_pixels(processor, hardware.max_pixels)
-    examples = _Examples(offers, targets, prompt, processor, augmentation, invented_values, seed)
+    examples = _Examples(offers, targets, prompt, processor, augmentation, seed)
     trainer = SFTTrainer(
         model=AutoModelForImageTextToText.from_pretrained(str(base), dtype=hardware.weights_dtype("sft")),
         args=sft_arguments(config, hardware, seed, out_dir, len(offers)),
@@ -133,19 +129,17 @@ class _Examples:
     prompt: GeneratorPrompt
     processor: Any
     augmentation: Augmentation
-    invented_values: float
     seed: int
 
     @property
     def vary(self) -> bool:
         """Whether two draws of an offer differ."""
-        return is_active(self.augmentation) or self.invented_values > 0
+        return is_active(self.augmentation)
 
     def make(self, row: int, draw: int) -> dict[str, Any]:
         """One draw of an offer; the same again when a run resumes."""
         offer, target, seeds = self.offers[row], self.targets[row], (self.seed, draw)
         if self.vary:
-            offer, target = with_invented_values(offer, target, self.invented_values, seeds)
             offer, image = augment(offer, target, self.augmentation, seeds, batch_seeds=seeds)
         else:
             image = open_image(offer.image) if offer.image else None
