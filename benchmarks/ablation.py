@@ -25,14 +25,14 @@ from ladder import PARTS, Ladder
 from ladder_table import table
 from sample_run import quickstart_recipe, sample_recipe
 
-ALL_PAIRS = ["rar.rewarded_pairs=all", "rar.sft_weight=0"]
-SETTINGS = ["rar.max_steps=60", "rar.eval_steps=0", "evaluation.num_resamples=200"]  # beside the quickstart's
+ALL_PAIRS = {"rar.rewarded_pairs": "all", "rar.sft_weight": 0.0}
+SETTINGS = {"rar.max_steps": 60, "rar.eval_steps": 0, "evaluation.num_resamples": 200}  # beside the quickstart's
 
 
 def run_seed(seed: int, work: Path, cells: Cells, families: int, parts: Sequence[str]) -> None:
     """Train what is missing of one seed and write its cells."""
     quiet_libraries()
-    recipe = sample_recipe(seed, work, families, [*SETTINGS, *ALL_PAIRS])
+    recipe = sample_recipe(seed, work, families, {**SETTINGS, **ALL_PAIRS})
     ladder = Ladder.of(recipe, work / f"seed-{seed}", cells, {"seed": seed})
     ladder.climb(parts, safe=quickstart_recipe(SETTINGS).rar)
 

@@ -54,6 +54,7 @@ class Bench:
         from afmrl.embedder.embedder import Embedder
         from afmrl.embedder.tiny import build_tiny_model
         from afmrl.sample.catalog import write_sample_catalog
+        from afmrl.training.data import sample_columns
         from afmrl.training.recipe import CatalogSection, SampleSection
         from afmrl.training.splits import split_offers
 
@@ -62,8 +63,7 @@ class Bench:
         if not path.is_file():
             few = {"reward": 1, "val": 1, "test": 1}
             path = write_sample_catalog(work / "catalog", families={"train": 850, **few}, progress=True)
-        section = CatalogSection(sample=SampleSection())
-        section.labels.column = "visible_attributes"
+        section = sample_columns(CatalogSection(sample=SampleSection()))
         train = split_offers(read_catalog(path).offers, section)["train"]
         self.offers, self.attributes = train.offers, train.targets
         if not (work / "tiny" / "config.json").is_file():
@@ -247,7 +247,7 @@ def disk_step(bench: Bench, batch: int, kind: str) -> Callable[[], None]:
             {"anchor": anchor, "positive": positive, "label": label}
             for anchor, positive, label in zip(*columns, rows.tolist(), strict=True)
         ]
-        features, labels = SentenceTransformerTrainer.collect_features(None, collate(table))  # type: ignore[arg-type]
+        features, labels = SentenceTransformerTrainer.collect_features(None, collate(table))
         step(loss, features, labels)
 
     return run

@@ -64,14 +64,14 @@ def run_cell(seed: int, name: str, work: Path, cells: Cells, families: int) -> N
     if cells.get((name, seed)) is not None:
         return
     quiet_libraries()
-    recipe = sample_recipe(seed, work, families, ["evaluation.num_resamples=200"], CATALOG_SEED + 1)
+    recipe = sample_recipe(seed, work, families, {"evaluation.num_resamples": 200}, CATALOG_SEED + 1)
     home = work / f"seed-{seed}"
     run = new_run(recipe, home)
     prepare_base(run)
     train_generator(run)
     setting = recipe.agcl.model_copy(update=SETTINGS[name])
     other = dataclasses.replace(
-        run, recipe=dataclasses.replace(recipe, agcl=setting), ledger=Ledger(home / file_name(name))
+        run, recipe=recipe.model_copy(update={"agcl": setting}), ledger=Ledger(home / file_name(name))
     )
     other.paths, other.made_of = dict(run.paths), dict(run.made_of)
     train_embedder(other)

@@ -96,8 +96,8 @@ def copier(train: list[Offer], *, sure: float = 0.0) -> Write:
                     held[offer.category, key, words] += 1
                     meant[offer.category, key, words] += tuple(tokenize(of_offer.get(key, ""))) == words
         for category, keys in vocabulary.items():
-            for key, values in keys.items():
-                keys[key] = {v for v in values if meant[category, key, v] >= sure * held[category, key, v]}
+            for key, known in keys.items():
+                keys[key] = {v for v in known if meant[category, key, v] >= sure * held[category, key, v]}
 
     def write(offers: list[Offer]) -> list[KeyAttributes]:
         return [

@@ -23,7 +23,6 @@ from afmrl.files import write_json
 from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.exact import ranks_of_scores
 from afmrl.retrieval.fusion import scaled
-from agcl_text import minilm
 from common import RESULTS, add_data, minilm, rows_by_product
 
 GRID = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5)

@@ -29,6 +29,7 @@ from afmrl.training.ladder import (
 from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import Recipe
 from afmrl.training.run import prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
+from afmrl.training.run_state import Run
 from cells import Cells
 from common import versions
 from ladder_table import METRICS
@@ -75,8 +76,8 @@ PAPERS_REWARD = {
 """RAR as published; k as `RARStage` finds it."""
 CIT = {
     "cit": {
-        "cit": CITStage(rounds=1, share=0.3, init="scratch"),
-        "cit_control": CITStage(rounds=1, share=0.0, init="scratch"),
+        "cit": CITStage(rounds=1, share=0.3, init="scratch", guidance="written"),
+        "cit_control": CITStage(rounds=1, share=0.0, init="scratch", guidance="written"),
     },
     "cit_text": {
         "cit_text": CITStage(rounds=1, share=1.0, init="continue", guidance="before"),
@@ -146,7 +147,7 @@ class Ladder:
         """One more embedder from the same base, scored without attributes."""
         other = dataclasses.replace(
             self.run,
-            recipe=dataclasses.replace(self.run.recipe, agcl=agcl),
+            recipe=self.run.recipe.model_copy(update={"agcl": agcl}),
             ledger=Ledger(self.run.folder / rung),
             paths={},
             made_of=dict(self.run.made_of),
@@ -159,7 +160,7 @@ class Ladder:
         """RAR once more from the same generator, in the same embedder."""
         other = dataclasses.replace(
             self.run,
-            recipe=dataclasses.replace(self.run.recipe, rar=rar),
+            recipe=self.run.recipe.model_copy(update={"rar": rar}),
             ledger=Ledger(self.run.folder / rung),
             paths=dict(self.run.paths),
             made_of=dict(self.run.made_of),
@@ -173,7 +174,7 @@ class Ladder:
         """One round of CIT, scored as it is whether or not it is better on val: the control must not be chosen."""
         other = dataclasses.replace(
             self.run,
-            recipe=dataclasses.replace(self.run.recipe, cit=cit),
+            recipe=self.run.recipe.model_copy(update={"cit": cit}),
             paths=dict(self.run.paths),
             made_of=dict(self.run.made_of),
         )

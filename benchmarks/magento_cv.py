@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from afmrl.files import file_hash, fingerprint
 from afmrl.retrieval.hits import read_hits
 from afmrl.terminal import StageProgress, quiet_libraries
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.run import prepare_base
+from afmrl.training.recipe_files import parse_yaml
+from afmrl.training.run import prepare_base, run
 from cells import Cells
 from common import RECIPES, run_and_table, versions
 from sample_run import new_run
@@ -66,18 +68,18 @@ def run_folds(
         started = time.time()
         folder = work / f"fold{fold}of{num_folds}"
         catalog = _write_fold(offers, fold_of, fold, folder)
-        of_fold = dataclasses.replace(
-            recipe,
-            tiny=None,
-            base=str(base),
-            evaluation=dataclasses.replace(recipe.evaluation, rows=["agcl", "sft"], floors=[]),
-            catalog=dataclasses.replace(recipe.catalog, path=str(catalog)),
-        )
-        run = run_recipe(of_fold, folder / "run", callbacks=StageProgress())
+        changes = {
+            "tiny": None,
+            "base": str(base),
+            "evaluation.rows": ["agcl", "sft"],
+            "evaluation.floors": [],
+            "catalog.path": str(catalog),
+        }
+        done = run(recipe.changed(changes), folder / "run", callbacks=StageProgress())
         cell: dict[str, Any] = {
             "settings": settings,
             "overrides": overrides,
-            "num_train_styles": len({style_of(o) for name in ("train", "val") for o in run.splits[name].offers}),
+            "num_train_styles": len({style_of(o) for name in ("train", "val") for o in done.splits[name].offers}),
             "fusion": json.loads((folder / "run" / "embedder" / "fusion.json").read_text(encoding="utf-8")),
             "seconds": round(time.time() - started, 1),
             "versions": versions("torch", "transformers", "sentence-transformers"),
@@ -91,7 +93,7 @@ def style_of(offer: Offer) -> str:
     return str(offer.extra[STYLE])
 
 
-def deal_folds(offers: list[Offer], num_folds: int) -> dict[str, int]:
+def deal_folds(offers: Sequence[Offer], num_folds: int) -> dict[str, int]:
     """Style → fold."""
     styles = sorted({style_of(offer) for offer in offers})
     order = np.random.default_rng(0).permutation(len(styles))
@@ -101,14 +103,14 @@ def deal_folds(offers: list[Offer], num_folds: int) -> dict[str, int]:
 def make_base(recipe: Recipe, folder: Path) -> Path | str:
     """The pretrained model, once for all folds."""
     assert recipe.tiny is not None
-    if recipe.tiny.sample is None or recipe.tiny.own_words:
+    if recipe.tiny.pretrain.families is None or recipe.tiny.own_words:
         raise SystemExit("the folds share one pretrained model: it may see nothing of the catalog (tiny.own_words)")
-    run = new_run(recipe, folder)
-    prepare_base(run)
-    return run.base
+    of_base = new_run(recipe, folder)
+    prepare_base(of_base)
+    return of_base.base
 
 
-def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
+def _write_fold(offers: Sequence[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
     """The fold's catalog with its splits, and queries, gallery and qrels of its held-out styles."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted(style for style, of in fold_of.items() if of != fold)
@@ -141,7 +143,7 @@ def in_split(offer: Offer, split: str) -> Offer:
     return dataclasses.replace(offer, image=str(Path(offer.image).resolve()) if offer.image else "", extra=extra)
 
 
-def _score(folder: Path, offers: list[Offer]) -> dict[str, Any]:
+def _score(folder: Path, offers: Sequence[Offer]) -> dict[str, Any]:
     style = {offer.id: style_of(offer) for offer in offers}
     product = {offer.id: offer.product_id for offer in offers}
     run = folder / "run"
@@ -200,17 +202,18 @@ def table(of_benchmark: Cells, num_folds: int) -> str:
 
 def main() -> None:
     """Parse the command line."""
-    parser, _, run, table_of = run_and_table(__doc__, "magento_cv")
-    run.add_argument("--recipe", type=Path, default=RECIPES / "magento.yaml")
-    run.add_argument("--work", type=Path, default=Path("runs/magento_cv"), help="models")
-    run.add_argument("--base", type=Path, help="the recipe's pretrained model of an earlier run (stages/base/model)")
-    run.add_argument("--set", nargs="*", default=[], metavar="section.field=value", help="overrides of the recipe")
-    for command in (run, table_of):
+    parser, _, run_of, table_of = run_and_table(__doc__, "magento_cv")
+    run_of.add_argument("--recipe", type=Path, default=RECIPES / "magento.yaml")
+    run_of.add_argument("--work", type=Path, default=Path("runs/magento_cv"), help="models")
+    run_of.add_argument("--base", type=Path, help="the recipe's pretrained model of an earlier run (stages/base/model)")
+    run_of.add_argument("--set", nargs="*", default=[], metavar="section.field=value", help="overrides of the recipe")
+    for command in (run_of, table_of):
         command.add_argument("--folds", type=int, default=4)
     given = parser.parse_args()
     cells = Cells(given.results, *KEY)
     if given.command == "run":
-        recipe = load_recipe(given.recipe, given.set)
+        pairs = [setting.partition("=") for setting in given.set]
+        recipe = load_recipe(given.recipe, {name: parse_yaml(value) for name, _, value in pairs})
         run_folds(recipe, given.set, given.folds, given.work, cells, given.base)
     print(table(cells, given.folds))
 

@@ -12,9 +12,9 @@ the query alone, as the recipe has it: gallery titles say the color.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from sample_run import quickstart_recipe
 
 REWARD, VAL = 5, 8  # one style in so many
 # a fold has some 20 reward queries, of which the colors of a few alone differ by what is written
-RAR_STEPS = ["rar.max_steps=60", "rar.eval_steps=0", "rar.prompts_per_step=8", "rar.teachable_only=false"]
+RAR_STEPS = {"rar.max_steps": 60, "rar.eval_steps": 0, "rar.prompts_per_step": 8, "rar.teachable_only": False}
 
 
 def run_seed(
@@ -52,28 +52,24 @@ def run_seed(
     """
     quiet_libraries()
     assert recipe.catalog.path is not None
-    recipe = dataclasses.replace(recipe, seed=seed, rar=_rar(ALL_PAIRS))
     offers = read_catalog(recipe.catalog.path).offers
+    recipe = recipe.model_copy(update={"seed": seed, "rar": _rar(ALL_PAIRS)})
     fold_of = deal_folds(offers, num_folds)
     folder = work / f"seed-{seed}"
-    base = make_base(dataclasses.replace(recipe, rar=recipe.rar.model_copy(update={"max_steps": 0})), folder / "base")
+    base = make_base(recipe.changed({"rar.max_steps": 0}), folder / "base")
     for fold in range(num_folds) if only is None else only:
         home = folder / f"fold{fold}of{num_folds}"
-        of_fold = dataclasses.replace(
-            recipe,
-            tiny=None,
-            base=str(base),
-            catalog=dataclasses.replace(recipe.catalog, path=str(_write_fold(offers, fold_of, fold, home))),
-        )
+        catalog = _write_fold(offers, fold_of, fold, home)
+        of_fold = recipe.changed({"tiny": None, "base": str(base), "catalog.path": str(catalog)})
         ladder = Ladder.of(of_fold, home / "run", cells, {"seed": seed, "fold": fold})
-        ladder.climb(parts, safe=_rar([]))
+        ladder.climb(parts, safe=_rar({}))
 
 
-def _rar(settings: list[str]) -> RARStage:
-    return quickstart_recipe([*RAR_STEPS, *settings]).rar
+def _rar(settings: Mapping[str, Any]) -> RARStage:
+    return quickstart_recipe({**RAR_STEPS, **settings}).rar
 
 
-def _write_fold(offers: list[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
+def _write_fold(offers: Sequence[Offer], fold_of: dict[str, int], fold: int, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted(style for style, of in fold_of.items() if of != fold)
     order = np.random.default_rng(1 + fold).permutation(len(others))
@@ -104,7 +100,7 @@ def main() -> None:
     if given.command == "run":
         if unknown := [fold for fold in given.only or () if not 0 <= fold < given.folds]:
             parser.error(f"--only {unknown[0]}: folds are 0 to {given.folds - 1}")
-        recipe = load_recipe(given.recipe, [])
+        recipe = load_recipe(given.recipe)
         for seed in given.seeds:
             run_seed(recipe, seed, given.folds, given.work, cells, given.parts, given.only)
     found = cells.all()

@@ -21,7 +21,7 @@ from afmrl.matching.pair_model import PairModel, fit_pair_model
 from afmrl.matching.probability import calibrated
 from afmrl.matching.scorer import Scorer
 from common import minilm
-from match_sets import SETS, Encode, LabeledSet, load_set, write_json
+from match_sets import SETS, Encode, LabeledSet, load_set
 
 PRIOR = {"gtin agrees": 8.0}
 """No set has GTINs: that one article number is one article is known without learning."""
@@ -80,7 +80,7 @@ def run(data: Path, results: Path, image_model: str | None) -> None:
         if kind == "dense" and imaged is not None:
             magento = sets["magento_luma"]
             for side in ("text", "image"):
-                magento.table.dense[side] = imaged.encode(magento.table.offers, modality=side)  # type: ignore[arg-type]
+                magento.table.dense[side] = imaged.encode(magento.table.offers, modality=side)
         examples = {name: Examples(of, prior) for name, of in sets.items()}
         model = _fit(list(examples.values()), names, prior)
         unseen = {

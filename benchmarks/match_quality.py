@@ -205,7 +205,7 @@ def _row(groups: np.ndarray, of: LabeledSet) -> dict[str, float]:
 
 
 def table(folder: Path) -> None:
-    """The Markdown table of docs/matching.md."""
+    """The Markdown table of docs/results/matching.md."""
     results = json.loads((folder / "match.json").read_text(encoding="utf-8"))
     print(
         "| set | system | pair F1 | recall at 0.99 precision | B-cubed F1 | largest group |\n|---|---|---|---|---|---|"
@@ -222,4 +222,5 @@ def table(folder: Path) -> None:
 def _shown(interval: list[float] | None) -> str:
     if interval is None:
         return "–"
-    return percent(*interval)
+    mean, low, high = interval
+    return percent(mean, low, high)

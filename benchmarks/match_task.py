@@ -17,7 +17,9 @@ import numpy as np
 
 from afmrl.data.pairs import LabeledPair
 from afmrl.evaluation.pairs import score_pairs
+from afmrl.matching.labeled_pairs import LabeledRows
 from afmrl.retrieval.floors import tfidf_scores
+from bcubed import bcubed, bcubed_f1
 from match_sets import LabeledSet
 
 RESAMPLES = 1000

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.evaluation.evaluate import evaluate
 from afmrl.files import file_hash, fingerprint
 from afmrl.terminal import quiet_libraries
-from afmrl.training.recipe import Recipe, load_recipe, recipe_of
+from afmrl.training.recipe import Recipe, load_recipe
 from afmrl.training.run import prepare_base, train_embedder, train_generator
 from cells import Cells
 from common import RECIPES, add_data, minilm, percent, run_and_table
@@ -78,7 +78,7 @@ SHOWN = {
 }
 TEXT_RECIPE: dict[str, Any] = {
     "name": "text",
-    "catalog": {"labels": {"column": "key_attributes"}},
+    "catalog": {"targets": {"column": "key_attributes"}},
     "sft": {"max_steps": 150, "batch_size": 32},
     "agcl": {"max_steps": 200, "batch_size": 48, "temperature": 0.05, "attributes_on": "both"},
     "rar": {"max_steps": 0},
@@ -88,31 +88,23 @@ TEXT_RECIPE: dict[str, Any] = {
 def recipe_of_set(name: str, data: Path, work: Path, base: Path) -> Recipe:
     """The recipe that trains the tiny default on a set's train split."""
     path, measured = data / name / "products.jsonl", SETS[name]
-    if measured.recipe != "text":
-        recipe = load_recipe(RECIPES / measured.recipe)
-        recipe.catalog.path = str(path)
-    else:
+    recipe: Path | dict[str, Any] = RECIPES / measured.recipe
+    if measured.recipe == "text":
         offers = read_catalog(path, max_bad=0.05).offers
         extractor = AttributeExtractor.learn([o for o in offers if o.extra["split"] == "train"])
         labeled = [
             dataclasses.replace(o, extra={**o.extra, "key_attributes": extractor.extract(o).as_dict()}) for o in offers
         ]
-        write_catalog(work / name / "catalog.jsonl", labeled)
-        recipe = recipe_of(
-            {**TEXT_RECIPE, "base": str(base), "catalog": {**TEXT_RECIPE["catalog"], "path": "catalog.jsonl"}}
-        )
-        recipe.catalog.path = str(work / name / "catalog.jsonl")
-    recipe.tiny, recipe.base = None, str(base)
-    recipe.rar.max_steps = 0
-    return recipe
+        recipe, path = TEXT_RECIPE, work / name / "catalog.jsonl"
+        write_catalog(path, labeled)
+    return load_recipe(recipe, {"tiny": None, "base": str(base), "catalog.path": str(path), "rar.max_steps": 0})
 
 
 def pretrain(work: Path, data: Path) -> Path:
     """The tiny default, pretrained on the drawn sample alone, once for all sets."""
-    recipe = load_recipe(RECIPES / "magento.yaml")
-    recipe.catalog.path = str(data / "magento_luma" / "products.jsonl")
+    recipe = load_recipe(RECIPES / "magento.yaml", {"catalog.path": str(data / "magento_luma" / "products.jsonl")})
     assert recipe.tiny is not None
-    assert recipe.tiny.sample is not None
+    assert recipe.tiny.pretrain.families is not None
     assert not recipe.tiny.own_words  # otherwise it would know the words of one set
     run = new_run(recipe, work / "base")
     prepare_base(run)
@@ -190,7 +182,7 @@ def run_cell(name: str, system: str, data: Path, work: Path, cells: Cells, base:
     print(f"{name}, {system}: done", flush=True)
 
 
-def _slim(metrics: dict[str, Any]) -> dict[str, Any]:
+def _slim(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Without the curves, which are long."""
     tasks = {name: {k: v for k, v in of.items() if k != "curve"} for name, of in metrics["tasks"].items()}
     return {**metrics, "tasks": tasks}

@@ -27,8 +27,10 @@ from afmrl.training.config import SFTStage
 from afmrl.training.ladder import generated_attributes, score_attributed
 from afmrl.training.ledger import Ledger
 from afmrl.training.run import prepare_base, reinforce_generator, train_embedder, train_generator
+from afmrl.training.run_state import Run
 from afmrl.training.sft import run_sft
 from afmrl.training.splits import Split
+from afmrl.training.trainer_arguments import SAMPLING_TEMPERATURE
 from cells import Cells
 from common import HERE, add_results, percent, run_and_table
 from ladder import PAPERS_REWARD
@@ -71,7 +73,7 @@ SAMPLES = 8  # of a query, as in a group of GRPO
 def trained(seed: int, work: Path, families: int, scored: int) -> Run:
     """Base, SFT and AGCL of one seed, trained unless they are there; what is scored is the first test families."""
     quiet_libraries()
-    recipe = sample_recipe(seed, work, families, ["rar.eval_steps=0", "evaluation.num_resamples=200"])
+    recipe = sample_recipe(seed, work, families, {"rar.eval_steps": 0, "evaluation.num_resamples": 200})
     run = new_run(recipe, work / f"seed-{seed}")
     prepare_base(run)
     train_generator(run)
@@ -92,7 +94,7 @@ def run_cell(seed: int, name: str, work: Path, cells: Cells, families: int, scor
     changes = SETTINGS[name]
     setting = recipe.rar.model_copy(update=changes)
     other = dataclasses.replace(
-        run, recipe=dataclasses.replace(recipe, rar=setting), ledger=Ledger(run.folder / f"rar-{file_name(name)}")
+        run, recipe=recipe.model_copy(update={"rar": setting}), ledger=Ledger(run.folder / f"rar-{file_name(name)}")
     )
     if name == ALONE:
         _teach_on(other)
@@ -135,14 +137,13 @@ def _teach_on(run: Run) -> None:
         batch_size=rar.sft_batch_size,
         learning_rate=rar.learning_rate,
         warmup_steps=rar.warmup_steps,
-        seed=rar.seed + run.recipe.seed,
     )
     offers, targets, prompt = run.teaching_set.offers, run.teaching_set.targets, run.teaching_set.prompt
 
     def work(folder: Path) -> dict[str, Any]:
-        return run_sft(config, run.paths["sft"], offers, targets, folder / "model", prompt=prompt)
+        return run_sft(config, run.paths["sft"], offers, targets, folder / "model", prompt=prompt, seed=run.recipe.seed)
 
-    made_of = fingerprint(config, run.made_of["sft"], run.made_of["data"])
+    made_of = fingerprint(config, run.recipe.seed, run.made_of["sft"], run.made_of["data"])
     run.paths["rar"] = run.ledger.run("rar", made_of, work) / "model"
     run.made_of["rar"] = fingerprint(made_of, run.ledger.weights["rar"])
 
@@ -162,8 +163,8 @@ def run_headroom(seed: int, work: Path, cells: Cells, families: int, scored: int
     sampled = AttributeGenerator.from_pretrained(run.paths["sft"]).generate(
         queries,
         num_completions=SAMPLES,
-        temperature=config.temperature,
-        max_new_tokens=config.max_completion_length,
+        temperature=SAMPLING_TEMPERATURE,
+        max_new_tokens=config.max_new_tokens,
         batch_size=96,
         seed=seed,
     )

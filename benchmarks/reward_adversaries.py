@@ -37,6 +37,8 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.files import write_json
 from afmrl.rewards.gallery import GalleryRetrievalReward
 from afmrl.rewards.query import RetrievalReward
+from afmrl.training.config import RARStage
+from afmrl.training.data import sample_columns
 from afmrl.training.recipe import recipe_of
 from afmrl.training.splits import Split, split_offers
 from common import RESULTS
@@ -217,14 +219,11 @@ def upper_bound(difference: np.ndarray, *, num_resamples: int = 4000, seed: int 
     return float(np.quantile(means, 0.95))
 
 
-def settings_of(rar: Any, k: int) -> dict[str, dict[str, Any]]:
+def settings_of(rar: RARStage, k: int) -> dict[str, dict[str, Any]]:
     """Every kind with confirmed pairs alone, with all pairs and F1 (the default), and without labels (the paper's)."""
     base = {
         "k": k,
-        "invalid_reward": rar.invalid_reward,
         "faithfulness_weight": rar.faithfulness_weight,
-        "faithfulness_beta": rar.faithfulness_beta,
-        "length_weight": rar.length_weight,
         "rewarded_pairs": "true",
     }
     alone = {**base, "rewarded_pairs": "all", "faithfulness_weight": 0.0}
@@ -248,8 +247,8 @@ def main() -> None:
     given = parser.parse_args()
     record = json.loads((given.run / "run.json").read_text(encoding="utf-8"))
     recipe = recipe_of(record["recipe"])
-    recipe.catalog.labels.column = "visible_attributes"
-    splits = split_offers(read_catalog(given.run / "catalog" / "catalog.jsonl").offers, recipe.catalog)
+    offers = read_catalog(given.run / "catalog" / "catalog.jsonl").offers
+    splits = split_offers(offers, sample_columns(recipe.catalog))
     embedder = Embedder.from_pretrained(given.run / "stages" / "agcl" / "model")
     chosen = settings_of(recipe.rar, k=K)
     settings = {name: of for name, of in chosen.items() if name.split(",")[0] in given.settings}

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from afmrl.sample.catalog import write_sample_catalog
 from afmrl.terminal import StageProgress
 from afmrl.training.data import prepare_data
 from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import Recipe, load_recipe
+from afmrl.training.run_state import Run
 
 CATALOG_SEED = 20260420
 TRAINING = {"train": 600, "reward": 80, "val": 30}
 """Families of the splits that are not measured."""
 
 
-def quickstart_recipe(settings: Sequence[str] = ()) -> Recipe:
-    """The recipe of `afmrl quickstart`, with some fields set."""
-    with resources.as_file(resources.files("afmrl.recipes") / "quickstart.yaml") as path:
-        return load_recipe(path, list(settings))
+def quickstart_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe of `afmrl quickstart`, with some fields set by their dotted names."""
+    return load_recipe("quickstart", settings)
 
 
 def sample_recipe(
-    seed: int, work: Path, test_families: int, settings: Sequence[str] = (), catalog_seed: int = CATALOG_SEED
+    seed: int, work: Path, test_families: int, settings: Mapping[str, Any], catalog_seed: int = CATALOG_SEED
 ) -> Recipe:
     """The quickstart on a drawn catalog of so many test families, which is the same for every seed of the run."""
     folder = work / f"catalog-{test_families}"
     path = folder / "catalog.jsonl"
     if not path.is_file():  # written last
         write_sample_catalog(folder, families={**TRAINING, "test": test_families}, seed=catalog_seed)
-    recipe = quickstart_recipe([f"seed={seed}", *settings])
-    recipe.catalog.sample, recipe.catalog.path = None, str(path)
-    recipe.catalog.labels.column = "visible_attributes"
-    return recipe
+    catalog = {
+        "catalog.sample": None,
+        "catalog.path": str(path),
+        "catalog.targets.column": "visible_attributes",
+    }
+    return quickstart_recipe({"seed": seed, **catalog, **settings})
 
 
 def new_run(recipe: Recipe, folder: Path) -> Run:

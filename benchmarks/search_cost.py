@@ -73,14 +73,14 @@ class Ours:
     def __init__(self, rows: np.ndarray, labels: Labels, work: Path, dtype: str = "f16") -> None:
         from afmrl.attributes.key_attributes import KeyAttributes
         from afmrl.data.offer import Offer
-        from afmrl.index.address import open_index
         from afmrl.index.backend import Rows
+        from afmrl.index.local.index import LocalIndex
 
         self.name, folder, facts = f"afmrl {dtype}", work / f"afmrl-{dtype}-{len(rows)}", {}
         if not (folder / "facts.txt").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            index = open_index(
-                str(folder / "index"),
+            index = LocalIndex.open(
+                folder / "index",
                 create=True,
                 dimension=DIMENSION,
                 settings={"dtype": dtype, "exact_below": 20_000},
@@ -101,7 +101,7 @@ class Ours:
             facts["build_s"] = time.perf_counter() - started
             (folder / "facts.txt").write_text(json.dumps(facts))
         self.facts = json.loads((folder / "facts.txt").read_text())
-        self.index = open_index(str(folder / "index"))
+        self.index = LocalIndex.open(folder / "index")
         self.graph = self.index._now().snapshot.graph
         self.facts |= {"own_width": self.graph.width, "own_recall": self.graph.recall}
         self.facts["bytes"] = sum(path.stat().st_size for path in (folder / "index").rglob("*") if path.is_file())
