@@ -174,8 +174,8 @@ def test_it_deals_as_a_recipe_does():
     fractions = {"train": 0.6, "reward": 0.2, "val": 0.1, "test": 0.1}
     section = CatalogSection(path="x", split=SplitSection(by="family_id", fractions=fractions))
     mine = deal_out(offers, product_groups(offers, "family_id"), fractions, seed=0)
-    for split, theirs in split_offers(offers, section).items():
-        assert {o.id for o in theirs.offers} == {o.id for o in mine if o.extra["split"] == split}
+    for name, theirs in split_offers(offers, section).items():
+        assert {o.id for o in theirs.offers} == {o.id for o in mine if o.extra["split"] == name}
 
 
 def test_a_product_of_two_families_stays_whole():
