@@ -32,6 +32,7 @@ from afmrl.training.ladder import (
     training_text_attributes,
 )
 from afmrl.training.ledger import Ledger
+from afmrl.training.model_card import write_model_card
 from afmrl.training.processes import join_processes, on_first, rank, share, world_size
 from afmrl.training.rar import run_rar
 from afmrl.training.rar_rewards import split_reward
@@ -308,6 +309,8 @@ def _finish(run: Run, started: float) -> None:
     _publish(run.paths[run.cit_generator], run.folder / "generator")
     result = evaluate_run(run)
     write_json(run.folder / "run.json", _run_record(run, started, result))
+    for kind in ("embedder", "generator"):
+        write_model_card(run.folder / kind, f"{run.folder.resolve().name}/{kind}")
 
 
 def _publish(model: Path, target: Path) -> None:
