@@ -28,23 +28,23 @@ def names(attributes_on: str) -> dict[str, str]:
         "agcl": "+ AGCL",
         f"sft:{attributes_on}": "+ SFT attributes",
         f"rar:{attributes_on}": "+ RAR",
-        f"cit:{attributes_on}": "+ CIT",
+        f"cit:{attributes_on}": "+ CIT, as published",
     }
     aside = {
-        f"cit_control:{attributes_on}": "RAR, AGCL once more without new attributes (CIT's control)",
-        f"cit_text:{attributes_on}": "RAR, AGCL goes on with its text written anew",
-        f"cit_text_control:{attributes_on}": "RAR, AGCL goes on with the text that it had (control)",
-        f"cit_share:{attributes_on}": "the text written anew of 30 % of the offers alone",
-        f"cit_scratch:{attributes_on}": "the text written anew, but AGCL begins again from the base",
-        f"cit_written:{attributes_on}": "the text written anew, which guides too in place of labels",
-        f"safe:{attributes_on}": "AGCL + RAR attributes, with the default reward",
-        f"paper:{attributes_on}": "AGCL + RAR attributes, with the paper's reward",
+        f"cit_control:{attributes_on}": "control of CIT, as published",
+        f"cit_text:{attributes_on}": "+ CIT, continued",
+        f"cit_text_control:{attributes_on}": "control of CIT, continued",
+        f"cit_share:{attributes_on}": "CIT, continued, 30 % of the text",
+        f"cit_scratch:{attributes_on}": "CIT, continued, but from the base",
+        f"cit_written:{attributes_on}": "CIT, continued, guided by the new text",
+        f"safe:{attributes_on}": "+ RAR, default reward",
+        f"paper:{attributes_on}": "+ RAR, the paper's reward",
         "loss": "AGCL's weights, mask and batches, no attributes in the text",
         "weights": "the same without the mask",
         "mask": "the same without the weights",
         "batches": "the same without either: InfoNCE, similar offers in a batch",
         "published": "the same as published: raw BM25, gain 1, the positive weighted too, mask by margin",
-        f"perfect:{attributes_on}": "AGCL + everything visible (perfect reader)",
+        f"perfect:{attributes_on}": "perfect reader",
     }
     others = {
         f"{which}:{other}": f"AGCL + {what}{where}"

@@ -17,6 +17,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "src" / "afmrl"
+NO_PAGE = {"cli", "recipes"}  # `afmrl COMMAND --help` and `afmrl recipe NAME` say it better
 HIDDEN_COLON = "\ue000"
 
 project = "afmrl"
@@ -67,6 +68,8 @@ def write_package_pages(app: Sphinx) -> None:
 
     pages = {}
     for package in sorted(path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()):
+        if package.name in NO_PAGE:
+            continue
         modules = [
             ".".join(("afmrl", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
             for file in sorted(package.rglob("*.py"))

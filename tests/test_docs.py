@@ -18,6 +18,8 @@ NAMES = [str(path.relative_to(ROOT)) for path in TEXTS]
 CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(?:^ {4}|`|&& |-m )afmrl ([a-z]+)", re.MULTILINE)
+PAGE = re.compile(r"\bdocs/[a-z_/]+\.md\b")
+CODE = {".py", ".yaml", ".md"}
 
 
 def anchors(page: Path) -> set[str]:
@@ -69,3 +71,9 @@ def test_commands_exist(text: Path) -> None:
 
     for command in set(COMMAND.findall(text.read_text(encoding="utf-8"))):
         assert command in app, f"{text.name}: afmrl {command}"
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    files = [p for folder in ("src", "benchmarks", "examples") for p in (ROOT / folder).rglob("*") if p.suffix in CODE]
+    named = {(file.name, page) for file in files for page in PAGE.findall(file.read_text(encoding="utf-8"))}
+    assert not [(file, page) for file, page in named if not (ROOT / page).is_file()]

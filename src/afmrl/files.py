@@ -185,7 +185,10 @@ def exclusive_lock(path: str | Path, what: str) -> Iterator[None]:
 
 
 def fingerprint(*parts: Any) -> str:
-    """32 hexadecimal digits of settings: texts, numbers, lists, dicts, dataclasses, pydantic models; equal for equal ones.
+    """32 hexadecimal digits of settings; equal for equal ones.
+
+    Args:
+        parts: texts, numbers, lists, dicts, dataclasses, pydantic models.
 
     >>> fingerprint({"a": 1}, "x") == fingerprint({"a": 1}, "x") != fingerprint({"a": "1"}, "x")
     True

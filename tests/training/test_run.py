@@ -442,12 +442,12 @@ def test_a_catalog_of_ones_own(quickstart, tmp_path, named):
 def test_no_row_of_a_generator_that_nothing_reinforced():
     from types import SimpleNamespace
 
-    from afmrl.training.ladder import shown_rows
     from afmrl.training.recipe import recipe_of
+    from afmrl.training.run_evaluation import table_rows
 
     base = {"catalog": {"path": "c"}, "base": "m"}
     rows = [
-        shown_rows(SimpleNamespace(recipe=recipe_of({**base, **more}), cit={}))
+        table_rows(SimpleNamespace(recipe=recipe_of({**base, **more}), cit={}))
         for more in ({}, {"rar": {"max_steps": 0}}, {"rar": {"max_steps": 0}, "evaluation": {"rows": ["rar"]}})
     ]
     assert "rar" in rows[0] and [row for row in rows[0] if row != "rar"] == rows[1] and rows[2] == ["rar"]

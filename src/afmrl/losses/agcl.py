@@ -71,7 +71,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
             \frac{w_{ip} e^{s_{ip}/τ}}{w_{ip} e^{s_{ip}/τ} + \sum_{j \in N_i^p} w_{ij} e^{s_{ij}/τ}}
 
     No positive of i is in :math:`N_i^p`, and "margin" and "closeness" compare with :math:`s_{ip}`. So an offer of the
-    query's product is a positive where it is given as one, else "label" masks it; it is never a negative.
+    query's product is a positive where it is given as one; otherwise "label" masks it. It is never a negative.
 
     Args:
         model: the SentenceTransformer that is trained.

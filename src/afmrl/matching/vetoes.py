@@ -28,7 +28,7 @@ DEFAULT_VETOES = (
     "length", "weight", "volume", "area", "power", "voltage", "charge", "zoom", "speed", "speeds", "ports", "cups",
     "pages", "aperture", "bits", "duration", *CHOICES,
 )  # fmt: skip
-"""Keys that veto by default; docs/matching.md has what each one costs and saves on labeled pairs."""
+"""Keys that veto by default; docs/results/matching.md has what each one costs and saves on labeled pairs."""
 SOFT = ("version", "pixels", "frequency", "rate", "resolution")
 """Differ between shops too often to veto (base and boost clock, gross and net pixels): they only lower the score."""
 

@@ -20,7 +20,7 @@ from afmrl.retrieval.words import OfferWords, attribute_words
 FUSION_FILE = "fusion.json"
 BM25_WEIGHT = 1.0
 """Weight of BM25 where a model learned none. Chosen on titles of web shops (benchmarks/hybrid_weight.py)."""
-# no further: on clothes a heavier weight lost queries (docs/results.md)
+# no further: on clothes a heavier weight lost queries (docs/results/photographs.md)
 COLOR_GRID = (0.0, 0.1, 0.2, 0.3, 0.5)
 GRID = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 

@@ -1,4 +1,4 @@
-"""Completions of many offers within a run: kept chunk by chunk, so that a run that was killed goes on there."""
+"""Completions of many offers within a run: kept chunk by chunk, so that a run that was killed resumes there."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def kept_completions(
                 progress=not several,
                 **sampling,
             )
-            for of_offer in written:
-                kept = [dataclasses.asdict(completion) for completion in of_offer]
+            for completions in written:
+                kept = [dataclasses.asdict(completion) for completion in completions]
                 file.write(json.dumps(kept, ensure_ascii=False) + "\n")
             found += written
             sync_file(file)
@@ -73,12 +73,12 @@ def _whole_chunks(path: Path, chunk: int) -> list[list[Completion]]:
     ends = [0]
     for line in path.read_bytes().splitlines(keepends=True):
         try:
-            of_offer = [Completion(**completion) for completion in json.loads(line)]
+            completions = [Completion(**completion) for completion in json.loads(line)]
         except (ValueError, TypeError):
             break  # torn
         if not line.endswith(b"\n"):
-            break  # torn at its very end: the next line would be written behind it
-        found.append(of_offer)
+            break  # torn at its very end: the next line would be appended to it
+        found.append(completions)
         ends.append(ends[-1] + len(line))
     whole = len(found) - len(found) % chunk
     os.truncate(path, ends[whole])

@@ -345,7 +345,7 @@ class CITStage(Config):
     the attributes that it had."""
     init: Literal["scratch", "continue"] = "scratch"
     """Where AGCL starts: "scratch", from the base as in the first round, or "continue", from the embedder of the round
-    before, which gained more than anything else here (docs/reinforcement.md)."""
+    before, which gained more than anything else here (docs/results/cit.md)."""
     guidance: Literal["written", "before"] = "written"
     """What draws batches, weighs negatives and filters them: "written", the new attributes, which the text carries; or
     "before", the targets, as in the first training, so that what is written is only in the text. Targets are

@@ -88,7 +88,7 @@ def split_reward(
     What has no targets is left out where the reward holds to targets: there silence would earn most.
 
     Args:
-        say: is told what is left out.
+        say: called with a message that says what is left out.
     """
     describes_gallery = config.attributes_on == "gallery"
     places, rows, what = list(range(len(split.queries))), split.queries, "queries"

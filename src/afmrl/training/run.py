@@ -27,16 +27,17 @@ from afmrl.training.config import SFTStage, Stage
 from afmrl.training.data import draw_sample, prepare_data, sample_columns
 from afmrl.training.ladder import (
     default_attributes_on,
-    evaluate_run,
     generated_attributes,
     print_ceiling,
     training_text_attributes,
 )
 from afmrl.training.ledger import Ledger
+from afmrl.training.model_card import write_model_card
 from afmrl.training.processes import join_processes, on_first, rank, share, world_size
 from afmrl.training.rar import run_rar
 from afmrl.training.rar_rewards import split_reward
 from afmrl.training.recipe import CatalogSection, Recipe, SampleSection, load_recipe
+from afmrl.training.run_evaluation import evaluate_run
 from afmrl.training.run_state import Callbacks, Run
 from afmrl.training.sft import run_sft
 from afmrl.training.splits import split_offers
@@ -308,6 +309,8 @@ def _finish(run: Run, started: float) -> None:
     _publish(run.paths[run.cit_generator], run.folder / "generator")
     result = evaluate_run(run)
     write_json(run.folder / "run.json", _run_record(run, started, result))
+    for kind in ("embedder", "generator"):
+        write_model_card(run.folder / kind, f"{run.folder.resolve().name}/{kind}")
 
 
 def _publish(model: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
 """SFT: a generator learns to write the key attributes that can be seen and read of an offer.
 
-One step of SFT: a batch of offers is drawn, each is shown to the model as the prompt says (title, image, …), and the
+One step of SFT: a batch of offers is drawn, each becomes a prompt (title, image, …), and the
 model learns to write the offer's targets, `key: value; key: value`. The loss counts the completion's tokens alone.
 """
 

@@ -79,11 +79,9 @@ def teacher_targets(config: SFTStage) -> dict[str, KeyAttributes] | None:
     """The teacher's valid targets by offer id; None where the catalog's own are learned.
 
     Raises:
-        InputError: its targets cannot be read.
+        InputError: they cannot be read.
     """
-    if config.teacher is None:
-        return None
-    return read_key_attributes(config.teacher)
+    return None if config.teacher is None else read_key_attributes(config.teacher)
 
 
 def known_targets(
