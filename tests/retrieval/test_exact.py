@@ -294,12 +294,14 @@ def test_what_cannot_be_searched_is_said(queries, gallery, k, relevant, says):
         search(queries, gallery, k, relevant)
 
 
-def test_progress_is_shown_where_asked_for(capsys):
+def test_progress_is_shown_where_asked_for(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the captured output for a terminal
     queries, gallery = tied_embeddings(0, 5, 30)
     search(queries, gallery, 3)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
     search(queries, gallery, 3, progress=True)
-    assert "Search" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "Search" in err and out == ""
 
 
 def test_import_is_light():
