@@ -21,7 +21,7 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.significance import bootstrap_seeds, paired_bootstrap_seeds
 from afmrl.files import fingerprint
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.terminal import quiet_libraries
 from afmrl.training.config import SFTStage
 from afmrl.training.ladder import generated_attributes, score_attributed

@@ -35,8 +35,8 @@ from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.files import write_json
-from afmrl.rewards.gallery import GalleryRetrievalReward
-from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.gallery_reward import GalleryRetrievalReward
+from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training.config import RARStage
 from afmrl.training.data import sample_columns
 from afmrl.training.recipe import recipe_of

@@ -50,7 +50,7 @@ def unit_rows(draw: np.random.Generator, number: int) -> np.ndarray:
 def measure(size: int, completions: int, rounds: int, block_bytes: int) -> dict[str, Any]:
     """One gallery and step, in this process."""
     from afmrl.data.offer import Offer
-    from afmrl.rewards.query import RetrievalReward
+    from afmrl.rewards.retrieval_reward import RetrievalReward
 
     draw = np.random.default_rng(size + completions)
     gallery = unit_rows(draw, size)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from afmrl.losses.sampler import similar_batches
     from afmrl.matching.match import match
     from afmrl.retrieval.mining import mine_hard_negatives
-    from afmrl.rewards.query import RetrievalReward
+    from afmrl.rewards.retrieval_reward import RetrievalReward
     from afmrl.training.run import run
 
     __version__: str
@@ -63,7 +63,7 @@ _MODULES = {
     "InputError": "errors",
     "KeyAttributes": "attributes.key_attributes",
     "Offer": "data.offer",
-    "RetrievalReward": "rewards.query",
+    "RetrievalReward": "rewards.retrieval_reward",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
     "match": "matching.match",

@@ -396,6 +396,8 @@ def test_what_is_no_index_is_refused(tmp_path):
         open_index(str(tmp_path / "i"), dimension=17)
     with pytest.raises(InputError, match="no such kind of index"):
         open_index("mysql://host/db")
+    with pytest.raises(InputError, match="no such kind of index"):
+        open_index("qdrnt:http://host/offers", create=True, dimension=4, settings={})  # and no folder of that name
     with pytest.raises(InputError, match="dtype 'f64'"):
         made(tmp_path / "j", dtype="f64")
 

@@ -242,7 +242,7 @@ def test_against_an_index_only_pairs_across_are_looked_for(tmp_path: Path) -> No
     assert all(len({products[identifier] for identifier in group.ids}) == 1 for group in result.groups)
     whole = match(tmp_path / "index", out=tmp_path / "whole")
     assert whole.summary["offers"] == len(old)
-    with pytest.raises(InputError, match="go with a catalog's file"):
+    with pytest.raises(InputError, match="need a catalog's file"):
         match(tmp_path / "index", out=tmp_path / "whole", model="m")
 
 

@@ -91,6 +91,7 @@ def test_veto_options(tmp_path: Path) -> None:
         veto_keys(["color"], ["colour"])
     with pytest.raises(InputError, match="does not veto; these do: model"):
         veto_keys(no_veto=["price"])
+    assert veto_keys("wood") == veto_keys(["wood"])  # a key by itself, not its letters
     left = Offer("a", "Oak table Lund 4512ab", attributes={"wood": "oak"})
     right = Offer("b", "Oak table Lund 4512ab", attributes={"wood": "beech"})
     table = offer_table([left, right])

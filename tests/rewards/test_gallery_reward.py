@@ -8,7 +8,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.retrieval.frozen import FrozenGallery
 from afmrl.retrieval.scores import pair_scores
-from afmrl.rewards.gallery import GalleryRetrievalReward
+from afmrl.rewards.gallery_reward import GalleryRetrievalReward
 
 WORDS = ("none", "color: red", "color: blue", "size: m", "color: red; size: m")
 NUM_QUERIES, NUM_GALLERY, DIMENSION = 14, 40, 8

@@ -14,14 +14,14 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training import survey
 from afmrl.training.completions import PART
 from afmrl.training.config import Hardware, RARStage, SFTStage
 from afmrl.training.rar import run_rar
-from afmrl.training.rar_rewards import gallery_reward, query_reward
 from afmrl.training.recipe import CatalogSection, SplitSection
 from afmrl.training.sft import run_sft
+from afmrl.training.split_reward import gallery_reward, query_reward
 from afmrl.training.splits import split_offers
 from conftest import save_image
 
@@ -227,7 +227,7 @@ join_processes()
 import trl
 from test_rar import LABELS, SMALL, trained
 from afmrl.data.offer import Offer
-from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training.config import RARStage
 
 policy, model, out = sys.argv[1:]

@@ -6,8 +6,8 @@ import yaml
 
 from afmrl.errors import InputError
 from afmrl.training.recipe import Recipe, load_recipe, recipe_of
-from afmrl.training.recipe_fields import leaves, optional_sections
 from afmrl.training.recipe_files import PATHS, shipped_recipes, shipped_text
+from afmrl.training.recipe_help import leaves, optional_sections
 
 SMALL = {"catalog": {"sample": {"families": {"train": 4}}}, "tiny": {"hidden_size": 64}}
 OWN = {"catalog": {"path": "offers.jsonl"}, "base": "some/model"}

@@ -90,6 +90,9 @@ def test_shared_labels_are_taken_over_from_the_same_product():
     section = CatalogSection(path="x", targets=TargetsSection(keys=["color", "cut"], shared=["color"]))
     labels = split_offers(offers, section)["train"].targets
     assert [str(label) for label in labels] == ["color: red", "color: red; cut: low"]
+    section = CatalogSection(path="x", targets=TargetsSection(keys=["colr"]))
+    with pytest.raises(InputError, match=r"targets.keys: no offer has 'colr' .* its keys: color, size, cut"):
+        split_offers(offers, section)
 
 
 def photographs():

@@ -9,7 +9,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training.completions import PART
 from afmrl.training.config import RARStage
 from afmrl.training.survey import kept_survey, smallest_k, take_survey

@@ -299,7 +299,7 @@ def test_who_loads_it_asks_what_it_was_taught(taught_model, tmp_path):
 def test_rar_asks_it_too(taught_model, monkeypatch, tmp_path):
     """RAR's prompts are those of the policy's own training."""
     from afmrl.training.rar import run_rar
-    from afmrl.training.rar_rewards import query_reward
+    from afmrl.training.split_reward import query_reward
 
     prompts = []
 

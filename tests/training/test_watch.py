@@ -15,8 +15,8 @@ from afmrl.generator.generator import AttributeGenerator
 from afmrl.training.best_weights import BEST, kept_entry, load_weights, save_weights
 from afmrl.training.config import Hardware, Lora, RARStage, SFTStage
 from afmrl.training.rar import run_rar, with_validation
-from afmrl.training.rar_rewards import query_reward
 from afmrl.training.sft import run_sft
+from afmrl.training.split_reward import query_reward
 from afmrl.training.splits import Split
 from afmrl.training.watch import RECORD, Validation, Watch
 

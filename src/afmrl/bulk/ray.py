@@ -19,7 +19,7 @@ from afmrl.bulk.work import Task, TaskResult, Work, WorkDescription
 from afmrl.errors import InputError
 
 TASKS_AHEAD = 2
-"""Tasks that each worker has at hand, so that it never waits for this process."""
+"""Tasks that each worker holds, so that it never waits for this process."""
 RETRIES = 3
 """Times that a task is given out again when its worker died."""
 
@@ -32,7 +32,7 @@ class RayWork:
 
     Args:
         load: makes the work; every worker calls it.
-        workers: None: one a GPU, or one for two CPUs where there is none.
+        workers: None: one a GPU, or one for two CPUs if there is none.
 
     Raises:
         InputError: ray is not installed, no such cluster, or a model that does not load.

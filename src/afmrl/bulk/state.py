@@ -31,7 +31,7 @@ class FolderState:
     that it was begun on, so that replacing the manifest is the one moment at which a run is complete.
 
     Args:
-        path: the folder; made where there is none.
+        path: the folder; made if missing.
         kind: EMBEDDINGS or ATTRIBUTES.
 
     Raises:

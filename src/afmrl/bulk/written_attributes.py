@@ -19,7 +19,7 @@ KEPT_GROUPS = 8  # row groups in memory: offers mostly come in the order in whic
 
 
 def read_key_attributes(path: str | Path) -> dict[str, KeyAttributes]:
-    """The valid key attributes of a folder or file, by offer id. An offer of which nothing valid is known is left out.
+    """The valid key attributes of a folder or file, by offer id. An offer without valid attributes is left out.
 
     Args:
         path: the folder that `afmrl attributes` wrote, or a JSONL file of `id` and either `key_attributes` (or

@@ -197,7 +197,7 @@ def _run(
     check_positive("batch_size", options.batch_size)
     if ray_workers is not None:
         if engine != "ray":
-            raise InputError("--ray-workers goes with --engine ray")
+            raise InputError("--ray-workers needs --engine ray")
         check_positive("ray_workers", ray_workers)
     rows = _catalog(catalog, out)
     written = WrittenAttributes(attributes) if attributes is not None else None

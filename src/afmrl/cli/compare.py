@@ -30,18 +30,20 @@ def compare(
 
     Parameters
     ----------
-    a, b
-        Folders that `afmrl evaluate` wrote; differences are B − A.
+    a
+        Folder that `afmrl evaluate` wrote.
+    b
+        Another such folder, of the same queries; differences are B − A.
     task
         Which task; by default "fine", or the only one that both have.
     metric
-        Which metric, as often as wanted; by default all.
+        Which metric, may be repeated; by default all.
     common
         Compare the queries that both have, where the sets differ.
     out
         Folder for compare.json and compare.html.
     catalog
-        Catalog of queries or gallery, as often as wanted: titles and images of compare.html.
+        Catalog of queries or gallery, may be repeated: titles and images of compare.html.
     """
     from afmrl.evaluation.compare import compare as compare_evaluations
 

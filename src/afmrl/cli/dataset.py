@@ -86,8 +86,12 @@ def split(
         The catalog with a column `split`.
     by
         Column whose equal values stay together: product_id, family_id, style_id, …
-    train, val, test
-        Shares of the groups.
+    train
+        Share of the groups that the split `train` gets.
+    val
+        Share of the groups that the split `val` gets.
+    test
+        Share of the groups that the split `test` gets.
     seed
         Of the random deal.
     join_images

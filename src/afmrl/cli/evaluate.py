@@ -50,7 +50,7 @@ def evaluate(
     catalog
         A catalog with `product_id` or `category`, and maybe `split` and `role` (query, gallery).
     task
-        With --catalog, as often as wanted: fine, coarse, text-to-image, image-to-product, text-to-product,
+        With --catalog, may be repeated: fine, coarse, text-to-image, image-to-product, text-to-product,
         classification, clustering, pairs; or "all" that the data allows, which is the default.
     split
         With --catalog: whose offers are evaluated; by default "test", or "val" without it, or "all".
@@ -58,8 +58,10 @@ def evaluate(
         With --catalog: splits whose gallery offers are searched too; by default "gallery"; or "all".
     pairs
         With --catalog: labeled pairs (JSONL of left, right, label); by default pairs.jsonl beside the catalog.
-    queries, gallery
-        Catalogs (.jsonl, .csv, .tsv, .parquet).
+    queries
+        Catalog of the queries (.jsonl, .csv, .tsv, .parquet), with --gallery and --qrels.
+    gallery
+        Catalog that the queries search.
     qrels
         Lines of query id, gallery id, grade, separated by tabs.
     min_grade

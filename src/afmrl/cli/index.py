@@ -45,7 +45,7 @@ def index(
     exact_below
         Rows up to which a new index compares all, and above which it builds an HNSW graph; by default 20,000.
     delete
-        Id of a row to delete, as often as wanted.
+        Id of a row to delete, may be repeated.
     remove
         File of ids to delete, one a line.
     info
@@ -61,7 +61,7 @@ def index(
         return
     of_update = {"--mirror": mirror or None, "--dtype": dtype, "--exact-below": exact_below}
     if named := [name for name, value in of_update.items() if value is not None]:
-        raise InputError(f"index: {named[0]} goes with EMBEDDINGS --out INDEX")
+        raise InputError(f"index: {named[0]} needs EMBEDDINGS --out INDEX")
     if not (delete or remove or info or check):
         raise InputError(
             "index: give --out INDEX to index a folder of embeddings, or --info, --check, --delete or --remove for an "

@@ -12,8 +12,8 @@ from cyclopts import Group, Parameter
 from afmrl.errors import InputError
 from afmrl.training.config import Stage
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.recipe_fields import RecipeField, leaves, optional_sections
 from afmrl.training.recipe_files import parse_yaml
+from afmrl.training.recipe_help import RecipeField, leaves, optional_sections
 
 FIELDS = {field.name: field for field in (*optional_sections(Recipe), *leaves(Recipe))}
 _OPTION = {name.replace(".", "__"): name for name in FIELDS}

@@ -73,7 +73,7 @@ def schema(
 
 
 def _written(path: Path, offers: Sequence[Offer]) -> list[KeyAttributes]:
-    """The key attributes of each offer; none where there are none."""
+    """The key attributes of each offer; empty if there are none."""
     from afmrl.attributes.key_attributes import KeyAttributes
     from afmrl.bulk.written_attributes import read_key_attributes
 

@@ -42,16 +42,20 @@ def search(
     target
         An index that `afmrl index` made; or a catalog file that fits in memory, which is embedded at every search.
         Both give the same hits and scores.
-    text, image
-        What is searched for: a text, an image, or both.
+    text
+        A text to search for; alone or together with --image.
+    image
+        An image file to search for; alone or together with --text.
     queries
         A catalog of what is searched for; an offer with the query's id is no hit of it.
     out
         With --queries: hits.jsonl, in the line format of `afmrl evaluate`.
     k
         Hits of each query.
-    category, seller
-        Search only offers of this category, of this seller; as often as wanted.
+    category
+        Search only offers of this category; may be repeated.
+    seller
+        Search only offers of this seller; may be repeated.
     model
         A trained embedder's folder; of an index by default the one whose embeddings it holds.
     generator
@@ -75,9 +79,9 @@ def search(
     most_bad = 0.01 if max_bad is None else max_bad
     if queries is None:
         if out is not None:
-            raise InputError("search: --out goes with --queries FILE")
+            raise InputError("search: --out needs --queries FILE")
         if max_bad is not None and not is_catalog(target):
-            raise InputError("search: --max-bad goes with --queries FILE, or with a catalog")
+            raise InputError("search: --max-bad needs --queries FILE, or a catalog")
         asked: Sequence = [query_offer(text, image, k)]
     elif text or image:
         raise InputError("search: give --queries, or --text and --image")

@@ -137,6 +137,8 @@ def _check_options(has_catalog: bool, *, of_catalog: Mapping[str, object], of_qr
     other = of_qrels if has_catalog else of_catalog
     misplaced = [name for name, value in other.items() if value is not None]
     if misplaced and has_catalog:
-        raise InputError(f"{misplaced[0]} does not go with --catalog; it says itself who is query and who is gallery")
+        raise InputError(
+            f"{misplaced[0]} does not go with --catalog; the catalog's column `role` says which offers are queries"
+        )
     if misplaced:
         raise InputError(f"{misplaced[0]} needs --catalog FILE")

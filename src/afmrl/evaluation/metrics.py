@@ -6,7 +6,7 @@ import numpy as np
 
 
 def recall_at_k(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1 where a relevant offer stands in the top k, else 0: the hit rate that papers on this task call Recall@k.
+    """1 where a relevant offer is in the top k, else 0: the hit rate that papers on this task call Recall@k.
 
     Shape:
         ranks (Q,) of the best relevant offer, from 1; returns (Q,) float64.

@@ -73,7 +73,7 @@ def m5product_metrics(ranking: Ranking, *, min_grade: float = 1, order: TieOrder
     - `prec@N` = hits in the first N' of L / N'.
     - `map@N`: AP@N = Σ over the hits in the first N' (hits so far / rank) / (hits in the first N'), 0 without a hit. It
       is divided by what was found, not by what there was to find: map@5 may exceed map@1, and map@1 = prec@1.
-    - `hit_rate@N` = 1 if a hit stands in the first N of L, else 0; `recall_fraction@N` = |R ∩ first N of L| / |R|.
+    - `hit_rate@N` = 1 if a hit is among the first N of L, else 0; `recall_fraction@N` = |R ∩ first N of L| / |R|.
       Neither is part of the release, which defines no Recall@N; since R counts the query, the fraction stays below 1.
 
     Every query counts, one that has no match as 0. Where L is empty (a gallery of the query alone), all are 0.

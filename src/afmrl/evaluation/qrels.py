@@ -34,7 +34,7 @@ def read_qrels(
 
     Args:
         min_grade: grade from which a pair is a match; None: the highest grade present.
-        skipped_ids: ids of catalog rows that were skipped as unreadable: their lines are passed over.
+        skipped_ids: ids of catalog rows that were skipped as unreadable: their lines are skipped.
 
     Raises:
         InputError: a malformed line, ids that are in neither catalog, or no match left.

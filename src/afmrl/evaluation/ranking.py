@@ -62,9 +62,9 @@ def rank_gallery(
     Args:
         scores: higher is better, compared as float32. `DenseScores` are searched by `afmrl.retrieval.exact.search`
             (but where queries have many relevant offers): offers with the same embedding tie, whatever the blocks.
-        relevant: gallery rows of each query's relevant offers; the query's own row is passed over.
+        relevant: gallery rows of each query's relevant offers; the query's own row is skipped.
         grades: of the same shapes, above 0; None: all 1.
-        own_rows: (Q,) gallery row of each query's own offer, −1 where there is none: it is no hit and not relevant.
+        own_rows: (Q,) gallery row of each query's own offer, −1 if it has none: it is no hit and not relevant.
         num_hits: K, hits kept of each query.
     """
     own = np.full(scores.num_queries, -1) if own_rows is None else np.asarray(own_rows, dtype=np.int64)

@@ -27,7 +27,7 @@ class QueryRecord:
     num_relevant: int
     metrics: Mapping[str, float]
     first_hit: str
-    """Id of the gallery offer at rank 1, "" where there is none."""
+    """Id of the gallery offer at rank 1, "" if there is none."""
 
 
 def read_query_records(path: str | Path) -> dict[str, dict[str, QueryRecord]]:
@@ -92,7 +92,7 @@ def chosen_task(task: str | None, evaluations: Mapping[str, Mapping[str, object]
 
 def read_settings(path: str | Path, task: str) -> dict[str, str | float]:
     """The single numbers and names of the metrics.json beside the queries, those of the task before those of the whole
-    evaluation; nothing where there is none.
+    evaluation; nothing if there is none.
     """
     file = (Path(path) if Path(path).is_dir() else Path(path).parent) / "metrics.json"
     try:

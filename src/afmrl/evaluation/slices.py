@@ -102,7 +102,7 @@ class SliceScore:
     """Families (or queries, where no families are known) that they come from: what the bootstrap draws."""
     metrics: Mapping[str, Interval]
     """Metric -> mean and interval; low and high are NaN below MIN_CLUSTERS, and where all queries have the same value,
-    of which no bootstrap can tell how sure it is."""
+    for which a bootstrap interval means nothing."""
 
 
 def by_slice(

@@ -139,7 +139,7 @@ def run_task(
         )
 
     result = scored(task.queries, num_hits, num_resamples)
-    attributes = of_gallery = None  # as they were scored with: they are at hand
+    attributes = of_gallery = None  # as they were scored with: they are cached
     if on_query(scorer.attributes_on):
         attributes = scorer.attributes([visible_part(offer, task.query_modality) for offer in task.queries])
     if on_gallery(scorer.attributes_on) and task.gallery_modality != "image":

@@ -42,9 +42,9 @@ def parse_answer(answer: str) -> KeyAttributes:
 
     Read are: a JSON object anywhere in the answer (of several the last that holds pairs; an object of objects is
     opened; a list of values is joined by " / "), a JSON list of `{"key": …, "value": …}`, the same as a Python literal
-    or with commas too many; otherwise lines or a list of `key: value`, parted by semicolons or commas, full-width ones
-    too.
-    Thoughts and code fences are passed over. The first of a key counts; unknown values are left out.
+    or with a trailing comma; otherwise lines or a list of `key: value`, with semicolons or commas between them, also
+    full-width ones.
+    Thoughts and code fences are skipped. The first of a key counts; unknown values are left out.
     `KeyAttributes.parse` is the strict reader, which RAR's reward uses.
 
     Raises:
@@ -128,7 +128,7 @@ def _end_of(text: str, start: int) -> int | None:
 
 
 def _nearly_json(text: str, decoder: json.JSONDecoder) -> Any:
-    """JSON with commas too many, or a Python literal; None where it is neither."""
+    """JSON with a trailing comma, or a Python literal; None where it is neither."""
     with suppress(ValueError, RecursionError):
         return decoder.decode(_TRAILING_COMMA.sub(r"\1", text))
     with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):

@@ -190,7 +190,7 @@ def open_generator(
         options: of the engine: `device`, `dtype` (local); see `ServerEngine`.
 
     Raises:
-        InputError: the address or an option is none, or the engine cannot be opened.
+        InputError: the address or an option is not valid, or the engine cannot be opened.
     """
     address = str(address)
     kind, separator, rest = address.partition(":")

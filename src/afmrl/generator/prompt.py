@@ -1,4 +1,4 @@
-"""The one place that renders an offer: for the generator as chat messages, for the embedder as model input."""
+"""What the generator is asked: an offer as chat messages."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class GeneratorPrompt:
         )
 
     def text(self, offer: Offer) -> str:
-        """The words that go with the image."""
+        """The words beside the image."""
         lines = []
         if self.category and offer.category:
             lines.append(f"Category: {one_line(offer.category)}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from afmrl.errors import InputError
@@ -27,17 +29,16 @@ def index_kind(address: str) -> tuple[str, str]:
     ('local', 'shop/index')
 
     Raises:
-        InputError: a URL of no known kind.
+        InputError: an unknown kind.
     """
     kind, separator, rest = str(address).partition(":")
     if separator and kind in ("postgresql", "postgres"):
         return "postgresql", str(address)
-    if separator and kind in ("qdrant", "lancedb"):
+    if separator and kind in BACKENDS and kind != "local":
         return kind, rest
-    if "://" in str(address):
-        raise InputError(
-            f"index {kind}://…: no such kind of index; give a folder, postgresql://…, qdrant:… or lancedb:…"
-        )
+    # a mistyped kind must not become a folder of that name; one letter before a colon is a drive
+    if "://" in str(address) or (re.fullmatch("[a-z][a-z0-9]+", kind) and separator and not Path(address).exists()):
+        raise InputError(f"index {kind}:…: no such kind of index; give a folder, postgresql://…, qdrant:… or lancedb:…")
     return "local", str(address)
 
 
@@ -52,7 +53,7 @@ def open_index(
 
     Args:
         address: a folder; or "postgresql://…", "qdrant:http://host:6333/collection", "qdrant:PATH", "lancedb:PATH".
-        create: make an empty index where there is none; `dimension` and `settings` are then needed.
+        create: make an empty index if there is none; `dimension` and `settings` are then needed.
         dimension: D; an existing index of another dimension is refused.
         settings: what an index remembers. An existing index of another model's fingerprint is refused; the rest of its
             settings stays as it is.

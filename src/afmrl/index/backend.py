@@ -96,7 +96,7 @@ class IndexBackend(Protocol):
         ...
 
     def delete(self, ids: Collection[str]) -> int:
-        """Delete rows; ids that are not there are passed over.
+        """Delete rows; ids that are not there are skipped.
 
         Returns:
             how many rows really went.

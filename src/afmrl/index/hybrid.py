@@ -13,8 +13,8 @@ from afmrl.retrieval.scores import pair_scores
 
 CANDIDATES = 10  # times k of each kind, and at least FEWEST
 FEWEST = 200
-WIDER = 8  # times as many candidates where those at hand may miss a hit
-BLOCK = 8  # queries whose BM25 is asked for together; a local index keeps the scores of 16 texts at hand
+WIDER = 8  # times as many candidates where the first ones may miss a hit
+BLOCK = 8  # queries whose BM25 is asked for together; a local index keeps the scores of 16 texts
 
 
 @dataclass(frozen=True)

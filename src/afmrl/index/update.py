@@ -49,7 +49,7 @@ def update_index(
     mirror: bool = False,
     progress: bool = False,
 ) -> Update:
-    """Bring an index up to date with what `afmrl embed` wrote; create it where there is none.
+    """Bring an index up to date with what `afmrl embed` wrote; create it if there is none.
 
     A local index is changed in one step: readers see all of it or nothing.
 

@@ -132,7 +132,7 @@ class LossTable:
         self.reference = reference, theirs
 
     def rows(self, labels: Tensor | None, num_columns: int, batch: int, device: torch.device) -> Tensor:
-        """(B, columns) row numbers of the inner table; UNKNOWN_ROW where there is none, MISSING where nothing is.
+        """(B, columns) row numbers of the inner table; UNKNOWN_ROW if there is none, MISSING where nothing is.
 
         Args:
             labels: (B,), (B, 1 + num_positives) or (B, columns), see the loss.

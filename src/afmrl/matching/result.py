@@ -82,3 +82,8 @@ class MatchResult:
     """The pairs and groups that a reader should look at first."""
     out: Path | None = None
     """Where the files are; None: nothing was written."""
+
+    def __repr__(self) -> str:
+        """A line for a notebook; groups and pairs hold every offer, and would be a wall."""
+        grouped, offers = self.summary["offers_in_groups"], self.summary["offers"]
+        return f"MatchResult({len(self.groups):,} groups of {grouped:,} of {offers:,} offers)"

@@ -42,7 +42,8 @@ def veto_keys(veto: Collection[str] = (), no_veto: Collection[str] = ()) -> tupl
     Raises:
         InputError: a key of both, or one to take away that does not veto.
     """
-    added, removed = ([ALIASES.get(key.lower(), key.lower()) for key in keys] for keys in (veto, no_veto))
+    named = [(keys,) if isinstance(keys, str) else keys for keys in (veto, no_veto)]
+    added, removed = ([ALIASES.get(key.lower(), key.lower()) for key in keys] for keys in named)
     both = set(added) & set(removed)
     if both:
         raise InputError(f"--veto and --no-veto both name {sorted(both)[0]!r}; give it once")

@@ -106,7 +106,7 @@ def weights_in_words(pair: MatchedPair) -> str:
 
 
 def _remark(sources: Sequence[str], remark: str = "") -> str:
-    """Where an attribute comes from, unless it was read from the text, which goes without saying."""
+    """Where an attribute comes from, unless it was read from the text, which needs no remark."""
     source = " and ".join(dict.fromkeys(sources))
     return ", ".join(part for part in (remark, "" if source == "extracted" else source) if part)
 

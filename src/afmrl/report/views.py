@@ -181,7 +181,7 @@ class ResultsView:
     """Metrics that the slices' table shows; R@1 and MRR by default."""
     robustness: Sequence[RobustnessScore] = ()
     query_cards: CardSample | Sequence[QueryCard] = ()
-    """A sample that was drawn already, or all cards, of which MAX_CARDS are drawn."""
+    """A sample that was drawn already, or all cards; at most MAX_CARDS of them are drawn."""
     families: Sequence[FamilyView] = ()
     """The hardest ones, hardest first (`hardest_families`)."""
     skipped: Sequence[SkippedRow] = ()

@@ -9,7 +9,7 @@ import numpy as np
 from afmrl.attributes.words import tokenize
 
 K1, B = 1.5, 0.75
-"""Saturation of counts and normalization of lengths; the same wherever the project computes BM25."""
+"""Saturation of counts and normalization of lengths, in every index but LanceDB's, whose k1 is 1.2."""
 
 
 def bm25_scores(queries: Sequence[str], gallery: Sequence[str]) -> np.ndarray:

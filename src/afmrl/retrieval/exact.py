@@ -23,7 +23,7 @@ class ExactSearch:
     rows: np.ndarray
     """(Q, K) int64 gallery rows."""
     ranks: np.ndarray
-    """(Q,) int64 rank of the best relevant offer, from 1; N + 1 where there is none."""
+    """(Q,) int64 rank of the best relevant offer, from 1; N + 1 if there is none."""
     relevant_ranks: np.ndarray
     """(M,) int64 rank of every relevant offer, in the order of `np.concatenate(relevant)`."""
     relevant_scores: np.ndarray

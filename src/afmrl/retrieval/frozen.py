@@ -19,13 +19,13 @@ class Placed:
     """The ranks of a batch's relevant offers."""
 
     ranks: np.ndarray
-    """(Q,) int64 rank of the best relevant offer, from 1; N + 1 where there is none."""
+    """(Q,) int64 rank of the best relevant offer, from 1; N + 1 if there is none."""
     relevant_ranks: list[np.ndarray]
     """Of each query, the rank of every relevant offer, best first; the best's alone unless all were asked for."""
     best_scores: np.ndarray
-    """(Q,) float32 score of the best relevant offer; NaN where there is none."""
+    """(Q,) float32 score of the best relevant offer; NaN if there is none."""
     hardest_scores: np.ndarray
-    """(Q,) float32 score of the best other offer; NaN where there is none, or where it was not asked for."""
+    """(Q,) float32 score of the best other offer; NaN if there is none, or where it was not asked for."""
 
 
 class FrozenGallery:

@@ -30,7 +30,7 @@ TWO_CHANGES = 0.6
 """Share of the siblings that differ in two details; the others in one."""
 NO_IMAGE, NO_TITLE, CLOSEUP = 0.04, 0.04, 0.08
 UNLABELED = 0.15
-"""Share of the training products of which two sellers' pairs have two product ids."""
+"""Share of the training products for which two sellers' pairs have two product ids."""
 MAX_SIBLINGS = 100
 FAMILIES_AT_ONCE = 10  # drawn by one process without a word to the others
 WORTH_PARALLEL = 8  # such runs, from which starting processes pays

@@ -18,7 +18,7 @@ from afmrl.training.sft import sft_example
 
 @dataclass(frozen=True)
 class Anchor:
-    """Labeled offers, a batch of which is learned at every step as in SFT.
+    """Labeled offers; each step also learns a batch of them, as in SFT.
 
     Args:
         offers, targets: those that SFT learned from.

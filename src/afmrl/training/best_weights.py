@@ -21,7 +21,7 @@ def save_weights(model: Any, path: Path, entry: dict[str, Any]) -> None:
 
 
 def kept_entry(path: Path) -> dict[str, Any] | None:
-    """What was measured of the weights in a file of `save_weights`; None where there is none."""
+    """What was measured of the weights in a file of `save_weights`; None if there is none."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -112,7 +112,7 @@ class Augmentation(Config):
     blur: Share = 0.0
     """Share of the images that lose their fine detail."""
     erase: Share = 0.0
-    """Share of the images of which a rectangle is covered, up to half as wide and as high as the image."""
+    """Share of the images that have a rectangle covered, up to half as wide and as high as the image."""
     hide_values: Share = 0.0
     """Share of the titles that lose the words of their own targets, where an image shows what they said."""
     hide_candidates: Share | None = None
@@ -219,7 +219,7 @@ class AGCLStage(Config):
     """Share of pairs that are trained without attributes in the text, so that the embedder works with and without;
     of the others the sides lose theirs independently once in `one_sided`."""
     one_sided: Share = 0.2
-    """Share of the attributed pairs of which only one side carries its attributes."""
+    """Share of the attributed pairs in which only one offer carries its attributes."""
     value_dropout: Share = 0.1
     """Share of the pairs `key: value` in the text that are left out, as a generator leaves some out."""
     directions: Directions = ("query_to_doc",)

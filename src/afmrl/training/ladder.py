@@ -131,7 +131,7 @@ def score_attributed(
     "gallery" and on "both".
 
     Args:
-        plain: embeddings without attributes, where they are at hand.
+        plain: embeddings without attributes, where they are cached.
     """
     split = run.splits[split_name]
     model = embedder if isinstance(embedder, Embedder) else Embedder.from_pretrained(embedder)

@@ -20,7 +20,7 @@ class Ledger:
 
     Args:
         folder: the run's folder.
-        say: called with one line when a stage is taken over, resumed or done.
+        say: called with one line when a stage is reused, resumed or done.
     """
 
     def __init__(self, folder: str | Path, say: Callable[[str], None] = print) -> None:

@@ -28,7 +28,7 @@ from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt, generator_messages
-from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training.anchor import Anchor, anchored
 from afmrl.training.best_weights import BEST, load_weights
 from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
@@ -77,7 +77,7 @@ def run_rar(
     loaded by its path, so that trl's KL reference is this very policy.
 
     Args:
-        reward: as `rar_rewards` makes it for the recipe; its k and floors are found by the survey.
+        reward: as `split_reward` makes it for the recipe; its k and floors are found by the survey.
         validation: what the generator is measured on beside its reward; the best step on it is kept.
         anchor: offers and targets for `sft_weight`, those of SFT; None: the reward alone.
         hardware: as in a recipe; None: its defaults.

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from afmrl.training.recipe_fields import allowed_values, field_at, leaves, section_model
+from afmrl.training.recipe_help import allowed_values, field_at, leaves, section_model
 
 
 def fault_lines(error: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -35,11 +35,11 @@ from afmrl.training.ledger import Ledger
 from afmrl.training.model_card import write_model_card
 from afmrl.training.processes import join_processes, on_first, rank, share, world_size
 from afmrl.training.rar import run_rar
-from afmrl.training.rar_rewards import split_reward
 from afmrl.training.recipe import CatalogSection, Recipe, SampleSection, load_recipe
 from afmrl.training.run_evaluation import evaluate_run
 from afmrl.training.run_state import Callbacks, Run
 from afmrl.training.sft import run_sft
+from afmrl.training.split_reward import split_reward
 from afmrl.training.splits import split_offers
 from afmrl.training.watch import Validation, kept_in_words
 

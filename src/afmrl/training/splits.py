@@ -53,7 +53,7 @@ def split_offers(
     """Deal the offers out. No product is in two splits, unless `split.shared` names a gallery of all.
 
     Args:
-        skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are passed over.
+        skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are skipped.
         targets_optional: the catalog need not have key attributes; a teacher writes them.
 
     Raises:
@@ -167,6 +167,12 @@ def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: 
         )
     if section.keys is None:
         return [KeyAttributes.of(values) for values in found]
+    known = dict.fromkeys(key for values in found for key in values)
+    if any(found) and (unknown := [key for key in section.keys if key not in known]):
+        raise InputError(
+            f"catalog.targets.keys: no offer has {unknown[0]!r} in the column {section.column!r}; "
+            f"its keys: {', '.join(list(known)[:20])}"
+        )
     return [KeyAttributes.of([(k, values[k]) for k in section.keys if k in values]) for values in found]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from afmrl.errors import InputError
 from afmrl.files import write_json
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.rewards.query import RetrievalReward, Scored
+from afmrl.rewards.retrieval_reward import RetrievalReward, Scored
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.config import RARStage
 from afmrl.training.trainer_arguments import SAMPLING_TEMPERATURE

@@ -1,4 +1,4 @@
-"""What SFT teaches a generator: the offers that have targets, the targets, and the prompt that goes with them."""
+"""What SFT teaches a generator: the offers that have targets, the targets, and their prompt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def teaching_set(config: SFTStage, offers: Sequence[Offer], catalog_targets: Seq
     """Offers, targets and prompt for `run_sft`, as `config` says.
 
     Offers without a target are left out, for an unknown target is not "none": of the catalog those without attributes,
-    of a teacher those that it has no valid answer for ("none" is one), and those of which the schema leaves nothing.
+    of a teacher those that it has no valid answer for ("none" is one), and those that the schema empties.
 
     Args:
         catalog_targets: the catalog's own; an empty one is unknown.

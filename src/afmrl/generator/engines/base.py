@@ -27,7 +27,7 @@ class Request:
     messages: Sequence[Mapping[str, Any]]
     """Of `prompts.generator_messages`: the image's place, not its data."""
     image: str = ""
-    """The image's path; "" where there is none."""
+    """The image's path; "" if there is none."""
     json_schema: Mapping[str, Any] | None = field(default=None, hash=False)
     """Of the answer: engines that can be guided are held to it; the others have the words of the prompt alone."""
 

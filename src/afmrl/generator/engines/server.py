@@ -68,7 +68,7 @@ class ServerEngine:
         extra: further fields of every request's body, as this server knows them.
 
     Raises:
-        InputError: the address is none, the server is not there, or has several models and none is named.
+        InputError: the address is not valid, the server is not there, or has several models and none is named.
     """
 
     OPTIONS = ("api_key_env", "concurrency", "timeout", "max_retries", "max_image_side", "top_p", "extra")

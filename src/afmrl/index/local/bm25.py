@@ -12,7 +12,7 @@ from afmrl.files import hash64
 from afmrl.index.local.snapshot import Snapshot
 from afmrl.retrieval.bm25 import K1, B
 
-REMEMBERED = 16  # texts whose scores are kept at hand: a hybrid search asks for the best rows, then for chosen ones
+REMEMBERED = 16  # texts whose scores are kept: a hybrid search asks for the best rows, then for chosen ones
 
 
 class SnapshotBM25:

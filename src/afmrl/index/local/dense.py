@@ -15,7 +15,7 @@ from afmrl.index.local.nearest import FEW_QUERIES, ExactRows, RowHits
 from afmrl.index.local.snapshot import Snapshot
 
 Filter = dict[str, frozenset[str]]
-REMEMBERED = 4  # filters whose rows' embeddings are kept at hand
+REMEMBERED = 4  # filters whose rows' embeddings are kept
 EXACT_ROWS = 40, 150
 """Rows that are compared in the time that the graph's search takes for one step of width: for a few queries, for many
 (100,000 rows of 256 numbers, a tenth of which pass, on two cores: 44 and 190)."""
@@ -119,7 +119,7 @@ class DenseSearch:
         return bool((np.diff(self.snapshot.segments[0].orders) > 0).all())
 
     def _exact(self, where: Filter) -> ExactRows:
-        """The rows that pass, at hand."""
+        """The rows that pass, in memory."""
         key = frozenset(where.items())
         found = self._exact_rows.get(key)
         if found is None:

@@ -97,7 +97,7 @@ class Snapshot:
         return mask
 
     def find(self, ids: Sequence[str]) -> np.ndarray:
-        """(n,) int64: the row of each id, -1 where there is none."""
+        """(n,) int64: the row of each id, -1 if there is none."""
         rows = np.full(len(ids), -1, dtype=np.int64)
         hashes = hash64(ids)
         for segment, alive, edge in zip(self.segments, self.alive, self.edges, strict=False):

@@ -180,7 +180,7 @@ class Writer:
             self._drop_dead_segments()
 
     def _drop_dead_segments(self) -> None:
-        """Leave out segments without living rows, and write again those of which most died."""
+        """Leave out segments without living rows, and write again those that are mostly deleted."""
         for number in reversed(range(1 if self.graph else 0, len(self.segments))):
             if self.alive[number].sum() < 0.5 * self.segments[number].num_rows:
                 self._join([number])

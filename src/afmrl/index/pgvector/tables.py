@@ -84,7 +84,7 @@ class Tables:
     def create(
         self, connection: psycopg.Connection[Any], address: str, dimension: int, settings: Mapping[str, Any]
     ) -> None:
-        """Make the tables where there are none, in one transaction.
+        """Make the tables if they are missing, in one transaction.
 
         Raises:
             InputError: the name is another table's, the extension is missing, the database cannot hold such rows.

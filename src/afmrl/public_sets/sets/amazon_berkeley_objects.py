@@ -120,7 +120,7 @@ def _language(values: Any) -> list[Mapping[str, Any]]:
 
 
 def in_english(values: Any) -> str:
-    """The first value in English, otherwise the first value; "" where there is none.
+    """The first value in English, otherwise the first value; "" if there is none.
 
     >>> in_english([{"language_tag": "de_DE", "value": "Stuhl"}, {"language_tag": "en_GB", "value": "chair"}])
     'chair'

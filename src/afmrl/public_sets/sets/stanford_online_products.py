@@ -16,7 +16,7 @@ HEADER = "image_id class_id super_class_id path"
 def read_stanford_online_products(folder: Path) -> Reading:
     """`Ebay_train.txt` and `Ebay_test.txt`, images in `bicycle_final/…`, as the archive unpacks.
 
-    Lines of `image_id class_id super_class_id path`, parted by blanks, below a header of these words. The official
+    Lines of `image_id class_id super_class_id path`, separated by blanks, below a header of these words. The official
     split is by product: 11,318 train, 11,316 test. Every test photograph is searched among all other ones, so its role
     is "both". There are no titles; the category is the folder's name. Layout as read by TensorFlow Datasets
     (`stanford_online_products.py`) and pytorch-metric-learning users; not checked against the files.

@@ -292,7 +292,7 @@ class RetrievalReward:
 
 
 def ndcg_of_ranks(ranks: np.ndarray, k: int) -> float:
-    """NDCG of the top k, from the rank of every relevant offer; 0 where there is none.
+    """NDCG of the top k, from the rank of every relevant offer; 0 if there is none.
 
     >>> ndcg_of_ranks(np.array([2]), 10)
     0.6309297535714575

@@ -11,7 +11,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.retrieval.scores import pair_scores
-from afmrl.rewards.query import Encode, RetrievalReward
+from afmrl.rewards.retrieval_reward import Encode, RetrievalReward
 
 
 class GalleryRetrievalReward(RetrievalReward):

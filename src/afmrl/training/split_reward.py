@@ -11,8 +11,8 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.rewards.gallery import GalleryRetrievalReward
-from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.gallery_reward import GalleryRetrievalReward
+from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training.config import RARStage
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.retrieval.frozen import FrozenGallery
-from afmrl.rewards.query import RetrievalReward
+from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.rewards.truth import pair_f_score, true_pairs
 
 Q, N, D = 12, 40, 6

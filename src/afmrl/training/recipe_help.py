@@ -87,7 +87,7 @@ def section_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def field_at(model: type[BaseModel], path: typing.Sequence[str]) -> FieldInfo | None:
-    """The field of a dotted name's parts; None where there is none."""
+    """The field of a dotted name's parts; None if there is none."""
     field: FieldInfo | None = None
     current: type[BaseModel] | None = model
     for part in path:
