@@ -50,5 +50,5 @@ generator = AttributeGenerator.from_pretrained(f"openai:http://127.0.0.1:{server
 offers = [Offer("1", "Maison Lune silk dress navy"), Offer("2", "Nordwind linen shirt white")]
 for offer, attributes in zip(offers, generator.attributes(offers), strict=True):
     print(f"{offer.title}: {attributes}")
-print("the server was asked:", prompts[0].splitlines()[0][:60], "…")
+print("the server was asked:", min(prompts).splitlines()[0][:60], "…")
 server.shutdown()
