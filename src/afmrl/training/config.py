@@ -209,8 +209,8 @@ class AGCLStage(Config):
     """Let the margin and closeness rules trust the untrained base's similarities instead, from the first step on. For a
     base that was trained for retrieval. Every training offer is embedded once more."""
     agreement_min_shared: AtLeast1 = 4
-    """Keys that two offers must share before agreeing attributes call them the same product. 4 suits labeled attributes;
-    the loss by itself has 3, which suits attributes read from titles."""
+    """Keys that two offers must share before agreeing attributes call them the same product. 4 suits labeled
+    attributes; the loss by itself has 3, which suits attributes read from titles."""
     attributes_on: AttributesOn = "both"
     """Whose text carries key attributes: "none", "query", "gallery" (a query then needs no generator), "both"."""
     text_attributes: Literal["targets", "generated"] = "targets"
