@@ -319,14 +319,14 @@ def test_generated_text_without_what_was_generated_is_refused(text_base, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trusted", [{"reference": True}, {"margin_warmup_steps": 2}, {}])
-def test_the_margin_rule_trusts_the_base_or_waits(text_base, tmp_path, trusted):
+def test_a_rule_of_similarities_trusts_the_base_or_waits(text_base, tmp_path, trusted):
     offers, attributes = catalog()
-    config = AGCLStage(max_steps=3, batch_size=16, warmup_steps=0, rules=("margin",), margin=0.0, **trusted)
+    config = AGCLStage(max_steps=3, batch_size=16, warmup_steps=0, rules=("closeness",), margin=0.1, **trusted)
     history = run_agcl(config, text_base, offers, attributes, tmp_path)["history"]
-    masked = [entry["masked_share_margin"] for entry in history]
+    masked = [entry["masked_share_closeness"] for entry in history]
     assert (masked[0] > 0, masked[2] > 0) == (trusted.get("margin_warmup_steps") is None, True)
     if trusted.get("reference"):
         # what the base says of the batches does not depend on what is learned meanwhile
         slow = config.model_copy(update={"learning_rate": 1e-9})
         again = run_agcl(slow, text_base, offers, attributes, tmp_path / "slow")["history"]
-        assert [entry["masked_share_margin"] for entry in again] == masked
+        assert [entry["masked_share_closeness"] for entry in again] == masked
