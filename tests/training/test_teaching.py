@@ -112,7 +112,7 @@ def test_roles_that_are_none_are_told(tmp_path):
     rows[0]["role"], rows[1]["role"] = "querry", "both"
     said = [line for line in prepared(tmp_path, rows, {}).said if line.startswith("role")]
     assert len(said) == 1
-    assert "role 'querry' of 1 offers is none of query, gallery, both and counts as no role" in said[0]
+    assert "role 'querry' of 1 offers is unknown (there are query, gallery, both) and counts as no role" in said[0]
 
 
 def three_splits(**attributes):

@@ -65,6 +65,9 @@ class RetrievalReward:
     `rewarded_pairs="true"` shows the embedder only the pairs that `targets` confirm, so that a false pair earns nothing
     whatever it retrieves. (The paper's reward is "all".)
 
+    The defaults are the paper's reward, which needs no targets. A recipe's defaults (`rar` of `afmrl run --help`) were
+    chosen by measuring and need them: reciprocal_rank, "true" pairs, and F with a weight of 0.3.
+
     A completion's reward depends on its query and its attributes alone, not on the others of its step: ranks are
     counted, not sorted, in blocks (`FrozenGallery`).
 

@@ -34,8 +34,8 @@ def prepare_data(run: Run) -> None:
         on_first(lambda: write_json(run.folder / "skipped.json", skipped))
     for role, count in other_roles(run.catalog.offers, section.role_column).items():
         run.say(
-            f"{section.role_column} {role!r} of {count} offers is none of {', '.join(ROLES)} and counts as no role: a "
-            "product's first offer is then its query, and the others are its gallery"
+            f"{section.role_column} {role!r} of {count} offers is unknown (there are {', '.join(ROLES)}) and "
+            "counts as no role: a product's first offer is then its query, and the others are its gallery"
         )
     skipped_ids = [row.id for row in run.catalog.skipped if row.id]
     run.splits = split_offers(

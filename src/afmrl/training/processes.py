@@ -115,7 +115,7 @@ def on_first(work: Callable[[], Any]) -> Any:
         _alone = True
         try:
             sent[0] = work()
-        except BaseException as error:  # the others hear of it first: they would wait for ever
+        except BaseException as error:  # sent to the others first: they would wait for ever
             failure, sent[1] = error, f"{type(error).__name__}: {error}"
         finally:
             _alone = False
