@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
+from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
 from afmrl.index.search import is_catalog
 from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
@@ -42,6 +43,7 @@ def match(
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
     max_bad: float = 0.01,
+    options: ReadOptions | None = None,
     progress: bool = False,
 ) -> MatchResult:
     """Find the offers that are the same product: groups, and pairs with their probability and reasons.
@@ -63,6 +65,7 @@ def match(
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
         out: folder for groups.jsonl, pairs.jsonl, the same as .csv, and summary.json; None: nothing is written.
         max_bad: share of the rows that may be skipped as unusable.
+        options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
         progress: show bars.
 
     Raises:
@@ -82,7 +85,15 @@ def match(
         source = offers_of_index(str(offers))
     else:
         with _folder(out) as folder:
-            source = read_offers(offers, folder, model=model, generator=generator, max_bad=max_bad, progress=progress)
+            source = read_offers(
+                offers,
+                folder,
+                model=model,
+                generator=generator,
+                max_bad=max_bad,
+                options=options,
+                progress=progress,
+            )
         if against is not None:
             source = with_index(source, against)
         if labels is None and path is not None:

@@ -14,6 +14,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import FIELDS, Offer
 from afmrl.data.offer_text import offer_text
+from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import CatalogFile, CatalogRows
 from afmrl.errors import InputError
 from afmrl.index.address import open_index
@@ -60,9 +61,11 @@ class MatchSource:
 class OffersInMemory:
     """Offers and dicts as the rows of a catalog; an image's relative path is relative to the working directory."""
 
-    path = Path("offers")
+    options = ReadOptions()
+    format = ""
 
-    def __init__(self, offers: Iterable[Offer | Mapping[str, Any]]) -> None:
+    def __init__(self, offers: Iterable[Offer | Mapping[str, Any]], path: Path = Path("offers")) -> None:
+        self.path = path
         self.folder = Path.cwd()
         self._rows = [self._row(number, offer) for number, offer in enumerate(offers, 1)]
 
@@ -82,14 +85,17 @@ class OffersInMemory:
         return len(self._rows)
 
 
-def catalog_rows(offers: Any) -> CatalogRows:
+def catalog_rows(offers: Any, options: ReadOptions | None = None) -> CatalogRows:
     """The rows of a catalog's file, of offers in memory, or of a pandas DataFrame.
+
+    Args:
+        options: of a file.
 
     Raises:
         InputError: `offers` is something else.
     """
     if isinstance(offers, str | Path):
-        return CatalogFile(offers)
+        return CatalogFile(offers, options)
     if hasattr(offers, "to_dict") and hasattr(offers, "notna"):
         # None for every empty cell: pandas has several kinds, and one of them compares as neither true nor false
         cells = offers.astype(object)
@@ -103,18 +109,24 @@ def catalog_rows(offers: Any) -> CatalogRows:
 
 
 def read_offers(
-    offers: OffersToMatch, folder: Path, *, model: str | None, generator: str | None, max_bad: float, progress: bool
+    offers: OffersToMatch,
+    folder: Path,
+    *,
+    model: str | None,
+    generator: str | None,
+    max_bad: float,
+    options: ReadOptions | None,
+    progress: bool,
 ) -> MatchSource:
     """The offers of a catalog, embedded where there is a model.
 
     Args:
         folder: where the embeddings are kept.
+        options: of a catalog's file.
     """
-    rows = catalog_rows(offers)
+    rows = catalog_rows(offers, options)
     catalog = read_catalog(rows, max_bad=max_bad)
-    source = MatchSource(
-        sorted(catalog.offers, key=lambda offer: offer.id), skipped_ids=[row.id for row in catalog.skipped if row.id]
-    )
+    source = MatchSource(sorted(catalog.offers, key=lambda offer: offer.id), skipped_ids=catalog.skipped_ids)
     if catalog.skipped:
         source.notes.append(
             f"{len(catalog.skipped)} rows of {rows.path} could not be used, first: {catalog.skipped[0]}"
@@ -123,7 +135,12 @@ def read_offers(
         from afmrl.matching.embeddings import embed_offers
 
         source.dense, source.generated = embed_offers(
-            rows, source.offers, model, folder, generator=generator, progress=progress
+            OffersInMemory(source.offers, rows.path),
+            source.offers,
+            model,
+            folder,
+            generator=generator,
+            progress=progress,
         )
     return source
 

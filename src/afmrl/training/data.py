@@ -37,11 +37,10 @@ def prepare_data(run: Run) -> None:
             f"{section.role_column} {role!r} of {count} offers is none of {', '.join(ROLES)} and counts as no role: a "
             "product's first offer is then its query, and the others are its gallery"
         )
-    skipped_ids = [row.id for row in run.catalog.skipped if row.id]
     run.splits = split_offers(
         run.catalog.offers,
         sample_columns(section),
-        skipped_ids=skipped_ids,
+        skipped_ids=run.catalog.skipped_ids,
         targets_optional=run.recipe.sft.targets != "catalog",
     )
     run.made_of["data"] = fingerprint(section, file_hash(path))
