@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
-from afmrl.errors import InputError
-
 if TYPE_CHECKING:
     from afmrl.data.reading import ReadOptions
 
 _GROUP = Group("Reading", help="Where a file does not say it itself; `afmrl check` shows what is read.", sort_key=90)
-_BETWEEN_PAIRS = re.compile(r",(?=[^=,]+=)")  # a column's name may have commas: "GTIN, UPC, EAN, or ISBN"
 
 
 @Parameter(name="*", group=_GROUP)
@@ -38,7 +34,7 @@ class Reading:
         Raises:
             InputError: --columns that are not pairs of a name and a column.
         """
-        from afmrl.data.reading import ReadOptions
+        from afmrl.data.reading import ReadOptions, column_pairs
 
         return ReadOptions(column_pairs(self.columns or ()), self.delimiter, self.encoding)
 
@@ -46,21 +42,6 @@ class Reading:
 def read_options(reading: Reading | None) -> ReadOptions:
     """The options of a command that may have got none."""
     return (reading or Reading()).options()
-
-
-def column_pairs(given: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """Field or attribute → column, of what was typed.
-
-    >>> column_pairs(["title=Name,gtin=GTIN, UPC, EAN, or ISBN", "id=SKU"])
-    {'title': 'Name', 'gtin': 'GTIN, UPC, EAN, or ISBN', 'id': 'SKU'}
-    """
-    pairs: dict[str, str] = {}
-    for part in (part for text in given for part in _BETWEEN_PAIRS.split(text)):
-        name, separator, column = part.partition("=")
-        if not separator or not name.strip() or not column.strip():
-            raise InputError(f"--columns {part}: expected NAME=COLUMN, such as title=Name,id=SKU")
-        pairs[name.strip()] = column.strip()
-    return pairs
 
 
 class _OnStderr(logging.Handler):

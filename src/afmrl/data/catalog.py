@@ -282,7 +282,7 @@ def _offer(
     if not has_title and not named:
         raise BadRow("title, image", "are both empty, one of them is needed")
     if not has_title and not usable:
-        raise BadRow("title, image", "the title is empty and the image an address; it is read with --fetch")
+        raise BadRow("title, image", "the title is empty and the image is an address, not fetched (--fetch)")
     images = [_image(value, folder, check_images and not place, archives) for place, value in enumerate(usable)]
     reading.addresses += bool(named) and not usable
     attributes = _attributes(columns.first(row, "attributes")[1])

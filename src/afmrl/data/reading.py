@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from afmrl.data.columns import Columns
 from afmrl.data.offer import Offer, SkippedRow
+from afmrl.errors import InputError
 
 SAMPLED = 300  # rows whose unused columns are looked at
 SHOWN_OFFERS = 3
 SHOWN_COLUMNS = 12
 SHOWN_OF_A_KIND = 3
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
+_BETWEEN_PAIRS = re.compile(r",(?=[^=,]+=)")  # a column's name may have commas: "GTIN, UPC, EAN, or ISBN"
 _LOGGER = logging.getLogger("afmrl.reading")
 
 
@@ -129,6 +132,21 @@ class Reading:
                     lines.append(f"      {name}: {_short(value)}")
             lines += [f"      attributes: {key}: {_short(value)}" for key, value in offer.attributes.items()]
         return "\n".join(lines)
+
+
+def column_pairs(given: Iterable[str]) -> dict[str, str]:
+    """Field or attribute → column, of what was typed.
+
+    >>> column_pairs(["title=Name,gtin=GTIN, UPC, EAN, or ISBN", "id=SKU"])
+    {'title': 'Name', 'gtin': 'GTIN, UPC, EAN, or ISBN', 'id': 'SKU'}
+    """
+    pairs: dict[str, str] = {}
+    for part in (part for text in given for part in _BETWEEN_PAIRS.split(text)):
+        name, separator, column = part.partition("=")
+        if not separator or not name.strip() or not column.strip():
+            raise InputError(f"--columns {part}: expected NAME=COLUMN, such as title=Name,id=SKU")
+        pairs[name.strip()] = column.strip()
+    return pairs
 
 
 def announce(reading: Reading) -> None:

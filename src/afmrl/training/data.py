@@ -27,7 +27,7 @@ def prepare_data(run: Run) -> None:
     if section.sample is not None:
         path = str(draw_sample(run, "catalog", section.sample, run.folder / "catalog"))
     assert path is not None
-    run.catalog = read_catalog(path, max_bad=section.max_bad)
+    run.catalog = read_catalog(path, max_bad=section.max_bad, options=section.read_options)
     if run.catalog.skipped:
         run.say(f"{len(run.catalog.skipped)} of the catalog's rows were skipped (skipped.json lists them)")
         skipped = [dataclasses.asdict(row) for row in run.catalog.skipped]
