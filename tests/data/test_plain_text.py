@@ -23,7 +23,7 @@ from afmrl.data.plain_text import plain_text
         # what only looks like HTML
         ("5 < 10", "5 < 10"), ("A<B", "A<B"), ("a<b and c>d", "a<b and c>d"), ("AT&T", "AT&T"), ("R&D; x", "R&D; x"),
         ("?a=1&copy=2", "?a=1&copy=2"), ("<3 cats", "<3 cats"), ("I <3 U>", "I <3 U>"), ("<Model> X", "<Model> X"),
-        ("two\nlines", "two\nlines"), ("  spaces  stay ", "  spaces  stay "), ("", ""),
+        ("two\nlines", "two\nlines"), ("a & b\xa0c", "a & b\xa0c"), ("  spaces  stay ", "  spaces  stay "), ("", ""),
     ],
 )  # fmt: skip
 def test_html_is_stripped_and_nothing_else(written, read):

@@ -45,7 +45,7 @@ def plain_text(text: str) -> str:
                 plain = _without(plain, start, end)
             plain = _TAG.sub(lambda tag: " " if tag["block"] else "", plain)
         if "&" in plain:
-            plain = _ENTITY.sub(lambda entity: html.unescape(entity[0]), plain).replace("\xa0", " ")
+            plain = _ENTITY.sub(lambda entity: html.unescape(entity[0]).replace("\xa0", " "), plain)
         if plain == before:
             break
     return text if plain == text else _LINES.sub("\n", _SPACES.sub(" ", plain)).strip()
