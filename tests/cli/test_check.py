@@ -53,6 +53,8 @@ def test_a_command_says_what_it_read_in_one_line(monkeypatch, capsys, offers, tm
     assert "2 offers of 5 rows (CSV, ';', UTF-8); read: id (SKU), title (Name), gtin (zzz), brand (Marke)" in line
     assert "not used: EAN" in line and "3 rows left out" in line
     assert json.loads((tmp_path / "m" / "summary.json").read_text())["offers"] == 2
+    skipped = [json.loads(line) for line in (tmp_path / "m" / "skipped.jsonl").read_text().splitlines()]
+    assert [(row["row"], row["field"]) for row in skipped] == [(4, "title, image"), (5, "id"), (6, "line")]
 
 
 def test_wrong_columns_are_refused(monkeypatch, capsys, offers):

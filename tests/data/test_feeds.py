@@ -66,6 +66,30 @@ def test_shopifys_images_lead_with_the_variants_own(tmp_path):
     assert blue.extra["images"] == [str(tmp_path / "2.jpg"), str(tmp_path / "1.jpg")]
 
 
+def test_shopifys_newer_names(tmp_path):
+    header = [
+        "Title",
+        "URL handle",
+        "Description",
+        "Vendor",
+        "SKU",
+        "Barcode",
+        "Option1 name",
+        "Option1 value",
+        "Price",
+    ]
+    path = table(
+        tmp_path / "s.csv", header,
+        {"Title": "Dress", "URL handle": "dress", "Description": "<p>Silk</p>", "Vendor": "Lune", "SKU": "D-R",
+         "Barcode": "4006381333931", "Option1 name": "Color", "Option1 value": "Red", "Price": "9"},
+        {"URL handle": "dress", "SKU": "D-B", "Option1 value": "Blue"},
+    )  # fmt: skip
+    red, blue = read_catalog(path)
+    assert (red.id, red.description, blue.id, blue.title) == ("D-R", "Silk", "D-B", "Dress")
+    assert red.attributes == {"Color": "Red", "brand": "Lune", "gtin": "4006381333931"}
+    assert blue.attributes == {"Color": "Blue", "brand": "Lune"}
+
+
 WOO = [
     "ID", "Type", "SKU", "GTIN, UPC, EAN, or ISBN", "Name", "Published", "Short description", "Description",
     "In stock?", "Stock", "Regular price", "Categories", "Images", "Parent", "Brands",

@@ -73,6 +73,11 @@ def test_quotes_enclose_cells_of_a_spreadsheet_with_tabs(tmp_path):
     assert (second.title, second.attributes["brand"]) == ("x", '5" wide')
 
 
+def test_empty_lines_before_the_header(tmp_path):
+    (tmp_path / "o.csv").write_text("\n\nid;title\n1;a,b\n")
+    assert read_catalog(tmp_path / "o.csv").offers[0].title == "a,b"
+
+
 def test_long_cells_are_read(tmp_path):
     text = "word " * 60_000
     (tmp_path / "o.csv").write_text(f"id,title,description\n1,t,{text}\n")

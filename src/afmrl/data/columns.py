@@ -143,6 +143,7 @@ class Columns:
                 f"{self.source}: no column is read as the offers' id (columns: {self._listed()}); name it with "
                 f"--columns id=COLUMN, or take the rows' numbers with --columns id={ROW_NUMBER}"
             )
+        self.of_attribute = {name: columns for name, columns in self.of_attribute.items() if columns}
         used = [*self.of_field.values(), *self.of_attribute.values()]
         self._used = {column for columns in used for column in columns}
         # a field's own column is no column besides; one that only stands in for it is kept too

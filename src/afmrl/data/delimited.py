@@ -117,10 +117,10 @@ def detect_dialect(path: Path, *, delimiter: str | None = None, encoding: str | 
             raise InputError(f"--delimiter {delimiter!r}: one character, or tab")
     skip = 0
     with open(path, encoding=encoding, errors="replace", newline="") as file:
-        header = file.readline(CHUNK)
+        header = next((line for line in file if line.strip()), "")
         if header.lower().startswith("sep=") and len(header.strip()) == 5:
             delimiter, skip = delimiter or header.strip()[4], 1
-            header = file.readline(CHUNK)
+            header = next((line for line in file if line.strip()), "")
     if delimiter is None:
         usual = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
         counts = {one: _outside_quotes(header, one) for one in DELIMITERS}

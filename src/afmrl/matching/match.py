@@ -18,7 +18,7 @@ from afmrl.errors import InputError
 from afmrl.index.search import is_catalog
 from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
 from afmrl.matching.matched_table import MatchedTable, match_table
-from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_summary
+from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_skipped, write_summary
 from afmrl.matching.result import MatchedPair, MatchResult
 from afmrl.matching.review import ReviewCollector
 from afmrl.matching.sources import MatchSource, OffersToMatch, offers_of_index, read_offers, with_index
@@ -63,7 +63,8 @@ def match(
         precision: target precision on the labels, the share of true pairs among those called the same; None: 0.99,
             or less where that would find next to nothing.
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
-        out: folder for groups.jsonl, pairs.jsonl, the same as .csv, and summary.json; None: nothing is written.
+        out: folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json, and skipped.jsonl where rows were
+            skipped; None: nothing is written.
         max_bad: share of the rows that may be skipped as unusable.
         options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
         progress: show bars.
@@ -98,6 +99,8 @@ def match(
             source = with_index(source, against)
         if labels is None and path is not None:
             labels = _pairs_beside(path)
+    if out is not None:
+        write_skipped(Path(out), source.skipped)
     table, notes = prepared_table(source, stages)
     rows = None
     if labels is not None:

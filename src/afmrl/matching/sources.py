@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +12,7 @@ import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
-from afmrl.data.offer import FIELDS, Offer
+from afmrl.data.offer import FIELDS, Offer, SkippedRow
 from afmrl.data.offer_text import offer_text
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import CatalogFile, CatalogRows
@@ -50,6 +50,7 @@ class MatchSource:
     dense: dict[str, np.ndarray] = field(default_factory=dict)
     from_index: np.ndarray | None = None
     skipped_ids: list[str] = field(default_factory=list)
+    skipped: Sequence[SkippedRow] = ()
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -126,7 +127,11 @@ def read_offers(
     """
     rows = catalog_rows(offers, options)
     catalog = read_catalog(rows, max_bad=max_bad)
-    source = MatchSource(sorted(catalog.offers, key=lambda offer: offer.id), skipped_ids=catalog.skipped_ids)
+    source = MatchSource(
+        sorted(catalog.offers, key=lambda offer: offer.id),
+        skipped_ids=catalog.skipped_ids,
+        skipped=catalog.skipped,
+    )
     if catalog.skipped:
         source.notes.append(
             f"{len(catalog.skipped)} rows of {rows.path} could not be used, first: {catalog.skipped[0]}"
@@ -186,7 +191,7 @@ def with_index(source: MatchSource, address: str) -> MatchSource:
     generated = [*(source.generated or [KeyAttributes()] * len(source.offers)), *rows.key_attributes]
     return MatchSource(
         [offers[row] for row in order], [generated[row] for row in order], dense, from_index, source.skipped_ids,
-        source.notes,
+        source.skipped, source.notes,
     )  # fmt: skip
 
 

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from afmrl.data.offer import BadRow
 
 HEADER = ("Handle", "Title")
+NEWER_NAMES = {
+    "URL handle": "Handle",
+    "Description": "Body (HTML)",
+    "SKU": "Variant SKU",
+    "Barcode": "Variant Barcode",
+    "Price": "Variant Price",
+    "Product image URL": "Image Src",
+    "Image position": "Image Position",
+    "Variant image URL": "Variant Image",
+    **{
+        f"Option{number} {part}": f"Option{number} {part.title()}" for number in (1, 2, 3) for part in ("name", "value")
+    },
+}
+"""Shopify has renamed the columns of its export once."""
 _OPTION = re.compile(r"^Option(\d) (Name|Value)$")
 _VARIANTS = re.compile(r"^(?:Variant |Image |Option\d |Cost per item$|Unit Price )")
 
 
-def is_shopify(header: Iterable[str]) -> bool:
+def is_shopify(header: Collection[str]) -> bool:
     """Whether a header is that of Shopify's export."""
-    names = set(header)
+    names = {NEWER_NAMES.get(name, name) for name in header} if "URL handle" in header else set(header)
     return {*HEADER} <= names and any(name.startswith(("Option1 ", "Variant ")) for name in names)
 
 
@@ -30,6 +44,8 @@ def shopify_rows(rows: Iterable[tuple[int, dict[str, Any] | BadRow]]) -> Iterato
         if isinstance(row, BadRow):
             yield number, row
             continue
+        if "URL handle" in row:
+            row = {NEWER_NAMES.get(column, column): value for column, value in row.items()}
         if product and row["Handle"] and row["Handle"] != product[0][1]["Handle"]:
             yield from _variants(product, skus)
             product = []
