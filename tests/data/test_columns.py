@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from afmrl.data.catalog import read_catalog
+from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.columns import Columns, plain_name
 from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
@@ -148,6 +148,9 @@ def test_addresses_of_images_are_left_out_and_counted(tmp_path):
     catalog = read_catalog(path, max_bad=0)
     assert [offer.image for offer in catalog] == ["", "", ""]
     assert catalog.reading.addresses == 2
+    assert catalog.by_id["1"].extra["images"] == ["https://shop/a.jpg"]
+    write_catalog(tmp_path / "again.jsonl", catalog)
+    assert list(read_catalog(tmp_path / "again.jsonl")) == list(catalog)
     assert "images of 2 offers are addresses and were not fetched" in catalog.reading.line()
 
 

@@ -24,7 +24,7 @@ from afmrl.bulk.work import Task, TaskResult, Work
 from afmrl.bulk.written_attributes import WrittenAttributes
 from afmrl.data.catalog import stream_offers
 from afmrl.data.offer import Offer, SkippedRow
-from afmrl.data.reading import Reading, announce
+from afmrl.data.reading import Reading
 from afmrl.data.rows import CatalogRows
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, hash64
@@ -225,8 +225,6 @@ class BulkJob:
                 yield chunk
                 chunk = []
         yield chunk
-        if self.progress:
-            announce(self.reading)
 
     def _fresh(
         self, chunk: list[tuple[int, Offer]], known: KnownRows, seen: SeenIds, quarantine: Quarantine

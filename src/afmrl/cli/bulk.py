@@ -198,6 +198,7 @@ def _run(
     from afmrl.bulk.quarantine import TooManyBadRows
     from afmrl.bulk.work import check_positive
     from afmrl.bulk.written_attributes import WrittenAttributes
+    from afmrl.data.reading import announce
 
     check_positive("batch_size", options.batch_size)
     if ray_workers is not None:
@@ -223,7 +224,11 @@ def _run(
             addresses=options.fetch,
             progress=True,
         )
-        summary = job.run()
+        try:
+            summary = job.run()
+        finally:
+            if job.reading.rows:
+                announce(job.reading)
     except TooManyBadRows as error:
         print(
             f"afmrl: {error}\nAll of them: {out / 'quarantine.jsonl'}. What was done is kept: fix the rows or raise "

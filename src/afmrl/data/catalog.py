@@ -283,7 +283,7 @@ def _offer(
         raise BadRow("title, image", "are both empty, one of them is needed")
     if not has_title and not usable:
         raise BadRow("title, image", "the title is empty and the image is an address, not fetched (--fetch)")
-    images = [_image(value, folder, check_images and not place, archives) for place, value in enumerate(usable)]
+    images = [_image(value, folder, check_images and value == usable[0], archives) for value in usable]
     reading.addresses += bool(named) and not usable
     attributes = _attributes(columns.first(row, "attributes")[1])
     stated = {attribute_named(key) or key for key in attributes}
@@ -296,8 +296,9 @@ def _offer(
         raise BadRow("seller", "holds half a character (a lone surrogate)")
     if not is_empty(seller):
         extra["seller"] = seller
-    if len(images) > 1:
-        extra["images"] = images
+    if len(named) > 1 or len(images) < len(named):
+        found = dict(zip(usable, images, strict=True))
+        extra["images"] = [found.get(value, value) for value in named]
     return Offer(
         id=identifier,
         title=text["title"],

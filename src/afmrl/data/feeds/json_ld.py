@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _IDS = ("sku", "productID", "@id", "url")
+_CODES = ("gtin", "gtin13", "gtin14", "gtin12", "gtin8", "isbn", "mpn")
+"""In place of an id, where a product has none."""
 
 
 def is_json_ld(value: Any) -> bool:
@@ -53,6 +55,7 @@ def _row(value: Mapping[str, Any]) -> dict[str, Any]:
     }
     identifier = next((text for name in _IDS if (text := _text(value.get(name)))), None)
     identifier = identifier or next((text for one in offers if (text := _text(one.get("sku")))), None)
+    identifier = identifier or next((text for name in _CODES if (text := _text(value.get(name)))), None)
     row = {"id": identifier, **plain, "image": [_address(one) for one in _list(value.get("image"))]}
     if attributes:
         row["attributes"] = attributes
