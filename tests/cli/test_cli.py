@@ -1,6 +1,5 @@
 """What the command line says to a user's mistake: one message on stderr, exit code 2, no traceback."""
 
-import inspect
 import json
 import os
 import shutil
@@ -89,10 +88,11 @@ def test_every_option_of_every_command_is_explained(call, command):
     code, out, _ = call(command, "--help")
     assert code == 0
     function = cli.app[command].default_command
-    for name, parameter in inspect.signature(function).parameters.items():
+    code = function.__code__  # a recipe's fields, which `run` adds to its signature, have a test of their own
+    for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
         if name == "reading":  # options that are shared
             assert all(option in out for option in ("--columns", "--delimiter", "--encoding"))
-        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+        else:
             assert f"--{name.replace('_', '-')}" in out
             assert f"\n    {name}" in function.__doc__ or f", {name}\n" in function.__doc__
 
@@ -242,7 +242,7 @@ def test_a_catalog_that_says_nothing_of_sameness_is_refused(mistake, tmp_path):
     path = own_catalog(tmp_path, rows, positives={"column": None, "pairs": "pairs.jsonl"})
     assert "pairs.jsonl: cannot be read" in mistake("run", path, "--out", tmp_path / "out")
     for line, words in (
-        ("left,right", "pairs.jsonl:1: expected {left, right"),
+        ("left,right", 'pairs.jsonl:1: expected {"left": id, "right": id'),
         ('{"left": "1"}', "pairs.jsonl:1: expected"),
         ("[1, 2]", "pairs.jsonl:1: expected"),
         ('{"left": "1", "right": "99"}', "pairs.jsonl:1: unknown offer id '99'"),
