@@ -35,7 +35,7 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.text import embedder_text
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
-from afmrl.files import file_hash, fingerprint
+from afmrl.files import file_hash, fingerprint, read_lines
 from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
 from afmrl.losses.sampler import similar_batches
 from afmrl.losses.statistics import LogLossStatistics
@@ -269,7 +269,7 @@ def generated_attributes(data: Data, work: Path) -> list[KeyAttributes]:
         return {"invalid": generator.num_invalid}
 
     stage = Ledger(work).run("generator", fingerprint(config, data.hashes), write)
-    lines = (stage / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = read_lines(stage / "attributes.jsonl")
     written = [KeyAttributes.of(json.loads(line)) for line in lines]
     agree = np.mean([pair_f_score(ours, theirs) for ours, theirs in zip(written, data.attributes, strict=True)])
     print(f"generator: {len(written)} offers, F1 against the rules {agree:.3f}", flush=True)

@@ -23,6 +23,7 @@ from afmrl.files import (
     fingerprint,
     folder_fingerprint,
     hash64,
+    read_lines,
     replace_folder,
     write_json,
     write_lines,
@@ -203,3 +204,10 @@ def test_hashes_of_content(tmp_path):
     assert len(digest("ü")) == 16
     assert hash64(["ü", "a"]).tobytes() == digest("ü", 8) + digest("a", 8)
     assert hash64([]).shape == (0,)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_lines_end_at_ends_of_lines_alone(tmp_path, mark):
+    path = tmp_path / "lines.txt"
+    path.write_bytes(mark + "a\u2028b\r\nc\u0085d\n\ne\x0cf".encode())
+    assert read_lines(path) == ["a\u2028b", "c\u0085d", "", "e\x0cf"]

@@ -118,6 +118,19 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text, with or without its mark, without their ends.
+
+    Only "\\n" and "\\r\\n" end a line: `str.splitlines` also breaks at U+2028 and others, which JSON has inside texts.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with open(path, encoding="utf-8-sig", newline="\n") as file:
+        return [line.removesuffix("\n").removesuffix("\r") for line in file]
+
+
 def write_lines(path: str | Path, lines: Iterable[str]) -> int:
     """Write lines atomically, each ended by a newline; returns how many."""
     count = 0

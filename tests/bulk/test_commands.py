@@ -374,7 +374,13 @@ def test_addresses_are_fetched_only_when_asked_and_never_private_ones(tmp_path, 
     path, rows = catalog_of(tmp_path)
     rows[0]["image"] = "http://127.0.0.1:9/a.png"
     write(path, rows)
-    for options, words in ([], "not fetched"), (["--fetch"], "127.0.0.1"):
-        run("embed", path, "--model", tiny_model, "--out", tmp_path / "e", "--max-bad", 0.1, *options)
-        (entry,) = BulkFolder.open(tmp_path / "e").quarantine()
-        assert (entry["id"], entry["field"]) == ("o0", "image") and words in entry["reason"]
+    rows[1] |= {"image": "http://127.0.0.1:9/a.png", "title": ""}
+    write(path, rows)
+    embed = ("embed", path, "--model", tiny_model, "--out", tmp_path / "e", "--max-bad", 0.1)
+    run(*embed)
+    (entry,) = BulkFolder.open(tmp_path / "e").quarantine()  # the other offer has a title
+    assert (entry["id"], entry["field"]) == ("o1", "title, image") and "not fetched" in entry["reason"]
+    run(*embed, "--fetch")
+    entries = BulkFolder.open(tmp_path / "e").quarantine()
+    assert [entry["id"] for entry in entries] == ["o0", "o1"]
+    assert all(entry["field"] == "image" and "127.0.0.1" in entry["reason"] for entry in entries)

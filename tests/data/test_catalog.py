@@ -8,6 +8,7 @@ import pytest
 
 from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.offer import Offer
+from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
 from conftest import png_claiming, save_image, shared_data
 
@@ -71,7 +72,7 @@ def test_what_is_written_reads_back_wherever_the_folder_goes(tmp_path):
     image = save_image(tmp_path / "here" / "images" / "a.png")
     elsewhere = save_image(tmp_path / "b.png")
     offers = [
-        Offer("1", "red", "long", str(image), "dress", {"color": "red"}, "p1", {"split": "train", "gtin": 7}),
+        Offer("1", "red", "long", str(image), "dress", {"color": "red"}, "p1", {"split": "train", "rank": 7}),
         Offer("2", "", "", str(elsewhere)),
         Offer("3", "深红色"),
     ]
@@ -124,7 +125,8 @@ def test_empty_lines_are_no_rows_but_count_as_lines(tmp_path):
         ({"id": "x", "title": "t", "image": "missing.jpg"}, "image", "missing.jpg: no such file"),
         ({"id": "x", "title": "t", "image": "page.jpg"}, "image", "page.jpg: not an image"),
         ({"id": "x", "title": "t", "image": "bomb.png"}, "image", "10000 × 10000 pixels"),
-        ({"id": "x", "title": "t", "image": "https://shop/a.jpg"}, "image", "not fetched"),
+        ({"id": "x", "image": "https://shop/a.jpg"}, "title, image", "--fetch"),
+        ({"id": "x", "title": "t", "image": "ftp://shop/a.jpg"}, "image", "only http and https"),
         ({"id": "x", "title": "t", "image": "a\0b"}, "image", "is not a path"),
         ({"id": "x", "title": "t", "image": "a" * 300 + ".jpg"}, "image", "not an image"),
         (b'{"id": "x", "title": "t"', "line", "is not JSON"),
@@ -146,6 +148,7 @@ def test_a_bad_row_is_skipped_and_listed_by_file_row_and_field(tmp_path, row, fi
     assert skipped.id == ("x" if isinstance(row, dict) and row.get("id") == "x" else skipped.id)
     assert str(skipped).startswith(f"{path}:58: {field}: ")
     assert len(str(skipped)) < 700
+    assert catalog.reading.left_out == {skipped.kind: 1}
     # and where no share is tolerated it stops the run, with the same words
     assert str(skipped) in refused(path, max_bad=0.0)
 
@@ -203,7 +206,7 @@ def test_an_empty_parquet_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
-def test_an_id_twice_is_refused_with_both_rows(tmp_path, ending):
+def test_an_id_twice_costs_the_later_row(tmp_path, ending):
     rows = [*good(4), {"id": "g1", "title": "again"}]
     path = tmp_path / f"o.{ending}"
     if ending == "jsonl":
@@ -213,23 +216,35 @@ def test_an_id_twice_is_refused_with_both_rows(tmp_path, ending):
     else:
         pq.write_table(pa.Table.from_pylist(rows), path)
     first, second = (3, 6) if ending == "csv" else (2, 5)
-    assert f"{path}:{second}: id: 'g1' is already in row {first}" in refused(path)
+    catalog = read_catalog(path, max_bad=0.2)
+    assert catalog.by_id["g1"].title == "title 1"
+    assert [str(row) for row in catalog.skipped] == [
+        f"{path}:{second}: id: 'g1' is already in row {first}; ids must be unique"
+    ]
+    assert not catalog.skipped_ids  # pairs and qrels that name it mean the first
+    assert f"{path}:{second}: id: 'g1' is already in row {first}" in refused(path, max_bad=0)
 
 
-def test_csv_without_an_id_column(tmp_path):
-    (tmp_path / "o.csv").write_text("sku;title\n1;red\n")
-    assert "o.csv:1: the header has no column 'id' (columns: sku;title)" in refused(tmp_path / "o.csv")
+def test_a_file_without_an_id_is_refused_with_its_columns_and_advice(tmp_path):
+    (tmp_path / "o.csv").write_text("number;title\n1;red\n")
+    jsonl(tmp_path, {"number": 1, "title": "red"}, name="o.jsonl")
+    pq.write_table(pa.table({"number": ["1"], "title": ["red"]}), tmp_path / "o.parquet")
+    for name in ("o.csv", "o.jsonl", "o.parquet"):
+        message = refused(tmp_path / name)
+        assert f"{name}: no column is read as the offers' id (columns: number, title)" in message
+        assert "--columns id=COLUMN" in message
+        (offer,) = read_catalog(tmp_path / name, options=ReadOptions({"id": "number"}))
+        assert offer.id == "1"
 
 
 def test_csv_that_is_no_utf8_is_no_silent_damage(tmp_path):
     rows = "".join(f"{number},title\n" for number in range(100)).encode()
     (tmp_path / "o.csv").write_bytes(b"id,title\n" + rows + "x,grün\n".encode("latin-1"))
+    assert read_catalog(tmp_path / "o.csv").by_id["x"].title == "grün"
+    (tmp_path / "o.csv").write_bytes("id,title\ny,grün\n".encode() + rows + "x,grün\n".encode("latin-1"))
     catalog = read_catalog(tmp_path / "o.csv")
-    assert [(row.row, row.reason) for row in catalog.skipped] == [(102, "is not UTF-8")]
-    (tmp_path / "o.csv").write_bytes("größe\n1\n".encode("latin-1"))
-    assert "no column 'id'" in refused(tmp_path / "o.csv")
-    (tmp_path / "o.csv").write_bytes("id,title\n1,größe\n".encode("utf-16"))
-    assert "no column 'id'" in refused(tmp_path / "o.csv")
+    assert [(row.row, row.reason) for row in catalog.skipped] == [(103, "is not UTF-8")]
+    assert catalog.by_id["y"].title == "grün"
 
 
 def test_csv_rows_of_another_width_are_listed(tmp_path):
@@ -251,7 +266,7 @@ def test_a_quote_that_is_never_closed_swallows_no_rows(tmp_path, rest):
 def test_csv_cells_of_any_length_end_in_an_answer(tmp_path):
     (tmp_path / "o.csv").write_text("id,title\n" + "a,t\n" + "b," + "t" * 100_000 + "\n" + "c," + "t" * 200_000 + "\n")
     catalog = read_catalog(tmp_path / "o.csv", max_bad=0.9)
-    assert [(row.row, row.field) for row in catalog.skipped] == [(3, "title"), (4, "line")]
+    assert [(row.row, row.field) for row in catalog.skipped] == [(3, "title"), (4, "title")]
 
 
 def test_parquet_that_is_torn_or_none(tmp_path):
@@ -265,11 +280,6 @@ def test_parquet_that_is_torn_or_none(tmp_path):
     middle[len(whole) // 3 : 2 * len(whole) // 3] = bytes(len(whole) // 3)
     path.write_bytes(middle)
     assert "the file is damaged" in refused(path)
-
-
-def test_parquet_without_an_id_column(tmp_path):
-    pq.write_table(pa.table({"sku": ["1"], "title": ["red"]}), tmp_path / "o.parquet")
-    assert "has no column 'id' (columns: sku, title)" in refused(tmp_path / "o.parquet")
 
 
 def test_real_offers_all_read():

@@ -98,3 +98,21 @@ def test_large_images_are_scaled_down_and_small_ones_left(tmp_path):
     assert open_image(path, max_side=50).size == (50, 10)
     assert open_image(path).size == (500, 100)
     assert open_image(path, max_side=None).size == (500, 100)
+
+
+@pytest.mark.parametrize(
+    ("mode", "ending", "scale"),
+    [
+        ("uint16", "png", 257), ("uint16", "tiff", 257), ("uint16", "pgm", 257), (">u2", "tiff", 257),
+        ("int32", "tiff", 257), ("int32", "tiff", 1), ("float32", "tiff", 1 / 255), ("float32", "tiff", 1),
+    ],
+)  # fmt: skip
+def test_gray_of_more_than_8_bits_is_scaled(tmp_path, mode, ending, scale):
+    ramp = np.tile(np.arange(256), (8, 1))
+    path = tmp_path / f"ramp.{ending}"
+    if ending == "pgm":
+        path.write_bytes(b"P5 256 8 65535\n" + (ramp * scale).astype(">u2").tobytes())
+    else:
+        Image.fromarray((ramp * scale).astype(mode)).save(path)
+    for channel in np.moveaxis(np.asarray(open_image(path)), -1, 0):
+        assert np.abs(channel.astype(int) - ramp).max() <= 1

@@ -99,7 +99,7 @@ def test_empty_cells_of_a_data_frame_are_empty_fields() -> None:
         (DRESSES[0], "match: offers is dict; give"),
         ([DRESSES[0], "b"], "offers: row 2 is str; give each offer as an Offer or a dict"),
         ([DRESSES[0], DRESSES[0]], "offers:2: id: 'a'"),
-        ([{"title": "no id"}], "offers:1: id"),
+        ([{"title": "no id"}], "offers: no column is read as the offers' id (columns: title)"),
         ([], "offers: the catalog is empty"),
     ],
 )

@@ -24,6 +24,7 @@ from afmrl.bulk.work import Task, TaskResult, Work
 from afmrl.bulk.written_attributes import WrittenAttributes
 from afmrl.data.catalog import stream_offers
 from afmrl.data.offer import Offer, SkippedRow
+from afmrl.data.reading import Reading
 from afmrl.data.rows import CatalogRows
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, hash64
@@ -100,6 +101,8 @@ class BulkJob:
         self.shard_rows, self.save_seconds, self.progress = shard_rows, save_seconds, progress
         self.description = work.describe()
         self.summary = Summary()
+        self.reading = Reading(str(rows.path))
+        """What was read of the catalog."""
         self._num_done = 0
 
     def run(self) -> Summary:
@@ -207,11 +210,16 @@ class BulkJob:
 
     def _chunks(self, quarantine: Quarantine) -> Iterator[list[tuple[int, Offer]]]:
         chunk: list[tuple[int, Offer]] = []
-        for number, offer in stream_offers(self.rows, check_images=False, archives=True, addresses=self.addresses):
+        offers = stream_offers(
+            self.rows, check_images=False, archives=True, addresses=self.addresses, reading=self.reading
+        )
+        for number, offer in offers:
             self.summary.read += 1
             if isinstance(offer, SkippedRow):
+                self.reading.skipped(offer)
                 self._leave_out(quarantine, offer.id, number, offer.field, offer.reason)
             else:
+                self.reading.took(offer)
                 chunk.append((number, offer))
             if len(chunk) == CHUNK or (not chunk and self.summary.read % CHUNK == 0):
                 yield chunk

@@ -7,6 +7,7 @@ import sys
 from cyclopts import App
 
 from afmrl.cli.bulk import attributes, embed
+from afmrl.cli.check import check
 from afmrl.cli.compare import compare
 from afmrl.cli.dataset import dataset_app
 from afmrl.cli.evaluate import evaluate
@@ -14,6 +15,7 @@ from afmrl.cli.index import index
 from afmrl.cli.match import match
 from afmrl.cli.push import push
 from afmrl.cli.quickstart import quickstart
+from afmrl.cli.reading import show_readings
 from afmrl.cli.recipe import recipe
 from afmrl.cli.run import run
 from afmrl.cli.schema import schema
@@ -29,6 +31,7 @@ app.command(recipe)
 app.command(evaluate)
 app.command(compare)
 
+app.command(check)
 app.command(dataset_app)
 app.command(schema)
 app.command(attributes)
@@ -64,6 +67,7 @@ def _wait_for_first(error: InputError) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one message on stderr and exit code 2, never a traceback."""
+    show_readings()
     try:
         app([_dashed(token) for token in sys.argv[1:]])
     except InputError as error:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from afmrl.attributes.attributes_on import AttributesOn
+from afmrl.cli.reading import Reading, read_options
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
     from afmrl.bulk.work import AttributesOptions, EmbedOptions, Work
+    from afmrl.data.reading import ReadOptions
     from afmrl.data.rows import CatalogRows
 
 Engine = Literal["local", "ray"]
@@ -34,6 +36,7 @@ def attributes(
     max_bad: float = 0.01,
     engine: Engine = "local",
     ray_workers: int | None = None,
+    reading: Reading | None = None,
 ) -> None:
     """Write the key attributes of a catalog's offers to Parquet shards; a run that was stopped resumes.
 
@@ -91,7 +94,7 @@ def attributes(
         show_sellers,
     )
     load = partial(AttributesWork, options)
-    _run(catalog, options, load, out, None, shard_rows, max_bad, engine, ray_workers)
+    _run(catalog, options, load, out, None, shard_rows, max_bad, engine, ray_workers, reading)
 
 
 def embed(
@@ -112,6 +115,7 @@ def embed(
     max_bad: float = 0.01,
     engine: Engine = "local",
     ray_workers: int | None = None,
+    reading: Reading | None = None,
 ) -> None:
     """Write the embeddings of a catalog's offers to Parquet shards; a run that was stopped resumes.
 
@@ -175,7 +179,7 @@ def embed(
         fetch=fetch,
     )
     load = partial(EmbedWork, options)
-    _run(catalog, options, load, out, attributes, shard_rows, max_bad, engine, ray_workers)
+    _run(catalog, options, load, out, attributes, shard_rows, max_bad, engine, ray_workers, reading)
 
 
 def _run(
@@ -188,18 +192,20 @@ def _run(
     max_bad: float,
     engine: Engine,
     ray_workers: int | None,
+    reading: Reading | None,
 ) -> None:
     from afmrl.bulk.job import BulkJob
     from afmrl.bulk.quarantine import TooManyBadRows
     from afmrl.bulk.work import check_positive
     from afmrl.bulk.written_attributes import WrittenAttributes
+    from afmrl.data.reading import announce
 
     check_positive("batch_size", options.batch_size)
     if ray_workers is not None:
         if engine != "ray":
             raise InputError("--ray-workers needs --engine ray")
         check_positive("ray_workers", ray_workers)
-    rows = _catalog(catalog, out)
+    rows = _catalog(catalog, out, read_options(reading))
     written = WrittenAttributes(attributes) if attributes is not None else None
     if engine == "ray":
         from afmrl.bulk.ray import RayWork
@@ -218,7 +224,11 @@ def _run(
             addresses=options.fetch,
             progress=True,
         )
-        summary = job.run()
+        try:
+            summary = job.run()
+        finally:
+            if job.reading.rows:
+                announce(job.reading)
     except TooManyBadRows as error:
         print(
             f"afmrl: {error}\nAll of them: {out / 'quarantine.jsonl'}. What was done is kept: fix the rows or raise "
@@ -232,7 +242,7 @@ def _run(
         print(note)
 
 
-def _catalog(catalog: str, out: Path) -> CatalogRows:
+def _catalog(catalog: str, out: Path, options: ReadOptions) -> CatalogRows:
     from afmrl.bulk.state import IMAGES
     from afmrl.data.rows import CatalogFile
 
@@ -240,8 +250,8 @@ def _catalog(catalog: str, out: Path) -> CatalogRows:
     if path.is_dir() or (not path.exists() and _is_hub_name(catalog)):
         from afmrl.data.dataset_rows import DatasetRows
 
-        return DatasetRows(catalog, out / IMAGES)
-    return CatalogFile(path)
+        return DatasetRows(catalog, out / IMAGES, options)
+    return CatalogFile(path, options)
 
 
 def _is_hub_name(catalog: str) -> bool:

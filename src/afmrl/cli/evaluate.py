@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import AttributesOn
+from afmrl.cli.reading import Reading, read_options
 
 if TYPE_CHECKING:
     from afmrl.evaluation.metric_text import Metrics
@@ -39,6 +40,7 @@ def evaluate(
     k: int = 100,
     batch_size: int = 64,
     max_bad: float = 0.01,
+    reading: Reading | None = None,
 ) -> None:
     """Score a model: the tasks of a catalog (--catalog), or a query and a gallery catalog with qrels.
 
@@ -113,6 +115,7 @@ def evaluate(
         k=k,
         batch_size=batch_size,
         max_bad=max_bad,
+        options=read_options(reading),
         progress=True,
         out=out,
     )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from afmrl.cli.reading import Reading, read_options
+
 if TYPE_CHECKING:
     from afmrl.matching.result import MatchResult
 
@@ -23,6 +25,7 @@ def match(
     veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     no_veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     max_bad: float = 0.01,
+    reading: Reading | None = None,
 ) -> None:
     """Which offers are the same product: groups, and every pair with its probability and reasons.
 
@@ -71,6 +74,7 @@ def match(
         veto=veto or (),
         no_veto=no_veto or (),
         max_bad=max_bad,
+        options=read_options(reading),
         progress=True,
     )
     write_match_page(result, out)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afmrl.cli.reading import Reading, read_options
 from afmrl.errors import InputError
 from afmrl.terminal import output_console
 
@@ -24,6 +25,7 @@ def schema(
     max_keys: int = 8,
     max_values: int = 0,
     max_bad: float = 0.01,
+    reading: Reading | None = None,
 ) -> None:
     """Learn which attributes tell the products of a catalog apart, and write them as a schema to look at and edit.
 
@@ -52,7 +54,7 @@ def schema(
 
     if out.suffix.lower() not in (".yaml", ".yml", ".json"):
         raise InputError(f"--out {out}: the schema's file must end in .yaml or .json")
-    read = read_catalog(catalog, max_bad=max_bad, check_images=False)
+    read = read_catalog(catalog, max_bad=max_bad, check_images=False, options=read_options(reading))
     if read.skipped:
         print(f"{len(read.skipped)} rows skipped, first: {read.skipped[0]}", file=sys.stderr)
     offers = read.offers

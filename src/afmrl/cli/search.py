@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import on_query
+from afmrl.cli.reading import Reading, read_options
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def search(
     hybrid_weight: float | None = None,
     split: str | None = None,
     max_bad: float | None = None,
+    reading: Reading | None = None,
 ) -> None:
     """Find the offers of an index, or of a catalog, that look and read most like an image and a text.
 
@@ -86,10 +88,18 @@ def search(
     elif text or image:
         raise InputError("search: give --queries, or --text and --image")
     else:
-        asked = read_catalog(queries, max_bad=most_bad).offers
+        asked = read_catalog(queries, max_bad=most_bad, options=read_options(reading)).offers
     quiet_libraries()
     opening = open_search(
-        target, model, generator, hybrid=hybrid, weight=hybrid_weight, split=split, max_bad=most_bad, progress=True
+        target,
+        model,
+        generator,
+        hybrid=hybrid,
+        weight=hybrid_weight,
+        split=split,
+        max_bad=most_bad,
+        options=read_options(reading),
+        progress=True,
     )
     with opening as searcher:
         if isinstance(searcher, IndexSearch):

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty
 from afmrl.data.images import verify_image
-from afmrl.data.offer import FIELDS, TEXT_FIELDS, Offer, SkippedRow
-from afmrl.data.rows import BadRow, CatalogFile, CatalogRows, is_unicode
+from afmrl.data.offer import BadRow, Offer, SkippedRow, is_unicode
+from afmrl.data.plain_text import plain_text
+from afmrl.data.reading import Reading, ReadOptions, announce
+from afmrl.data.rows import CatalogFile, CatalogRows
 from afmrl.errors import InputError
 from afmrl.files import atomic_write
 
 MAX_TITLE_CHARACTERS = 10_000
 ARCHIVE_SEPARATOR = "!/"
 """Between an archive and the member that is the image: `photos.zip!/a.jpg`."""
+LOOKED_AT = 256  # rows by whose columns it is decided what each is read as
 SHOWN = 10  # skipped rows that an error message lists
 
 
@@ -29,6 +36,8 @@ class Catalog:
     offers: tuple[Offer, ...]
     skipped: tuple[SkippedRow, ...] = ()
     path: str = ""
+    reading: Reading | None = None
+    """What was read of the file."""
 
     def __len__(self) -> int:
         return len(self.offers)
@@ -41,57 +50,105 @@ class Catalog:
         """Offers by their id."""
         return {offer.id: offer for offer in self.offers}
 
+    @property
+    def skipped_ids(self) -> list[str]:
+        """Ids that only skipped rows have."""
+        return [row.id for row in self.skipped if row.id and row.id not in self.by_id]
 
-def read_catalog(path: str | Path | CatalogRows, *, max_bad: float = 0.01, check_images: bool = True) -> Catalog:
-    """Read a catalog: JSONL, CSV, TSV or Parquet, by the file's ending.
 
-    A row that cannot be used (malformed, no title and no image, an image that is missing or unreadable) is skipped and
-    listed in `Catalog.skipped`.
+def read_catalog(
+    path: str | Path | CatalogRows,
+    *,
+    max_bad: float = 0.01,
+    check_images: bool = True,
+    options: ReadOptions | None = None,
+) -> Catalog:
+    """Read a catalog: JSONL, CSV, TSV, Parquet, or a feed as shops export it.
+
+    Columns are known by the names that shops give them; `Catalog.reading` says which were read as what. A row that
+    cannot be used (malformed, an id that an earlier row has, no title and no image, an image that is missing or
+    unreadable) is skipped and listed in `Catalog.skipped`.
 
     Args:
         path: the file, or anything that gives rows as `CatalogFile` does.
         max_bad: share of the rows that may be skipped.
         check_images: read every image's header (about 0.1 ms each).
+        options: of a file: columns, delimiter and encoding, where it does not say them itself.
 
     Raises:
-        InputError: no such file, an unknown ending, no rows, an id twice, or more than `max_bad` rows to skip.
+        InputError: no such file, an unknown ending, no rows, no column that could be the id, or more than `max_bad`
+            rows to skip.
     """
-    rows = CatalogFile(path) if isinstance(path, str | Path) else path
+    rows = CatalogFile(path, options) if isinstance(path, str | Path) else path
     path = rows.path
     offers: list[Offer] = []
     skipped: list[SkippedRow] = []
-    first_row: dict[str, int] = {}
-    count = 0
-    for row_number, offer in stream_offers(rows, check_images=check_images):
-        count += 1
+    reading = Reading(str(path))
+    for offer in _once_each(rows, check_images, reading):
         if isinstance(offer, SkippedRow):
             skipped.append(offer)
-            continue
-        if offer.id in first_row:
-            raise InputError(
-                f"{path}:{row_number}: id: {offer.id!r} is already in row {first_row[offer.id]}; ids must be "
-                "unique, remove one of the rows or rename it"
-            )
-        first_row[offer.id] = row_number
-        offers.append(offer)
-    if not count:
+        else:
+            offers.append(offer)
+    announce(reading)
+    if not reading.rows:
         raise InputError(f"{path}: the catalog is empty; one offer a row is expected")
-    if len(skipped) > max_bad * count or not offers:
-        listed = "\n".join(f"  {row}" for row in skipped[:SHOWN])
+    if len(skipped) > max_bad * reading.rows or not offers:
+        listed = "\n".join(f"  {row}" for row in shown_of_each_kind(skipped))
         more = f"\n  … and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
         tolerated = f"more than the tolerated share of {max_bad:g}" if offers else "so none is left"
         raise InputError(
-            f"{path}: {len(skipped)} of {count} rows cannot be used, {tolerated}; "
+            f"{path}: {len(skipped)} of {reading.rows} rows cannot be used, {tolerated}; "
             f"fix them or raise max_bad (--max-bad, in a recipe catalog.max_bad):\n{listed}{more}"
         )
-    return Catalog(tuple(offers), tuple(skipped), str(path))
+    return Catalog(tuple(offers), tuple(skipped), str(path), reading)
 
 
-def open_catalog(source: str | Path | Catalog | Sequence[Offer], *, max_bad: float = 0.01) -> Catalog:
+def read_report(path: str | Path, options: ReadOptions | None = None) -> Reading:
+    """What is read of a catalog's file, however many of its rows cannot be used.
+
+    Raises:
+        InputError: a file that cannot be read at all.
+    """
+    reading = Reading(str(path))
+    for _ in _once_each(CatalogFile(path, options), True, reading):
+        pass
+    if not reading.rows:
+        raise InputError(f"{path}: the catalog is empty; one offer a row is expected")
+    return reading
+
+
+def _once_each(rows: CatalogRows, check_images: bool, reading: Reading) -> Iterator[Offer | SkippedRow]:
+    """The offers of a catalog; a row with the id of an earlier one is skipped."""
+    first_row: dict[str, int] = {}
+    for row_number, offer in stream_offers(rows, check_images=check_images, reading=reading):
+        if isinstance(offer, Offer) and offer.id in first_row:
+            reason = f"{offer.id!r} is already in row {first_row[offer.id]}; ids must be unique"
+            offer = SkippedRow(str(rows.path), row_number, "id", reason, offer.id)
+        if isinstance(offer, SkippedRow):
+            reading.skipped(offer)
+        else:
+            first_row[offer.id] = row_number
+            reading.took(offer)
+        yield offer
+
+
+def shown_of_each_kind(skipped: Sequence[SkippedRow]) -> list[SkippedRow]:
+    """At most SHOWN skipped rows, of every kind of fault some."""
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[int, int]] = []
+    for place, row in enumerate(skipped):
+        ranked.append((seen[row.kind], place))
+        seen[row.kind] += 1
+    return [skipped[place] for place in sorted(place for _, place in sorted(ranked)[:SHOWN])]
+
+
+def open_catalog(
+    source: str | Path | Catalog | Sequence[Offer], *, max_bad: float = 0.01, options: ReadOptions | None = None
+) -> Catalog:
     """The catalog of a file, or of offers that are at hand.
 
     Args:
-        max_bad: as in `read_catalog`.
+        max_bad, options: as in `read_catalog`.
 
     Raises:
         InputError: what `read_catalog` refuses; things that are not offers, no offers, an id twice.
@@ -102,7 +159,7 @@ def open_catalog(source: str | Path | Catalog | Sequence[Offer], *, max_bad: flo
     if isinstance(source, Catalog):
         return source
     if isinstance(source, str | Path):
-        return read_catalog(source, max_bad=max_bad)
+        return read_catalog(source, max_bad=max_bad, options=options)
     seen: set[str] = set()
     for row, offer in enumerate(source):
         if not isinstance(offer, Offer):
@@ -116,7 +173,12 @@ def open_catalog(source: str | Path | Catalog | Sequence[Offer], *, max_bad: flo
 
 
 def stream_offers(
-    rows: CatalogRows, *, check_images: bool = True, archives: bool = False, addresses: bool = False
+    rows: CatalogRows,
+    *,
+    check_images: bool = True,
+    archives: bool = False,
+    addresses: bool = False,
+    reading: Reading | None = None,
 ) -> Iterator[tuple[int, Offer | SkippedRow]]:
     """The offers of a catalog one by one, whatever its size; a row that cannot be used comes as a SkippedRow.
 
@@ -126,19 +188,45 @@ def stream_offers(
         rows: the catalog's file, or anything that gives rows as it does.
         check_images: read every image's header (about 0.1 ms each).
         archives: an image may be a member of an archive: `photos.zip!/a.jpg`. It is not opened here.
-        addresses: an image may be an http(s) address. It is not opened here.
+        addresses: an image may be an http(s) address. It is not opened here; without it addresses are left out.
+        reading: told of rows and columns.
+
+    Raises:
+        InputError: a file that cannot be read, or no column that could be the id.
     """
+    reading = reading or Reading(str(rows.path))
     folder = rows.folder.resolve()
-    for row_number, row in rows:
+    for row_number, row, columns in _with_columns(rows, reading):
+        reading.rows += 1
         try:
             if isinstance(row, BadRow):
                 raise row
-            offer = _offer(row)
-            image = _image(offer.image, folder, check_images, archives, addresses)
-            yield row_number, offer if image == offer.image else dataclasses.replace(offer, image=image)
+            assert columns is not None
+            reading.saw(row)
+            yield row_number, _offer(row, row_number, columns, folder, check_images, archives, addresses, reading)
         except BadRow as bad:
-            identifier = "" if isinstance(row, BadRow) else str(row.get("id") or "")
-            yield row_number, SkippedRow(str(rows.path), row_number, bad.field, bad.reason, identifier)
+            identifier = "" if isinstance(row, BadRow) or columns is None else _id(columns.first(row, "id")[1])
+            yield row_number, SkippedRow(str(rows.path), row_number, bad.field, bad.reason, identifier or "")
+
+
+def _with_columns(rows: CatalogRows, reading: Reading) -> Iterator[tuple[int, dict[str, Any] | BadRow, Columns | None]]:
+    """The rows with what their columns are read as: decided by the first rows, and again where a new column appears."""
+    iterator = iter(rows)
+    first = list(itertools.islice(iterator, LOOKED_AT))
+    names: dict[str, None] = {}
+    for _, row in first:
+        if not isinstance(row, BadRow):
+            names.update(dict.fromkeys(row))
+    columns: Columns | None = None
+    for number, row in itertools.chain(first, iterator):
+        if not isinstance(row, BadRow) and (columns is None or not names.keys() >= row.keys()):
+            names.update(dict.fromkeys(row))
+            given = dict(rows.options.columns)
+            if columns is not None:
+                given["id"] = columns.of_field["id"][0]  # the id stays what it was
+            columns = reading.columns = Columns(list(names), given, str(rows.path))
+        reading.format = rows.format
+        yield number, row, columns
 
 
 def write_catalog(path: str | Path, offers: Iterable[Offer]) -> None:
@@ -147,59 +235,157 @@ def write_catalog(path: str | Path, offers: Iterable[Offer]) -> None:
     folder = path.parent.resolve()
     with atomic_write(path) as file:
         for offer in offers:
-            image = offer.image
-            if image and Path(image).is_absolute() and Path(image).is_relative_to(folder):
-                image = Path(image).relative_to(folder).as_posix()
+            extra = dict(offer.extra)
+            if isinstance(extra.get("images"), list):
+                extra["images"] = [_relative(str(image), folder) for image in extra["images"]]
             row = {
                 "id": offer.id,
                 "title": offer.title,
                 "description": offer.description,
-                "image": image,
+                "image": _relative(offer.image, folder),
                 "category": offer.category,
                 "attributes": dict(offer.attributes),
                 "product_id": offer.product_id,
-                **offer.extra,
+                **extra,
             }
             # str: a date of a Parquet column
             file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
-def _offer(row: dict[str, Any]) -> Offer:
-    identifier = row.get("id")
-    if isinstance(identifier, int) and not isinstance(identifier, bool):
-        identifier = str(identifier)
-    if not isinstance(identifier, str) or not identifier.strip() or not is_unicode(identifier):
+def _relative(image: str, folder: Path) -> str:
+    if image and Path(image).is_absolute() and Path(image).is_relative_to(folder):
+        return Path(image).relative_to(folder).as_posix()
+    return image
+
+
+def _offer(
+    row: dict[str, Any],
+    row_number: int,
+    columns: Columns,
+    folder: Path,
+    check_images: bool,
+    archives: bool,
+    addresses: bool,
+    reading: Reading,
+) -> Offer:
+    identifier = str(row_number) if columns.of_field["id"] == [ROW_NUMBER] else _id(columns.first(row, "id")[1])
+    if identifier is None:
         raise BadRow("id", "is missing or not text")
-    text: dict[str, str] = {}
-    for name in TEXT_FIELDS:
-        value = row.get(name)
-        if value is None or value != value:  # NaN: what pandas writes for an empty cell
-            value = ""
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(value)
-        if not isinstance(value, str):
-            raise BadRow(name, f"is {type(value).__name__}, expected text")
-        if not is_unicode(value):
-            raise BadRow(name, "holds half a character (a lone surrogate)")
-        text[name] = value
+    text = {name: _text(*columns.first(row, name)) for name in ("title", "description", "product_id")}
+    text["title"], text["description"] = plain_text(text["title"]), plain_text(text["description"])
+    category = plain_text(" > ".join(_texts(*columns.first(row, "category"))))
     if len(text["title"]) > MAX_TITLE_CHARACTERS:
         raise BadRow("title", f"has {len(text['title']):,} characters, at most {MAX_TITLE_CHARACTERS:,} are read")
-    if not text["title"].strip() and not text["image"].strip():
+    named = _images(row, columns)
+    usable = named if addresses else [value for value in named if not _is_address(value)]
+    has_title = bool(text["title"].strip())
+    if not has_title and not named:
         raise BadRow("title, image", "are both empty, one of them is needed")
+    if not has_title and not usable:
+        raise BadRow("title, image", "the title is empty and the image is an address, not fetched (--fetch)")
+    images = [_image(value, folder, check_images and value == usable[0], archives) for value in usable]
+    reading.addresses += bool(named) and not usable
+    attributes = _attributes(columns.first(row, "attributes")[1])
+    stated = {attribute_named(key) or key for key in attributes}
+    for name, value in columns.attributes(row).items():
+        if name not in stated:
+            attributes[name] = plain_text(", ".join(_texts(name, value))).strip().lstrip("'")
+    extra = columns.others(row)
+    seller = columns.first(row, "seller")[1]
+    if seller is not None and not is_unicode(str(seller)):
+        raise BadRow("seller", "holds half a character (a lone surrogate)")
+    if not is_empty(seller):
+        extra["seller"] = seller
+    if len(named) > 1 or len(images) < len(named):
+        found = dict(zip(usable, images, strict=True))
+        extra["images"] = [found.get(value, value) for value in named]
     return Offer(
         id=identifier,
         title=text["title"],
         description=text["description"],
-        image=text["image"].strip(),
-        category=text["category"],
-        attributes=_attributes(row.get("attributes")),
+        image=images[0] if images else "",
+        category=category,
+        attributes=attributes,
         product_id=text["product_id"],
-        extra={key: value for key, value in row.items() if key not in FIELDS},
+        extra=extra,
     )
 
 
+def _id(value: Any) -> str | None:
+    """An id as text; None where it is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = _number(value)
+    if not isinstance(value, str) or not value.strip() or not is_unicode(value):
+        return None
+    return value
+
+
+def _number(value: float) -> str:
+    """A number as text; a whole one without the ".0" that pandas gives a column with empty cells."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e16 else str(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if is_empty(value):
+        return ""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = _number(value)
+    if not isinstance(value, str):
+        raise BadRow(name, f"is {type(value).__name__}, expected text")
+    if not is_unicode(value):
+        raise BadRow(name, "holds half a character (a lone surrogate)")
+    return value
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    """A value that may be a list, also one written as JSON."""
+    value = _parsed_list(value)
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in _texts(name, one) if text]
+    return [text] if (text := _text(name, value)) else []
+
+
+def _parsed_list(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
+        with contextlib.suppress(ValueError, RecursionError):
+            parsed = json.loads(value)
+            return parsed if isinstance(parsed, list) else value
+    return value
+
+
+def _images(row: Mapping[str, Any], columns: Columns) -> list[str]:
+    """Every image of a row, the leading one first."""
+    found: dict[str, None] = {}
+    for column in columns.of_field.get("image", ()):
+        value = row.get(column)
+        if isinstance(value, Mapping):
+            value = next((value[name] for name in ("url", "src", "contentUrl", "path") if value.get(name)), None)
+        elif isinstance(value, list | tuple):
+            value = [one.get("url") or one.get("src") if isinstance(one, Mapping) else one for one in value]
+        for text in _texts(column, value):
+            found.update(dict.fromkeys(_separated(text.strip())))
+    return [image for image in found if image]
+
+
+def _separated(text: str) -> list[str]:
+    """The images of one cell: separated where each part looks like an image, a comma may be part of a name.
+
+    >>> _separated("a.jpg, https://shop/b"), _separated("red, blue.jpg")
+    (['a.jpg', 'https://shop/b'], ['red, blue.jpg'])
+    """
+    for parts in (re.split(r"\s*[|;\n]\s*", text), re.split(r"\s*,\s*", text)):
+        parts = [part for part in parts if part]
+        if len(parts) > 1 and all(_is_address(part) or re.search(r"\.\w{3,4}$", part) for part in parts):
+            return parts
+    return [text]
+
+
+def _is_address(value: str) -> bool:
+    return value.lower().startswith(("http://", "https://", "//"))
+
+
 def _attributes(value: Any) -> dict[str, str]:
-    if value is None or value == "" or (isinstance(value, float) and value != value):  # NaN: an empty cell
+    if is_empty(value):
         return {}
     if isinstance(value, str):
         try:
@@ -208,21 +394,22 @@ def _attributes(value: Any) -> dict[str, str]:
             raise BadRow("attributes", f"is text but not a JSON object ({error})") from error
     if isinstance(value, list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in value):
         value = dict(value)  # a Parquet map
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         raise BadRow("attributes", f"is {type(value).__name__}, expected an object of key: value")
-    return {str(key): str(of_key) for key, of_key in value.items() if of_key is not None}
+    return {
+        str(key): plain_text(", ".join(map(str, of_key)) if isinstance(of_key, list | tuple) else str(of_key))
+        for key, of_key in value.items()
+        if of_key is not None and of_key == of_key  # NaN: an empty cell
+    }
 
 
-def _image(value: str, folder: Path, check: bool, archives: bool, addresses: bool) -> str:
-    if not value:
-        return ""
+def _image(value: str, folder: Path, check: bool, archives: bool) -> str:
     if "\0" in value or len(value) > 4096:
         raise BadRow("image", "is not a path")
+    if _is_address(value):
+        return value
     if "://" in value:
-        if addresses and value.lower().startswith(("http://", "https://")):
-            return value
-        advice = "only http and https are fetched" if addresses else "images are not fetched, give a file"
-        raise BadRow("image", f"{value[:80]!r} is an address; {advice}")
+        raise BadRow("image", f"{value[:80]!r} is an address; only http and https are fetched")
     file, separator, member = value.partition(ARCHIVE_SEPARATOR)
     if separator and not archives:
         raise BadRow("image", f"{value[:80]!r} is a member of an archive; unpack it and give a file")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from afmrl.data.rows import BadRow
+from afmrl.data.offer import BadRow
+from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
 from afmrl.files import atomic_write, digest
 
@@ -20,19 +21,20 @@ class DatasetRows:
         address: a folder that `save_to_disk` wrote, another folder that `load_dataset` reads, or `owner/name` on the
             hub, which is then read from there.
         images: folder for the images; made when the first is written.
+        options: which column is read as what.
 
     Raises:
-        InputError: `datasets` cannot read it, or it has no column `id`.
+        InputError: `datasets` cannot read it.
     """
 
-    def __init__(self, address: str, images: str | Path) -> None:
+    format = "data set"
+
+    def __init__(self, address: str, images: str | Path, options: ReadOptions | None = None) -> None:
+        self.options = options or ReadOptions()
         self.path = Path(address)
         self.folder = self.path if self.path.is_dir() else Path.cwd()
         self.images = Path(images).resolve()
         self._splits = _open_splits(address)
-        for split in self._splits.values():
-            if split.column_names is not None and "id" not in split.column_names:
-                raise InputError(f"{address}: has no column 'id' (columns: {', '.join(split.column_names)[:200]})")
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         """Each row with its number, from 1, over all splits."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 """An image of more pixels is refused: a few kilobytes of file can claim gigabytes of memory."""
 EXIF_ORIENTATION = 0x0112
+WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+"""Gray of more than 8 bits: Pillow would cut what is above 255, and a photograph would be white."""
 BYTES_A_PIXEL = 8
 """Of decoding: Pillow keeps four a pixel, and turning or converting makes a second copy."""
 
@@ -127,6 +129,8 @@ def decode(
         if admit:
             admit(BYTES_A_PIXEL * image.width * image.height)
         upright_image = ImageOps.exif_transpose(image)
+        if upright_image.mode in WIDE_MODES:
+            upright_image = _as_8_bits(upright_image)
         if upright_image.mode in ("RGBA", "LA", "PA") or "transparency" in upright_image.info:
             upright_image = upright_image.convert("RGBA")
             upright_image = Image.alpha_composite(Image.new("RGBA", upright_image.size, "white"), upright_image)
@@ -138,6 +142,23 @@ def decode(
     if max_side and max(result.size) > max_side:
         result.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
     return result
+
+
+def _as_8_bits(image: Image) -> Image:
+    """Gray of 16 or 32 bits or of floats as 8 bits: by the range that its numbers are meant in."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(image).astype(np.float64)
+    pixels = np.nan_to_num(pixels, posinf=0.0, neginf=0.0)
+    low, high = float(pixels.min(initial=0.0)), float(pixels.max(initial=0.0))
+    if image.mode == "F":
+        top = next((bound for bound in (1.0, 255.0, 65535.0) if high <= bound), high)
+    else:
+        is_8_bit = image.mode == "I" and high <= 255
+        top = 255.0 if is_8_bit else 65535.0 if high <= 65535 else high
+    scaled = (pixels - min(low, 0.0)) / (top - min(low, 0.0)) * 255.0
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8), "L")
 
 
 def bound_pixels(processor: Any, max_pixels: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-TEXT_FIELDS = ("title", "description", "image", "category", "product_id")
+_OF_ONE_ROW = re.compile(r" ?\([^()]*\)?|'[^']*'|\"[^\"]*\"|\d[\d,]*")
 FIELDS = ("id", "title", "description", "image", "category", "attributes", "product_id")
 
 
@@ -25,12 +26,12 @@ class Offer:
     """Every other column of the row as it was read (split, role, family_id, …)."""
 
     def column(self, name: str) -> str:
-        """The offer's value in a column as text, be it one of the fields or any other; "" where it has none.
+        """The offer's value in a column as text: a field, any other column, or an attribute; "" where it has none.
 
         >>> Offer("1", title="red dress", extra={"style_id": 7}).column("style_id")
         '7'
         """
-        value = getattr(self, name) if name in FIELDS else self.extra.get(name)
+        value = getattr(self, name) if name in FIELDS else self.extra.get(name, self.attributes.get(name))
         return "" if value is None or value != value else str(value)  # NaN: an empty cell
 
 
@@ -46,5 +47,32 @@ class SkippedRow:
     id: str = ""
     """The row's id, where it could still be read."""
 
+    @property
+    def kind(self) -> str:
+        """The reason without what is this row's own, so that rows can be counted by it.
+
+        >>> SkippedRow("a.csv", 7, "image", "/shop/a.jpg: no such file").kind
+        'image: no such file'
+        """
+        reason = self.reason.rpartition(": ")[2] if self.field == "image" else self.reason
+        return f"{self.field}: {' '.join(_OF_ONE_ROW.sub('…', reason).split())}"
+
     def __str__(self) -> str:
         return f"{self.file}:{self.row}: {self.field}: {self.reason}"
+
+
+class BadRow(Exception):
+    """A row that cannot be used: which field, and why."""
+
+    def __init__(self, field_name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field, self.reason = field_name, reason
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text can be written as UTF-8: it holds no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

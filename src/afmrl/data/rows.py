@@ -1,26 +1,40 @@
-"""A catalog's file, row by row: JSONL, CSV, TSV or Parquet, by the file's ending."""
+"""A catalog's file, row by row: a table, lines of JSON, Parquet, or a feed as shops export it."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from afmrl.data.delimited import (
+    DelimitedFile,
+    check_names,
+    detect_dialect,
+    detect_encoding,
+    encoding_name,
+    known_encoding,
+)
+from afmrl.data.feeds.json_ld import is_json_ld, product_rows
+from afmrl.data.feeds.merchant_xml import merchant_rows
+from afmrl.data.feeds.shopify import is_shopify, shopify_rows
+from afmrl.data.feeds.woocommerce import is_woocommerce, woocommerce_rows
+from afmrl.data.offer import BadRow
+from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
 
-ENDINGS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+LINES, TABLES, DOCUMENTS, FEEDS = (
+    (".jsonl", ".ndjson"),
+    (".csv", ".tsv", ".tab", ".txt"),
+    (".json", ".jsonld"),
+    (".xml", ".rss", ".atom"),
+)
+ENDINGS = (*LINES, *TABLES, *DOCUMENTS, *FEEDS, ".parquet")
+KNOWN_ENDINGS = ".jsonl, .csv, .tsv, .parquet, .json, .xml"
 MEASURED_EVERY = 256  # rows between two looks at how far the file was read
 
-
-class BadRow(Exception):
-    """A row that cannot be used: which field, and why."""
-
-    def __init__(self, field_name: str, reason: str) -> None:
-        super().__init__(reason)
-        self.field, self.reason = field_name, reason
+Rows = Iterator[tuple[int, dict[str, Any] | BadRow]]
 
 
 class CatalogRows(Protocol):
@@ -28,6 +42,8 @@ class CatalogRows(Protocol):
 
     path: Path
     folder: Path
+    options: ReadOptions
+    format: str
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         """Each row with its number."""
@@ -42,34 +58,46 @@ class CatalogFile:
     """The rows of one file, read as a stream.
 
     Args:
-        path: .jsonl, .ndjson, .csv, .tsv or .parquet.
+        path: JSONL (.jsonl, .ndjson), a table (.csv, .tsv, .tab, .txt: also the exports of Shopify and WooCommerce and
+            Google Merchant's feed), Parquet, JSON-LD (.jsonld, .json), or Google Merchant's XML (.xml, .rss, .atom).
+        options: what the file does not say itself.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, options: ReadOptions | None = None) -> None:
         self.path = Path(path)
         self.folder = self.path.parent
         """What an image's relative path is relative to."""
+        self.options = options or ReadOptions()
+        self.format = ""
+        """What the file turned out to be, once it is read."""
         self._rows_read = 0
         self._total: int | None = None
+        self._size = 1
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-        """Each row with its line (JSONL, CSV) or number (Parquet), from 1; a `BadRow` where it cannot be read.
+    def __iter__(self) -> Rows:
+        """Each row with its line (JSONL, tables) or number (others), from 1; a `BadRow` where it cannot be read.
 
         Raises:
             InputError: no such file, an unknown ending, or a file that cannot be read as what it claims to be.
         """
         path = self.path
         if not path.is_file():
-            raise InputError(f"{path}: no such file; give a catalog as .jsonl, .csv, .tsv or .parquet")
+            raise InputError(f"{path}: no such file; give a catalog as {KNOWN_ENDINGS}")
+        self._size = max(path.stat().st_size, 1)
         ending = path.suffix.lower()
-        if ending in (".jsonl", ".ndjson"):
+        if ending in LINES:
             rows = self._jsonl_rows()
-        elif ending in (".csv", ".tsv"):
-            rows = self._csv_rows("\t" if ending == ".tsv" else ",")
+        elif ending in TABLES:
+            rows = self._table_rows()
+        elif ending in DOCUMENTS:
+            rows = self._json_rows()
+        elif ending in FEEDS:
+            self.format = "Google Merchant XML"
+            rows = iter(merchant_rows(path, self._measure))
         elif ending == ".parquet":
             rows = self._parquet_rows()
         else:
-            raise InputError(f"{path}: unknown ending {ending!r}; known are .jsonl, .csv, .tsv, .parquet")
+            raise InputError(f"{path}: unknown ending {ending!r}; known are {KNOWN_ENDINGS}")
         self._rows_read = 0
         for number, row in rows:
             self._rows_read += 1
@@ -80,66 +108,96 @@ class CatalogFile:
         """How many rows there are: Parquet's count, otherwise an estimate; None: unknown."""
         return self._total
 
-    def _measure(self, position: int, size: int) -> None:
+    def _measure(self, position: int) -> None:
         if self._rows_read and self._rows_read % MEASURED_EVERY == 0 and position:
-            self._total = round(self._rows_read * size / position)
+            self._total = round(self._rows_read * self._size / position)
 
-    def _jsonl_rows(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-        size = max(self.path.stat().st_size, 1)
+    def _encoding(self) -> str:
+        # JSON is UTF-8 by its standard: only a mark or the user says otherwise
+        if self.options.encoding:
+            return known_encoding(self.options.encoding)
+        found = detect_encoding(self.path)
+        return "utf-8-sig" if found == "cp1252" else found
+
+    def _jsonl_rows(self) -> Rows:
+        encoding = self._encoding()
+        self.format = f"JSONL, {encoding_name(encoding)}"
         with open(self.path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                self._measure(file.tell(), size)
+            for number, line in enumerate(self._lines(file, encoding), 1):
+                self._measure(file.tell())
                 if not line.strip(b"\xef\xbb\xbf \t\r\n"):
                     continue
                 try:
-                    row = json.loads(line.decode("utf-8-sig"))
+                    row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_once_each)
                 except UnicodeDecodeError:
-                    yield number, BadRow("line", "is not UTF-8")
+                    yield number, BadRow("line", f"is not {encoding_name(encoding)}")
+                    continue
+                except BadRow as bad:
+                    yield number, bad
                     continue
                 except (ValueError, RecursionError) as error:
                     yield number, BadRow("line", f"is not JSON ({error})")
                     continue
-                yield number, row if isinstance(row, dict) else BadRow("line", "is not a JSON object")
+                if not isinstance(row, dict):
+                    yield number, BadRow("line", "is not a JSON object")
+                elif is_json_ld(row):
+                    self.format = "schema.org JSON-LD in lines"
+                    yield from ((number, product) for product in product_rows(row))
+                else:
+                    yield number, row
 
-    def _csv_rows(self, delimiter: str) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-        path, size = self.path, max(self.path.stat().st_size, 1)
-        # strict: a quote that is never closed would otherwise swallow the rows after it
-        with (
-            open(path, "rb") as binary,
-            io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
-        ):
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            try:
-                header = reader.fieldnames
-            except csv.Error as error:
-                raise InputError(f"{path}:1: the header is not CSV ({error})") from error
-            if header is not None and "id" not in header:
-                columns = ", ".join(header).encode("utf-8", "replace").decode()
-                raise InputError(f"{path}:1: the header has no column 'id' (columns: {columns[:200]})")
-            while True:
-                self._measure(binary.tell(), size)
-                last_line = reader.reader.line_num
-                try:
-                    row = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    if reader.reader.line_num > last_line + 1:
-                        raise InputError(
-                            f"{path}:{last_line + 1}: a quote is opened and not closed properly; the rows up to line "
-                            f"{reader.reader.line_num} cannot be told apart ({error})"
-                        ) from error
-                    yield reader.reader.line_num, BadRow("line", f"is not CSV ({error})")
-                    continue
-                if None in row or None in row.values():
-                    yield reader.reader.line_num, BadRow("line", "has another number of cells than the header")
-                    continue
-                if not all(is_unicode(cell) for cell in row.values()):
-                    yield reader.reader.line_num, BadRow("line", "is not UTF-8")
-                    continue
-                yield reader.reader.line_num, dict(row)
+    @staticmethod
+    def _lines(file: Any, encoding: str) -> Iterable[bytes]:
+        if encoding == "utf-8-sig":
+            return file
+        # newline "\n": other ends of lines that Unicode knows may be inside a JSON string
+        text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="\n")
+        return (line.encode("utf-8", "replace") for line in text)
 
-    def _parquet_rows(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+    def _table_rows(self) -> Rows:
+        if not self._size_on_disk():
+            return iter(())
+        dialect = detect_dialect(self.path, delimiter=self.options.delimiter, encoding=self.options.encoding)
+        table = DelimitedFile(self.path, dialect)
+        first = next(table.rows(), None)  # reads the header
+        header = table.header
+        kind = "TSV" if dialect.delimiter == "\t" else "CSV"
+        if is_shopify(header):
+            self.format = f"Shopify product export, {dialect}"
+            return shopify_rows(table.rows(self._measure))
+        if is_woocommerce(header):
+            self.format = f"WooCommerce product export, {dialect}"
+            return woocommerce_rows(lambda: table.rows(self._measure))
+        if {"image_link", "availability"} <= {name.removeprefix("g:").replace(" ", "_") for name in header}:
+            kind = "Google Merchant feed"
+        self.format = f"{kind}, {dialect}"
+        return iter(()) if first is None else table.rows(self._measure)
+
+    def _size_on_disk(self) -> int:
+        return self.path.stat().st_size
+
+    def _json_rows(self) -> Rows:
+        encoding = self._encoding()
+        try:
+            value = json.loads(self.path.read_text(encoding=encoding) or "[]")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.path}: is not {encoding_name(encoding)} ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self.path}: is not JSON ({error}); objects one a line are read as .jsonl") from error
+        listed = value if isinstance(value, list) else [value]
+        if any(map(is_json_ld, listed)):
+            self.format = "schema.org JSON-LD"
+            return enumerate(product_rows(value), 1)
+        if isinstance(value, dict):
+            lists = [of for of in value.values() if isinstance(of, list) and of and isinstance(of[0], dict)]
+            listed = lists[0] if len(lists) == 1 else listed
+        self.format = "JSON list"
+        return (
+            (number, row if isinstance(row, dict) else BadRow("line", "is not a JSON object"))
+            for number, row in enumerate(listed, 1)
+        )
+
+    def _parquet_rows(self) -> Rows:
         import pyarrow
         import pyarrow.parquet
 
@@ -148,8 +206,8 @@ class CatalogFile:
             file = pyarrow.parquet.ParquetFile(path)
         except (pyarrow.ArrowInvalid, OSError) as error:
             raise InputError(f"{path}: is not Parquet ({error})") from error
-        if "id" not in file.schema_arrow.names:
-            raise InputError(f"{path}: has no column 'id' (columns: {', '.join(file.schema_arrow.names)[:200]})")
+        check_names(path, list(file.schema_arrow.names))
+        self.format = "Parquet"
         self._total = file.metadata.num_rows
         number = 0
         try:
@@ -161,10 +219,10 @@ class CatalogFile:
             raise InputError(f"{path}: cannot be read after row {number} ({error}); the file is damaged") from error
 
 
-def is_unicode(text: str) -> bool:
-    """Whether text can be written as UTF-8: it holds no half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRow(twice, "is there twice; one of the two would be lost")
+    return found

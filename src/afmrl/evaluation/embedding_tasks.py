@@ -79,7 +79,7 @@ def read_labeled_pairs(catalog: Catalog, path: str | Path | None) -> list[Labele
         path = Path(catalog.path).parent / PAIRS_FILE
         if not catalog.path or not path.is_file():
             return Impossible("pairs", f"no {PAIRS_FILE} beside the catalog, and no --pairs FILE")
-    pairs = read_pairs(path, catalog.by_id, skipped_ids=[row.id for row in catalog.skipped if row.id])
+    pairs = read_pairs(path, catalog.by_id, skipped_ids=catalog.skipped_ids)
     evaluated, _ = evaluated_and_validation(pairs)
     if len({pairs[row].same for row in evaluated}) < 2:
         return Impossible("pairs", "the pairs that are scored are all of one label")

@@ -8,6 +8,7 @@ from pathlib import Path
 from afmrl.attributes.attributes_on import ATTRIBUTES_ON
 from afmrl.data.catalog import Catalog, open_catalog
 from afmrl.data.offer import Offer
+from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
 from afmrl.evaluation.catalog_tasks import CatalogTasks
 from afmrl.evaluation.graded_task import GradedTask
@@ -41,6 +42,7 @@ def evaluate(
     k: int = 100,
     batch_size: int = 64,
     max_bad: float = 0.01,
+    options: ReadOptions | None = None,
     num_resamples: int = 2000,
     progress: bool = False,
     out: str | Path | None = None,
@@ -75,6 +77,7 @@ def evaluate(
         robustness: also score perturbed queries, of the first task.
         k: hits kept of each query.
         max_bad: share of a file's rows that may be skipped as unreadable.
+        options: of the files: columns, delimiter and encoding, where they do not say them themselves.
         out: folder for metrics.json (the same bytes for the same inputs), queries.jsonl, hits.jsonl (hits-TASK.jsonl
             of several tasks), and skipped.jsonl where rows were skipped; None: nothing is written.
 
@@ -97,7 +100,7 @@ def evaluate(
     work: CatalogTasks | GradedTask
     if catalog is not None:
         work = CatalogTasks(
-            open_catalog(catalog, max_bad=max_bad),
+            open_catalog(catalog, max_bad=max_bad, options=options),
             tasks=tasks or (EVERYTHING,),
             split=split,
             gallery_splits=gallery_splits or (),
@@ -105,7 +108,10 @@ def evaluate(
         )
     elif queries is not None and gallery is not None and qrels is not None:
         work = GradedTask(
-            open_catalog(queries, max_bad=max_bad), open_catalog(gallery, max_bad=max_bad), qrels, min_grade=min_grade
+            open_catalog(queries, max_bad=max_bad, options=options),
+            open_catalog(gallery, max_bad=max_bad, options=options),
+            qrels,
+            min_grade=min_grade,
         )
     else:
         raise InputError("evaluate: give --catalog FILE, or --queries, --gallery and --qrels together")

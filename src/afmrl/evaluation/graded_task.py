@@ -32,7 +32,7 @@ class GradedTask:
             queries.by_id,
             gallery.by_id,
             min_grade=min_grade,
-            skipped_ids=[row.id for row in self.skipped if row.id],
+            skipped_ids=[*queries.skipped_ids, *gallery.skipped_ids],
         )
         ordered = sorted(gallery, key=lambda offer: offer.id)  # equal scores are ranked by id
         row_of = {offer.id: row for row, offer in enumerate(ordered)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from afmrl.errors import InputError
-from afmrl.files import write_lines
+from afmrl.files import read_lines, write_lines
 
 SHOWN = 5
 
@@ -41,7 +41,7 @@ def read_qrels(
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: qrels cannot be read ({error})") from error
     queries, gallery, skipped = set(query_ids), set(gallery_ids), set(skipped_ids)

@@ -10,6 +10,7 @@ from typing import overload
 from afmrl.data.catalog import read_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer
+from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import ENDINGS
 from afmrl.data.splits import split_of
 from afmrl.errors import InputError
@@ -107,9 +108,13 @@ def open_search(
     weight: float | None = None,
     split: str | None = None,
     max_bad: float = 0.01,
+    options: ReadOptions | None = None,
     progress: bool = False,
 ) -> Iterator[Searcher]:
     """An index or a catalog, opened to be searched many times; see `search` for the arguments.
+
+    Args:
+        options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
 
     Raises:
         InputError: options that do not go together, no such index or catalog, no offers of this split.
@@ -121,7 +126,7 @@ def open_search(
     if is_catalog(target):
         if model is None:
             raise InputError("search: a catalog is embedded at every search; give --model")
-        catalog = read_catalog(target, max_bad=max_bad)
+        catalog = read_catalog(target, max_bad=max_bad, options=options)
         offers = [offer for offer in catalog if split is None or split_of(offer) == split]
         if not offers:
             raise InputError(f"search: {target} holds no offer whose column 'split' says {split!r}")

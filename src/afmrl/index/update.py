@@ -10,6 +10,7 @@ from typing import Any
 
 from afmrl.bulk.folder import EMBEDDINGS, BulkFolder, embeddings_of, key_attributes_of, offers_of
 from afmrl.errors import InputError
+from afmrl.files import read_lines
 from afmrl.index.address import index_kind, open_index
 from afmrl.index.backend import BATCH_ROWS, IndexBackend, Rows, Touched
 from afmrl.index.local.index import LocalIndex
@@ -115,7 +116,7 @@ def read_ids(path: Path) -> list[str]:
         InputError: no such file, or no text.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_lines(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; give the ids to delete, one a line") from error
     except UnicodeDecodeError as error:

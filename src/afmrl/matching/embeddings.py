@@ -9,8 +9,8 @@ from typing import Any, get_args
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.offer import Offer
-from afmrl.data.rows import BadRow, CatalogRows
+from afmrl.data.offer import FIELDS, BadRow, Offer
+from afmrl.data.rows import CatalogRows
 from afmrl.embedder.embedder import Modality
 
 
@@ -19,16 +19,18 @@ class OneModality:
 
     def __init__(self, rows: CatalogRows, modality: Modality) -> None:
         self._rows, self._modality = rows, modality
-        self.path, self.folder = rows.path, rows.folder
+        self.path, self.folder, self.options, self.format = rows.path, rows.folder, rows.options, rows.format
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         for number, row in self._rows:
             if isinstance(row, BadRow) or not row.get("image"):
                 continue
+            # the fields alone: another column may hold more images, or an attribute
+            fields = {name: row.get(name) for name in FIELDS}
             if self._modality == "text" and str(row.get("title") or "").strip():
-                yield number, {**row, "image": ""}
+                yield number, {**fields, "image": ""}
             elif self._modality == "image":
-                yield number, {**row, "title": "", "description": "", "attributes": None}
+                yield number, {**fields, "title": "", "description": "", "attributes": None}
 
     def total(self) -> int | None:
         """As many as the catalog has at most."""

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
+from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
 from afmrl.index.search import is_catalog
 from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
 from afmrl.matching.matched_table import MatchedTable, match_table
-from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_summary
+from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_skipped, write_summary
 from afmrl.matching.result import MatchedPair, MatchResult
 from afmrl.matching.review import ReviewCollector
 from afmrl.matching.sources import MatchSource, OffersToMatch, offers_of_index, read_offers, with_index
@@ -42,6 +43,7 @@ def match(
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
     max_bad: float = 0.01,
+    options: ReadOptions | None = None,
     progress: bool = False,
 ) -> MatchResult:
     """Find the offers that are the same product: groups, and pairs with their probability and reasons.
@@ -62,8 +64,10 @@ def match(
         precision: target precision on the labels, the share of true pairs among those called the same; None: 0.99,
             or less where that would find next to nothing.
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
-        out: folder for groups.jsonl, pairs.jsonl, the same as .csv, and summary.json; None: nothing is written.
+        out: folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json, and skipped.jsonl where rows were
+            skipped; None: nothing is written.
         max_bad: share of the rows that may be skipped as unusable.
+        options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
         progress: show bars.
 
     Raises:
@@ -83,11 +87,21 @@ def match(
         source = offers_of_index(str(offers))
     else:
         with _folder(out) as folder:
-            source = read_offers(offers, folder, model=model, generator=generator, max_bad=max_bad, progress=progress)
+            source = read_offers(
+                offers,
+                folder,
+                model=model,
+                generator=generator,
+                max_bad=max_bad,
+                options=options,
+                progress=progress,
+            )
         if against is not None:
             source = with_index(source, against)
         if labels is None and path is not None:
             labels = _pairs_beside(path)
+    if out is not None:
+        write_skipped(Path(out), source.skipped)
     table, notes = prepared_table(source, stages)
     rows = None
     if labels is not None:

@@ -6,16 +6,18 @@ import contextlib
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, overload
 
-from afmrl.data.offer import Offer
+from afmrl.data.offer import Offer, SkippedRow
 from afmrl.files import atomic_write
 from afmrl.matching.reasons import ComparedValues, Reasons, StatedValue
 from afmrl.matching.result import MatchedGroup, MatchedPair
 
 GROUPS_FILE, PAIRS_FILE, SUMMARY_FILE, REPORT_FILE = "groups.jsonl", "pairs.jsonl", "summary.json", "report.html"
+SKIPPED_FILE = "skipped.jsonl"
 PAIR_COLUMNS = (
     "left", "right", "left_title", "right_title", "score", "probability", "same", "agree", "differ", "only_left",
     "only_right", "veto", "text", "image", "embedding",
@@ -48,6 +50,16 @@ def write_groups(out: Path, groups: Sequence[MatchedGroup]) -> None:
         for number, group in enumerate(groups, 1):
             lines.write(json.dumps({"group": number, "offers": group.ids}, ensure_ascii=False) + "\n")
             rows.writerows((number, offer.id, offer.title) for offer in group.offers)
+
+
+def write_skipped(out: Path, skipped: Sequence[SkippedRow]) -> None:
+    """OUT/skipped.jsonl, where rows of the catalog were skipped: which, and why."""
+    if not skipped:
+        (out / SKIPPED_FILE).unlink(missing_ok=True)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    with whole_file(out / SKIPPED_FILE) as file:
+        file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in skipped)
 
 
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,8 +12,9 @@ import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
-from afmrl.data.offer import FIELDS, Offer
+from afmrl.data.offer import FIELDS, Offer, SkippedRow
 from afmrl.data.offer_text import offer_text
+from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import CatalogFile, CatalogRows
 from afmrl.errors import InputError
 from afmrl.index.address import open_index
@@ -49,6 +50,7 @@ class MatchSource:
     dense: dict[str, np.ndarray] = field(default_factory=dict)
     from_index: np.ndarray | None = None
     skipped_ids: list[str] = field(default_factory=list)
+    skipped: Sequence[SkippedRow] = ()
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -60,9 +62,11 @@ class MatchSource:
 class OffersInMemory:
     """Offers and dicts as the rows of a catalog; an image's relative path is relative to the working directory."""
 
-    path = Path("offers")
+    options = ReadOptions()
+    format = ""
 
-    def __init__(self, offers: Iterable[Offer | Mapping[str, Any]]) -> None:
+    def __init__(self, offers: Iterable[Offer | Mapping[str, Any]], path: Path = Path("offers")) -> None:
+        self.path = path
         self.folder = Path.cwd()
         self._rows = [self._row(number, offer) for number, offer in enumerate(offers, 1)]
 
@@ -82,14 +86,17 @@ class OffersInMemory:
         return len(self._rows)
 
 
-def catalog_rows(offers: Any) -> CatalogRows:
+def catalog_rows(offers: Any, options: ReadOptions | None = None) -> CatalogRows:
     """The rows of a catalog's file, of offers in memory, or of a pandas DataFrame.
+
+    Args:
+        options: of a file.
 
     Raises:
         InputError: `offers` is something else.
     """
     if isinstance(offers, str | Path):
-        return CatalogFile(offers)
+        return CatalogFile(offers, options)
     if hasattr(offers, "to_dict") and hasattr(offers, "notna"):
         # None for every empty cell: pandas has several kinds, and one of them compares as neither true nor false
         cells = offers.astype(object)
@@ -103,17 +110,27 @@ def catalog_rows(offers: Any) -> CatalogRows:
 
 
 def read_offers(
-    offers: OffersToMatch, folder: Path, *, model: str | None, generator: str | None, max_bad: float, progress: bool
+    offers: OffersToMatch,
+    folder: Path,
+    *,
+    model: str | None,
+    generator: str | None,
+    max_bad: float,
+    options: ReadOptions | None,
+    progress: bool,
 ) -> MatchSource:
     """The offers of a catalog, embedded where there is a model.
 
     Args:
         folder: where the embeddings are kept.
+        options: of a catalog's file.
     """
-    rows = catalog_rows(offers)
+    rows = catalog_rows(offers, options)
     catalog = read_catalog(rows, max_bad=max_bad)
     source = MatchSource(
-        sorted(catalog.offers, key=lambda offer: offer.id), skipped_ids=[row.id for row in catalog.skipped if row.id]
+        sorted(catalog.offers, key=lambda offer: offer.id),
+        skipped_ids=catalog.skipped_ids,
+        skipped=catalog.skipped,
     )
     if catalog.skipped:
         source.notes.append(
@@ -123,7 +140,12 @@ def read_offers(
         from afmrl.matching.embeddings import embed_offers
 
         source.dense, source.generated = embed_offers(
-            rows, source.offers, model, folder, generator=generator, progress=progress
+            OffersInMemory(source.offers, rows.path),
+            source.offers,
+            model,
+            folder,
+            generator=generator,
+            progress=progress,
         )
     return source
 
@@ -169,7 +191,7 @@ def with_index(source: MatchSource, address: str) -> MatchSource:
     generated = [*(source.generated or [KeyAttributes()] * len(source.offers)), *rows.key_attributes]
     return MatchSource(
         [offers[row] for row in order], [generated[row] for row in order], dense, from_index, source.skipped_ids,
-        source.notes,
+        source.skipped, source.notes,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from afmrl.errors import InputError
-from afmrl.files import atomic_write
+from afmrl.files import atomic_write, read_lines
 
 Hit = tuple[str, float]
 """A gallery offer's id and its score."""
@@ -40,7 +40,7 @@ def read_hits(path: str | Path) -> dict[str, list[Hit]]:
         InputError: no such file, or a line that is not the hits of a query.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"hits {path}: cannot be read ({error})") from error
     hits: dict[str, list[Hit]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.files import fingerprint
+from afmrl.files import fingerprint, read_lines
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.training.agcl import run_agcl
 from afmrl.training.cit import rewrite, rows_to_rewrite
@@ -89,7 +89,7 @@ def _rewritten(
         made_of = fingerprint(made_of, [str(attributes) for attributes in last])
     folder = run.ledger.run(stage, made_of, work)
     run.made_of[stage] = made_of
-    lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = read_lines(folder / "attributes.jsonl")
     return [KeyAttributes.of(json.loads(line)) for line in lines]
 
 

@@ -27,7 +27,7 @@ def prepare_data(run: Run) -> None:
     if section.sample is not None:
         path = str(draw_sample(run, "catalog", section.sample, run.folder / "catalog"))
     assert path is not None
-    run.catalog = read_catalog(path, max_bad=section.max_bad)
+    run.catalog = read_catalog(path, max_bad=section.max_bad, options=section.read_options)
     if run.catalog.skipped:
         run.say(f"{len(run.catalog.skipped)} of the catalog's rows were skipped (skipped.json lists them)")
         skipped = [dataclasses.asdict(row) for row in run.catalog.skipped]
@@ -37,11 +37,10 @@ def prepare_data(run: Run) -> None:
             f"{section.role_column} {role!r} of {count} offers is unknown (there are {', '.join(ROLES)}) and "
             "counts as no role: a product's first offer is then its query, and the others are its gallery"
         )
-    skipped_ids = [row.id for row in run.catalog.skipped if row.id]
     run.splits = split_offers(
         run.catalog.offers,
         sample_columns(section),
-        skipped_ids=skipped_ids,
+        skipped_ids=run.catalog.skipped_ids,
         targets_optional=run.recipe.sft.targets != "catalog",
     )
     run.made_of["data"] = fingerprint(section, file_hash(path))

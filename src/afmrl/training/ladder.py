@@ -15,7 +15,7 @@ from afmrl.embedder.embedder import Embedder, Modality
 from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_retrieval
 from afmrl.evaluation.significance import Interval
-from afmrl.files import fingerprint
+from afmrl.files import fingerprint, read_lines
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.report.terminal_tables import print_ladder
 from afmrl.training.completions import forget_completions, kept_completions
@@ -81,7 +81,7 @@ def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttri
 
     made_of = fingerprint(run.made_of[which], run.made_of["data"], split_name, run.recipe.rar.max_new_tokens)
     folder = run.ledger.run(f"attributes-{which}-{split_name}", made_of, work)
-    lines = (folder / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = read_lines(folder / "attributes.jsonl")
     return [KeyAttributes.of(json.loads(line)["attributes"]) for line in lines]
 
 

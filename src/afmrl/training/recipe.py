@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from afmrl.data.reading import ReadOptions, column_pairs
 from afmrl.errors import InputError
 from afmrl.retrieval.floors import Floor
 from afmrl.training.config import (
@@ -96,7 +97,14 @@ class CatalogSection(Config):
     """The offers of a run: a file of your own, or the sample catalog."""
 
     path: str | None = None
-    """JSONL, CSV, TSV or Parquet. In a recipe file relative to it, on the command line to the working folder."""
+    """JSONL, CSV, TSV, Parquet or a shop's export. In a recipe file relative to it, on the command line to the working
+    folder."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Field or attribute: column of the file, where its name does not say it. Also as title=Name,id=SKU."""
+    delimiter: str | None = None
+    """Between the cells of a table. Null: detected."""
+    encoding: str | None = None
+    """Of the file's text. Null: detected."""
     sample: SampleSection | None = None
     """Draw the sample catalog instead."""
     positives: PositivesSection = Field(default_factory=PositivesSection)
@@ -112,6 +120,16 @@ class CatalogSection(Config):
     """Column of near-identical siblings: intervals are bootstrapped over it."""
     max_bad: Share = 0.01
     """Share of rows that may be skipped as unreadable."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return column_pairs([value] if isinstance(value, str) else value) if isinstance(value, str | list) else value
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How the file is read."""
+        return ReadOptions(self.columns, self.delimiter, self.encoding)
 
     @model_validator(mode="after")
     def _one_source(self) -> CatalogSection:

@@ -7,13 +7,13 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
+from afmrl.data.pairs import read_pair_rows
 from afmrl.data.roles import role_of
 from afmrl.data.splits import split_of
 from afmrl.errors import InputError
@@ -106,23 +106,12 @@ def _from_pairs(offers: Sequence[Offer], path: str, skipped: set[str]) -> list[O
 
     known = {offer.id for offer in offers}
     same: Any = DisjointSet([])
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"positives {path}: cannot be read ({error})") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            pair = json.loads(line)
-            left, right, label = str(pair["left"]), str(pair["right"]), int(pair.get("label", 1))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"positives {path}:{number}: expected {{left, right[, label]}} ({error})") from error
+    for number, left, right, is_same, _ in read_pair_rows(path, name="positives", unlabeled=True):
         if {left, right} & skipped:
             continue
         if missing := {left, right} - known:
             raise InputError(f"positives {path}:{number}: unknown offer id {sorted(missing)[0]!r}")
-        if label:
+        if is_same:
             same.add(left)
             same.add(right)
             same.merge(left, right)

@@ -1,0 +1,225 @@
+"""What the columns of a catalog are read as, whatever a shop calls them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from afmrl.data.offer import FIELDS
+from afmrl.errors import InputError
+
+ROW_NUMBER = "#"
+"""As the column of the ids: the number of the row is its id."""
+KEPT_AS = ("seller", "split", "role")
+"""Columns that are no field of an offer and that are used by name."""
+
+_FIELD_NAMES = {
+    "id": "id, offer_id, item_id, sku, variant_sku, article_number, artikelnummer, art_nr, item_number, product_code, "
+    "item_code, listing_id, asin, uid, product_id",
+    "title": "title, name, product_name, product_title, item_name, item_title, offer_title, produktname, produkttitel, "
+    "titel, bezeichnung, artikelbezeichnung, nom, nombre, titolo, naam, post_title",
+    "description": "description, body, body_html, long_description, product_description, item_description, "
+    "description_html, beschreibung, produktbeschreibung, desc, descripcion, descrizione, short_description, "
+    "kurzbeschreibung, summary",
+    "image": "image, image_link, image_url, images, image_urls, image_links, image_src, image_path, image_file, "
+    "main_image, main_image_url, main_image_link, primary_image, variant_image, picture, pictures, picture_url, photo, "
+    "photos, photo_url, img, img_url, img_src, bild, bilder, bild_url, bildlink, additional_image_link, "
+    "additional_image_links, additional_images, thumbnail, thumbnail_url",
+    "category": "category, product_type, categories, category_path, category_name, product_category, breadcrumb, "
+    "breadcrumbs, kategorie, kategorien, categorie, categoria, type, department, taxonomy, google_product_category",
+    "seller": "seller, seller_name, shop, shop_name, store, store_name, merchant, merchant_name, marketplace, "
+    "haendler, händler, verkäufer",
+}  # fmt: skip
+_ATTRIBUTE_NAMES = {
+    "brand": "brand, brand_name, brands, manufacturer, manufacturer_name, vendor, marke, hersteller, marque, marca, "
+    "merk",
+    "gtin": "gtin, gtin8, gtin12, gtin13, gtin14, ean, ean8, ean13, ean_code, gtin_ean, ean_gtin, upc, upc_code, upca, "
+    "barcode, variant_barcode, jan, isbn, isbn10, isbn13, gtin_upc_ean_or_isbn",
+    "mpn": "mpn, manufacturer_part_number, manufacturer_number, part_number, partno, herstellernummer, "
+    "herstellerartikelnummer",
+    "model": "model, model_name, modell, model_no, model_number, modelno, modellnummer",
+    "color": "color, colour, colors, colours, color_name, farbe, couleur, colore, kleur",
+    "size": "size, sizes, größe, groesse, taille, taglia, talla, maat",
+    "material": "material, materials, fabric, matière, materiale",
+    "pattern": "pattern, muster",
+    "gender": "gender, target_gender, geschlecht",
+    "age_group": "age_group, target_age_group, altersgruppe",
+    "style": "style", "flavor": "flavor, flavour", "scent": "scent, fragrance", "finish": "finish",
+    "capacity": "capacity", "edition": "edition", "format": "format", "platform": "platform",
+}  # fmt: skip
+_ATTRIBUTE_PREFIX = re.compile(r"^(?:seller_)?attributes?[.:/]\s*", re.IGNORECASE)
+_SHOPIFY_METAFIELD = re.compile(r"\s*\(product\.metafields\.[^)]*\)\s*$")
+_FEED_PREFIX = re.compile(r"^(?:\{[^}]*\}|g:|google shopping\s*/|schema:)\s*", re.IGNORECASE)
+
+
+@functools.cache
+def plain_name(column: str) -> str:
+    """A column's name without case, spaces, punctuation and a feed's prefix.
+
+    >>> plain_name("g:Image_Link"), plain_name("Body (HTML)"), plain_name("Google Shopping / MPN")
+    ('imagelink', 'bodyhtml', 'mpn')
+    """
+    name = _FEED_PREFIX.sub("", _SHOPIFY_METAFIELD.sub("", column.strip().lstrip("\ufeff")))
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _plain_names(names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    return {meaning: tuple(plain_name(name) for name in listed.split(", ")) for meaning, listed in names.items()}
+
+
+_FIELDS = _plain_names(_FIELD_NAMES)
+_ATTRIBUTES = _plain_names(_ATTRIBUTE_NAMES)
+_ATTRIBUTE_OF = {name: attribute for attribute, names in _ATTRIBUTES.items() for name in names}
+ATTRIBUTE_COLUMNS = tuple(_ATTRIBUTE_NAMES)
+"""Attributes of the seller that may be columns of their own."""
+
+
+def attribute_named(name: str) -> str:
+    """The attribute that a name means: "EAN-Code" is "gtin"; "" where it is none that is known.
+
+    >>> attribute_named("EAN-Code"), attribute_named("colour"), attribute_named("price")
+    ('gtin', 'color', '')
+    """
+    return _ATTRIBUTE_OF.get(plain_name(name), "")
+
+
+@dataclass
+class Columns:
+    """The columns of one catalog: which is read as which field or attribute.
+
+    Args:
+        names: of the columns, in their order.
+        given: field or attribute → column, as the user said (`--columns`); "#" as the id: the row's number.
+        source: what error messages call the catalog.
+
+    Raises:
+        InputError: a column that is not there, or none that could be the id.
+    """
+
+    names: Iterable[str]
+    given: Mapping[str, str] = field(default_factory=dict)
+    source: str = "catalog"
+
+    def __post_init__(self) -> None:
+        self.names = list(self.names)
+        self.of_field: dict[str, list[str]] = {}
+        self.of_attribute: dict[str, list[str]] = {}
+        self._plans: dict[tuple[str, ...], frozenset[str]] = {}
+        taken: set[str] = set()
+        for name, column in self.given.items():
+            if name == "id" and column == ROW_NUMBER:
+                self.of_field["id"] = [ROW_NUMBER]
+                continue
+            found = self._find(column)
+            if found is None:
+                raise InputError(
+                    f"{self.source}: --columns {name}={column}: there is no such column (columns: {self._listed()})"
+                )
+            place = self.of_field if name in FIELDS or name in KEPT_AS else self.of_attribute
+            place[name] = [found]
+            taken.add(found)
+        free = [name for name in self.names if name not in taken]
+        plain: dict[str, list[str]] = {}
+        for name in free:
+            plain.setdefault(plain_name(name), []).append(name)
+        self._exactly(free)
+        for meaning, names in _FIELDS.items():
+            if meaning not in self.given:
+                self.of_field[meaning] = self._candidates(meaning, names, plain)
+        self._label_is_no_id()
+        for meaning, names in _ATTRIBUTES.items():
+            if meaning not in self.given:
+                self.of_attribute[meaning] = self._candidates(meaning, names, plain)
+        for name in free:
+            if prefix := _ATTRIBUTE_PREFIX.match(name):
+                self.of_attribute.setdefault(attribute_named(name[prefix.end() :]) or name[prefix.end() :], []).append(
+                    name
+                )
+        if not self.of_field["id"]:
+            raise InputError(
+                f"{self.source}: no column is read as the offers' id (columns: {self._listed()}); name it with "
+                f"--columns id=COLUMN, or take the rows' numbers with --columns id={ROW_NUMBER}"
+            )
+        self.of_attribute = {name: columns for name, columns in self.of_attribute.items() if columns}
+        used = [*self.of_field.values(), *self.of_attribute.values()]
+        self._used = {column for columns in used for column in columns}
+        # a field's own column is no column besides; one that only stands in for it is kept too
+        self._consumed = {columns[0] for name, columns in self.of_field.items() if columns and name in FIELDS}
+
+    def _exactly(self, free: list[str]) -> None:
+        for meaning in ("attributes", "product_id"):
+            if meaning not in self.given:
+                same = [name for name in free if plain_name(name) == plain_name(meaning)]
+                self.of_field[meaning] = sorted(same, key=lambda name: name != meaning)[:1]
+
+    def _label_is_no_id(self) -> None:
+        """`product_id` says which offers are one product; only where nothing else is an id it is taken for one."""
+        columns = self.of_field["id"]
+        if "id" in self.given:
+            return
+        if len(columns) > 1 or (columns and plain_name(columns[0]) != "productid"):
+            columns[:] = columns[:1]
+        elif columns:
+            self.of_field["product_id"] = []
+
+    def _candidates(self, meaning: str, names: tuple[str, ...], plain: Mapping[str, list[str]]) -> list[str]:
+        found = [column for name in names for column in plain.get(name, ())]
+        return sorted(found, key=lambda column: column != meaning)
+
+    def _find(self, column: str) -> str | None:
+        names = list(self.names)
+        if column in names:
+            return column
+        return next((name for name in names if plain_name(name) == plain_name(column)), None)
+
+    def _listed(self) -> str:
+        return ", ".join(self.names).encode("utf-8", "replace").decode()[:400]
+
+    def first(self, row: Mapping[str, Any], meaning: str) -> tuple[str, Any]:
+        """The column that a row's field is taken from, and its value: the first that is not empty."""
+        columns = self.of_field.get(meaning, ())
+        for column in columns:
+            value = row.get(column)
+            if not is_empty(value):
+                return column, value
+        return (columns[0] if columns else meaning), None
+
+    def attributes(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The seller attributes that are columns of a row: attribute → value."""
+        found: dict[str, Any] = {}
+        for meaning, columns in self.of_attribute.items():
+            for column in columns:
+                value = row.get(column)
+                if not is_empty(value):
+                    found[meaning] = value
+                    break
+        return found
+
+    def others(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What an offer keeps of a row besides its fields."""
+        return {name: value for name, value in row.items() if name and name not in self._consumed}
+
+    def used(self) -> dict[str, list[str]]:
+        """Field or attribute → the columns that it is read from."""
+        named = {**self.of_field, **self.of_attribute}
+        for name in KEPT_AS[1:]:
+            named.setdefault(name, [name] if name in self.names else [])
+        return {meaning: columns for meaning, columns in named.items() if columns}
+
+    def unused(self) -> list[str]:
+        """Columns that nothing is read from; they are kept and can be named (a family, a style)."""
+        return [name for name in self.names if name and name not in self._used and name not in KEPT_AS]
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN (as pandas writes it), blank text, an empty list."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, float):
+        return value != value
+    return isinstance(value, list | tuple | dict) and not value

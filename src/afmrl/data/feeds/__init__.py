@@ -1,0 +1,1 @@
+"""Feeds as shops export them, as the rows of a catalog."""

@@ -1,0 +1,188 @@
+"""How a catalog is to be read, and what was read of it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from afmrl.data.columns import Columns
+from afmrl.data.offer import Offer, SkippedRow
+from afmrl.errors import InputError
+
+SAMPLED = 300  # rows whose unused columns are looked at
+SHOWN_OFFERS = 3
+SHOWN_COLUMNS = 12
+SHOWN_OF_A_KIND = 3
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
+_BETWEEN_PAIRS = re.compile(r",(?=[^=,]+=)")  # a column's name may have commas: "GTIN, UPC, EAN, or ISBN"
+_LOGGER = logging.getLogger("afmrl.reading")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user says of a file that does not say it itself."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Field or attribute → column; "#" as the id: the row's number."""
+    delimiter: str | None = None
+    """Between cells; None: detected."""
+    encoding: str | None = None
+    """Of the text; None: detected."""
+
+
+@dataclass
+class Reading:
+    """What was read of a catalog: rows, columns, and what was left out."""
+
+    path: str
+    format: str = ""
+    rows: int = 0
+    offers: int = 0
+    columns: Columns | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Reason → rows that gave no offer."""
+    examples: dict[str, list[SkippedRow]] = field(default_factory=dict)
+    """Reason → the first such rows."""
+    addresses: int = 0
+    """Offers whose images are addresses that were not fetched."""
+    first: list[Offer] = field(default_factory=list)
+    """The first offers, as they were understood."""
+    _values: dict[str, list[str]] = field(default_factory=dict)
+
+    def saw(self, row: Mapping[str, Any]) -> None:
+        """Note the values of columns that are not used."""
+        if self.columns is None or self.rows > SAMPLED:
+            return
+        for column in self.columns.unused():
+            value = row.get(column)
+            if isinstance(value, str | int) and str(value).strip():
+                self._values.setdefault(column, []).append(str(value).strip())
+
+    def took(self, offer: Offer) -> None:
+        """Count an offer."""
+        self.offers += 1
+        if len(self.first) < SHOWN_OFFERS:
+            self.first.append(offer)
+
+    def skipped(self, row: SkippedRow) -> None:
+        """Count a row that gave no offer."""
+        self.left_out[row.kind] += 1
+        examples = self.examples.setdefault(row.kind, [])
+        if len(examples) < SHOWN_OF_A_KIND:
+            examples.append(row)
+
+    def suspects(self) -> list[str]:
+        """Columns that are not used and look as if they should be."""
+        found = []
+        for column, values in self._values.items():
+            for meaning, looks in (("gtin", is_gtin), ("image", _is_image), ("category", _is_category)):
+                if len(values) >= 2 and sum(map(looks, values)) > 0.8 * len(values):
+                    found.append(
+                        f"column {column!r} looks like {meaning} ({values[0][:60]!r}) and is not used: "
+                        f"--columns {meaning}={column}"
+                    )
+                    break
+        return found
+
+    def line(self) -> str:
+        """One line: rows, columns used and not used, rows left out by reason."""
+        form = f" ({self.format})" if self.format else ""
+        parts = [f"{self.path}: {self.offers:,} offers of {self.rows:,} rows{form}"]
+        if self.columns is not None:
+            used = [_use(meaning, columns) for meaning, columns in self.columns.used().items()]
+            parts.append("read: " + ", ".join(used))
+            unused = self.columns.unused()
+            if unused:
+                more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
+                parts.append("not used: " + ", ".join(unused[:SHOWN_COLUMNS]) + more)
+        if self.addresses:
+            parts.append(f"images of {self.addresses:,} offers are addresses and were not fetched")
+        if self.left_out:
+            parts.append(
+                f"{sum(self.left_out.values()):,} rows left out: "
+                + ", ".join(f"{count:,} × {reason}" for reason, count in self.left_out.most_common())
+            )
+        return "; ".join(parts)
+
+    def report(self) -> str:
+        """At length: every column, every kind of fault with its first rows, and the first offers."""
+        lines = [f"{self.path}", f"  {self.offers:,} offers of {self.rows:,} rows", f"  format: {self.format}"]
+        if self.columns is not None:
+            lines.append("  columns read:")
+            lines += [f"    {meaning} ← {', '.join(columns)}" for meaning, columns in self.columns.used().items()]
+            unused = self.columns.unused()
+            lines.append(f"  columns not used: {', '.join(unused) or 'none'}")
+        lines += [f"  warning: {suspect}" for suspect in self.suspects()]
+        if self.addresses:
+            lines.append(f"  images of {self.addresses:,} offers are addresses; they are read where --fetch is given")
+        lines.append(f"  rows left out: {sum(self.left_out.values()):,}")
+        for reason, count in self.left_out.most_common():
+            lines.append(f"    {count:,} × {reason}")
+            lines += [f"      row {row.row}: {row.field}: {row.reason}" for row in self.examples[reason]]
+        lines.append("  the first offers, as they were understood:")
+        for offer in self.first:
+            lines.append(f"    {offer.id}")
+            for name in ("title", "description", "image", "category", "product_id"):
+                value = getattr(offer, name)
+                if value:
+                    lines.append(f"      {name}: {_short(value)}")
+            lines += [f"      attributes: {key}: {_short(value)}" for key, value in offer.attributes.items()]
+        return "\n".join(lines)
+
+
+def column_pairs(given: Iterable[str]) -> dict[str, str]:
+    """Field or attribute → column, of what was typed.
+
+    >>> column_pairs(["title=Name,gtin=GTIN, UPC, EAN, or ISBN", "id=SKU"])
+    {'title': 'Name', 'gtin': 'GTIN, UPC, EAN, or ISBN', 'id': 'SKU'}
+    """
+    pairs: dict[str, str] = {}
+    for part in (part for text in given for part in _BETWEEN_PAIRS.split(text)):
+        name, separator, column = part.partition("=")
+        if not separator or not name.strip() or not column.strip():
+            raise InputError(f"--columns {part}: expected NAME=COLUMN, such as title=Name,id=SKU")
+        pairs[name.strip()] = column.strip()
+    return pairs
+
+
+def announce(reading: Reading) -> None:
+    """Say what was read: one line, and a warning for each column that looks as if it should be used.
+
+    It goes to the log `afmrl.reading`; the command line shows it on stderr.
+    """
+    _LOGGER.info(reading.line())
+    for suspect in reading.suspects():
+        _LOGGER.warning("%s: %s", reading.path, suspect)
+
+
+def is_gtin(text: str) -> bool:
+    """Whether text is 8, 12, 13 or 14 digits of which the last is the check digit of the others.
+
+    >>> is_gtin("4006381333931"), is_gtin("4006381333930"), is_gtin("2024")
+    (True, False, False)
+    """
+    if not (text.isascii() and text.isdigit() and len(text) in (8, 12, 13, 14)) or not int(text):
+        return False
+    digits = [int(digit) for digit in text.rjust(14, "0")]
+    return (3 * sum(digits[::2]) + sum(digits[1::2])) % 10 == 0
+
+
+def _is_image(text: str) -> bool:
+    return text.lower().partition("?")[0].endswith(_IMAGE_ENDINGS)
+
+
+def _is_category(text: str) -> bool:
+    return " > " in text and len(text) < 300
+
+
+def _use(meaning: str, columns: list[str]) -> str:
+    return meaning if columns == [meaning] else f"{meaning} ({', '.join(columns)})"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 120 else line[:119] + "…"
