@@ -322,14 +322,14 @@ def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstar
             assert low <= ours[row]["mrr"][0] <= high
 
 
-def test_a_run_stops_behind_the_stage_that_it_is_told(copy):
+def test_a_run_stops_after_the_stage_that_it_is_asked_to(copy):
     for name in ("agcl", "rar"):
         shutil.rmtree(copy / "stages" / name)
     shutil.rmtree(copy / "generator")
     before = (copy / "metrics.json").read_bytes()
     out = again(copy, "--until", "sft")
     assert ran(out) == (set(), {"catalog", "base", "sft"})
-    assert f"stopped behind sft, as asked: {copy / 'stages' / 'sft' / 'model'}" in out and "Report:" not in out
+    assert f"stopped after sft, as asked: {copy / 'stages' / 'sft' / 'model'}" in out and "Report:" not in out
     assert not (copy / "stages" / "agcl").exists() and not (copy / "generator").exists()
     assert (copy / "metrics.json").read_bytes() == before
     refused = afmrl("run", ROOT / "src/afmrl/recipes/quickstart-fast.yaml", "--out", copy, "--until", "tea")
