@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from afmrl.attributes.colors import COLORS, shaded_colors
+from afmrl.attributes.gtin import has_gtin_check_digit
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
@@ -223,9 +224,3 @@ def _codes(text: str) -> list[tuple[str, str]]:
     pairs = [("model" if place == 0 else f"model {place + 1}", code) for place, code in enumerate(longest)]
     pairs += [("number", number) for number in list(numbers)[:1]]
     return pairs + [("gtin", gtin.lstrip("0")) for gtin in list(gtins)[:1]]
-
-
-def has_gtin_check_digit(digits: str) -> bool:
-    """Whether the last digit is a GTIN's check digit (GS1: weights 3 and 1 from the right)."""
-    total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits[:-1])))
-    return (10 - total % 10) % 10 == int(digits[-1])

@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from afmrl.attributes.key_attributes import UNKNOWN_VALUES, KeyAttributes
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
 from afmrl.errors import InputError
@@ -215,7 +216,7 @@ def _schema_key(data: Any, place: str) -> SchemaKey:
         return normalize_value(str(value), units=units)
 
     spelled = {plain(value): tuple(plain(other) for other in others or ()) for value, others in values.items()}
-    if bad := [value for value in spelled if value in UNKNOWN_VALUES or ";" in value]:
+    if bad := [value for value in spelled if says_nothing(value) or ";" in value]:
         raise InputError(f"{place}: {bad[0]!r} cannot be a value; 'unknown' is always allowed")
     _refuse_twice((one for value, others in spelled.items() for one in (value, *others)), place, "value")
     return SchemaKey(name, tuple(_name(str(s), place) for s in synonyms), spelled, closed and bool(spelled), units)
