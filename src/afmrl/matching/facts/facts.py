@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from afmrl.attributes.colors import plain_colors
 from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.attributes.gtin import gtins_in, is_gtin_key
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import UNITS, quantities
 from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
@@ -21,8 +23,8 @@ Source = Literal["seller", "generated", "extracted"]
 _SEVERAL = re.compile(r" x (?=\d)| / ")
 SELLERS_KEYS: Mapping[str, str] = {
     **dict.fromkeys(("color", "colour", "farbe", "couleur", "kleur", "colore", "colour name", "color name"), "color"),
-    **dict.fromkeys(("gtin", "gtin8", "gtin12", "gtin13", "gtin14", "ean", "ean13", "upc", "barcode", "isbn"), "gtin"),
-    **dict.fromkeys(("mpn", "sku model", "part number", "model number", "manufacturer part number"), "mpn"),
+    **dict.fromkeys(("mpn", "sku model", "part number", "part no", "model number", "model no", "modelno"), "mpn"),
+    **dict.fromkeys(("manufacturer part number", "manufacturer number", "herstellernummer", "teilenummer"), "mpn"),
     **dict.fromkeys(("storage", "capacity", "memory", "storage capacity", "ssd", "hard disk"), "memory"),
     **dict.fromkeys(("pack", "pack size", "pack count", "count", "quantity", "number of pieces", "units"), "pack"),
     **dict.fromkeys(("brand", "manufacturer", "vendor", "marke", "品牌"), "brand"),
@@ -37,7 +39,11 @@ EXACT = frozenset(("memory", "pack", "users", "ports", "speeds", "bits", "cups")
 """Quantities that are counted; all others are measured, and two shops round them differently."""
 SILENT = frozenset(("price", "currency", "url", "id", "sku"))
 """Keys that say nothing of which product it is."""
+IDENTIFIERS = frozenset(("brand", "mpn", "gtin"))
+"""Keys whose zeros and "generic" say nothing."""
 _MARKS = re.compile("[™®©℠]")
+_NAMESPACE = re.compile(r"^[a-z]{1,8}:(?=\w)")
+_BETWEEN_WORDS = re.compile(r"[\s_.-]+")
 _MAX_VALUE = 80
 MAX_COLORS = 5
 _FROM_RULES = frozenset(("brand", "gtin", "aperture", "year", "version", "license", "edition", "platform", *QUANTITIES))
@@ -82,7 +88,7 @@ def facts(offer: Offer, generated: KeyAttributes | None, extractor: AttributeExt
     for code in codes(text):
         yield Fact("model", code, "extracted")
     for key, value in offer.attributes.items():
-        yield from _stated(str(key), str(value), "seller")
+        yield from _stated(str(key), value, "seller")
     for key, value in generated or ():
         yield from _stated(key, value, "generated")
 
@@ -92,17 +98,60 @@ def title(offer: Offer) -> str:
     return normalize(_MARKS.sub(" ", offer.title[:2_000].replace('\\"', '"')))
 
 
-def _stated(key: str, value: str, source: Source) -> Iterator[Fact]:
-    key, value = normalize(key), normalize(value)
-    if not key or not value or key in SILENT or len(value) > _MAX_VALUE:
+def mpns(offer: Offer) -> list[str]:
+    """Part numbers that the seller states, unpunctuated; those that say nothing are left out.
+
+    >>> mpns(Offer("1", attributes={"MPN": "WD-10 EZEX", "part_number": "Does not apply"}))
+    ['wd10ezex']
+    """
+    named = (value for key, value in offer.attributes.items() if key_name(str(key)) == "mpn")
+    return list(dict.fromkeys(code for value in named for one in _each(value) if (code := _unpunctuated(one))))
+
+
+def stated_gtins(offer: Offer) -> list[str]:
+    """GTINs that the seller states, without leading zeros."""
+    named = (value for key, value in offer.attributes.items() if key_name(str(key)) == "gtin")
+    return list(dict.fromkeys(gtin.lstrip("0") for value in named for gtin in gtins_in(value)))
+
+
+def key_name(key: str) -> str:
+    """A key as facts call it.
+
+    >>> key_name("GTIN/EAN"), key_name("g:mpn"), key_name("Shoe_Size"), key_name("Wood")
+    ('gtin', 'mpn', 'size', 'wood')
+    """
+    key = _NAMESPACE.sub("", normalize(key))
+    if is_gtin_key(key):
+        return "gtin"
+    key = " ".join(_BETWEEN_WORDS.sub(" ", key).split()) or key
+    return SELLERS_KEYS.get(key, key)
+
+
+def _each(value: Any) -> Iterator[Any]:
+    yield from value if isinstance(value, list | tuple) else [value]
+
+
+def _unpunctuated(value: Any) -> str:
+    return "" if says_nothing(value, identifier=True) else re.sub(r"[\W_]+", "", normalize(str(value)))
+
+
+def _stated(key: str, value: Any, source: Source) -> Iterator[Fact]:
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _stated(key, one, source)
         return
-    key = SELLERS_KEYS.get(key.replace("_", " "), key.replace("_", " "))
+    key = key_name(key)
+    if not key or key in SILENT or says_nothing(value, identifier=key in IDENTIFIERS):
+        return
     if key == "gtin":
-        found = gtins(value)
-        yield from (Fact("gtin", gtin, source) for gtin in found)
+        yield from (Fact("gtin", gtin.lstrip("0"), source) for gtin in gtins_in(value))
+        return
+    value = normalize(str(value))
+    if len(value) > _MAX_VALUE:
         return
     if key == "mpn":
-        yield Fact("mpn", re.sub(r"[\W_]+", "", value), source)
+        if code := _unpunctuated(value):
+            yield Fact("mpn", code, source)
         return
     if key == "color":
         named = plain_colors(value)[:MAX_COLORS]
