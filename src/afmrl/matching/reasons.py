@@ -59,15 +59,18 @@ class Reasons:
     """What the images add; None: one of the two has none."""
     embedding: float | None = None
     """What the embeddings add; None: there are none."""
+    same_gtin: bool = False
+    """Whether an equal GTIN makes the two one product, whatever their words say; a veto still keeps them apart."""
 
     def __str__(self) -> str:
-        """What vetoes; where nothing does, what agrees and what differs."""
+        """What vetoes; where nothing does, whether the GTIN decides, what agrees and what differs."""
         if self.veto:
             return "; ".join(_line(key, self.differ) for key in self.veto)
         agree = [key if of.left == of.right else f"{key} ({of})" for key, of in self.agree.items()]
         differ = [_line(key, self.differ) for key in self.differ]
         parts = [("agree", ", ".join(agree)), ("differ", "; ".join(differ))]
-        return "; ".join(f"{name}: {part}" for name, part in parts if part)
+        said = [f"{name}: {part}" for name, part in parts if part]
+        return "; ".join(["same GTIN", *said] if self.same_gtin else said)
 
     def as_dict(self) -> dict[str, Any]:
         """As in pairs.jsonl."""
@@ -81,7 +84,8 @@ class Reasons:
         }
         parts = {"text": self.text, "image": self.image, "embedding": self.embedding}
         added = {name: part for name, part in parts.items() if part is not None}
-        return {**compared, **stated, "veto": list(self.veto), **added}
+        rule = {"same_gtin": True} if self.same_gtin else {}
+        return {**compared, **stated, "veto": list(self.veto), **added, **rule}
 
     @classmethod
     def of_dict(cls, stored: Mapping[str, Any]) -> Reasons:
@@ -96,7 +100,7 @@ class Reasons:
         ]
         return cls(
             compared[0], compared[1], stated[0], stated[1], tuple(stored["veto"]), stored["text"],
-            stored.get("image"), stored.get("embedding"),
+            stored.get("image"), stored.get("embedding"), stored.get("same_gtin", False),
         )  # fmt: skip
 
 
@@ -135,6 +139,7 @@ class Explainer:
                     round(float(text[place]), 2),
                     round(float(image[place]), 2) if has_images else None,
                     round(float(embedding[place]), 2) if self._dense.any() else None,
+                    bool(features.same_gtin[place]),
                 )
             )
         return found

@@ -29,6 +29,10 @@ DEFAULT_VETOES = (
     "pages", "aperture", "bits", "duration", *CHOICES,
 )  # fmt: skip
 """Keys that veto by default; docs/results/matching.md has what each one costs and saves on labeled pairs."""
+MAX_GTINS = 2
+"""An offer with more of them lists its variants: it is the same product as none of them for that alone."""
+SURE_DIGITS = 11
+"""Of a GTIN in a title, without leading zeros."""
 SOFT = ("version", "pixels", "frequency", "rate", "resolution")
 """Differ between shops too often to veto (base and boost clock, gross and net pixels): they only lower the score."""
 
@@ -85,6 +89,8 @@ class Conflicts:
         self._codes = np.diff(table.codes.indptr) > 0
         self._series = _single(table, "series ")
         self._variants = _single(table, "variant ")
+        self._gtins, self._gtin_names = _sure_gtins(table)
+        self._num_gtins = np.diff(self._gtins.indptr)
 
     def of_pairs(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which keys agree and which conflict.
@@ -127,6 +133,19 @@ class Conflicts:
         conflict[rows] = paired(table.schemes, table.schemes, left[rows], right[rows]) > 0
         return same, loose & ~same, conflict
 
+    def same_gtin(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(P,) bool: all GTINs of one are GTINs of the other too, be it one GTIN or two."""
+        same = np.zeros(len(left), dtype=bool)
+        ours, theirs = self._num_gtins[left], self._num_gtins[right]
+        rows = np.flatnonzero((ours > 0) & (theirs > 0) & (np.maximum(ours, theirs) <= MAX_GTINS))
+        shared = paired(self._gtins, self._gtins, left[rows], right[rows])
+        same[rows] = shared == np.minimum(ours, theirs)[rows]
+        return same
+
+    def shared_gtins(self, left: int, right: int) -> list[str]:
+        """The GTINs that two offers share."""
+        return [self._gtin_names[column] for column in self._gtins[left].multiply(self._gtins[right]).indices]
+
     def _of_model(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         same, loose, conflict = self.codes_of_pairs(left, right)
         return same | loose, conflict
@@ -147,6 +166,29 @@ class Conflicts:
     def _of_variant(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shared_names, shared = _compared(self._variants, left, right)
         return shared > 0, shared_names > shared
+
+
+def _sure_gtins(table: OfferTable) -> tuple[Any, list[str]]:
+    """(N, U) GTINs that a seller states as such, and those of a title that are too long to be a chance number; and
+    their digits."""
+    from scipy import sparse
+
+    sure = [
+        (column, fact.value)
+        for column, fact in enumerate(table.vocabulary)
+        if fact.key == "gtin"
+        and (fact.source == "seller" or (fact.source == "extracted" and len(fact.value) >= SURE_DIGITS))
+    ]
+    names = list(dict.fromkeys(value for _, value in sure))
+    if not names:
+        none: Any = (len(table), 1)
+        return sparse.csr_matrix(none, dtype=np.float32), names
+    place = {value: number for number, value in enumerate(names)}
+    shape: Any = (len(table.vocabulary), len(names))
+    rows, columns = [column for column, _ in sure], [place[value] for _, value in sure]
+    gtins = (table.facts @ sparse.csr_matrix((np.ones(len(sure), np.float32), (rows, columns)), shape=shape)).tocsr()
+    gtins.data[:] = 1
+    return gtins, names
 
 
 def _single(table: OfferTable, prefix: str) -> tuple[Any, Any]:
