@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.matching.facts.facts import Source
+from afmrl.matching.facts.fact import Source
 from afmrl.matching.features import DENSE_FEATURES, IMAGE_FEATURES, PairFeatures
 from afmrl.matching.scorer import Scorer
 from afmrl.matching.vetoes import MODEL, public_key

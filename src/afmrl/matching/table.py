@@ -18,7 +18,8 @@ from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.offer import Offer
 from afmrl.matching.facts.codes import codes, forms, loose_forms, numbers, schemes, series, stem
-from afmrl.matching.facts.facts import Fact, facts, key_name, mpns, stated_gtins
+from afmrl.matching.facts.fact import Fact
+from afmrl.matching.facts.facts import facts, key_name, mpns, stated_gtins
 from afmrl.matching.facts.facts import title as title_of
 from afmrl.matching.facts.hollow import hollow_identifiers
 
