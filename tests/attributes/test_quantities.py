@@ -74,3 +74,7 @@ def test_what_holds_bottles_and_what_magnifies_is_no_pack() -> None:
     assert quantities("camera 6x optical zoom")[0] == {"zoom": "6 x"}
     assert quantities("binoculars 8 x")[0] == {"zoom": "8 x"}
     assert quantities("box 10 x 20 x 30 cm")[0] == {"length": "100 mm x 200 mm x 300 mm"}
+
+
+def test_a_networks_speed_and_a_switchs_model_are_no_weight_and_no_volume() -> None:
+    assert set(quantities("catalyst 2960l 24 port switch, 2 x 10g sfp+")[0]) == {"ports"}

@@ -71,6 +71,7 @@ NO_CONFLICT = [
     ("Cola 6 x 330 ml", "6x Cola 0,33 l"),
     ("Cola 6 x 330 ml (1,98 l)", "Cola 330 ml 6er Pack"),
     ("Screws 100 pieces 500 g", "Screws 500 g"),
+    ("Zinc 60 capsules 15 mg", "Zinc 15 mg"),
 ]
 
 

@@ -73,10 +73,10 @@ _LARGE_UNITS = frozenset(("kg", "l", "liter", "litre", "千克", "公斤", "升"
 """1.500 g are rather fifteen hundred than one and a half, 1,500 kg rather one and a half."""
 _SPACED = re.compile(r"(?<![\w.,-])(\d{1,3}(?: \d{3})+) ?(mah|rpm|btu|w|watt|g|ml|hz|pages)(?!\w)")
 _SURELY_SPACED = ("mah", "rpm", "btu")
-_GENERATION = re.compile(r"[2-6]g")
+_GENERATION = re.compile(r"(?:[2-6]|10|25|40|100)g")
 _MOBILE = re.compile(
     r"\d ?[gt]b\b|\b(?:(?:smart)?phones?|iphone|ipad|galaxy|tablet|lte|mobile|cellular|unlocked|sim|wifi|wi-fi|router|"
-    r"modem|hotspot)\b|手机"
+    r"modem|hotspot|sfp|ethernet|gige|switch|lan|poe)\b|手机"
 )
 _ZOOM = re.compile(r" (?:optical |digital )?zoom")
 _CONTENT = r"(?:fl oz|ml|cl|l|liter|litre|mg|g|gram|kg|oz|lbs?|毫升|升|毫克|克|千克|公斤)s?(?![\w/])"
@@ -158,7 +158,9 @@ def measures(text: str) -> Measures:
         if key == "pack" and spelling in _LOOSE:
             loose = True
         if not gap and _GENERATION.fullmatch(number + spelling) and _MOBILE.search(whole):
-            return match[0]  # a network's generation, not grams
+            return match[0]  # a network's generation or speed, not grams
+        if not gap and spelling == "l" and number.isdigit() and len(number) > 3:
+            return match[0]  # catalyst 2960l
         if key == "zoom" and len(number) > 3 and number.isdigit() and not _ZOOM.match(match.string, match.end()):
             return match[0]  # ryzen 5 2600x
         before, slash, last = number.rpartition("/")
@@ -183,6 +185,8 @@ def measures(text: str) -> Measures:
 
     def times(match: re.Match[str]) -> str:
         nonlocal each
+        if _GENERATION.match(match.string, match.end()) and _MOBILE.search(whole):
+            return f"{match[1]} "  # 2 x 10g ports
         each = True
         return note("pack", "pieces", float(match[1]) * float(match[2] or 1))
 

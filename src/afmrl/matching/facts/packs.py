@@ -36,7 +36,7 @@ def in_total(found: Sequence[Fact], *, each: bool, rounded: Callable[[str, str],
             yield fact
         if each and size not in stated:
             yield Fact(UNIT_SIZE, fact.value, fact.source)
-        if not stated:
+        if not stated and (each or size >= 1):  # 60 capsules, 500 mg: a dose
             unit = fact.value.partition(" ")[2]
             yield Fact(fact.key, rounded(fact.key, f"{size * count:.6g} {unit}"), fact.source)
 
