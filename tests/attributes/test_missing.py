@@ -41,6 +41,8 @@ NOTHING = [
     "k. A.",
     "keine Angabe",
     "Nicht zutreffend",
+    "Does not apply / N/A",
+    "not available, unknown",
     "未知",
     "不详",
     "不适用",
@@ -63,6 +65,8 @@ SOMETHING = [
     False,
     ["N/A", "red"],
     "none of these",
+    "N/A, red",
+    "red/none",
     "generic",
 ]
 

@@ -111,6 +111,13 @@ def test_a_gtin_that_many_strangers_share_joins_nothing() -> None:
     assert not result.groups and any("GTIN" in note and "10 offers" in note for note in result.summary["notes"])
 
 
+def test_one_product_in_many_languages_is_one_by_its_gtin() -> None:
+    titles = ["Tagesrucksack", "Daypack", "Sac à dos", "Mochila", "Zaino", "Rugzak", "Plecak", "Ryggsäck"]
+    same = {"gtin": "4006381333931", "brand": "Luma"}
+    groups = match([Offer(title, title, attributes=same) for title in titles]).groups
+    assert [len(group.ids) for group in groups] == [len(titles)]
+
+
 def test_a_list_of_variants_is_none_of_them() -> None:
     several = {"gtin": ["4006381333931", "4006381333948", "036000291452"]}
     assert not any(pair.reasons.same_gtin for pair in pair(several, {"gtin": "4006381333931"}).pairs)

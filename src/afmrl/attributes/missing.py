@@ -48,6 +48,7 @@ _NO_IDENTIFIER = frozenset({
     "nein", "autre", "otro", "altro", "其他", "无", "通用",
 })  # fmt: skip
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
+_ALTERNATIVES = re.compile(r" / |(?<=\w{3})/(?=\w{3})| *[,;|] *| or | oder ")
 _EXPLAINED = re.compile(r"(?<=\w) ?\([^()]*\)\.?$")  # unknown (not visible)
 _SYMBOLS = re.compile(r"[+=°%$€£&@#<>^|½¼¾]|[\u2190-\u2bff]|[\U0001f000-\U0001faff]")
 _ZEROS = re.compile(r"[0.,\s-]+")
@@ -88,5 +89,7 @@ def _text_says_nothing(text: str, identifier: bool) -> bool:
         return not _SYMBOLS.search(text)  # a plus pole or an emoji is a value
     if words in _NOTHING or (identifier and (words in _NO_IDENTIFIER or bool(_ZEROS.fullmatch(text)))):
         return True
+    if len(parts := _ALTERNATIVES.split(text)) > 1:  # does not apply / n.a.
+        return all(part.strip() and _text_says_nothing(part, identifier) for part in parts)
     plain = _EXPLAINED.sub("", text)
     return plain != text and _text_says_nothing(plain, identifier)

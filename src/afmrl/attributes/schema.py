@@ -11,7 +11,7 @@ from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
-from afmrl.attributes.quantities import quantities
+from afmrl.attributes.quantities import measures
 from afmrl.attributes.words import normalize
 from afmrl.errors import InputError
 from afmrl.files import write_json, write_text
@@ -34,11 +34,20 @@ def normalize_value(value: str, *, units: bool = True) -> str:
 
     >>> normalize_value("1.5 L"), normalize_value("１５００ ml"), normalize_value("深 红色")
     ('1500 ml', '1500 ml', '深红色')
+    >>> normalize_value("330 ml x 6"), normalize_value("6 x 0,33 l")
+    ('6 x 330 ml', '6 x 330 ml')
     """
     value = _BETWEEN_IDEOGRAPHS.sub("", normalize(value))
-    found, rest = quantities(value) if units else ({}, value)
-    if len(found) == 1 and not _WORD.search(rest):
-        return next(iter(found.values()))
+    if not units:
+        return value
+    read = measures(value)
+    if _WORD.search(read.rest):
+        return value
+    if len(read.found) == 1:
+        return next(iter(read.found.values()))
+    content = [size for key, size in read.found.items() if key in ("volume", "weight")]
+    if len(read.found) == 2 and read.count and len(content) == 1:
+        return f"{read.count} x {content[0]}"
     return value
 
 

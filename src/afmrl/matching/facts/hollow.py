@@ -22,8 +22,8 @@ def hollow_identifiers(
 ) -> dict[str, int]:
     """Identifiers that offers with unlike titles share, and how many offers share each.
 
-    More than HANDFUL offers have to share it. Fewer are enough where it has no digit, or where several brands do and
-    it should be one brand's own.
+    More than HANDFUL offers have to share it; of a GTIN, offers without a brand in common. Fewer are enough for a part
+    number without a digit, or of several brands.
 
     Args:
         identifiers: those of an offer.
@@ -37,11 +37,13 @@ def hollow_identifiers(
     for identifier, rows in sharing.items():
         if len(rows) < 2:
             continue
-        brands = {brand for row in rows if (brand := sellers_brand(offers[row]))} if unique_to_brand else set()
-        without_digit = not any(sign.isdigit() for sign in identifier)
-        if (len(rows) > HANDFUL or len(brands) > 1 or without_digit) and _likeness(
-            [set(tokenize(offers[row].title)) for row in rows[:MAX_TITLES]]
-        ) < UNLIKE:
+        stated = [brand for row in rows if (brand := sellers_brand(offers[row]))]
+        if unique_to_brand:
+            without_digit = not any(sign.isdigit() for sign in identifier)
+            suspect = len(rows) > HANDFUL or len(set(stated)) > 1 or without_digit
+        else:  # offers of one brand may well be one product, titled in many languages
+            suspect = len(rows) > HANDFUL and (len(set(stated)) != 1 or len(stated) < len(rows) / 2)
+        if suspect and _likeness([set(tokenize(offers[row].title)) for row in rows[:MAX_TITLES]]) < UNLIKE:
             hollow[identifier] = len(rows)
     return hollow
 
