@@ -39,6 +39,9 @@ VARIANTS = [
     ("pack", "Spring water 6 x 1 l", "Spring water 2 x 3 l"),
     ("pack", "Spring water 6 x 1 l", "Spring water 1 x 6 l"),
     ("pack", "Soap Mira 3 pz", "Soap Mira 6 pz"),
+    ("weight", "Barilla spaghetti 500 g 3 pz", "Barilla spaghetti 500 g"),
+    ("pack", "Energizer AA batteries pack of 4", "Energizer AA batteries"),
+    ("pack", "Soap Mira 3er Pack", "Soap Mira"),
 ]
 NO_CONFLICT = [
     ("Cola Zero 1 l", "Cola Zero 1000 ml"),
@@ -71,6 +74,8 @@ NO_CONFLICT = [
     ("Cola 6 x 330 ml", "6x Cola 0,33 l"),
     ("Cola 6 x 330 ml (1,98 l)", "Cola 330 ml 6er Pack"),
     ("Screws 100 pieces 500 g", "Screws 500 g"),
+    ("Photo paper A3 pack of 20", "Photo paper A3 20 sheets"),
+    ("Sony paper SVMF40P 40 pack", "Sony paper SVMF40P"),
     ("Zinc 60 capsules 15 mg", "Zinc 15 mg"),
 ]
 
@@ -114,6 +119,8 @@ def test_a_single_and_a_multipack_are_told_apart_and_it_is_said() -> None:
     pair = match([Offer("a", "Cola Zero 6 x 330 ml"), Offer("b", "Cola Zero 330 ml")]).pairs[0]
     assert pair.veto == ("volume",) and "volume: 1980 ml | 330 ml" in str(pair)
     assert (pair.reasons.only_left["pack"].value, pair.reasons.only_left["unit size"].value) == ("6 pieces", "330 ml")
+    batteries = match([Offer("a", "Energizer AA batteries pack of 4"), Offer("b", "Energizer AA batteries")]).pairs[0]
+    assert str(batteries) == "a ≠ b   veto   pack: 4 pieces | –"
     stated = Offer("a", "Cola Zero 330 ml", attributes={"multipack": "6"})
     assert match([stated, Offer("b", "Cola Zero 6 x 330 ml")]).groups
     assert not match([stated, Offer("b", "Cola Zero 330 ml")]).groups

@@ -95,6 +95,8 @@ _PACK_OF = re.compile(
     r"puszek|butelek)\b"
 )
 _HOLDS = re.compile(r"\b(?:for|für|holds|up to|bis zu|pour|per) (?:\d{1,4} ?(?:-|to|bis) ?)?$")
+MAX_EACH = 6
+"""Pieces up to which volume and weight are rather those of one: 3 pz 500 g, but 100 pieces 500 g."""
 _LOOSE = frozenset(("pcs", "pc", "pieces", "piece", "ct", "count", "件", *_PIECES))
 """Count what a pack holds, whose weight is then rather the whole pack's."""
 
@@ -206,7 +208,7 @@ def measures(text: str) -> Measures:
     counts = found.get("pack", ())
     count = int(float(counts[0].split()[0])) if len(counts) == 1 else 0
     ambiguous = {key: tuple(dict.fromkeys(values)) for key, values in others.items()}
-    return Measures(joined, ambiguous, rest, count, each or not loose)
+    return Measures(joined, ambiguous, rest, count, each or not loose or count <= MAX_EACH)
 
 
 def _readings(text: str, key: str, spelling: str) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from afmrl.matching.facts.fact import Source
+from afmrl.matching.facts.packs import MULTIPACK
 from afmrl.matching.features import DENSE_FEATURES, IMAGE_FEATURES, PairFeatures
 from afmrl.matching.scorer import Scorer
 from afmrl.matching.vetoes import MODEL, public_key
@@ -65,12 +66,20 @@ class Reasons:
     def __str__(self) -> str:
         """What vetoes; where nothing does, whether the GTIN decides, what agrees and what differs."""
         if self.veto:
-            return "; ".join(_line(key, self.differ) for key in self.veto)
+            return "; ".join(map(self._line, self.veto))
         agree = [key if of.left == of.right else f"{key} ({of})" for key, of in self.agree.items()]
-        differ = [_line(key, self.differ) for key in self.differ]
+        differ = [self._line(key) for key in self.differ]
         parts = [("agree", ", ".join(agree)), ("differ", "; ".join(differ))]
         said = [f"{name}: {part}" for name, part in parts if part]
         return "; ".join(["same GTIN", *said] if self.same_gtin else said)
+
+    def _line(self, key: str) -> str:
+        # a code or a pack may conflict under a key that only one of the two states
+        if key in self.differ:
+            return f"{key}: {self.differ[key]}"
+        if key in self.only_left:
+            return f"{key}: {self.only_left[key]} | –"
+        return f"{key}: – | {self.only_right[key]}" if key in self.only_right else key
 
     def as_dict(self) -> dict[str, Any]:
         """As in pairs.jsonl."""
@@ -181,17 +190,14 @@ def _compared(
     return agree, differ, only_left, only_right
 
 
-def _line(key: str, values: Mapping[str, ComparedValues]) -> str:
-    # a code may conflict under a key that only one of the two states
-    return f"{key}: {values[key]}" if key in values else key
-
-
 def _public(key: str, value: str) -> tuple[str, str]:
     if key.startswith("series "):
         return MODEL, f"{key.removeprefix('series ')} {value}"
     if key.startswith("variant "):
         name = key.removeprefix("variant ")
         return MODEL, "" if value == "plain" else f"{name} {value}"
+    if key == MULTIPACK:
+        return "pack", ""
     return key, value
 
 

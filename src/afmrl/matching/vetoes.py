@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from afmrl.errors import InputError
 from afmrl.matching.facts.choices import CHOICES
-from afmrl.matching.table import OfferTable
+from afmrl.matching.facts.packs import CONTENT, MULTIPACK
+from afmrl.matching.table import HASHES, OfferTable
 
 CODES = ("model", "series", "variant")
 """Read off model numbers; all other keys are compared by their values."""
@@ -89,6 +91,7 @@ class Conflicts:
         self._codes = np.diff(table.codes.indptr) > 0
         self._series = _single(table, "series ")
         self._variants = _single(table, "variant ")
+        self._multipacks = _multipacks(table)
         self._gtins, self._gtin_names = _sure_gtins(table)
         self._num_gtins = np.diff(self._gtins.indptr)
 
@@ -101,7 +104,7 @@ class Conflicts:
         agree = np.zeros((len(left), len(self.keys)), dtype=bool)
         differ = np.zeros_like(agree)
         for place, key in enumerate(self.keys):
-            if key in CODES:
+            if key in CODES or key == "pack":
                 agree[:, place], differ[:, place] = getattr(self, f"_of_{key}")(left, right)
             elif key in self._by_value:
                 self._compare(key, left, right, agree[:, place], differ[:, place])
@@ -132,6 +135,25 @@ class Conflicts:
         rows = np.flatnonzero(self._codes[left] & self._codes[right] & ~same & ~loose)
         conflict[rows] = paired(table.schemes, table.schemes, left[rows], right[rows]) > 0
         return same, loose & ~same, conflict
+
+    def _of_pack(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        agree, differ = np.zeros((2, len(left)), dtype=bool)
+        if "pack" not in self._by_value:
+            return agree, differ
+        self._compare("pack", left, right, agree, differ)
+        # a pack of four and an offer that says nothing of a pack, unless a code or a number is in both, or what is in
+        # them can be compared
+        counted, several = self._counts["pack"] > 0, np.diff(self._multipacks.indptr) > 0
+        one = (several[left] & ~counted[right]) | (several[right] & ~counted[left])
+        for kind in CONTENT:
+            if kind in self._counts:
+                one &= (self._counts[kind][left] == 0) | (self._counts[kind][right] == 0)
+        rows = np.flatnonzero(one)
+        ours, theirs, forms = left[rows], right[rows], self.table.forms
+        named = (paired(self._multipacks, forms, ours, theirs) + paired(forms, self._multipacks, ours, theirs)) > 0
+        same, loose, _ = self.codes_of_pairs(ours, theirs)
+        differ[rows] = ~(named | same | loose)
+        return agree, differ
 
     def same_gtin(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """(P,) bool: all GTINs of one are GTINs of the other too, be it one GTIN or two."""
@@ -166,6 +188,19 @@ class Conflicts:
     def _of_variant(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shared_names, shared = _compared(self._variants, left, right)
         return shared > 0, shared_names > shared
+
+
+def _multipacks(table: OfferTable) -> Any:
+    """(N, 2^31) how many pieces an offer's pack has, hashed as `table.forms` is; nothing for single pieces."""
+    from scipy import sparse
+
+    columns = [column for column, fact in enumerate(table.vocabulary) if fact.key == MULTIPACK]
+    hashes = np.array([crc32(table.vocabulary[column].value.encode()) & HASHES for column in columns], dtype=np.int32)
+    stated = table.facts[:, columns]
+    # the columns are renamed: a product with a matrix so wide would need its width in memory
+    entries: Any = (np.ones(stated.nnz, np.float32), hashes[stated.indices], stated.indptr)
+    shape: Any = (len(table), HASHES)
+    return sparse.csr_matrix(entries, shape=shape)
 
 
 def _sure_gtins(table: OfferTable) -> tuple[Any, list[str]]:

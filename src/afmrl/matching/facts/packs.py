@@ -9,6 +9,8 @@ from afmrl.matching.facts.fact import Fact
 CONTENT = ("volume", "weight")
 UNIT_SIZE = "unit size"
 """What is in one of a pack's pieces: told to readers, compared by nobody."""
+MULTIPACK = "multipack"
+"""How many pieces are surely sold together, for vetoes alone: readers are told `pack`."""
 _NEAR = 0.02  # two totals may be rounded differently
 
 
@@ -26,6 +28,8 @@ def in_total(found: Sequence[Fact], *, each: bool, rounded: Callable[[str, str],
     count = float(next(iter(packs)).split()[0]) if len(packs) == 1 else 1.0
     sizes = {kind: {_number(fact) for fact in found if fact.key == kind} for kind in CONTENT}
     totals = {kind: {size for size in of if _near(size / count, of)} for kind, of in sizes.items()}
+    if each and count > 1:
+        yield Fact(MULTIPACK, f"{count:.0f}", "extracted")
     for fact in found:
         if count <= 1 or fact.key not in CONTENT:
             yield fact
