@@ -31,6 +31,17 @@ VARIANTS = [
     ("model", "MX Master 2S mouse", "MX Master 3 mouse"),
     ("channels", "Jabra Biz 2300 mono headset", "Jabra Biz 2300 duo headset"),
     ("gtin", "Garden hose 4006381333931", "Garden hose 4006381333948"),
+    ("charge", "Anker power bank 10.000 mAh", "Anker power bank 20.000 mAh"),
+    ("charge", "Anker power bank 10 000 mAh", "Anker power bank 20 000 mAh"),
+    ("volume", "Cola Zero 6 x 330 ml", "Cola Zero 330 ml"),
+    ("volume", "Cola Zero 330 ml, 6er Pack", "Cola Zero 330 ml"),
+    ("volume", "Cola Zero 6 cans 330 ml", "Cola Zero 330 ml can"),
+    ("pack", "Spring water 6 x 1 l", "Spring water 2 x 3 l"),
+    ("pack", "Spring water 6 x 1 l", "Spring water 1 x 6 l"),
+    ("pack", "Soap Mira 3 pz", "Soap Mira 6 pz"),
+    ("weight", "Barilla spaghetti 500 g 3 pz", "Barilla spaghetti 500 g"),
+    ("pack", "Energizer AA batteries pack of 4", "Energizer AA batteries"),
+    ("pack", "Soap Mira 3er Pack", "Soap Mira"),
 ]
 NO_CONFLICT = [
     ("Cola Zero 1 l", "Cola Zero 1000 ml"),
@@ -48,6 +59,24 @@ NO_CONFLICT = [
     ("Card RTX 2060 AMP Super 8GB", "Card RTX 2060 SUPER AMP 8GB"),
     ("Photoshop Elements 4.0", "Photoshop Elements 4"),
     ("Tape 9mm x 7m", "Tape 9 mm"),
+    ("Power bank 10.000 mAh", "Power bank 10000 mAh"),
+    ("Power bank 20 000 mAh", "Power bank 20000mAh"),
+    ("Flour 1'000 g", "Flour 1 kg"),
+    ("Kettle 1.600 W", "Kettle 1600 W"),
+    ("Kettlebell 1,500 kg", "Kettlebell 1.5 kg"),
+    ("Kettlebell 1.500 kg", "Kettlebell 1500 g"),
+    ("Pallet truck 1.500 kg", "Pallet truck 1500 kg"),
+    ("Pallet truck 1,500 kg", "Pallet truck 1500 kg"),
+    ("Flour 1 500 g", "Flour 1.5 kg"),
+    ("Spring water 6 x 1 l", "Spring water 6 l"),
+    ("Cola 6 x 330 ml", "Cola 330 ml x 6"),
+    ("Cola 6 x 330 ml", "Cola pack of 6, 330 ml"),
+    ("Cola 6 x 330 ml", "6x Cola 0,33 l"),
+    ("Cola 6 x 330 ml (1,98 l)", "Cola 330 ml 6er Pack"),
+    ("Screws 100 pieces 500 g", "Screws 500 g"),
+    ("Photo paper A3 pack of 20", "Photo paper A3 20 sheets"),
+    ("Sony paper SVMF40P 40 pack", "Sony paper SVMF40P"),
+    ("Zinc 60 capsules 15 mg", "Zinc 15 mg"),
 ]
 
 
@@ -82,6 +111,28 @@ def test_sellers_attributes_conflict_and_generated_ones_do_not_veto() -> None:
     generated = [KeyAttributes.of({"color": "red"}), KeyAttributes.of({"color": "blue"})]
     matched = match_table(offer_table(plain, generated))
     assert not matched.scores.vetoed.any()
+
+
+def test_a_single_and_a_multipack_are_told_apart_and_it_is_said() -> None:
+    from afmrl.matching.match import match
+
+    pair = match([Offer("a", "Cola Zero 6 x 330 ml"), Offer("b", "Cola Zero 330 ml")]).pairs[0]
+    assert pair.veto == ("volume",) and "volume: 1980 ml | 330 ml" in str(pair)
+    assert (pair.reasons.only_left["pack"].value, pair.reasons.only_left["unit size"].value) == ("6 pieces", "330 ml")
+    batteries = match([Offer("a", "Energizer AA batteries pack of 4"), Offer("b", "Energizer AA batteries")]).pairs[0]
+    assert str(batteries) == "a ≠ b   veto   pack: 4 pieces | –"
+    stated = Offer("a", "Cola Zero 330 ml", attributes={"multipack": "6"})
+    assert match([stated, Offer("b", "Cola Zero 6 x 330 ml")]).groups
+    assert not match([stated, Offer("b", "Cola Zero 330 ml")]).groups
+
+
+def test_a_feeds_quantity_is_stock() -> None:
+    stock = [
+        Offer(i, "Trainer AB1234 running shoe", attributes={k: v})
+        for i, k, v in (("a", "quantity", 5), ("b", "units", 80))
+    ]
+    found = Comparer(offer_table(stock)).compare(np.array([0]), np.array([1]))
+    assert not found.differ.any()
 
 
 def test_veto_options(tmp_path: Path) -> None:

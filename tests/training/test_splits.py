@@ -5,7 +5,7 @@ import pytest
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.training.recipe import CatalogSection, PositivesSection, SplitSection, TargetsSection
-from afmrl.training.splits import split_offers, with_positives
+from afmrl.training.splits import read_targets, split_offers, with_positives
 
 
 def offer(number, product, **extra):
@@ -68,6 +68,60 @@ def test_positives_from_a_column():
     offers = [offer(0, "", gtin="1"), offer(1, "", gtin="1"), offer(2, "", gtin="")]
     section = CatalogSection(path="x", positives=PositivesSection(column="gtin"))
     assert [o.product_id for o in with_positives(offers, section)] == ["1", "1", ""]
+
+
+def test_one_gtin_in_six_spellings_is_one_product():
+    spelled = [
+        "4006381333931",
+        "04006381333931",
+        "4006381333931.0",
+        4006381333931,
+        "4 006381 333931",
+        "EAN 4006381333931",
+    ]
+    section = CatalogSection(path="x", positives=PositivesSection(column="EAN code"))
+    offers = [offer(n, "", **{"EAN code": value}) for n, value in enumerate(spelled)]
+    assert {o.product_id for o in with_positives(offers, section)} == {"04006381333931"}
+
+
+def test_destroyed_gtins_and_placeholders_are_no_product():
+    section = CatalogSection(path="x", positives=PositivesSection(column="gtin"))
+    nothing = [
+        "5.90123E+12",
+        "5.90123E+12",
+        5901230000000.0,
+        "N/A",
+        "n/a",
+        float("nan"),
+        None,
+        "0",
+        "0000000000000",
+        "-",
+    ]
+    offers = [offer(n, "", gtin=value) for n, value in enumerate([*nothing, "4006381333931", "4006381333931"])]
+    products = [o.product_id for o in with_positives(offers, section)]
+    assert set(products[:-2]) == {""} and products[-2:] == ["04006381333931"] * 2
+    with pytest.raises(InputError, match=r"3 values were rounded by a spreadsheet.*5.90123E\+12.*as text"):
+        with_positives(offers[:-2], section)
+
+
+def test_placeholders_are_no_product_in_any_column():
+    section = CatalogSection(path="x", positives=PositivesSection(column="mpn"))
+    offers = [offer(n, "", mpn=value) for n, value in enumerate(["Does not apply", "does not apply", "A1", "A1"])]
+    assert [o.product_id for o in with_positives(offers, section)] == ["", "", "A1", "A1"]
+    labeled = [offer(n, product) for n, product in enumerate(["unknown", "unknown", "0", "0"])]
+    assert [o.product_id for o in with_positives(labeled, CatalogSection(path="x"))] == ["", "", "0", "0"]
+
+
+def test_an_empty_cell_holds_no_targets():
+    offers = [offer(0, "p", said=float("nan")), offer(1, "p", said={"color": "N/A", "size": "M"})]
+    assert [str(of) for of in read_targets(offers, TargetsSection(column="said"))] == ["none", "size: m"]
+
+
+def test_a_gtin_among_the_sellers_attributes_counts():
+    offers = [Offer(str(n), "t", attributes={"gtin": "4006381333931"}) for n in range(2)]
+    section = CatalogSection(path="x", positives=PositivesSection(column="gtin"))
+    assert {o.product_id for o in with_positives(offers, section)} == {"04006381333931"}
 
 
 def test_positives_from_pairs_are_transitive_and_checked(tmp_path):

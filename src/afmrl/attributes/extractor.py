@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from afmrl.attributes.colors import COLORS, shaded_colors
+from afmrl.attributes.gtin import has_gtin_check_digit
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
@@ -97,7 +99,7 @@ class AttributeExtractor:
         anywhere: Counter[str] = Counter()
         products: dict[str, set[str]] = defaultdict(set)
         for offer in offers:
-            brand = _sellers_brand(offer)
+            brand = sellers_brand(offer)
             if brand and len(brand.split()) <= MAX_BRAND_WORDS:
                 stated[brand] += 1
             words = _plain(offer.title[:MAX_CHARACTERS]).split()
@@ -122,7 +124,7 @@ class AttributeExtractor:
         """Key attributes of one offer, in the order of the class's list; none where its title holds none."""
         text = normalize(offer.title[:MAX_CHARACTERS])
         pairs: list[tuple[str, str]] = []
-        brand = _sellers_brand(offer) or self._brand(text)
+        brand = sellers_brand(offer) or self._brand(text)
         if brand:
             pairs.append(("brand", brand))
         if brand.isalnum() and not brand.isalpha():  # 3m is no length where it is the brand
@@ -186,9 +188,10 @@ def _plain(text: str) -> str:
     return " ".join(_WORD.findall(normalize(text)))
 
 
-def _sellers_brand(offer: Offer) -> str:
+def sellers_brand(offer: Offer) -> str:
+    """The brand that the seller states, its words alone; "" where the seller states none."""
     for key, value in offer.attributes.items():
-        if normalize(str(key)) in BRAND_KEYS and str(value).strip():
+        if normalize(str(key)) in BRAND_KEYS and not says_nothing(value, identifier=True):
             words = _plain(str(value).replace("-", " ")).split()
             while len(words) > 1 and words[-1] in COMPANY_WORDS:
                 words.pop()
@@ -223,9 +226,3 @@ def _codes(text: str) -> list[tuple[str, str]]:
     pairs = [("model" if place == 0 else f"model {place + 1}", code) for place, code in enumerate(longest)]
     pairs += [("number", number) for number in list(numbers)[:1]]
     return pairs + [("gtin", gtin.lstrip("0")) for gtin in list(gtins)[:1]]
-
-
-def has_gtin_check_digit(digits: str) -> bool:
-    """Whether the last digit is a GTIN's check digit (GS1: weights 3 and 1 from the right)."""
-    total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits[:-1])))
-    return (10 - total % 10) % 10 == int(digits[-1])

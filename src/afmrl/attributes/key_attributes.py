@@ -6,16 +6,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.words import normalize
 
 PAIR_SEPARATOR = "; "
 KEY_SEPARATOR = ": "
 NOTHING = "none"
 """What an offer without any readable attribute is labeled with, and what such a completion consists of."""
-UNKNOWN_VALUES = frozenset({
-    "", "unknown", "n/a", "n.a.", "not visible", "not specified", "unspecified", "not available", "not applicable",
-    "not mentioned", "not provided", "none", "null", "-", "--", "?", "未知", "不详", "不明", "未提供", "未注明",
-})  # fmt: skip
 MAX_PAIRS = 32
 MAX_VALUE_CHARACTERS = 200
 
@@ -59,12 +56,14 @@ class KeyAttributes:
 
     @classmethod
     def of(cls, pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> KeyAttributes:
-        """From a mapping or pairs: normalized; unknown values are left out; the first of a key counts."""
+        """From a mapping or pairs: normalized; values that say nothing are left out; the first of a key counts."""
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
         kept: dict[str, str] = {}
         for key, value in items:
+            if says_nothing(value):
+                continue
             key, value = _clean_key(str(key)), _clean_value(str(value))
-            if key and value not in UNKNOWN_VALUES:
+            if key and value:
                 kept.setdefault(key, value)
         return cls(tuple(kept.items()))
 
@@ -101,7 +100,7 @@ class KeyAttributes:
             if len(key) > MAX_VALUE_CHARACTERS or len(value) > MAX_VALUE_CHARACTERS:
                 raise InvalidCompletion(f"a key or value of over {MAX_VALUE_CHARACTERS} characters ({part[:40]!r}…)")
             pairs[key] = value
-        return cls(tuple((key, value) for key, value in pairs.items() if value not in UNKNOWN_VALUES))
+        return cls(tuple((key, value) for key, value in pairs.items() if not says_nothing(value)))
 
     def within_limits(self) -> KeyAttributes:
         """What `parse` would read back: without over-long keys and values, and no more pairs than it takes."""

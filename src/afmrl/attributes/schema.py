@@ -9,8 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from afmrl.attributes.key_attributes import UNKNOWN_VALUES, KeyAttributes
-from afmrl.attributes.quantities import quantities
+from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.missing import says_nothing
+from afmrl.attributes.quantities import measures
 from afmrl.attributes.words import normalize
 from afmrl.errors import InputError
 from afmrl.files import write_json, write_text
@@ -33,11 +34,20 @@ def normalize_value(value: str, *, units: bool = True) -> str:
 
     >>> normalize_value("1.5 L"), normalize_value("１５００ ml"), normalize_value("深 红色")
     ('1500 ml', '1500 ml', '深红色')
+    >>> normalize_value("330 ml x 6"), normalize_value("6 x 0,33 l")
+    ('6 x 330 ml', '6 x 330 ml')
     """
     value = _BETWEEN_IDEOGRAPHS.sub("", normalize(value))
-    found, rest = quantities(value) if units else ({}, value)
-    if len(found) == 1 and not _WORD.search(rest):
-        return next(iter(found.values()))
+    if not units:
+        return value
+    read = measures(value)
+    if _WORD.search(read.rest):
+        return value
+    if len(read.found) == 1:
+        return next(iter(read.found.values()))
+    content = [size for key, size in read.found.items() if key in ("volume", "weight")]
+    if len(read.found) == 2 and read.count and len(content) == 1:
+        return f"{read.count} x {content[0]}"
     return value
 
 
@@ -215,7 +225,7 @@ def _schema_key(data: Any, place: str) -> SchemaKey:
         return normalize_value(str(value), units=units)
 
     spelled = {plain(value): tuple(plain(other) for other in others or ()) for value, others in values.items()}
-    if bad := [value for value in spelled if value in UNKNOWN_VALUES or ";" in value]:
+    if bad := [value for value in spelled if says_nothing(value) or ";" in value]:
         raise InputError(f"{place}: {bad[0]!r} cannot be a value; 'unknown' is always allowed")
     _refuse_twice((one for value, others in spelled.items() for one in (value, *others)), place, "value")
     return SchemaKey(name, tuple(_name(str(s), place) for s in synonyms), spelled, closed and bool(spelled), units)

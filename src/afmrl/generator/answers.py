@@ -14,10 +14,10 @@ from afmrl.attributes.key_attributes import (
     MAX_PAIRS,
     MAX_VALUE_CHARACTERS,
     NOTHING,
-    UNKNOWN_VALUES,
     InvalidCompletion,
     KeyAttributes,
 )
+from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.words import normalize
 
 MAX_ANSWER_CHARACTERS = 50_000
@@ -32,7 +32,6 @@ _COMMA_BEFORE_KEY = re.compile(r",\s*(?=[^,:;]{1,40}:\s*\S)")
 _TRAILING_COMMA = re.compile(r",\s*([}\]])")
 _PROSE = re.compile(r"[.!?,{}\[\]]|(?:\S+\s+){6}")
 """What no key looks like: a sentence's signs, JSON that was cut off, or more than six words."""
-_EXPLAINED = re.compile(r"(?<=\w)\s*\([^()]*\)$")
 _CLOSED = {"{": "}", "[": "]"}
 _KEY_NAMES, _VALUE_NAMES = ("key", "name", "attribute"), ("value",)
 
@@ -84,14 +83,8 @@ def attributes_of(value: Any) -> KeyAttributes:
     'color: red / white'
     """
     pairs = value if isinstance(value, list) and all(isinstance(one, tuple) for one in value) else _pairs(value) or []
-    known = [(key, text) for key, text in pairs if not _is_unknown(text)]
+    known = [(key, text) for key, text in pairs if not says_nothing(text)]
     return KeyAttributes.of([pair for pair in known if max(map(len, pair)) <= MAX_VALUE_CHARACTERS])
-
-
-def _is_unknown(value: str) -> bool:
-    value = normalize(value)
-    plain = _EXPLAINED.sub("", value)
-    return value in UNKNOWN_VALUES or (plain[:1].isalpha() and plain.removesuffix(".") in UNKNOWN_VALUES)
 
 
 def _json_values(text: str) -> Iterator[Any]:
@@ -169,7 +162,7 @@ def _pairs(value: Any, depth: int = 0) -> list[tuple[str, str]] | None:
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
-        return " / ".join(text for one in value if not _is_unknown(text := _text(one)))
+        return " / ".join(text for one in value if not says_nothing(text := _text(one)))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or isinstance(value, Mapping):

@@ -56,6 +56,8 @@ class PairFeatures:
     keys: tuple[str, ...]
     agree: np.ndarray
     differ: np.ndarray
+    same_gtin: np.ndarray
+    """(P,) bool."""
 
 
 class Comparer:
@@ -122,6 +124,8 @@ class Comparer:
         column["edition on one side"] = np.minimum(np.sum(one, axis=0), 2) if one else np.zeros(len(left))
         column["soft differs"] = np.minimum(differ[:, self._soft].sum(axis=1), 2)
         column["brand agrees"], column["brand differs"] = self._brands(left, right)
+        # a part number is its brand's own
+        agree[:, self._place["mpn"]] &= ~column["brand differs"]
         column["gtin agrees"] = agree[:, self._place["gtin"]] | agree[:, self._place["mpn"]]
         column["choice differs"] = differ[:, self._choices].any(axis=1)
         shared = paired(table.numbers, table.numbers, left, right)
@@ -136,7 +140,9 @@ class Comparer:
         if table.dense:
             self._dense(left, right, column)
         values = np.column_stack([column[name] for name in self.names]).astype(np.float32)
-        return PairFeatures(self.names, values, self.conflicts.keys, agree, differ)
+        return PairFeatures(
+            self.names, values, self.conflicts.keys, agree, differ, self.conflicts.same_gtin(left, right)
+        )
 
     def _images(self, left: np.ndarray, right: np.ndarray, column: dict[str, Any]) -> None:
         for name in IMAGE_FEATURES:

@@ -189,9 +189,12 @@ def prepared_table(source: MatchSource, stages: Stages) -> tuple[OfferTable, lis
         with stages("colors of images", len(source.offers)) as advance:
             table.colors = color_histograms(table.offers, unreadable=unreadable, progress=advance)
     if not unreadable:
-        return table, []
+        return table, table.notes
     identifier, reason = unreadable[0]
-    return table, [f"{len(unreadable)} images cannot be read and are left out, first: offer {identifier}: {reason}"]
+    return table, [
+        *table.notes,
+        f"{len(unreadable)} images cannot be read and are left out, first: offer {identifier}: {reason}",
+    ]
 
 
 @contextlib.contextmanager

@@ -17,11 +17,13 @@ from afmrl.matching.reasons import Explainer
 from afmrl.matching.result import MatchedGroup, MatchedPair
 from afmrl.matching.scorer import AT_ONCE, PairScores, Scorer
 from afmrl.matching.table import OfferTable
-from afmrl.matching.vetoes import DEFAULT_VETOES
+from afmrl.matching.vetoes import DEFAULT_VETOES, public_key
 from afmrl.terminal import Stages
 
 LISTED_FROM = 0.05
 """Probability from which a pair is listed; so are those in one group, and those that only a veto keeps apart."""
+
+MAX_EXAMPLES = 3
 
 
 @dataclass
@@ -156,8 +158,33 @@ def match_table(
         )
         advance(1)
     return MatchedTable(
-        scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result
+        scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result,
+        doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]),
     )  # fmt: skip
+
+
+def doubtful_gtins(scorer: Scorer, left: np.ndarray, right: np.ndarray) -> list[str]:
+    """A note on the GTINs that offers share which a veto keeps apart; nothing where there are none.
+
+    Shape:
+        left, right (P,) rows of vetoed pairs.
+    """
+    conflicts = scorer.comparer.conflicts
+    rows = np.flatnonzero(conflicts.same_gtin(left, right))
+    if not len(rows):
+        return []
+    offers, features = scorer.table.offers, scorer.compare(left[rows], right[rows])
+    first: dict[str, str] = {}
+    for place, row in enumerate(rows):
+        keys = {public_key(key) for key in scorer.vetoes if features.differ[place, features.keys.index(key)]}
+        for gtin in conflicts.shared_gtins(int(left[row]), int(right[row])):
+            pair = f"{offers[left[row]].id} ≠ {offers[right[row]].id} ({', '.join(sorted(keys))})"
+            first.setdefault(gtin, f"{gtin}: {pair}")
+    count = "1 GTIN is" if len(first) == 1 else f"{len(first):,} GTINs are"
+    examples = "; ".join(list(first.values())[:MAX_EXAMPLES])
+    return [
+        f"{count} doubtful, shared by offers that a veto keeps apart: {examples}{'; …' * (len(first) > MAX_EXAMPLES)}"
+    ]
 
 
 def _across(left: np.ndarray, right: np.ndarray, from_index: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.matching.facts.facts import Source
+from afmrl.matching.facts.fact import Source
+from afmrl.matching.facts.packs import MULTIPACK
 from afmrl.matching.features import DENSE_FEATURES, IMAGE_FEATURES, PairFeatures
 from afmrl.matching.scorer import Scorer
 from afmrl.matching.vetoes import MODEL, public_key
@@ -59,15 +60,26 @@ class Reasons:
     """What the images add; None: one of the two has none."""
     embedding: float | None = None
     """What the embeddings add; None: there are none."""
+    same_gtin: bool = False
+    """Whether an equal GTIN makes the two one product, whatever their words say; a veto still keeps them apart."""
 
     def __str__(self) -> str:
-        """What vetoes; where nothing does, what agrees and what differs."""
+        """What vetoes; where nothing does, whether the GTIN decides, what agrees and what differs."""
         if self.veto:
-            return "; ".join(_line(key, self.differ) for key in self.veto)
+            return "; ".join(map(self._line, self.veto))
         agree = [key if of.left == of.right else f"{key} ({of})" for key, of in self.agree.items()]
-        differ = [_line(key, self.differ) for key in self.differ]
+        differ = [self._line(key) for key in self.differ]
         parts = [("agree", ", ".join(agree)), ("differ", "; ".join(differ))]
-        return "; ".join(f"{name}: {part}" for name, part in parts if part)
+        said = [f"{name}: {part}" for name, part in parts if part]
+        return "; ".join(["same GTIN", *said] if self.same_gtin else said)
+
+    def _line(self, key: str) -> str:
+        # a code or a pack may conflict under a key that only one of the two states
+        if key in self.differ:
+            return f"{key}: {self.differ[key]}"
+        if key in self.only_left:
+            return f"{key}: {self.only_left[key]} | –"
+        return f"{key}: – | {self.only_right[key]}" if key in self.only_right else key
 
     def as_dict(self) -> dict[str, Any]:
         """As in pairs.jsonl."""
@@ -81,7 +93,8 @@ class Reasons:
         }
         parts = {"text": self.text, "image": self.image, "embedding": self.embedding}
         added = {name: part for name, part in parts.items() if part is not None}
-        return {**compared, **stated, "veto": list(self.veto), **added}
+        rule = {"same_gtin": True} if self.same_gtin else {}
+        return {**compared, **stated, "veto": list(self.veto), **added, **rule}
 
     @classmethod
     def of_dict(cls, stored: Mapping[str, Any]) -> Reasons:
@@ -96,7 +109,7 @@ class Reasons:
         ]
         return cls(
             compared[0], compared[1], stated[0], stated[1], tuple(stored["veto"]), stored["text"],
-            stored.get("image"), stored.get("embedding"),
+            stored.get("image"), stored.get("embedding"), stored.get("same_gtin", False),
         )  # fmt: skip
 
 
@@ -135,6 +148,7 @@ class Explainer:
                     round(float(text[place]), 2),
                     round(float(image[place]), 2) if has_images else None,
                     round(float(embedding[place]), 2) if self._dense.any() else None,
+                    bool(features.same_gtin[place]),
                 )
             )
         return found
@@ -176,17 +190,14 @@ def _compared(
     return agree, differ, only_left, only_right
 
 
-def _line(key: str, values: Mapping[str, ComparedValues]) -> str:
-    # a code may conflict under a key that only one of the two states
-    return f"{key}: {values[key]}" if key in values else key
-
-
 def _public(key: str, value: str) -> tuple[str, str]:
     if key.startswith("series "):
         return MODEL, f"{key.removeprefix('series ')} {value}"
     if key.startswith("variant "):
         name = key.removeprefix("variant ")
         return MODEL, "" if value == "plain" else f"{name} {value}"
+    if key == MULTIPACK:
+        return "pack", ""
     return key, value
 
 

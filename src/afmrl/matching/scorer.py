@@ -12,6 +12,7 @@ from afmrl.matching.pair_model import PairModel
 from afmrl.matching.table import OfferTable
 from afmrl.matching.vetoes import DEFAULT_VETOES
 
+SURE = 12.0  # logit of two offers with an equal GTIN
 AT_ONCE = 100_000  # pairs whose features are in memory at a time
 
 
@@ -58,11 +59,17 @@ class Scorer:
         return PairScores(logits, vetoed, alike)
 
     def of_features(self, features: PairFeatures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(P,) logits, vetoes, and logits without what conflicts."""
+        """(P,) logits, vetoes, and logits without what conflicts.
+
+        Two offers with an equal GTIN are the same product whatever the model says of their words.
+        """
         logits = self.model.logits(features.values)
         against = features.values[:, self._conflicts] @ self.model.coefficients[self._conflicts]
         vetoed: np.ndarray = np.any(features.differ[:, self.veto_columns], axis=1)
-        return logits, vetoed, logits - np.minimum(against, 0)
+        alike = logits - np.minimum(against, 0)
+        sure = features.same_gtin
+        logits = np.where(sure & ~vetoed, np.maximum(logits, SURE), logits)
+        return logits, vetoed, np.where(sure, np.maximum(alike, SURE), alike)
 
     def compare(self, left: np.ndarray, right: np.ndarray) -> PairFeatures:
         """Features of the pairs of rows."""

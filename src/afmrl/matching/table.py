@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -12,15 +11,20 @@ from zlib import crc32
 import numpy as np
 
 from afmrl.attributes.extractor import AttributeExtractor
+from afmrl.attributes.gtin import is_destroyed_gtin
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.offer import Offer
 from afmrl.matching.facts.codes import codes, forms, loose_forms, numbers, schemes, series, stem
-from afmrl.matching.facts.facts import Fact, facts
+from afmrl.matching.facts.fact import Fact
+from afmrl.matching.facts.facts import facts, key_name, mpns, stated_gtins
 from afmrl.matching.facts.facts import title as title_of
+from afmrl.matching.facts.hollow import hollow_identifiers
 
 MAX_WORDS = 64  # of a title
+MIN_CODE = 4  # signs of a part number that is looked for in other titles
 MAX_TEXT_WORDS = 160  # of title, description and attributes together
 HASHES = 2**31 - 1  # columns of a hashed text; two words in one column are harmless and rare
 PRIOR = 200  # offers of an imagined catalog that are added to a small one's document frequencies
@@ -74,6 +78,8 @@ class OfferTable:
     """(N, U) which values of which key it states, whoever says so, except the generator."""
     keys: dict[str, slice]
     """Columns of `values` that belong to a key."""
+    notes: list[str] = field(default_factory=list)
+    """Which of the sellers' identifiers are not used, and why."""
     colors: np.ndarray | None = None
     """(N, 216) float32 color histograms; zeros without an image."""
     dense: dict[str, np.ndarray] = field(default_factory=dict)
@@ -98,16 +104,22 @@ def offer_table(
     """
     offers = list(offers)
     extractor = extractor or AttributeExtractor.learn(offers)
+    hollow = {
+        "mpn": hollow_identifiers(offers, mpns, unique_to_brand=True),
+        "gtin": hollow_identifiers(offers, stated_gtins, unique_to_brand=False),
+    }
     columns = {name: _Rows() for name in COLUMNS}
     numbered: dict[Fact, int] = {}
     stated = _Rows()
     for row, offer in enumerate(offers):
         title = title_of(offer)
-        rest = normalize(" ".join([offer.description[:2_000], *map(str, offer.attributes.values())]))
+        said = (str(value) for value in offer.attributes.values() if not says_nothing(value))
+        rest = normalize(" ".join([offer.description[:2_000], *said]))
         words = tokenize(title)[:MAX_WORDS]
         columns["title"].append(words)
         columns["text"].append((words + tokenize(rest))[:MAX_TEXT_WORDS])
-        stated_codes = set(codes(title)) | _sellers_codes(offer)
+        part_numbers = (code for code in mpns(offer) if code not in hollow["mpn"])
+        stated_codes = {*codes(title), *(code for code in part_numbers if len(code) >= MIN_CODE)}
         columns["codes"].append(stated_codes)
         columns["loose"].append({form for code in stated_codes for form in loose_forms(code)})
         columns["stems"].append({stem(code) for code in stated_codes})
@@ -115,7 +127,11 @@ def offer_table(
         columns["forms"].append(set(forms(f"{title} {rest[:600]}")))
         columns["series"].append({name + number for name, number, _ in series(title)})
         columns["numbers"].append(numbers(quantities(title)[1]))
-        of_offer = facts(offer, generated[row] if generated else None, extractor)
+        of_offer = (
+            fact
+            for fact in facts(offer, generated[row] if generated else None, extractor)
+            if fact.value not in hollow.get(fact.key, ())
+        )
         if progress is not None and row % 1024 == 1023:
             progress(1024)
         stated.append_numbers({numbered.setdefault(fact, len(numbered)) for fact in of_offer})
@@ -139,17 +155,37 @@ def offer_table(
         vocabulary,
         values,
         keys,
+        _notes(offers, hollow),
     )
 
 
-def _sellers_codes(offer: Offer) -> set[str]:
-    """What the seller calls model or part number, unpunctuated."""
-    named = (
-        value
+def _notes(offers: Sequence[Offer], hollow: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What is not used of the sellers' identifiers, in words."""
+    notes: list[str] = []
+    for key, shared in hollow.items():
+        if shared:
+            most = max(shared, key=lambda value: shared[value])
+            notes.append(
+                f"{_counted(len(shared), key.upper())} shared by offers with unlike titles, so not used: "
+                f"{most!r} ({shared[most]} offers){', …' if len(shared) > 1 else ''}"
+            )
+    destroyed = [
+        (offer.id, str(value))
+        for offer in offers
         for key, value in offer.attributes.items()
-        if normalize(str(key)) in ("mpn", "model number", "part number")
-    )
-    return {code for value in named if len(code := re.sub(r"[\W_]+", "", normalize(str(value)))) >= 4}
+        if key_name(str(key)) == "gtin" and is_destroyed_gtin(value)
+    ]
+    if destroyed:
+        identifier, value = destroyed[0]
+        notes.append(
+            f"{_counted(len(destroyed), 'GTIN')} rounded by a spreadsheet, so not used; first: offer {identifier}: "
+            f"{value}; export the column as text"
+        )
+    return notes
+
+
+def _counted(number: int, name: str) -> str:
+    return f"1 {name} is" if number == 1 else f"{number:,} {name}s are"
 
 
 class _Rows:

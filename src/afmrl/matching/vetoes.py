@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from afmrl.errors import InputError
 from afmrl.matching.facts.choices import CHOICES
-from afmrl.matching.table import OfferTable
+from afmrl.matching.facts.packs import CONTENT, MULTIPACK
+from afmrl.matching.table import HASHES, OfferTable
 
 CODES = ("model", "series", "variant")
 """Read off model numbers; all other keys are compared by their values."""
@@ -29,6 +31,10 @@ DEFAULT_VETOES = (
     "pages", "aperture", "bits", "duration", *CHOICES,
 )  # fmt: skip
 """Keys that veto by default; docs/results/matching.md has what each one costs and saves on labeled pairs."""
+MAX_GTINS = 2
+"""An offer with more of them lists its variants: it is the same product as none of them for that alone."""
+SURE_DIGITS = 11
+"""Of a GTIN in a title, without leading zeros."""
 SOFT = ("version", "pixels", "frequency", "rate", "resolution")
 """Differ between shops too often to veto (base and boost clock, gross and net pixels): they only lower the score."""
 
@@ -86,6 +92,9 @@ class Conflicts:
         self._codes = np.diff(table.codes.indptr) > 0
         self._series = _single(table, "series ")
         self._variants = _single(table, "variant ")
+        self._multipacks = _multipacks(table)
+        self._gtins, self._gtin_names = _sure_gtins(table)
+        self._num_gtins = np.diff(self._gtins.indptr)
 
     def of_pairs(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which keys agree and which conflict.
@@ -96,7 +105,7 @@ class Conflicts:
         agree = np.zeros((len(left), len(self.keys)), dtype=bool)
         differ = np.zeros_like(agree)
         for place, key in enumerate(self.keys):
-            if key in CODES:
+            if key in CODES or key == "pack":
                 agree[:, place], differ[:, place] = getattr(self, f"_of_{key}")(left, right)
             elif key in self._by_value:
                 self._compare(key, left, right, agree[:, place], differ[:, place])
@@ -128,6 +137,38 @@ class Conflicts:
         conflict[rows] = paired(table.schemes, table.schemes, left[rows], right[rows]) > 0
         return same, loose & ~same, conflict
 
+    def _of_pack(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        agree, differ = np.zeros((2, len(left)), dtype=bool)
+        if "pack" not in self._by_value:
+            return agree, differ
+        self._compare("pack", left, right, agree, differ)
+        # a pack of four and an offer that says nothing of a pack, unless a code or a number is in both, or what is in
+        # them can be compared
+        counted, several = self._counts["pack"] > 0, np.diff(self._multipacks.indptr) > 0
+        one = (several[left] & ~counted[right]) | (several[right] & ~counted[left])
+        for kind in CONTENT:
+            if kind in self._counts:
+                one &= (self._counts[kind][left] == 0) | (self._counts[kind][right] == 0)
+        rows = np.flatnonzero(one)
+        ours, theirs, forms = left[rows], right[rows], self.table.forms
+        named = (paired(self._multipacks, forms, ours, theirs) + paired(forms, self._multipacks, ours, theirs)) > 0
+        same, loose, _ = self.codes_of_pairs(ours, theirs)
+        differ[rows] = ~(named | same | loose)
+        return agree, differ
+
+    def same_gtin(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(P,) bool: all GTINs of one are GTINs of the other too, be it one GTIN or two."""
+        same = np.zeros(len(left), dtype=bool)
+        ours, theirs = self._num_gtins[left], self._num_gtins[right]
+        rows = np.flatnonzero((ours > 0) & (theirs > 0) & (np.maximum(ours, theirs) <= MAX_GTINS))
+        shared = paired(self._gtins, self._gtins, left[rows], right[rows])
+        same[rows] = shared == np.minimum(ours, theirs)[rows]
+        return same
+
+    def shared_gtins(self, left: int, right: int) -> list[str]:
+        """The GTINs that two offers share."""
+        return [self._gtin_names[column] for column in self._gtins[left].multiply(self._gtins[right]).indices]
+
     def _of_model(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         same, loose, conflict = self.codes_of_pairs(left, right)
         return same | loose, conflict
@@ -148,6 +189,42 @@ class Conflicts:
     def _of_variant(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shared_names, shared = _compared(self._variants, left, right)
         return shared > 0, shared_names > shared
+
+
+def _multipacks(table: OfferTable) -> Any:
+    """(N, 2^31) how many pieces an offer's pack has, hashed as `table.forms` is; nothing for single pieces."""
+    from scipy import sparse
+
+    columns = [column for column, fact in enumerate(table.vocabulary) if fact.key == MULTIPACK]
+    hashes = np.array([crc32(table.vocabulary[column].value.encode()) & HASHES for column in columns], dtype=np.int32)
+    stated = table.facts[:, columns]
+    # the columns are renamed: a product with a matrix so wide would need its width in memory
+    entries: Any = (np.ones(stated.nnz, np.float32), hashes[stated.indices], stated.indptr)
+    shape: Any = (len(table), HASHES)
+    return sparse.csr_matrix(entries, shape=shape)
+
+
+def _sure_gtins(table: OfferTable) -> tuple[Any, list[str]]:
+    """(N, U) GTINs that a seller states as such, and those of a title that are too long to be a chance number; and
+    their digits."""
+    from scipy import sparse
+
+    sure = [
+        (column, fact.value)
+        for column, fact in enumerate(table.vocabulary)
+        if fact.key == "gtin"
+        and (fact.source == "seller" or (fact.source == "extracted" and len(fact.value) >= SURE_DIGITS))
+    ]
+    names = list(dict.fromkeys(value for _, value in sure))
+    if not names:
+        none: Any = (len(table), 1)
+        return sparse.csr_matrix(none, dtype=np.float32), names
+    place = {value: number for number, value in enumerate(names)}
+    shape: Any = (len(table.vocabulary), len(names))
+    rows, columns = [column for column, _ in sure], [place[value] for _, value in sure]
+    gtins = (table.facts @ sparse.csr_matrix((np.ones(len(sure), np.float32), (rows, columns)), shape=shape)).tocsr()
+    gtins.data[:] = 1
+    return gtins, names
 
 
 def _single(table: OfferTable, prefix: str) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.missing import says_nothing
 from afmrl.data.offer import Offer
 
 _RULES = AttributeExtractor()
@@ -16,6 +17,8 @@ class OfferWords:
     """How an offer becomes the text that BM25 reads.
 
     >>> offer = Offer("1", "dress", attributes={"size": "M"})
+    >>> OfferWords().of_gallery(Offer("2", "dress", attributes={"size": "N/A"}))
+    'dress'
     >>> OfferWords().of_gallery(offer, KeyAttributes.of({"color": "red"}))
     'dress M red'
     >>> OfferWords(extracted=True).of_query(Offer("q", "LDS-4821WW dishwasher"))
@@ -35,7 +38,8 @@ class OfferWords:
     def of_gallery(self, offer: Offer, attributes: KeyAttributes | None = None) -> str:
         """What is searched in: title, values of the seller's attributes, values of the key attributes."""
         values = [value for _, value in attributes] if attributes and self.key_attributes else []
-        return self._with_extracted(" ".join([offer.title, *offer.attributes.values(), *values]), offer)
+        stated = [str(value) for value in offer.attributes.values() if not says_nothing(value)]
+        return self._with_extracted(" ".join([offer.title, *stated, *values]), offer)
 
     def _with_extracted(self, text: str, offer: Offer) -> str:
         if not self.extracted:

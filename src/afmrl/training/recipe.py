@@ -47,7 +47,8 @@ class PositivesSection(Config):
     """What says that two offers are the same product. Name exactly one."""
 
     column: str | None = "product_id"
-    """A column whose equal values mean the same product (product_id, gtin, …)."""
+    """A column whose equal values mean the same product (product_id, gtin, …). GTINs are one however they are spelled;
+    placeholders, and numbers that a spreadsheet has rounded, name no product."""
     pairs: str | None = None
     """A JSONL file of `left`, `right` (offer ids) and, optionally, `label` (0 or 1)."""
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.attributes.gtin import is_destroyed_gtin, is_gtin_key, normalize_gtin
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.missing import says_nothing
 from afmrl.data.offer import Offer
 from afmrl.data.pairs import read_pair_rows
 from afmrl.data.roles import role_of
@@ -89,16 +91,44 @@ def with_positives(
     if positives.pairs:
         return _from_pairs(offers, positives.pairs, set(skipped_ids))
     column = positives.column or "product_id"
-    if column != "product_id":
-        offers = [dataclasses.replace(o, product_id=o.column(column)) for o in offers]
+    stated = [_value(offer, column) for offer in offers]
+    destroyed = [value for value in stated if is_destroyed_gtin(value)]
+    products = ["" if is_destroyed_gtin(value) else _product(value, column) for value in stated]
+    offers = [
+        offer if offer.product_id == product else dataclasses.replace(offer, product_id=product)
+        for offer, product in zip(offers, products, strict=True)
+    ]
     values = [offer.product_id for offer in offers if offer.product_id]
     if len(values) == len(set(values)):
         raise InputError(
             f"catalog: no two offers share a value of '{column}', so nothing says which offers are the same product. "
             "Name the positives in the recipe: catalog.positives.column (a GTIN, an MPN, a style of which there are "
-            "two views) or catalog.positives.pairs (a JSONL file of left, right)"
+            "two views) or catalog.positives.pairs (a JSONL file of left, right)" + _rounded(destroyed)
         )
     return list(offers)
+
+
+def _value(offer: Offer, column: str) -> Any:
+    """What the offer has in a column, or as a seller attribute of that name."""
+    value = offer.extra.get(column) if column in offer.extra else offer.column(column)
+    return offer.attributes.get(column) if says_nothing(value) else value
+
+
+def _product(value: Any, column: str) -> str:
+    """Which product a column's value names; "": none. A GTIN is one however it is spelled."""
+    of_gtin = is_gtin_key(column)
+    if says_nothing(value, identifier=of_gtin or column.lower() == "mpn"):
+        return ""
+    return (normalize_gtin(value) if of_gtin else None) or str(value).strip()
+
+
+def _rounded(destroyed: Sequence[Any]) -> str:
+    if not destroyed:
+        return ""
+    return (
+        f". {len(destroyed):,} values were rounded by a spreadsheet and are not used (the first: {destroyed[0]}); "
+        "export the column as text"
+    )
 
 
 def _from_pairs(offers: Sequence[Offer], path: str, skipped: set[str]) -> list[Offer]:
@@ -129,7 +159,7 @@ def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: 
     found: list[dict[str, str]] = []
     for offer in offers:
         value: Any = offer.attributes if section.column == "attributes" else offer.extra.get(section.column)
-        if value is None or value == "":
+        if says_nothing(value):
             value = {}
         if isinstance(value, str):
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from afmrl.attributes.extractor import has_gtin_check_digit
+from afmrl.attributes.gtin import has_gtin_check_digit
 from afmrl.attributes.quantities import quantities
 
 _CHUNK = re.compile(r"[a-z0-9]+(?:[-./+][a-z0-9]+)*")

@@ -1,0 +1,147 @@
+"""GTINs: the numbers below barcodes (UPC, EAN, ISBN), read from what shops write and brought to 14 digits."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from afmrl.attributes.missing import says_nothing
+from afmrl.attributes.words import normalize
+
+_NAMES = (
+    r"gtins?|eans?|upc[ae]?s?|isbns?|jancode|bar ?codes?|strichcode|codice a barre|codes? barres?|"
+    r"código de barras|codigo de barras|kod kreskowy|streepjescode|条码|条形码|商品条码|バーコード|janコード"
+)
+_BESIDE = (
+    r"codes?|number|numbers|nummer|numéro|num|nr|no|or|oder|and|und|a|e|8|10|12|13|14|id|identifier|value|product|"
+    r"variant|article|artikel|item|global|trade|universal|european|international|kod|código|codice"
+)
+_NAMESPACE = re.compile(r"^[a-z]{1,8}:")
+# no spaces are left in the name of a key: eancode, "EAN code" and ean_code are one
+_KEY = re.compile(rf"(?:{_NAMES.replace(' ?', '').replace(' ', '')}|{_BESIDE})+")
+_NAMED = re.compile(_NAMES.replace(" ?", "").replace(" ", ""))
+_LABEL = re.compile(
+    r"^(?:(?:gtin|ean|upc|isbn|jan|barcode)(?:[- ]?(?:8|10|12|13|14|a))?(?!\d)(?:[- ]?(?:code|nr|no|number))?[\s.:#]*)+"
+)
+_SCIENTIFIC = re.compile(r"(\d(?:[.,]\d+)?) ?e ?\+? ?(\d{1,2})", re.IGNORECASE)
+_DECIMALS = re.compile(r"[.,]0+$")
+_GAPS = re.compile(r"[\s\u2010-\u2015-]+")
+_LENGTHS = (8, 11, 12, 13, 14)  # 11: a UPC whose zero in front a spreadsheet has dropped
+_ROUNDED = re.compile(r"\d{1,8}0{6,}")
+
+
+def is_gtin_key(key: str) -> bool:
+    """Whether a column or an attribute of this name holds GTINs, however it is spelled.
+
+    >>> [is_gtin_key(key) for key in ("EAN code", "GTIN/EAN", "g:gtin", "Variant Barcode", "isbn13", "mean", "mpn")]
+    [True, True, True, True, True, False, False]
+    """
+    name = re.sub(r"[\W_]+", "", _NAMESPACE.sub("", normalize(key)))
+    return bool(_KEY.fullmatch(name)) and bool(_NAMED.search(name))
+
+
+def normalize_gtin(value: Any) -> str | None:
+    """A UPC, EAN, GTIN or ISBN as 14 digits; None where the value is none, or its check digit is wrong.
+
+    Hyphens, spaces, a name in front ("EAN: …"), a decimal ".0" and zeros that a spreadsheet has dropped are mended.
+    An ISBN-10 becomes its ISBN-13.
+
+    >>> {normalize_gtin(code) for code in ("4006381333931", "4006381333931.0", "04006381333931", 4006381333931)}
+    {'04006381333931'}
+    >>> normalize_gtin("0-306-40615-2") == normalize_gtin("ISBN 978-0-306-40615-7")
+    True
+    >>> normalize_gtin("5.90123E+12"), normalize_gtin("4006381333932"), normalize_gtin("0000000000000")
+    (None, None, None)
+    """
+    digits = _digits(value)
+    if digits is None or _is_rounded(digits):
+        return None
+    if len(digits) == 10:
+        return _of_isbn(digits)
+    if len(digits) not in _LENGTHS or not digits.isdigit() or not digits.strip("0"):
+        return None
+    return digits.zfill(14) if has_gtin_check_digit(digits) else None
+
+
+def gtins_in(value: Any) -> list[str]:
+    """All GTINs of an attribute's value, which may be a list or several in one text.
+
+    >>> gtins_in("4006381333931, 4006381333948"), gtins_in("978 0 306 40615 7")
+    (['04006381333931', '04006381333948'], ['09780306406157'])
+    """
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(dict.fromkeys(gtin for one in value for gtin in gtins_in(one)))
+    if gtin := normalize_gtin(value):
+        return [gtin]
+    if not isinstance(value, str):
+        return []
+    for parts in (re.split(r"[,;|/\n]+", value), re.split(r"[,;|/\s]+", value)):
+        if found := _of(parts):
+            return found
+    return []
+
+
+def is_destroyed_gtin(value: Any) -> bool:
+    """Whether a spreadsheet has rounded the number to a few digits, so that strangers share it.
+
+    >>> [is_destroyed_gtin(value) for value in ("5.90123E+12", "5,90123E+12", 5901230000000.0, "5901234123457")]
+    [True, True, True, False]
+    """
+    if says_nothing(value, identifier=True):
+        return False
+    if isinstance(value, str) and (match := _SCIENTIFIC.fullmatch(normalize(value).strip("'\" "))):
+        return int(match[2]) >= 7 and _digits(value) is None
+    digits = _digits(value)
+    return digits is not None and _is_rounded(digits)
+
+
+def has_gtin_check_digit(digits: str) -> bool:
+    """Whether the last digit is a GTIN's check digit (GS1: weights 3 and 1 from the right)."""
+    return _check_digit(digits[:-1]) == int(digits[-1])
+
+
+def _check_digit(digits: str) -> int:
+    total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits)))
+    return (10 - total % 10) % 10
+
+
+def _of(parts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(gtin for part in parts if (gtin := normalize_gtin(part))))
+
+
+def _digits(value: Any) -> str | None:
+    """The signs of a number, an ISBN's x included; None where it has others, or where digits are lost."""
+    if isinstance(value, bool) or says_nothing(value, identifier=True):
+        return None
+    if not isinstance(value, str):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return None
+        return str(int(value)) if math.isfinite(number) and number == int(number) and number > 0 else None
+    text = normalize(value).strip("=\"'` ")
+    if match := _SCIENTIFIC.fullmatch(text):
+        try:
+            number_of = Decimal(match[1].replace(",", ".")).scaleb(int(match[2]))
+        except InvalidOperation:
+            return None
+        exact = len(match[1]) - 1 > int(match[2]) or len(re.sub(r"\D", "", match[1])) == int(match[2]) + 1
+        return str(int(number_of)) if exact and number_of == int(number_of) else None
+    text = _DECIMALS.sub("", text.removeprefix("(01)"))
+    text = _GAPS.sub("", _LABEL.sub("", text))
+    return text if re.fullmatch(r"\d+x?", text) and text.isascii() else None
+
+
+def _is_rounded(digits: str) -> bool:
+    return 11 <= len(digits) <= 14 and _ROUNDED.fullmatch(digits) is not None
+
+
+def _of_isbn(digits: str) -> str | None:
+    values = [10 if sign == "x" else int(sign) for sign in digits]
+    if sum(value * (10 - place) for place, value in enumerate(values)) % 11 or not digits.strip("0"):
+        return None
+    first = f"978{digits[:9]}"
+    return f"{first}{_check_digit(first)}".zfill(14)
