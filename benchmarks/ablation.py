@@ -26,7 +26,7 @@ from ladder_table import table
 from sample_run import quickstart_recipe, sample_recipe
 
 ALL_PAIRS = {"rar.rewarded_pairs": "all", "rar.sft_weight": 0.0}
-SETTINGS = {"rar.max_steps": 60, "rar.eval_steps": 0, "evaluation.num_resamples": 200}  # beside the quickstart's
+SETTINGS = {"rar.max_steps": 60, "rar.eval_steps": 0}  # beside the quickstart's
 
 
 def run_seed(seed: int, work: Path, cells: Cells, families: int, parts: Sequence[str]) -> None:

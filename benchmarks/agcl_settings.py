@@ -64,7 +64,7 @@ def run_cell(seed: int, name: str, work: Path, cells: Cells, families: int) -> N
     if cells.get((name, seed)) is not None:
         return
     quiet_libraries()
-    recipe = sample_recipe(seed, work, families, {"evaluation.num_resamples": 200}, CATALOG_SEED + 1)
+    recipe = sample_recipe(seed, work, families, {}, CATALOG_SEED + 1)
     home = work / f"seed-{seed}"
     run = new_run(recipe, home)
     prepare_base(run)

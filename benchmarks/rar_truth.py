@@ -73,7 +73,7 @@ SAMPLES = 8  # of a query, as in a group of GRPO
 def trained(seed: int, work: Path, families: int, scored: int) -> Run:
     """Base, SFT and AGCL of one seed, trained unless they are there; what is scored is the first test families."""
     quiet_libraries()
-    recipe = sample_recipe(seed, work, families, {"rar.eval_steps": 0, "evaluation.num_resamples": 200})
+    recipe = sample_recipe(seed, work, families, {"rar.eval_steps": 0})
     run = new_run(recipe, work / f"seed-{seed}")
     prepare_base(run)
     train_generator(run)

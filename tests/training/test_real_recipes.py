@@ -20,7 +20,7 @@ OVERRIDES = {  # what a machine without GPUs cannot do: models, catalog, steps, 
     "hardware.max_pixels": 3136,
     "rar.max_steps": 1, "rar.num_generations": 2, "rar.prompts_per_step": 2, "rar.micro_batch_size": 2,
     "rar.max_new_tokens": 6, "rar.teachable_only": False,
-    "evaluation.num_resamples": 10, "evaluation.rows": ["untrained", "agcl"],
+    "evaluation.rows": ["untrained", "agcl"],
 }  # fmt: skip
 
 

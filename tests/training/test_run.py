@@ -407,7 +407,7 @@ def test_a_catalog_of_ones_own(quickstart, tmp_path, named):
         "sft": short, "agcl": short,
         "rar": {"max_steps": 2, "prompts_per_step": 2, "num_generations": 2, "teachable_only": False,
                 "max_new_tokens": 8},
-        "evaluation": {"num_resamples": 50, "floors": ["tfidf", "tfidf+color"], "fuse": True},
+        "evaluation": {"floors": ["tfidf", "tfidf+color"], "fuse": True},
     }  # fmt: skip
     (tmp_path / "mugs.yaml").write_text(yaml.safe_dump(recipe))
     done = afmrl("run", tmp_path / "mugs.yaml", "--out", tmp_path / "out")
@@ -503,12 +503,12 @@ def test_what_has_no_category_is_left_out_of_the_alignment_tax_and_told():
     offers = [Offer(f"o{n}", "t", category=categories[n % 60]) for n in range(120)]
     split = Split(offers, [], list(range(60)), list(range(60, 120)), [], [f"f{n // 2}" for n in range(60)])
     queries, gallery = draw.normal(size=(2, 60, 5)).astype(np.float32)
-    run = SimpleNamespace(recipe=SimpleNamespace(seed=0, evaluation=SimpleNamespace(num_resamples=20)))
+    run = SimpleNamespace(recipe=SimpleNamespace(seed=0))
     found = general_quality_of(run, split, Encoded(queries, gallery))
     kept = [n for n in range(60) if categories[n]]
     of = [categories[n] for n in kept]
     expected = general_quality(
-        queries[kept], gallery[kept], of, of, [split.families[n] for n in kept], num_resamples=20
+        queries[kept], gallery[kept], of, of, [split.families[n] for n in kept], num_resamples=500
     )
     assert {name: i.mean for name, i in found.items()} == {name: i.mean for name, i in expected.items()}
     assert "By category: of the 40 of 60 queries that have one." in _tax_notes(

@@ -101,11 +101,8 @@ class CatalogSection(Config):
     """JSONL, CSV, TSV, Parquet or a shop's export. In a recipe file relative to it, on the command line to the working
     folder."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Field or attribute: column of the file, where its name does not say it. Also as title=Name,id=SKU."""
-    delimiter: str | None = None
-    """Between the cells of a table. Null: detected."""
-    encoding: str | None = None
-    """Of the file's text. Null: detected."""
+    """Field or attribute: column of the file, where its name does not say it. Also as title=Name,id=SKU. Delimiter and
+    encoding of the file are detected."""
     sample: SampleSection | None = None
     """Draw the sample catalog instead."""
     positives: PositivesSection = Field(default_factory=PositivesSection)
@@ -130,7 +127,7 @@ class CatalogSection(Config):
     @property
     def read_options(self) -> ReadOptions:
         """How the file is read."""
-        return ReadOptions(self.columns, self.delimiter, self.encoding)
+        return ReadOptions(self.columns)
 
     @model_validator(mode="after")
     def _one_source(self) -> CatalogSection:
@@ -177,8 +174,6 @@ class EvaluationSection(Config):
 
     batch_size: AtLeast1 = 64
     """Offers embedded or generated for at a time."""
-    num_resamples: AtLeast1 = 2000
-    """Bootstrap resamples."""
     rows: Annotated[tuple[Row, ...], Field(strict=False, min_length=1)] = ROWS
     """Rows of the table."""
     floors: Annotated[tuple[Floor, ...], Field(strict=False)] = ()

@@ -92,7 +92,6 @@ def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
         floor_scores(split.query_offers(), split.gallery_offers(), kind),
         split.relevant,
         split.families,
-        num_resamples=run.recipe.evaluation.num_resamples,
     )
 
 

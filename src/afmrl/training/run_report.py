@@ -47,7 +47,7 @@ def write_run_report(
         tax: coarse retrieval, classification and clustering by row.
         attributes: what the final generator wrote for each offer of the split.
     """
-    split, config = run.splits[split_name], run.recipe.evaluation
+    split = run.splits[split_name]
     final = next((row for row in ("rar", "sft", "agcl") if row in results), next(iter(results)))
     result = results[final]
     ladder = [
@@ -90,7 +90,7 @@ def write_run_report(
                     min(100, len(split.gallery)),
                 )
             ],
-            slices=by_slice(result.per_query, slices, split.families, num_resamples=config.num_resamples),
+            slices=by_slice(result.per_query, slices, split.families),
             query_cards=cards_of(
                 result.ranks,
                 result.hit_rows,
