@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
 from afmrl.training.augmentation import SYLLABLES
@@ -51,7 +52,10 @@ def with_invented_values(
             if word.isdigit():
                 invented[word] = "".join(str(digit) for digit in rng.integers(0, 10, len(word)))
             else:
-                invented[word] = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 4))))
+                drawn = ""
+                while says_nothing(drawn, identifier=True):  # "na" would be no value
+                    drawn = "".join(rng.choice(SYLLABLES, size=int(rng.integers(1, 4))))
+                invented[word] = drawn
         return invented[word]
 
     for _, value in target:
