@@ -59,7 +59,7 @@ def test_no_scripts_import_each_other():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_it_can_be_imported(name):
     """With what the tests install: what only a measurement needs is imported there."""
-    importlib.import_module(name)
+    assert importlib.import_module(name).__doc__, "its first lines say what it measures"
 
 
 def test_the_readme_names_every_command_and_every_result():

@@ -55,6 +55,7 @@ def test_best_of_a_column_is_bold() -> None:
 def test_no_rows() -> None:
     console = Console(width=80, file=io.StringIO())
     print_ladder("a run", [], console=console)
+    assert " ".join(console.file.getvalue().split()) == "a run ── no rows"
 
 
 @pytest.mark.parametrize(("terminal", "columns", "width"), [(False, "", 160), (False, "70", 70), (True, "70", 70)])

@@ -28,8 +28,8 @@ from afmrl.bulk.work import (
     absolute,
     record_batch,
 )
-from afmrl.data.catalog import ARCHIVE_SEPARATOR
 from afmrl.data.offer import Offer
+from afmrl.data.offer_from_row import ARCHIVE_SEPARATOR
 from afmrl.errors import InputError
 from afmrl.files import fingerprint
 from afmrl.generator.engines.base import Completion

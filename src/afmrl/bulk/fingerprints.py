@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.catalog import ARCHIVE_SEPARATOR
 from afmrl.data.offer import Offer
+from afmrl.data.offer_from_row import ARCHIVE_SEPARATOR
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, folder_fingerprint, hash64

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from afmrl.data.catalog import MAX_TITLE_CHARACTERS, write_catalog
+from afmrl.data.catalog import write_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer, SkippedRow
+from afmrl.data.offer_from_row import MAX_TITLE_CHARACTERS
 from afmrl.errors import InputError
 from afmrl.files import write_lines
 from afmrl.public_sets.base import PublicDataset, Reading, SourceRow

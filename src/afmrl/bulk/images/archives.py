@@ -11,7 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Protocol
 
-from afmrl.data.catalog import ARCHIVE_SEPARATOR
+from afmrl.data.offer_from_row import ARCHIVE_SEPARATOR
 from afmrl.errors import InputError
 
 ENDINGS = (".zip", ".tar")
