@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -19,7 +20,9 @@ def main() -> int:
     """Run the checks in order, all of them even where one fails; 1 if any failed."""
     binaries = Path(sys.executable).parent
     python = [sys.executable, "-m"]
-    fast = ["-m", "not slow"] if "--fast" in sys.argv[1:] else []
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fast", action="store_true", help="leave the slow tests out")
+    fast = ["-m", "not slow"] if parser.parse_args().fast else []
     # a worker a core, one thread each; a file's tests stay together, for what they share is made once a worker
     workers = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
