@@ -99,7 +99,8 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
             similarities, call anything a false negative. Where a run resumes, `LogLossStatistics` sets `num_batches`.
         product_ids, candidate_product_ids: product ids by row number of either table, "" or None for unknown: for
             "label", and for precision and recall of the rules in `last_statistics`.
-        num_positives: columns after the anchor that are positives; those after them are curated negatives.
+        num_positives: columns after the anchor that are positives; those after them are curated negatives. For library
+            use, as `combine` and `top_k_hardest` are: no recipe sets them.
         top_k_hardest: of the candidates left, keep for each query the k of highest weighted logit (UniME), and any
             equal to the k-th; None keeps all.
         directions: "query_to_doc", and optionally "doc_to_query", the same loss with anchor and positive in each
