@@ -14,6 +14,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.inputs import read_inputs
+from afmrl.embedder.packaged import is_packaged, packaged_folder
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.terminal import track
@@ -68,7 +69,8 @@ class Embedder:
         """A trained embedder, any sentence-transformers model, or a plain MLLM to start from.
 
         A folder without sentence-transformers modules becomes last-token state + L2 norm (VLM2Vec's head; the
-        paper's embedder), asked at the end of the user's turn as in generation.
+        paper's embedder), asked at the end of the user's turn as in generation. "minilm" is all-MiniLM-L6-v2 out of
+        the extra `small`.
 
         Raises:
             InputError: `path` cannot be loaded.
@@ -77,6 +79,8 @@ class Embedder:
         from sentence_transformers.util import is_sentence_transformer_model
         from transformers import AutoConfig
 
+        if is_packaged(path):
+            path = packaged_folder(str(path))
         folder = Path(path)
         kwargs: dict[str, Any] = {"model_kwargs": {"dtype": dtype}} if dtype else {}
         if not folder.is_dir() and (folder.is_absolute() or str(path).startswith(".")):
@@ -102,6 +106,11 @@ class Embedder:
     def dimension(self) -> int:
         """D, the length of an embedding."""
         return int(self.model.get_embedding_dimension() or 0)
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the model reads images; one that does not is shown the text alone."""
+        return bool(self.model.supports("image"))
 
     def encode(
         self,
@@ -139,6 +148,8 @@ class Embedder:
 
         if modality not in get_args(Modality):
             raise InputError(f"modality {modality!r}: one of {', '.join(get_args(Modality))}")
+        if modality == "fused" and not self.reads_images:
+            modality = "text"
         if attributes is not None and len(attributes) != len(read):
             raise InputError(f"{len(attributes)} key attributes for {len(read)} offers: one an offer is needed")
         rows = np.empty((len(read), truncate_dim or self.dimension), dtype=np.float32)

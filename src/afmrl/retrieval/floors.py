@@ -15,6 +15,8 @@ from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.colors import color_scores
 
 Floor = Literal["tfidf", "bm25", "color", "tfidf+color"]
+Untrained = Literal[Floor, "minilm"]
+"""Floors, and the small pretrained model as it comes: what a trained model has to beat."""
 COLOR_WEIGHT = 0.3
 
 

@@ -42,6 +42,16 @@ class FusionWeights:
     color: float = 0.0
     """Weight of the cosine of the images' color histograms."""
 
+    @property
+    def in_words(self) -> str:
+        """The weights for people.
+
+        >>> FusionWeights(0.5, color=0.1).in_words, FusionWeights(0.0).in_words
+        ('cosine + 0.5 × BM25 + 0.1 × colors', 'cosine alone')
+        """
+        parts = ((self.bm25, "BM25"), (self.attributes, "BM25 of the attributes"), (self.color, "colors"))
+        return "cosine" + ("".join(f" + {weight:g} × {name}" for weight, name in parts if weight) or " alone")
+
     def fuse(
         self, dense: np.ndarray, words: np.ndarray, attributes: np.ndarray, colors: np.ndarray | None = None
     ) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -9,6 +10,7 @@ from typing import get_args
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Modality
+from afmrl.embedder.packaged import PACKAGED
 from afmrl.errors import InputError
 from afmrl.retrieval.encoder import OfferEncoder, check_options, visible_part
 from afmrl.retrieval.floors import Floor, floor_scores
@@ -85,6 +87,7 @@ def load_scorer(
         if fuse or generator is not None:
             raise InputError(f"the floor {str(model)!r} reads no generated attributes and is not fused; leave them out")
         return FloorScorer(str(model))
+    _refuse_misspelled(str(model))
     return OfferEncoder.load(
         model,
         generator=generator,
@@ -93,3 +96,13 @@ def load_scorer(
         batch_size=batch_size,
         progress=progress,
     )
+
+
+def _refuse_misspelled(model: str) -> None:
+    """Name the floors where the model is no folder and reads like one of them, before a hub is asked for it."""
+    known = (*get_args(Floor), *PACKAGED)
+    near = difflib.get_close_matches(model.lower().replace("-", ""), known, 1, 0.7)
+    if near and model not in known and not Path(model).exists():
+        raise InputError(
+            f"model {model!r}: no such folder; did you mean {near[0]!r}? Known by name: {', '.join(known)}"
+        )

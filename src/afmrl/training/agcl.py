@@ -24,6 +24,7 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.files import write_json
+from afmrl.retrieval.encoder import visible_part
 from afmrl.training.batch_plan import make_plan
 from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint
 from afmrl.training.config import AGCLStage, Augmentation, Hardware
@@ -85,6 +86,9 @@ def run_agcl(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)  # the same in every process: they start from equal LoRA layers
+    embedder = _load(hardware, base)
+    if not embedder.reads_images:
+        offers = [visible_part(offer, "text") for offer in offers]
     lexical = AttributeBM25(attributes)
     plan = make_plan(offers, attributes, config, lexical, queries, seed=seed)
     inputs = PairInputs(
@@ -98,7 +102,6 @@ def run_agcl(
     )
     rows = pair_rows(plan, inputs)
     arguments = agcl_arguments(config, hardware, seed, out_dir, plan.batch_size)
-    embedder = _load(hardware, base)
     loss = _loss(config, embedder, offers, attributes, lexical)
     preprocess = DeferredPreprocessing(
         embedder.model.preprocess,

@@ -1,0 +1,214 @@
+"""The verdict: whether a model is better than the best method that learns nothing, over the same queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from afmrl.evaluation.metric_text import interval_text, metric_label, percent, points
+from afmrl.evaluation.significance import PairedTest, paired_bootstrap, sign_flip_p_value
+
+FLOOR_NAMES = {
+    "tfidf": "TF-IDF",
+    "bm25": "BM25",
+    "color": "image colors",
+    "tfidf+color": "TF-IDF + image colors",
+    "minilm": "MiniLM, not trained",
+}
+LEVEL = 0.05
+Conclusion = Literal["better", "no difference", "worse", "unjudged"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A model against the best floor, over the same queries."""
+
+    conclusion: Conclusion
+    """"unjudged": nothing was compared, or the same offers also chose the model."""
+    model: str
+    """What was compared, in words."""
+    reason: str = ""
+    """Why it is unjudged."""
+    floor: str = ""
+    """The floor that it was compared with; "": none."""
+    metric: str = "recall@1"
+    value: float = float("nan")
+    floor_value: float = float("nan")
+    difference: tuple[float, float, float] = (float("nan"), float("nan"), float("nan"))
+    """(mean, low, high) of the paired difference, 95 % interval over clusters."""
+    p_value: float = float("nan")
+    """Two-sided, by flipping the sign of whole clusters."""
+    num_queries: int = 0
+    num_clusters: int = 0
+    """Families or products that were drawn together."""
+    split: str = ""
+    """Whose queries these are; "": not of a split."""
+    chosen_on: str = ""
+    """Where the floor was found best: "val", or "" for the same queries."""
+    floors: Mapping[str, float] = field(default_factory=dict)
+    """Every floor's mean on the same queries."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Floors that were not measured, and why."""
+    notes: Sequence[str] = ()
+    """What else the reader should know first: whether attributes help, which variant was published. Sentences."""
+
+    @property
+    def text(self) -> str:
+        """The verdict in one or two sentences."""
+        floor, metric = FLOOR_NAMES.get(self.floor, self.floor), metric_label(self.metric)
+        if not self.floor:
+            alone = f" {metric} {percent(self.value)} %." if self.num_queries else ""
+            return f"No verdict: {self.reason}.{alone}"
+        shares = f"{percent(self.value)} % against {percent(self.floor_value)} %"
+        difference = f"{points(self.difference[0])} points {interval_text(self.difference)}".rstrip()
+        if self.conclusion == "better":
+            by = f"{100 * self.difference[0]:.1f} points {metric} {interval_text(self.difference)}"
+            return f"Better than {floor} by {by}: {shares}."
+        if self.conclusion == "worse":
+            return f"{floor} is better: use it. {metric} {shares}, {difference}."
+        if self.conclusion == "unjudged":
+            return f"No verdict: {self.reason}. {metric} {shares} for {floor}, {difference}."
+        many = f"{self.num_queries:,} quer{'y' if self.num_queries == 1 else 'ies'}"
+        return f"No difference to {floor} that {many} could show: {metric} {shares}, {difference}."
+
+    @property
+    def about(self) -> str:
+        """What was compared with what, in a sentence."""
+        left_out = "".join(f" Left out: {FLOOR_NAMES.get(n, n)} ({why})." for n, why in self.left_out.items())
+        if not self.floor:
+            return left_out.strip()
+        names = [FLOOR_NAMES.get(name, name) for name in self.floors]
+        where = "chosen on val" if self.chosen_on else "chosen on these queries, which favors it"
+        which = f"{names[0]}, the only floor" if len(names) == 1 else f"the best of {', '.join(names)} ({where})"
+        split = f"{self.split} " if self.split else ""
+        text = (
+            f"Compared: {self.model} with {which}, on {self.num_queries:,} {split}queries of {self.num_clusters:,} "
+            f"products or families, which the interval draws whole (p {self.p_value:.2g})."
+        )
+        return text + left_out
+
+    @property
+    def remedy(self) -> str:
+        """The command that uses the floor where it is the better one; "" otherwise."""
+        return f"afmrl search OFFERS --model {self.floor}" if self.conclusion == "worse" else ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What a terminal prints first."""
+        first = [f"Verdict: {self.text}", *([f"  {self.remedy}"] if self.remedy else [])]
+        return [*first, *self.notes, *([self.about] if self.about else [])]
+
+    def as_json(self) -> dict[str, Any]:
+        """What metrics.json holds under "verdict"; numbers with 6 decimals."""
+        found: dict[str, Any] = {"conclusion": self.conclusion, "text": self.text, "model": self.model}
+        if self.reason:
+            found["reason"] = self.reason
+        if self.left_out:
+            found["left_out"] = dict(self.left_out)
+        if self.notes:
+            found["notes"] = list(self.notes)
+        if not self.floor:
+            return found
+        return found | {
+            "floor": self.floor,
+            "metric": self.metric,
+            "value": round(self.value, 6),
+            "floor_value": round(self.floor_value, 6),
+            "difference": [round(number, 6) for number in self.difference],
+            "p_value": round(self.p_value, 6),
+            "num_queries": self.num_queries,
+            "num_clusters": self.num_clusters,
+            "split": self.split,
+            "chosen_on": self.chosen_on or "the same queries",
+            "floors": {name: round(value, 6) for name, value in self.floors.items()},
+        }
+
+
+def judge(
+    ours: np.ndarray,
+    floors: Mapping[str, np.ndarray],
+    clusters: Sequence[str],
+    *,
+    model: str,
+    metric: str = "recall@1",
+    on_val: Mapping[str, float] | None = None,
+    split: str = "",
+    favored: str = "",
+    left_out: Mapping[str, str] | None = None,
+    num_resamples: int = 2000,
+) -> Verdict:
+    """Compare a model with the best floor, query by query.
+
+    A difference counts where its bootstrap interval leaves out 0 and sign flips of whole clusters agree (few clusters
+    make the bootstrap too sure). "better" means better than every floor; the verdict names one that is not beaten where
+    there is one, whatever was best on val.
+
+    Args:
+        ours: the model's metric of each query.
+        floors: the same of each floor; in the order of tables.
+        clusters: Q names of products or families.
+        on_val: each floor's mean on the validation split, which chooses the best; None: these queries choose.
+        favored: why these queries favor the model ("the split 'val' also chose it"): it is then not called better.
+
+    Shape:
+        ours (Q,), floors: name → (Q,).
+    """
+    left_out = left_out or {}
+    if not len(ours):
+        return Verdict("unjudged", model, "there is no query with a match", left_out=left_out)
+    if not floors:
+        return Verdict(
+            "unjudged",
+            model,
+            "no floor was measured",
+            metric=metric,
+            value=float(np.mean(ours)),
+            num_queries=len(ours),
+            num_clusters=len(set(clusters)),
+            split=split,
+            left_out=left_out,
+        )
+    tests = {name: _test(ours, theirs, clusters, num_resamples) for name, theirs in floors.items()}
+    means = {name: float(np.mean(theirs)) for name, theirs in floors.items()}
+    choice = on_val if on_val else means
+    chosen = max(floors, key=lambda name: choice.get(name, -1.0))
+    conclusion = _conclusion(*tests[chosen])
+    unbeaten = [name for name in floors if _conclusion(*tests[name]) != "better"]
+    if conclusion == "better" and unbeaten:
+        chosen = max(unbeaten, key=lambda name: means[name])
+        conclusion, on_val = _conclusion(*tests[chosen]), None
+    reason = ""
+    if favored and conclusion != "worse":
+        conclusion, reason = "unjudged", favored
+    difference, p_value = tests[chosen]
+    return Verdict(
+        conclusion,
+        model,
+        reason,
+        chosen,
+        metric,
+        float(np.mean(ours)),
+        means[chosen],
+        (difference.mean, difference.low, difference.high),
+        p_value,
+        len(ours),
+        len(set(clusters)),
+        split,
+        "val" if on_val else "",
+        means,
+        left_out,
+    )
+
+
+def _test(ours: np.ndarray, theirs: np.ndarray, clusters: Sequence[str], num_resamples: int) -> tuple[Any, float]:
+    test: PairedTest = paired_bootstrap(ours, theirs, clusters, num_resamples=num_resamples)
+    return test.difference, sign_flip_p_value(ours, theirs, clusters)
+
+
+def _conclusion(difference: Any, p_value: float) -> Conclusion:
+    if p_value < LEVEL and difference.low > 0:
+        return "better"
+    return "worse" if p_value < LEVEL and difference.high < 0 else "no difference"
