@@ -64,7 +64,7 @@ class CatalogTasks:
     ) -> None:
         self.catalog = catalog
         self.names = _task_names(tasks)
-        self.split, self.gallery_splits = choose_split(catalog.offers, split, gallery_splits), gallery_splits
+        self.split = choose_split(catalog.offers, split, gallery_splits)
         retrieval = get_args(RetrievalTaskName)
         self.retrieval = [build_task(name, self.split) for name in self.names if name in retrieval]
         self.pairs = read_labeled_pairs(catalog, pairs) if "pairs" in self.names else None
@@ -160,17 +160,12 @@ class CatalogTasks:
         )
 
     def _verdict(self, run: TaskRun, scorer: Scorer, model: str, num_resamples: int) -> Verdict | None:
-        """The first task against the floors, of which the best is chosen on val where it is not measured itself."""
-        val = None
-        if self.split.name == "test" and any(split_of(offer) == "val" for offer in self.catalog.offers):
-            val = build_task(run.task.name, choose_split(self.catalog.offers, "val", self.gallery_splits))
-        split = "" if self.split.name == EVERYTHING else self.split.name
+        """The first task against the floors."""
         return verdict_of(
             run,
             scorer,
             model,
-            val=val if isinstance(val, RetrievalTask) else None,
-            split=split,
+            split="" if self.split.name == EVERYTHING else self.split.name,
             favored=self._favored() if trained_here(scorer) else "",
             num_resamples=num_resamples,
         )

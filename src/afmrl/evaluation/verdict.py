@@ -16,7 +16,7 @@ FLOOR_NAMES = {
     "bm25": "BM25",
     "color": "image colors",
     "tfidf+color": "TF-IDF + image colors",
-    "minilm": "MiniLM, not trained",
+    "minilm": "untrained MiniLM",
 }
 LEVEL = 0.05
 Conclusion = Literal["better", "no difference", "worse", "unjudged"]
@@ -46,8 +46,6 @@ class Verdict:
     """Families or products that were drawn together."""
     split: str = ""
     """Whose queries these are; "": not of a split."""
-    chosen_on: str = ""
-    """Where the floor was found best: "val", or "" for the same queries."""
     floors: Mapping[str, float] = field(default_factory=dict)
     """Every floor's mean on the same queries."""
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -81,12 +79,11 @@ class Verdict:
         if not self.floor:
             return left_out.strip()
         names = [FLOOR_NAMES.get(name, name) for name in self.floors]
-        where = "chosen on val" if self.chosen_on else "chosen on these queries, which favors it"
-        which = f"{names[0]}, the only floor" if len(names) == 1 else f"the best of {', '.join(names)} ({where})"
+        which = names[0] if len(names) == 1 else f"the best of {', '.join(names)} on these queries, which favors it"
         split = f"{self.split} " if self.split else ""
         text = (
-            f"Compared: {self.model} with {which}, on {self.num_queries:,} {split}queries of {self.num_clusters:,} "
-            f"products or families, which the interval draws whole (p {self.p_value:.2g})."
+            f"Compared: {self.model} with {which}: {self.num_queries:,} {split}queries of {self.num_clusters:,} "
+            f"products or families, which the 95 % interval draws whole (p {self.p_value:.2g})."
         )
         return text + left_out
 
@@ -122,7 +119,6 @@ class Verdict:
             "num_queries": self.num_queries,
             "num_clusters": self.num_clusters,
             "split": self.split,
-            "chosen_on": self.chosen_on or "the same queries",
             "floors": {name: round(value, 6) for name, value in self.floors.items()},
         }
 
@@ -134,7 +130,6 @@ def judge(
     *,
     model: str,
     metric: str = "recall@1",
-    on_val: Mapping[str, float] | None = None,
     split: str = "",
     favored: str = "",
     left_out: Mapping[str, str] | None = None,
@@ -142,15 +137,15 @@ def judge(
 ) -> Verdict:
     """Compare a model with the best floor, query by query.
 
-    A difference counts where its bootstrap interval leaves out 0 and sign flips of whole clusters agree (few clusters
-    make the bootstrap too sure). "better" means better than every floor; the verdict names one that is not beaten where
-    there is one, whatever was best on val.
+    The best floor is that of the highest mean on the same queries: of several that is the kindest choice for the
+    floors, so a model is never flattered by it. "better" means better than every floor; where one is not beaten, the
+    verdict is about that one. "worse" allows for the choice (Bonferroni). A difference counts where its bootstrap
+    interval leaves out 0 and sign flips of whole clusters agree: few clusters make the bootstrap too sure.
 
     Args:
         ours: the model's metric of each query.
         floors: the same of each floor; in the order of tables.
         clusters: Q names of products or families.
-        on_val: each floor's mean on the validation split, which chooses the best; None: these queries choose.
         favored: why these queries favor the model ("the split 'val' also chose it"): it is then not called better.
 
     Shape:
@@ -173,17 +168,15 @@ def judge(
         )
     tests = {name: _test(ours, theirs, clusters, num_resamples) for name, theirs in floors.items()}
     means = {name: float(np.mean(theirs)) for name, theirs in floors.items()}
-    choice = on_val if on_val else means
-    chosen = max(floors, key=lambda name: choice.get(name, -1.0))
-    conclusion = _conclusion(*tests[chosen])
     unbeaten = [name for name in floors if _conclusion(*tests[name]) != "better"]
-    if conclusion == "better" and unbeaten:
-        chosen = max(unbeaten, key=lambda name: means[name])
-        conclusion, on_val = _conclusion(*tests[chosen]), None
+    chosen = max(unbeaten or floors, key=lambda name: means[name])
+    difference, p_value = tests[chosen]
+    conclusion = _conclusion(difference, p_value)
+    if conclusion == "worse" and p_value * len(floors) >= LEVEL:
+        conclusion = "no difference"
     reason = ""
     if favored and conclusion != "worse":
         conclusion, reason = "unjudged", favored
-    difference, p_value = tests[chosen]
     return Verdict(
         conclusion,
         model,
@@ -197,7 +190,6 @@ def judge(
         len(ours),
         len(set(clusters)),
         split,
-        "val" if on_val else "",
         means,
         left_out,
     )

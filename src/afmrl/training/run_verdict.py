@@ -52,16 +52,13 @@ def run_verdict(
     scored: Mapping[Variant, RetrievalResult],
     floors: FloorResults,
 ) -> Verdict:
-    """The published variant against the best floor, which val chooses where it has queries and is not measured itself.
+    """The published variant against the best floor; none where val is measured and also chose.
 
     Args:
         scored: of every variant, on the measured split.
         floors: on the same.
     """
     split = run.splits[split_name]
-    on_val: dict[str, float] = {}
-    if split_name != "val" and run.splits["val"].queries:
-        on_val = {name: found.metrics[METRIC].mean for name, found in measure_floors(run, "val").results.items()}
     chosen_by_val = _chosen_by_val(run, choice)
     favored = ""
     if split_name == "val" and chosen_by_val:
@@ -72,7 +69,6 @@ def run_verdict(
         split.families,
         model=f"the trained embedder {choice.variant.in_words}",
         metric=METRIC,
-        on_val=on_val,
         split=split_name,
         favored=favored,
         left_out=floors.left_out,
