@@ -95,7 +95,8 @@ class Verdict:
     @property
     def lines(self) -> list[str]:
         """What a terminal prints first."""
-        first = [f"Verdict: {self.text}", *([f"  {self.remedy}"] if self.remedy else [])]
+        opening = "" if self.conclusion == "unjudged" else "Verdict: "
+        first = [opening + self.text, *([f"  {self.remedy}"] if self.remedy else [])]
         return [*first, *self.notes, *([self.about] if self.about else [])]
 
     def as_json(self) -> dict[str, Any]:

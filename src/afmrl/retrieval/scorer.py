@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Modality
@@ -45,6 +47,10 @@ class FloorScorer:
         """None: a floor reads no key attributes."""
         return None
 
+    def gallery_attributes(self, gallery: Sequence[Offer]) -> list[KeyAttributes] | None:
+        """None: a floor reads no key attributes."""
+        return None
+
     def scores(
         self,
         queries: Sequence[Offer],
@@ -52,13 +58,21 @@ class FloorScorer:
         *,
         query_modality: Modality = "fused",
         gallery_modality: Modality = "fused",
+        passing: np.ndarray | None = None,
     ) -> ScoreMatrix:
-        """(Q, N) scores of queries against a gallery, each seen as its modality shows it."""
+        """(Q, N) scores of queries against a gallery, each seen as its modality shows it.
+
+        Args:
+            passing: (P,) gallery rows that are searched; frequencies of words are those of all rows. None: all rows.
+        """
         queries = [visible_part(offer, query_modality) for offer in queries]
         gallery = [visible_part(offer, gallery_modality) for offer in gallery]
-        return ComputedScores(
-            len(queries), len(gallery), lambda start, stop: floor_scores(queries[start:stop], gallery, self.floor)
-        )
+
+        def compute(start: int, stop: int) -> np.ndarray:
+            scores = floor_scores(queries[start:stop], gallery, self.floor)
+            return scores if passing is None else scores[:, passing]
+
+        return ComputedScores(len(queries), len(gallery) if passing is None else len(passing), compute)
 
 
 Scorer = OfferEncoder | FloorScorer

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from afmrl.attributes.gtin import is_destroyed_gtin, is_gtin_key, normalize_gtin
+from afmrl.attributes.gtin import gtins_in, is_destroyed_gtin, is_gtin_key, normalize_gtin
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
 from afmrl.data.offer import Offer
@@ -68,7 +68,7 @@ def split_offers(
     Raises:
         InputError: a split is empty, a product is in two splits, no positives are known, or there are no targets.
     """
-    offers = with_positives(offers, section, skipped_ids=skipped_ids)
+    offers = with_positives(offers, section, skipped_ids=skipped_ids, say=say)
     targets = read_targets(offers, section.targets, optional=targets_optional)
     names = _split_names(offers, section, needs_reward, say)
     _refuse_leaks(offers, names, section)
@@ -87,9 +87,15 @@ def split_offers(
 
 
 def with_positives(
-    offers: Sequence[Offer], section: CatalogSection, *, skipped_ids: Collection[str] = ()
+    offers: Sequence[Offer],
+    section: CatalogSection,
+    *,
+    skipped_ids: Collection[str] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Offer]:
     """The offers with `product_id` set from what the recipe names: a column, or a file of pairs.
+
+    Where no two offers share a `product_id`, equal valid GTINs are the positives.
 
     Raises:
         InputError: nothing says which offers are the same product.
@@ -105,14 +111,28 @@ def with_positives(
         offer if offer.product_id == product else dataclasses.replace(offer, product_id=product)
         for offer, product in zip(offers, products, strict=True)
     ]
-    values = [offer.product_id for offer in offers if offer.product_id]
-    if len(values) == len(set(values)):
-        raise InputError(
-            f"catalog: no two offers share a value of '{column}', so nothing says which offers are the same product. "
-            "Name the positives in the recipe: catalog.positives.column (a GTIN, an MPN, a style of which there are "
-            "two views) or catalog.positives.pairs (a JSONL file of left, right)" + _rounded(destroyed)
-        )
-    return list(offers)
+    if _num_shared(offers):
+        return list(offers)
+    by_gtin = [dataclasses.replace(offer, product_id=_gtin(offer)) for offer in offers]
+    if column == "product_id" and (shared := _num_shared(by_gtin)):
+        say(f"no two offers share a product_id: equal GTINs say which are the same product ({shared:,} products)")
+        return by_gtin
+    raise InputError(
+        f"catalog: no two offers share a value of '{column}', so nothing says which offers are the same product. "
+        "Name the positives in the recipe: catalog.positives.column (a GTIN, an MPN, a style of which there are "
+        "two views) or catalog.positives.pairs (a file of left, right, label)" + _rounded(destroyed)
+    )
+
+
+def _num_shared(offers: Sequence[Offer]) -> int:
+    """How many products have two offers or more."""
+    return sum(count > 1 for count in Counter(offer.product_id for offer in offers if offer.product_id).values())
+
+
+def _gtin(offer: Offer) -> str:
+    """The first valid GTIN among an offer's attributes and columns; "" where it has none."""
+    stated = (*offer.attributes.items(), *offer.extra.items())
+    return next((gtin for key, value in stated if is_gtin_key(key) for gtin in gtins_in(value)), "")
 
 
 def _value(offer: Offer, column: str) -> Any:
