@@ -207,9 +207,7 @@ def test_offers_of_other_splits_are_counted():
     offers = [offer(n, f"p{n // 2}", split="train" if n < 8 else "holdout") for n in range(12)]
     said = []
     split_offers(offers, CatalogSection(path="x"), say=said.append)
-    assert said == [
-        "4 offers name none of the splits train, reward, val, test in the column 'split' and are left out"
-    ]
+    assert said == ["4 offers name none of the splits train, reward, val, test in the column 'split' and are left out"]
 
 
 def test_equal_gtins_are_products_where_nothing_else_says_so():

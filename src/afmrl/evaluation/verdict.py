@@ -61,9 +61,10 @@ class Verdict:
             alone = f" {metric} {percent(self.value)} %." if self.num_queries else ""
             return f"No verdict: {self.reason}.{alone}"
         shares = f"{percent(self.value)} % against {percent(self.floor_value)} %"
-        difference = f"{points(self.difference[0])} points {interval_text(self.difference)}".rstrip()
+        interval = interval_text(self.difference).replace("-", "−")
+        difference = f"{points(self.difference[0])} points {interval}"
         if self.conclusion == "better":
-            by = f"{100 * self.difference[0]:.1f} points {metric} {interval_text(self.difference)}"
+            by = f"{100 * self.difference[0]:.1f} points {metric} {interval}"
             return f"Better than {floor} by {by}: {shares}."
         if self.conclusion == "worse":
             return f"{floor} is better: use it. {metric} {shares}, {difference}."

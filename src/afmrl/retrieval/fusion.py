@@ -154,7 +154,11 @@ def learn_fusion_weights(
         dense, words, attributes, colors (Q, N) of queries that the embedder was not trained on.
     """
     words, attributes = scaled(words), scaled(attributes)
-    grids = (GRID if words.any() else (0.0,), GRID if attributes.any() else (0.0,), (0.0,) if colors is None else COLOR_GRID)
+    grids = (
+        GRID if words.any() else (0.0,),
+        GRID if attributes.any() else (0.0,),
+        (0.0,) if colors is None else COLOR_GRID,
+    )
     found = np.empty([len(grid) for grid in grids])
     for place in np.ndindex(found.shape):
         of_words, of_attributes, of_colors = (grid[i] for grid, i in zip(grids, place, strict=True))

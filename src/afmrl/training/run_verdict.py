@@ -124,4 +124,5 @@ def _notes(choice: Choice, scored: Mapping[Variant, RetrievalResult], split: Spl
 def _change(ours: RetrievalResult, theirs: RetrievalResult, split: Split) -> tuple[float, str]:
     """How much R@1 differs, and the same in points with the paired interval."""
     test = paired_bootstrap(ours.per_query[METRIC], theirs.per_query[METRIC], split.families).difference
-    return test.mean, f"{points(test.mean)} points R@1 {interval_text((test.mean, test.low, test.high))}"
+    interval = interval_text((test.mean, test.low, test.high)).replace("-", "−")
+    return test.mean, f"{points(test.mean)} points R@1 {interval}"
