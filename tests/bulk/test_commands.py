@@ -177,8 +177,8 @@ def test_scores_are_those_of_evaluate(tmp_path, tiny_model, fixed):
 @pytest.mark.parametrize("attributes_on", ["query", "gallery", "both"])
 def test_a_search_reads_attributes_as_the_model_was_trained(tmp_path, tiny_model, fixed, monkeypatch, attributes_on):
     from afmrl.index.address import open_index
-    from afmrl.index.search import search
     from afmrl.index.searchers import IndexSearch
+    from afmrl.matching.search import search
 
     for module in ("afmrl.retrieval.encoder", "afmrl.generator.generator"):
         monkeypatch.setattr(f"{module}.open_generator", fixed.from_pretrained)

@@ -73,8 +73,9 @@ def search(
         Share of a catalog's rows that may be skipped as unreadable; by default 0.01.
     """
     from afmrl.data.catalog import read_catalog
-    from afmrl.index.search import is_catalog, open_search, query_offer
+    from afmrl.data.rows import is_catalog
     from afmrl.index.searchers import IndexSearch
+    from afmrl.matching.search import open_search, query_offer
     from afmrl.retrieval.hits import write_hits
     from afmrl.terminal import quiet_libraries
 

@@ -37,6 +37,11 @@ MEASURED_EVERY = 256  # rows between two looks at how far the file was read
 Rows = Iterator[tuple[int, dict[str, Any] | BadRow]]
 
 
+def is_catalog(target: str | Path) -> bool:
+    """Whether a name is of a catalog's file, and not the address of an index."""
+    return Path(target).is_file() or Path(target).suffix.lower() in ENDINGS
+
+
 class CatalogRows(Protocol):
     """What gives a catalog's rows one by one: a file, or another source that does as `CatalogFile` does."""
 

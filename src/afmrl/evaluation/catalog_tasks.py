@@ -21,7 +21,6 @@ from afmrl.evaluation.embedding_tasks import (
 from afmrl.evaluation.pairs import PairsResult, evaluated_and_validation
 from afmrl.evaluation.probing import NUM_STARTS, ClusteringResult, ProbeResult
 from afmrl.evaluation.result import EvaluatedCatalog, EvaluationResult
-from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.task_run import TaskRun, run_task
 from afmrl.evaluation.tasks import (
     EVERYTHING,
@@ -33,6 +32,7 @@ from afmrl.evaluation.tasks import (
     build_task,
     choose_split,
 )
+from afmrl.interval import Interval
 from afmrl.retrieval.scorer import FloorScorer, Scorer
 
 Result = TypeVar("Result")

@@ -14,9 +14,9 @@ from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.embedder.embedder import Embedder, Modality
 from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_retrieval
-from afmrl.evaluation.significance import Interval
 from afmrl.files import fingerprint, read_lines
 from afmrl.generator.generator import AttributeGenerator
+from afmrl.interval import Interval
 from afmrl.report.terminal_tables import print_ladder
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.run_report import CEILING_NAMES

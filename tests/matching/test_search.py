@@ -19,7 +19,7 @@ from afmrl.generator.engines.recorded import RecordedEngine
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.index.address import open_index
 from afmrl.index.backend import Rows
-from afmrl.index.search import search
+from afmrl.matching.search import search
 from afmrl.retrieval.encoder import OfferEncoder
 from afmrl.retrieval.fusion import FusionWeights
 from conftest import save_image

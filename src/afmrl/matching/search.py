@@ -11,7 +11,7 @@ from afmrl.data.catalog import read_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
-from afmrl.data.rows import ENDINGS
+from afmrl.data.rows import is_catalog
 from afmrl.data.splits import split_of
 from afmrl.errors import InputError
 from afmrl.index.address import open_index
@@ -136,11 +136,6 @@ def open_search(
         raise InputError("search: --split is of a catalog; filter an index by --category and --seller")
     with open_index(str(target)) as index:
         yield IndexSearch(index, model, generator, hybrid=hybrid, weight=weight)
-
-
-def is_catalog(target: str | Path) -> bool:
-    """Whether a target of search is a catalog's file, and not an index."""
-    return Path(target).is_file() or Path(target).suffix.lower() in ENDINGS
 
 
 def query_offer(text: str, image: str | Path | None, k: int) -> Offer:
