@@ -127,11 +127,18 @@ def test_empty_lines_are_no_rows_but_count_as_lines(tmp_path):
         ({"id": "x", "title": "t", "image": "bomb.png"}, "image", "10000 × 10000 pixels"),
         ({"id": "x", "image": "https://shop/a.jpg"}, "title, image", "--fetch"),
         ({"id": "x", "title": "t", "image": "ftp://shop/a.jpg"}, "image", "only http and https"),
-        ({"id": "x", "title": "t", "image": "a\0b"}, "image", "is not a path"),
+        ({"id": "x", "title": "t", "image": "a\0b"}, "image", "no such file"),
+        ({"id": "x\u001b[2J", "title": "t"}, "id", "control character"),
+        (b'{"id": "x\\ud83d", "title": "t"}', "id", "half a character"),
+        ({"id": "x", "title": "t", "attributes": [[["k"], "v"]]}, "attributes", "keys are not all text"),
+        ({"id": "x", "title": "t", "attributes": "[" * 100_000}, "attributes", "not a JSON object"),
+        ({"id": "x", "title": "t", "attributes": {"a": "v" * 1_000_001}}, "attributes", "1,000,001 characters"),
+        ({"id": "x", "title": "t", "note": list(range(100_001))}, "note", "more than 100,000 entries"),
+        (b'{"id": "x", "title": "t", "note": ' + b"[" * 200 + b"]" * 200 + b"}", "note", "over 32 levels"),
+        (b'{"id": "x", "title": "t", "note": "' + b"a" * (1 << 24) + b'"}', "line", "more than 16,777,216 bytes"),
         ({"id": "x", "title": "t", "image": "a" * 300 + ".jpg"}, "image", "not an image"),
         (b'{"id": "x", "title": "t"', "line", "is not JSON"),
         (b'{"id": "x", "title": "\xff\xfe"}', "line", "is not UTF-8"),
-        (b'{"id": "x", "title": "\\ud83d"}', "title", "half a character"),
         (b"[1, 2]", "line", "not a JSON object"),
         (b"[" * 100_000, "line", "is not JSON"),
     ],
@@ -146,11 +153,23 @@ def test_a_bad_row_is_skipped_and_listed_by_file_row_and_field(tmp_path, row, fi
     assert (skipped.file, skipped.row, skipped.field) == (str(path), 58, field)
     assert reason in skipped.reason
     assert skipped.id == ("x" if isinstance(row, dict) and row.get("id") == "x" else skipped.id)
+    skipped.reason.encode()
     assert str(skipped).startswith(f"{path}:58: {field}: ")
     assert len(str(skipped)) < 700
     assert catalog.reading.left_out == {skipped.kind: 1}
     # and where no share is tolerated it stops the run, with the same words
     assert str(skipped) in refused(path, max_bad=0.0)
+
+
+def test_texts_are_made_clean_once(tmp_path):
+    row = {
+        "id": "x", "title": "red\ud83d dress", "description": "a\u001b[31mb\r\nc", "seller": "s\ud83d",
+        "attributes": {"co\udc00lor": ["r\u0007ed"]}, "note": [{"k\u0000": "v\u009b"}],
+    }  # fmt: skip
+    (offer,) = read_catalog(jsonl(tmp_path, json.dumps(row).encode())).offers
+    assert (offer.title, offer.description) == ("red\ufffd dress", "a [31mb\nc")
+    assert (offer.attributes, offer.extra["seller"]) == ({"co\ufffdlor": "r ed"}, "s\ufffd")
+    assert offer.extra["note"] == [{"k ": "v "}]
 
 
 def test_skipped_rows_keep_their_id_where_it_can_be_read(tmp_path):

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.clean import clean_row, clean_text
 from afmrl.data.columns import Columns
 from afmrl.data.offer import BadRow, Offer, SkippedRow
 from afmrl.data.offer_from_row import id_as_text, offer_from_row
@@ -20,6 +21,7 @@ from afmrl.errors import InputError
 from afmrl.files import atomic_write
 
 LOOKED_AT = 256  # rows by whose columns it is decided what each is read as
+Row = dict[str, Any] | BadRow
 SHOWN = 10  # skipped rows that an error message lists
 
 
@@ -190,40 +192,65 @@ def stream_offers(
     """
     reading = reading or Reading(str(rows.path))
     folder = rows.folder.resolve()
-    for row_number, row, columns in _with_columns(rows, reading):
+    for row_number, raw, row, columns in _with_columns(rows, reading):
         reading.rows += 1
         try:
             if isinstance(row, BadRow):
                 raise row
             assert columns is not None
             reading.saw(row)
-            yield (
-                row_number,
-                offer_from_row(row, row_number, columns, folder, check_images, archives, addresses, reading),
-            )
+            offer = _offer(row, row_number, columns, folder, check_images, archives, addresses, reading)
         except BadRow as bad:
-            identifier = "" if isinstance(row, BadRow) or columns is None else id_as_text(columns.first(row, "id")[1])
-            yield row_number, SkippedRow(str(rows.path), row_number, bad.field, bad.reason, identifier or "")
+            identifier = "" if isinstance(raw, BadRow) or columns is None else id_as_text(columns.first(raw, "id")[1])
+            identifier = clean_text(identifier or "")
+            yield row_number, SkippedRow(str(rows.path), row_number, bad.field, bad.reason, identifier)
+        else:
+            yield row_number, offer
 
 
-def _with_columns(rows: CatalogRows, reading: Reading) -> Iterator[tuple[int, dict[str, Any] | BadRow, Columns | None]]:
-    """The rows with what their columns are read as: decided by the first rows, and again where a new column appears."""
+def _offer(*row: Any) -> Offer:
+    try:
+        return offer_from_row(*row)
+    except BadRow:
+        raise
+    except Exception as error:  # whatever a row causes, it costs that row alone
+        raise BadRow("row", f"cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _with_columns(rows: CatalogRows, reading: Reading) -> Iterator[tuple[int, Row, Row, Columns | None]]:
+    """Each row as it came, the same with clean text, and what its columns are read as.
+
+    That is decided by the first rows, and again where a new column appears.
+    """
     iterator = iter(rows)
     first = list(itertools.islice(iterator, LOOKED_AT))
     names: dict[str, None] = {}
     for _, row in first:
         if not isinstance(row, BadRow):
-            names.update(dict.fromkeys(row))
+            names.update(dict.fromkeys(map(clean_text, row)))
     columns: Columns | None = None
-    for number, row in itertools.chain(first, iterator):
+    for number, raw in itertools.chain(first, iterator):
+        row = _cleaned(raw)
         if not isinstance(row, BadRow) and (columns is None or not names.keys() >= row.keys()):
             names.update(dict.fromkeys(row))
             given = dict(rows.options.columns)
             if columns is not None:
                 given["id"] = columns.of_field["id"][0]  # the id stays what it was
             columns = reading.columns = Columns(list(names), given, str(rows.path))
+        if not isinstance(row, BadRow) and not isinstance(raw, BadRow) and columns is not None:
+            identifier = columns.first(row, "id")[1]
+            if isinstance(identifier, str) and identifier not in raw.values():
+                row = BadRow("id", "holds a control character or half a character; no other name is guessed")
         reading.format = rows.format
-        yield number, row, columns
+        yield number, raw, row, columns
+
+
+def _cleaned(row: Row) -> Row:
+    """The row with clean text; what is too large or too deep to be used as a `BadRow`."""
+    try:
+        return row if isinstance(row, BadRow) else clean_row(row)
+    except BadRow as bad:
+        return bad
 
 
 def write_catalog(path: str | Path, offers: Iterable[Offer]) -> None:

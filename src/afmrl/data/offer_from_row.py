@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.clean import clean_row
 from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty
 from afmrl.data.images import verify_image
-from afmrl.data.offer import BadRow, Offer, is_unicode
+from afmrl.data.offer import BadRow, Offer
 from afmrl.data.plain_text import plain_text
 from afmrl.data.reading import Reading
 from afmrl.errors import InputError
@@ -60,8 +61,6 @@ def offer_from_row(
             attributes[name] = plain_text(", ".join(_texts(name, value))).strip().lstrip("'")
     extra = columns.others(row)
     seller = columns.first(row, "seller")[1]
-    if seller is not None and not is_unicode(str(seller)):
-        raise BadRow("seller", "holds half a character (a lone surrogate)")
     if not is_empty(seller):
         extra["seller"] = seller
     if len(named) > 1 or len(images) < len(named):
@@ -83,7 +82,7 @@ def id_as_text(value: Any) -> str | None:
     """An id as text; None where it is none."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = _number(value)
-    if not isinstance(value, str) or not value.strip() or not is_unicode(value):
+    if not isinstance(value, str) or not value.strip():
         return None
     return value
 
@@ -100,8 +99,6 @@ def _text(name: str, value: Any) -> str:
         value = _number(value)
     if not isinstance(value, str):
         raise BadRow(name, f"is {type(value).__name__}, expected text")
-    if not is_unicode(value):
-        raise BadRow(name, "holds half a character (a lone surrogate)")
     return value
 
 
@@ -117,7 +114,7 @@ def _parsed_list(value: Any) -> Any:
     if isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
         with contextlib.suppress(ValueError, RecursionError):
             parsed = json.loads(value)
-            return parsed if isinstance(parsed, list) else value
+            return clean_row({"": parsed})[""] if isinstance(parsed, list) else value
     return value
 
 
@@ -158,9 +155,12 @@ def _attributes(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRow("attributes", f"is text but not a JSON object ({error})") from error
+        value = clean_row({"attributes": value})["attributes"]
     if isinstance(value, list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in value):
+        if not all(isinstance(key, str) for key, _ in value):
+            raise BadRow("attributes", "is a list of pairs whose keys are not all text")
         value = dict(value)  # a Parquet map
     if not isinstance(value, Mapping):
         raise BadRow("attributes", f"is {type(value).__name__}, expected an object of key: value")

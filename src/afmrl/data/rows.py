@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,8 @@ LINES, TABLES, DOCUMENTS, FEEDS = (
 )
 ENDINGS = (*LINES, *TABLES, *DOCUMENTS, *FEEDS, ".parquet")
 KNOWN_ENDINGS = ".jsonl, .csv, .tsv, .parquet, .json, .xml"
+MAX_LINE = 1 << 24
+"""Bytes of a line of JSON."""
 MEASURED_EVERY = 256  # rows between two looks at how far the file was read
 
 Rows = Iterator[tuple[int, dict[str, Any] | BadRow]]
@@ -128,8 +130,11 @@ class CatalogFile:
         encoding = self._encoding()
         self.format = f"JSONL, {encoding_name(encoding)}"
         with open(self.path, "rb") as file:
-            for number, line in enumerate(self._lines(file, encoding), 1):
+            for number, line in enumerate(_bounded_lines(self._lines(file, encoding)), 1):
                 self._measure(file.tell())
+                if line is None:
+                    yield number, BadRow("line", f"has more than {MAX_LINE:,} bytes; at most so many are read")
+                    continue
                 if not line.strip(b"\xef\xbb\xbf \t\r\n"):
                     continue
                 try:
@@ -152,12 +157,12 @@ class CatalogFile:
                     yield number, row
 
     @staticmethod
-    def _lines(file: Any, encoding: str) -> Iterable[bytes]:
+    def _lines(file: Any, encoding: str) -> Callable[[int], bytes]:
         if encoding == "utf-8-sig":
-            return file
+            return file.readline
         # newline "\n": other ends of lines that Unicode knows may be inside a JSON string
         text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="\n")
-        return (line.encode("utf-8", "replace") for line in text)
+        return lambda size: text.readline(size).encode("utf-8", "replace")
 
     def _table_rows(self) -> Rows:
         if not self._size_on_disk():
@@ -222,6 +227,17 @@ class CatalogFile:
                     yield number, row
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read after row {number} ({error}); the file is damaged") from error
+
+
+def _bounded_lines(readline: Callable[[int], bytes]) -> Iterator[bytes | None]:
+    """Lines; None in the place of one that is longer than MAX_LINE, which is passed over in pieces."""
+    while line := readline(MAX_LINE):
+        if len(line) < MAX_LINE or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := readline(MAX_LINE)) and not rest.endswith(b"\n"):
+            pass
+        yield None
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
