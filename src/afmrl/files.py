@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -107,6 +109,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     sync_path(path.parent)
 
 
+def check_regular(path: str | Path) -> None:
+    """Refuse what is no file that ends: a pipe, a device, a socket or a folder, whose reading could wait for ever.
+
+    Raises:
+        OSError: there is no such file, or it is none; FileNotFoundError where nothing is there.
+
+    >>> check_regular("/dev/null")
+    Traceback (most recent call last):
+    OSError: [Errno 22] is not a regular file: '/dev/null'
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_write(path) as file:
@@ -127,6 +143,7 @@ def read_lines(path: str | Path) -> list[str]:
         OSError: the file cannot be read.
         UnicodeDecodeError: it is not UTF-8.
     """
+    check_regular(path)
     with open(path, encoding="utf-8-sig", newline="\n") as file:
         return [line.removesuffix("\n").removesuffix("\r") for line in file]
 

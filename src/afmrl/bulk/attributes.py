@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
 from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint
@@ -138,7 +139,7 @@ def generator_fingerprint(address: str, generator: AttributeGenerator) -> str:
     made_by = address if address.startswith(NOT_LOCAL) else model_fingerprint(address)
     if isinstance(generator.engine, ServerEngine) and "#" not in address:  # the only model there, today
         made_by = f"{address}#{generator.engine.model_name}"
-    return fingerprint(made_by, generator.prompt.as_dict(), generator.lenient)
+    return fingerprint(shown_address(made_by), generator.prompt.as_dict(), generator.lenient)
 
 
 @dataclass(frozen=True)

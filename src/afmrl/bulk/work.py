@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from afmrl.addresses import shown_address
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
@@ -164,8 +165,10 @@ def embedding_array(embeddings: np.ndarray, dtype: Precision) -> pyarrow.Array:
 
 
 def absolute(model: str | None) -> str | None:
-    """A model's folder as an absolute path; a hub name as it is."""
-    return str(Path(model).resolve()) if model and Path(model).is_dir() else model
+    """A model's folder as an absolute path; a hub name as it is; an address without what is secret in it."""
+    if not model:
+        return model
+    return str(Path(model).resolve()) if Path(model).is_dir() else shown_address(model)
 
 
 def check_positive(name: str, value: int | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from afmrl.addresses import shown_address
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _update(embeddings: str, out: str, *, dtype: str | None, exact_below: int | 
     from afmrl.index.update import update_index
 
     done = update_index(embeddings, out, dtype=dtype, exact_below=exact_below, mirror=mirror, progress=True)
-    print(f"{_shown(out)}: {done}")
+    print(f"{shown_address(out)}: {done}")
 
 
 def _delete(opened: IndexBackend, ids: list[str], file: Path | None) -> None:
@@ -109,13 +110,6 @@ def _print_info(address: str, opened: IndexBackend) -> None:
     from afmrl.index.update import describe_index
 
     facts = describe_index(address, opened)
-    facts["index"] = _shown(address)
+    facts["index"] = shown_address(address)
     for name, value in facts.items():
         print(f"{name + ':':14} {value}")
-
-
-def _shown(address: str) -> str:
-    """An address without its password."""
-    from afmrl.index.records import without_password
-
-    return without_password(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afmrl.errors import InputError
+from afmrl.files import check_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,13 +66,17 @@ def open_header(source: str | Path | bytes, name: str | Path = "", *, max_pixels
     _silence_bomb_warnings()  # our own bound is below
     name = name or (source if isinstance(source, str | Path) else "")
     try:
+        if isinstance(source, str | Path):
+            check_regular(source)
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except FileNotFoundError as error:
         raise InputError(f"image {name}: no such file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"image {name}: over {max_pixels:,} pixels; scale it down") from error
     except Exception as error:
-        raise InputError(f"image {name}: not an image that can be read") from error
+        odd = isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename
+        reason = "not an image: it is not a regular file" if odd else "not an image that can be read"
+        raise InputError(f"image {name}: {reason}") from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()

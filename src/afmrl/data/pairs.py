@@ -12,7 +12,7 @@ from afmrl.data.delimited import DelimitedFile, detect_dialect
 from afmrl.data.offer import BadRow, Offer
 from afmrl.data.rows import TABLES
 from afmrl.errors import InputError
-from afmrl.files import read_lines
+from afmrl.files import check_regular, read_lines
 
 PAIRS_FILE = "pairs.jsonl"
 """Looked for in the catalog's folder."""
@@ -90,6 +90,7 @@ def read_pair_rows(path: str | Path, *, name: str = "pairs", unlabeled: bool = F
     """
     path = Path(path)
     try:
+        check_regular(path)
         is_table = path.suffix.lower() in TABLES and path.stat().st_size > 0
         rows = DelimitedFile(path, detect_dialect(path)).rows() if is_table else _json_rows(path)
         for number, row in rows:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.addresses import shown_address
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
@@ -112,10 +113,10 @@ def match(
     )
     matched.notes.extend(source.notes + notes)
     request = {
-        "catalog": None if path is None else str(offers),
-        "against": against,
+        "catalog": None if path is None else shown_address(str(offers)),
+        "against": against and shown_address(against),
         "model": model,
-        "generator": generator,
+        "generator": generator and shown_address(generator),
         "labels_file": None if labels is None else str(labels),
         "precision_asked": precision if labels is not None else None,
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from afmrl.bulk.images.archives import MAX_BYTES, Archives, split_member
 from afmrl.data.images import MAX_SIDE, decode, open_header
 from afmrl.errors import InputError
+from afmrl.files import check_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +36,14 @@ class ImageLoader:
         Raises:
             InputError: it is missing, may not be fetched, or is too large.
         """
+        try:
+            return self._content(reference)
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # whatever one reference causes costs its row alone
+            raise InputError(f"image {reference[:200]}: cannot be read ({type(error).__name__}: {error})") from error
+
+    def _content(self, reference: str) -> bytes:
         if "://" in reference:
             if self.fetcher is None:
                 raise InputError(f"image {reference}: is an address, and images are fetched only with --fetch")
@@ -69,12 +78,14 @@ def image_loader(fetch: bool) -> ImageLoader:
 
 def _file_content(path: str) -> bytes:
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise InputError(f"image {path}: no such file") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"image {path}: cannot be read ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"image {path}: cannot be read ({reason})") from error
     if len(content) > MAX_BYTES:
         raise InputError(f"image {path}: more than {MAX_BYTES:,} bytes; at most so many are read")
     return content
