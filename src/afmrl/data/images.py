@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afmrl.data.decoding_cost import check_cost, check_header, first_bytes
 from afmrl.errors import InputError
 from afmrl.files import check_regular
 
@@ -68,7 +69,10 @@ def open_header(source: str | Path | bytes, name: str | Path = "", *, max_pixels
     try:
         if isinstance(source, str | Path):
             check_regular(source)
+        check_header(first_bytes(source if isinstance(source, bytes) else str(source)), str(name))
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"image {name}: no such file") from error
     except Image.DecompressionBombError as error:
@@ -81,6 +85,11 @@ def open_header(source: str | Path | bytes, name: str | Path = "", *, max_pixels
     if width * height > max_pixels:
         image.close()
         raise InputError(f"image {name}: {width} × {height} pixels, at most {max_pixels:,} are opened; scale it down")
+    try:
+        check_cost(image, str(name))
+    except InputError:
+        image.close()
+        raise
     return image
 
 
