@@ -100,7 +100,7 @@ def test_a_file_that_is_none(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         AttributeSchema.load(tmp_path / "no.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
-    with pytest.raises(InputError, match="bad.yaml: cannot be read"):
+    with pytest.raises(InputError, match="bad.yaml: is not YAML"):
         AttributeSchema.load(tmp_path / "bad.yaml")
 
 

@@ -13,6 +13,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import measures
 from afmrl.attributes.words import normalize
+from afmrl.data.yaml_text import parse_yaml
 from afmrl.errors import InputError
 from afmrl.files import write_json, write_text
 
@@ -131,13 +132,11 @@ class AttributeSchema:
         Raises:
             InputError: no such file, or it holds no schema.
         """
-        import yaml
-
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))  # JSON is YAML
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"schema {path}: cannot be read ({error}); give a YAML or JSON file") from error
-        return cls.of(data, where=f"schema {path}")
+        return cls.of(parse_yaml(text, f"schema {path}"), where=f"schema {path}")  # JSON is YAML
 
     def as_dict(self) -> dict[str, list[Any]]:
         """What `of` reads."""

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from afmrl.errors import InputError
+from afmrl.data.yaml_text import parse_yaml
 from afmrl.training.config import Stage
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.recipe_files import parse_yaml
 from afmrl.training.recipe_help import RecipeField, leaves, optional_sections
 
 FIELDS = {field.name: field for field in (*optional_sections(Recipe), *leaves(Recipe))}
@@ -79,12 +78,7 @@ def _value(field: RecipeField, text: str) -> Any:
     >>> _value(FIELDS["agcl.rules"], "margin,label"), _value(FIELDS["catalog.family_column"], "2024")
     (['margin', 'label'], '2024')
     """
-    import yaml
-
-    try:
-        value = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--{field.name}: {text!r} is not YAML") from error
+    value = parse_yaml(text, f"--{field.name} {text}")
     if field.kind == "text" and value is not None and not isinstance(value, str):
         return text
     if field.kind == "list" and isinstance(value, str):
