@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,9 @@ from afmrl.errors import InputError
 TEMPORARY = ".tmp"
 """Ending of a file that is being written; such a file is never read."""
 READ_BYTES = 1 << 22
+CHECKSUM = "checksum"
+"""Of a JSON file: the key of its checksum."""
+_READ_THROUGH: set[tuple[Any, ...]] = set()
 
 
 class PendingFile:
@@ -132,6 +135,40 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file atomically, keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_sealed(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with a checksum of its content that `unsealed` compares."""
+    write_json(path, {**content, CHECKSUM: fingerprint(dict(content))})
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds none.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    return content
+
+
+def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What `write_sealed` was given; an object that was written without a checksum is taken as it is.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    content = dict(content)
+    sealed = content.pop(CHECKSUM, None)
+    if sealed is not None and sealed != fingerprint(content):
+        raise ValueError("its checksum is another: it was changed after it was written")
+    return content
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -285,6 +322,25 @@ def checksum(path: str | Path) -> int:
         while block := file.read(READ_BYTES):
             found = zlib.crc32(block, found)
     return found
+
+
+def damage(path: str | Path, facts: Mapping[str, Any]) -> str:
+    """What is wrong with a file, by its "bytes" and "crc32" as they were written down; "" if nothing.
+
+    A file is read through once in a process, and again after it was changed.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    status = os.stat(path)
+    if status.st_size != facts["bytes"]:
+        return f"has {status.st_size:,} bytes, {facts['bytes']:,} were written"
+    known = (str(path), status.st_ino, status.st_mtime_ns, status.st_size, facts.get("crc32"))
+    if facts.get("crc32") is not None and known not in _READ_THROUGH:
+        if checksum(path) != facts["crc32"]:
+            return "is not what was written (checksum)"
+        _READ_THROUGH.add(known)
+    return ""
 
 
 def _bytes(content: bytes | str) -> bytes:

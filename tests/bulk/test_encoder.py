@@ -265,7 +265,7 @@ def test_every_end_leaves_no_thread_behind(embedder, offers, monkeypatch, way):
             monkeypatch.setattr(embedder.model, "forward", lambda *_, **__: 1 / 0)
         if way == "reader fails":
             monkeypatch.setattr(ImageLoader, "read", lambda *_: 1 / 0)
-        with pytest.raises(RuntimeError if way == "source fails" else ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError if way == "model fails" else RuntimeError):
             list(encoder.encode(source()))
     assert embedder.model.training  # as it was
     embedder.model.eval()

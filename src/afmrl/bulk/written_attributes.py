@@ -84,7 +84,7 @@ class WrittenAttributes:
         for shard in self.folder.manifest["shards"]:
             file = self.folder.path / shard["file"]
             first = start
-            for batch in shard_batches(file, ["id"]):
+            for batch in shard_batches(self.folder.path, shard, ["id"]):
                 ids[start : start + batch.num_rows] = hash64(batch.column("id").to_pylist())
                 start += batch.num_rows
             metadata = pyarrow.parquet.read_metadata(file)

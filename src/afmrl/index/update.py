@@ -139,7 +139,7 @@ def describe_index(address: str, index: IndexBackend) -> dict[str, str]:
     if isinstance(index, LocalIndex):
         version = index.version
         size = sum(path.stat().st_size for path in Path(address).rglob("*") if path.is_file())
-        dead = sum(entry["dead"]["rows"] for entry in version.segments if entry.get("dead"))
+        dead = sum(marks["rows"] for entry in version.segments if (marks := entry.get("dead")))
         if version.graph:
             recall = f"{version.graph['recall']:.3f} of the 10 nearest at width {version.graph['width']}"
             facts["search"] = f"HNSW graph, recall {recall}, of {version.segments[0]['rows']:,} rows"

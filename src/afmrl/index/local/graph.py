@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.files import checksum
+from afmrl.files import checksum, damage
 from afmrl.index.local.codes import decode
 from afmrl.index.local.segment import Segment, damaged
+from afmrl.index.local.version import GraphEntry
 from afmrl.retrieval.exact import top_k
 from afmrl.retrieval.scores import pair_scores
 from afmrl.terminal import track
@@ -40,7 +41,7 @@ class Graph:
         recall: what was measured at that width.
     """
 
-    def __init__(self, index: Any, entry: dict[str, Any] | None, width: int, recall: float) -> None:
+    def __init__(self, index: Any, entry: GraphEntry | None, width: int, recall: float) -> None:
         self.index, self.entry, self.width, self.recall = index, entry, width, recall
         self._path: Path | None = None
         self._faiss = import_faiss()
@@ -114,16 +115,15 @@ class Graph:
         return width, recall
 
     @classmethod
-    def open(cls, path: Path, entry: dict[str, Any]) -> Graph:
+    def open(cls, path: Path, entry: GraphEntry) -> Graph:
         """Map a graph's file.
 
         Raises:
             FileNotFoundError: it is not there (any more).
             InputError: it is damaged, or faiss is not installed.
         """
-        size = path.stat().st_size
-        if size != entry["bytes"]:
-            raise damaged(path, f"has {size:,} bytes, its version says {entry['bytes']:,}")
+        if found := damage(path, entry):
+            raise damaged(path, found)
         faiss = import_faiss()
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
@@ -134,7 +134,7 @@ class Graph:
         graph._path = path
         return graph
 
-    def write(self, path: Path) -> dict[str, Any]:
+    def write(self, path: Path) -> GraphEntry:
         """Write the file; returns, and remembers, what the version says of it."""
         import_faiss().write_index(self.index, str(path))
         self.entry = {

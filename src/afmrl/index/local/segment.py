@@ -13,10 +13,11 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.files import checksum, hash64
+from afmrl.files import checksum, damage, hash64
 from afmrl.index.backend import FILTER_COLUMNS, Rows, filter_value, offer_words
 from afmrl.index.local.codes import NUMPY_TYPE, decode, encode
 from afmrl.index.local.postings import Postings
+from afmrl.index.local.version import FileFacts, SegmentEntry
 from afmrl.retrieval.colors import readable_color_histograms
 
 if TYPE_CHECKING:
@@ -40,15 +41,14 @@ class Segment:
         InputError: a file is not as long as the manifest says, or no such file at all.
     """
 
-    def __init__(self, folder: Path, entry: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, entry: SegmentEntry) -> None:
         import pyarrow
         import pyarrow.ipc
 
         self.folder, self.entry, self.num_rows = folder, entry, int(entry["rows"])
         for name, facts in entry["files"].items():
-            size = (folder / name).stat().st_size
-            if size != facts["bytes"]:
-                raise damaged(folder / name, f"has {size:,} bytes, its version says {facts['bytes']:,}")
+            if found := damage(folder / name, facts):
+                raise damaged(folder / name, found)
         try:
             self.codes = self._array("embeddings")
             self.scales = self._array("scales") if "scales.npy" in entry["files"] else None
@@ -241,7 +241,9 @@ def _finish(
     _save(folder, "id_rows", by_hash.astype(np.int32))
     for name in POSTINGS:
         _save(folder, name, getattr(postings, name))
-    files = {path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)} for path in sorted(folder.iterdir())}
+    files: dict[str, FileFacts] = {
+        path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)} for path in sorted(folder.iterdir())
+    }
     return Segment(folder, {"name": folder.name, "rows": len(orders), "files": files})
 
 
