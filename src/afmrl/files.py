@@ -73,6 +73,17 @@ class PendingFile:
 
 
 @contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an error of writing, such as a full disk's, name the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_write(
     path: str | Path, mode: str = "w", *, newline: str | None = None, errors: str = "strict", sync: bool = True
 ) -> Iterator[IO[Any]]:
@@ -89,8 +100,9 @@ def atomic_write(
     """
     pending = PendingFile(path, mode, newline=newline, errors=errors, sync=sync)
     try:
-        yield pending.file
-        pending.publish()
+        with naming(path):
+            yield pending.file
+            pending.publish()
     except BaseException:
         pending.discard()
         raise
@@ -142,6 +154,18 @@ def write_sealed(path: str | Path, content: Mapping[str, Any]) -> None:
     write_json(path, {**content, CHECKSUM: fingerprint(dict(content))})
 
 
+def parse_json(text: str | bytes) -> Any:
+    """JSON's value.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deep to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def read_object(path: str | Path) -> dict[str, Any]:
     """The JSON object of a file.
 
@@ -149,10 +173,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: it holds none.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+    content = parse_json(Path(path).read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")
     return content

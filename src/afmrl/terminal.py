@@ -166,12 +166,12 @@ def _live_bar(progress: Progress, console: Console) -> Any:
 
         def __init__(self) -> None:
             super().__init__(
-                rich.TextColumn("{task.description:24}"),
+                rich.TextColumn("{task.description:24}", markup=False),
                 rich.BarColumn(),
-                rich.TextColumn("{task.fields[count]}"),
+                rich.TextColumn("{task.fields[count]}", markup=False),
                 rich.TextColumn("left:"),
                 rich.TimeRemainingColumn(compact=True),
-                rich.TextColumn("{task.fields[note]}"),
+                rich.TextColumn("{task.fields[note]}", markup=False),
                 console=console,
             )
             self.row = self.add_task(progress.title, total=None, count="", note="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.files import write_json
+from afmrl.files import parse_json, write_json
 
 BRAND_KEYS = ("brand", "manufacturer", "vendor", "marke", "品牌")
 COMPANY_WORDS = frozenset(
@@ -175,7 +174,7 @@ class AttributeExtractor:
             InputError: there is no such file, or it holds something else.
         """
         try:
-            brands = json.loads(Path(path).read_text(encoding="utf-8"))["brands"]
+            brands = parse_json(Path(path).read_text(encoding="utf-8"))["brands"]
             if not isinstance(brands, list) or not all(isinstance(brand, str) for brand in brands):
                 raise TypeError("'brands' is not a list of names")
         except (OSError, ValueError, KeyError, TypeError) as error:

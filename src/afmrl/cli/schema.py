@@ -88,6 +88,7 @@ def _written(path: Path, offers: Sequence[Offer]) -> list[KeyAttributes]:
 
 def _print(found: dict[str, list[KeyDiscrimination]], chosen: dict[str, list]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         "category", "key", title="Pairs of siblings, and of one product, that a key splits", title_justify="left"
@@ -106,5 +107,5 @@ def _print(found: dict[str, list[KeyDiscrimination]], chosen: dict[str, list]) -
                     f"{one.split:,} of {one.all_siblings:,}",
                     f"{one.same_split:,} of {one.all_same:,}",
                 ]
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # a category in square brackets is no markup
     output_console().print(table)

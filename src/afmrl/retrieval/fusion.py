@@ -12,6 +12,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import parse_json
 from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.colors import color_scores
 from afmrl.retrieval.exact import ranks_of_scores
@@ -92,7 +93,7 @@ class FusionWeights:
             InputError: there is no such file: the model was trained without `evaluation.fuse`.
         """
         try:
-            return cls(**json.loads((Path(folder) / FUSION_FILE).read_text(encoding="utf-8")))
+            return cls(**parse_json((Path(folder) / FUSION_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"{folder}: holds no {FUSION_FILE} ({error}); fusion weights are learned by a run with "

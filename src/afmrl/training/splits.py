@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from afmrl.data.pairs import read_pair_rows
 from afmrl.data.roles import role_of
 from afmrl.data.splits import split_of
 from afmrl.errors import InputError
+from afmrl.files import parse_json
 from afmrl.training.recipe import SPLITS, CatalogSection, SplitSection, TargetsSection
 
 DEALING_SEED = 0
@@ -163,7 +163,7 @@ def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: 
             value = {}
         if isinstance(value, str):
             try:
-                value = json.loads(value) if value.lstrip().startswith("{") else KeyAttributes.parse(value).as_dict()
+                value = parse_json(value) if value.lstrip().startswith("{") else KeyAttributes.parse(value).as_dict()
             except ValueError as error:
                 raise InputError(
                     f"catalog: offer {offer.id!r}: the column {section.column!r} holds no key attributes ({error}); "

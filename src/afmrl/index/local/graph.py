@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,7 +138,11 @@ class Graph:
 
     def write(self, path: Path) -> GraphEntry:
         """Write the file; returns, and remembers, what the version says of it."""
-        import_faiss().write_index(self.index, str(path))
+        try:
+            import_faiss().write_index(self.index, str(path))
+        except RuntimeError as error:  # faiss names the system's reason in its text alone
+            number = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
         self.entry = {
             "file": path.name, "bytes": path.stat().st_size, "crc32": checksum(path), "width": self.width,
             "recall": round(self.recall, 4), "links": LINKS,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.files import checksum, sync_path
+from afmrl.files import checksum, naming, sync_path
 from afmrl.index.backend import Rows, Touched, check_rows
 from afmrl.index.local.graph import Graph
 from afmrl.index.local.segment import Segment, join_segments, write_segment
@@ -191,7 +191,8 @@ class Writer:
             return None
         path = self.folder / DEAD / f"{self.version.sequence + 1:06d}-{segment.name}"
         path.parent.mkdir(exist_ok=True)
-        np.packbits(~alive).tofile(path)
+        with naming(path), open(path, "wb") as file:
+            file.write(np.packbits(~alive).data)
         return {"file": path.name, "rows": dead, "bytes": path.stat().st_size, "crc32": checksum(path)}
 
     def _write_graph(self) -> GraphEntry | None:
