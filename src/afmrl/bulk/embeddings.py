@@ -22,6 +22,7 @@ from afmrl.bulk.work import (
     WorkDescription,
     absolute,
     embedding_array,
+    imageless,
     record_batch,
 )
 from afmrl.embedder.embedder import Embedder
@@ -39,6 +40,7 @@ class _WindowContent:
     places: list[int]
     key_attributes: list[KeyAttributes] | None
     bad: dict[int, tuple[str, str]]
+    lost_images: dict[int, str]
 
 
 class EmbedWork:
@@ -115,14 +117,15 @@ class EmbedWork:
                 "dtype": options.dtype,
             },
             window=WINDOW_BATCHES * options.batch_size,
+            reads_text="text" in self.offers.reads,
         )
 
     def _window(self, task: Task) -> Window:
-        attributes, bad = task.key_attributes, {}
+        attributes, bad, lost_images = task.key_attributes, {}, {}
         if self.writer is not None:
             written = self.writer.write(task.offers)
             attributes = [written.key_attributes.get(place, KeyAttributes()) for place in range(len(task.offers))]
-            bad = dict(written.bad)
+            bad, lost_images = dict(written.bad), dict(written.lost_images)
         places, offers = [], []
         for place, offer in enumerate(task.offers):
             if place in bad:
@@ -135,7 +138,9 @@ class EmbedWork:
             places.append(place)
             offers.append(read_offer)
         chosen = [attributes[place] for place in places] if attributes is not None else None
-        return Window(offers, chosen if self.reads_attributes else None, _WindowContent(task, places, chosen, bad))
+        return Window(
+            offers, chosen if self.reads_attributes else None, _WindowContent(task, places, chosen, bad, lost_images)
+        )
 
     def _result(self, encoded: EncodedWindow) -> TaskResult:
         chosen: _WindowContent = encoded.window.payload
@@ -147,16 +152,20 @@ class EmbedWork:
                 bad[place] = _field_and_reason(encoded.bad[number])
             elif not finite[number]:
                 bad[place] = ("embedding", "is not finite; the model or the row is damaged")
+        lost_images = chosen.lost_images | {
+            chosen.places[number]: reason for number, reason in encoded.lost_images.items()
+        }
+        lost_images = {place: reason for place, reason in lost_images.items() if place not in bad}
         attributes = chosen.key_attributes
         rows = record_batch(
             self._description.schema,
-            chosen.task,
+            imageless(chosen.task, lost_images),
             [chosen.places[number] for number in kept],
             self._description.fingerprint,
             [attributes[number] for number in kept] if attributes is not None else None,
             {"embedding": embedding_array(encoded.embeddings[kept], self.options.dtype)},
         )
-        return TaskResult(chosen.task, rows, bad)
+        return TaskResult(chosen.task, rows, bad, lost_images)
 
 
 def _field_and_reason(reason: str) -> tuple[str, str]:

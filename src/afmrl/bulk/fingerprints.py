@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,16 @@ def row_fingerprint(offer: Offer, images: Path | None = None) -> str:
         offer.product_id,
         _image_identity(offer.image, images) if offer.image else None,
     )
+
+
+def without_image(offer: Offer) -> Offer:
+    """The offer without its image; its fingerprint is another, so that it is done again once the image is there."""
+    return dataclasses.replace(offer, image="")
+
+
+def lost_image_fingerprint(row: str) -> str:
+    """Of a row that was done without its image, which could not be read: the row is tried again in the next run."""
+    return fingerprint(row, "without its image")
 
 
 def _image_identity(image: str, images: Path | None) -> list[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -12,6 +13,7 @@ import numpy as np
 from afmrl.addresses import shown_address
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.bulk.fingerprints import lost_image_fingerprint, without_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 
@@ -45,6 +47,8 @@ class TaskResult:
     rows: pyarrow.RecordBatch
     bad: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Places of the offers that have no row, with field and reason."""
+    lost_images: dict[int, str] = field(default_factory=dict)
+    """Places of the offers that have a row without their image, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class WorkDescription:
     """Its part of the manifest."""
     window: int
     """Offers of a task."""
+    reads_text: bool = True
+    """Whether an offer without its image still says something."""
 
 
 class Work(Protocol):
@@ -107,6 +113,17 @@ class EmbedOptions:
     device: str | None = None
     scaled_jpeg: bool = False
     fetch: bool = False
+
+
+def imageless(task: Task, places: Collection[int]) -> Task:
+    """The task with some offers without their image, whose rows are tried again in the next run."""
+    if not places:
+        return task
+    offers, fingerprints = list(task.offers), list(task.fingerprints)
+    for place in places:
+        offers[place] = without_image(offers[place])
+        fingerprints[place] = lost_image_fingerprint(fingerprints[place])
+    return dataclasses.replace(task, offers=offers, fingerprints=fingerprints)
 
 
 def record_batch(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.cli.reading import Reading, read_options
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def attributes(
     device: str | None = None,
     fetch: bool = False,
     concurrency: int | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     engine: Engine = "local",
     ray_workers: int | None = None,
     reading: Reading | None = None,
@@ -112,7 +113,7 @@ def embed(
     device: str | None = None,
     scaled_jpeg: bool = False,
     fetch: bool = False,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     engine: Engine = "local",
     ray_workers: int | None = None,
     reading: Reading | None = None,

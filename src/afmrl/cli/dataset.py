@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
+from afmrl.data.bad_rows import MAX_BAD, MAX_BAD_OF_A_SET
 from afmrl.errors import InputError
 from afmrl.terminal import output_console
 
@@ -25,7 +26,7 @@ def dataset(
     folder: Path | None = None,
     *,
     out: Path | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD_OF_A_SET,
     images: bool = True,
     check_images: bool = True,
 ) -> None:
@@ -74,7 +75,7 @@ def split(
     seed: int = 0,
     join_images: bool = False,
     near: bool = True,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
 ) -> None:
     """Split a catalog by product (or family) into train, val and test, and check for leaks.
 
@@ -101,6 +102,7 @@ def split(
     max_bad
         Share of rows that may be skipped as unreadable.
     """
+    from afmrl.data.offer import skipped_in_words
     from afmrl.public_sets.split import split_catalog
 
     report = split_catalog(
@@ -118,9 +120,7 @@ def split(
         print(f"  {name:10} {count:>12,}")
     print_leaks(report.leaks)
     if report.skipped:
-        print(
-            f"{len(report.skipped)} rows of {file} could not be read and are left out, the first: {report.skipped[0]}"
-        )
+        print(skipped_in_words(report.skipped))
     print(out)
 
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.cli.reading import Reading, read_options
+from afmrl.data.bad_rows import MAX_BAD
 
 if TYPE_CHECKING:
     from afmrl.evaluation.metric_text import Metrics
@@ -39,7 +40,7 @@ def evaluate(
     robustness: bool = False,
     k: int = 100,
     batch_size: int = 64,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     reading: Reading | None = None,
 ) -> None:
     """Score a model: the tasks of a catalog (--catalog), or a query and a gallery catalog with qrels.
@@ -189,8 +190,10 @@ def _print_table(title: str, rows: Sequence[tuple[str, Metrics]]) -> None:
 
 
 def _print_skipped(result: EvaluationResult, out: Path) -> None:
+    from afmrl.data.offer import skipped_in_words
+
     if result.skipped:
-        print(f"{len(result.skipped)} rows were skipped: {out / 'skipped.jsonl'} lists them")
+        print(f"{skipped_in_words(result.skipped)}\n{out / 'skipped.jsonl'} lists them")
 
 
 def _print_ties(ties: Mapping[str, int]) -> None:

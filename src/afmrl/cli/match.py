@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from afmrl.cli.reading import Reading, read_options
+from afmrl.data.bad_rows import MAX_BAD
 
 if TYPE_CHECKING:
     from afmrl.matching.result import MatchResult
@@ -24,7 +25,7 @@ def match(
     precision: float | None = None,
     veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     no_veto: Annotated[list[str] | None, Parameter(negative=())] = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     reading: Reading | None = None,
 ) -> None:
     """Which offers are the same product: groups, and every pair with its probability and reasons.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afmrl.cli.reading import Reading, read_options
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 from afmrl.terminal import output_console
 
@@ -24,7 +25,7 @@ def schema(
     attributes: Path | None = None,
     max_keys: int = 8,
     max_values: int = 0,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     reading: Reading | None = None,
 ) -> None:
     """Learn which attributes tell the products of a catalog apart, and write them as a schema to look at and edit.
@@ -51,12 +52,13 @@ def schema(
     from afmrl.attributes.key_attributes import KeyAttributes
     from afmrl.attributes.schema_learning import key_discrimination, learn_schema
     from afmrl.data.catalog import read_catalog
+    from afmrl.data.offer import skipped_in_words
 
     if out.suffix.lower() not in (".yaml", ".yml", ".json"):
         raise InputError(f"--out {out}: the schema's file must end in .yaml or .json")
     read = read_catalog(catalog, max_bad=max_bad, check_images=False, options=read_options(reading))
     if read.skipped:
-        print(f"{len(read.skipped)} rows skipped, first: {read.skipped[0]}", file=sys.stderr)
+        print(skipped_in_words(read.skipped), file=sys.stderr)
     offers = read.offers
     if attributes is None:
         written = [KeyAttributes.of(offer.attributes) for offer in offers]

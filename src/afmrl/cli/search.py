@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import on_query
 from afmrl.cli.reading import Reading, read_options
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def search(
     split
         Of a catalog: search only in offers whose column `split` says this.
     max_bad
-        Share of a catalog's rows that may be skipped as unreadable; by default 0.01.
+        Share of a catalog's rows that may be skipped as unreadable; by default 0.5.
     """
     from afmrl.data.catalog import read_catalog
     from afmrl.data.rows import is_catalog
@@ -79,7 +80,7 @@ def search(
     from afmrl.retrieval.hits import write_hits
     from afmrl.terminal import quiet_libraries
 
-    most_bad = 0.01 if max_bad is None else max_bad
+    most_bad = MAX_BAD if max_bad is None else max_bad
     if queries is None:
         if out is not None:
             raise InputError("search: --out needs --queries FILE")

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.bad_rows import MAX_BAD, checked_max_bad, too_many_bad
 from afmrl.data.clean import clean_row, clean_text
 from afmrl.data.columns import Columns
 from afmrl.data.offer import BadRow, Offer, SkippedRow
@@ -34,6 +35,8 @@ class Catalog:
     path: str = ""
     reading: Reading | None = None
     """What was read of the file."""
+    lost_images: tuple[SkippedRow, ...] = ()
+    """Images that cannot be read; their offers are used without them."""
 
     def __len__(self) -> int:
         return len(self.offers)
@@ -47,6 +50,11 @@ class Catalog:
         return {offer.id: offer for offer in self.offers}
 
     @property
+    def faults(self) -> list[SkippedRow]:
+        """Rows that were skipped and images that were lost, in the file's order: what skipped.jsonl lists."""
+        return sorted((*self.skipped, *self.lost_images), key=lambda fault: fault.row)
+
+    @property
     def skipped_ids(self) -> list[str]:
         """Ids that only skipped rows have."""
         return [row.id for row in self.skipped if row.id and row.id not in self.by_id]
@@ -55,26 +63,28 @@ class Catalog:
 def read_catalog(
     path: str | Path | CatalogRows,
     *,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     check_images: bool = True,
     options: ReadOptions | None = None,
 ) -> Catalog:
     """Read a catalog: JSONL, CSV, TSV, Parquet, or a feed as shops export it.
 
     Columns are known by the names that shops give them; `Catalog.reading` says which were read as what. A row that
-    cannot be used (malformed, an id that an earlier row has, no title and no image, an image that is missing or
-    unreadable) is skipped and listed in `Catalog.skipped`.
+    cannot be used (malformed, an id that an earlier row has, no title and no image) is skipped and listed in
+    `Catalog.skipped`. An image that is missing or unreadable is left out and listed in `Catalog.lost_images`; the next
+    image that the row names leads then, and a row without a title is skipped if none is left.
 
     Args:
         path: the file, or anything that gives rows as `CatalogFile` does.
-        max_bad: share of the rows that may be skipped.
-        check_images: read every image's header (about 0.1 ms each).
+        max_bad: share of the rows that may be skipped, from 0 to 1 (see `afmrl.data.bad_rows`).
+        check_images: look at every leading image's header and end (about 0.1 ms each).
         options: of a file: columns, delimiter and encoding, where it does not say them itself.
 
     Raises:
-        InputError: no such file, an unknown ending, no rows, no column that could be the id, or more than `max_bad`
-            rows to skip.
+        InputError: no such file, an unknown ending, no rows, no column that could be the id, more than `max_bad`
+            rows to skip, or a `max_bad` that is no share.
     """
+    checked_max_bad(max_bad)
     rows = CatalogFile(path, options) if isinstance(path, str | Path) else path
     path = rows.path
     offers: list[Offer] = []
@@ -88,15 +98,26 @@ def read_catalog(
     announce(reading)
     if not reading.rows:
         raise InputError(f"{path}: the catalog is empty; one offer a row is expected")
-    if len(skipped) > max_bad * reading.rows or not offers:
-        listed = "\n".join(f"  {row}" for row in shown_of_each_kind(skipped))
-        more = f"\n  … and {len(skipped) - SHOWN} more" if len(skipped) > SHOWN else ""
-        tolerated = f"more than the tolerated share of {max_bad:g}" if offers else "so none is left"
+    refuse_bad(reading, skipped, max_bad)
+    return Catalog(tuple(offers), tuple(skipped), str(path), reading, tuple(reading.lost_images))
+
+
+def refuse_bad(reading: Reading, skipped: Sequence[SkippedRow], max_bad: float) -> None:
+    """Refuse a catalog of which too many rows were skipped, or all.
+
+    Raises:
+        InputError: lists some rows of each kind of fault.
+    """
+    is_empty = len(skipped) >= reading.rows
+    if is_empty or too_many_bad(len(skipped), reading.rows, max_bad, lost_images=len(reading.lost_images)):
+        faults = [*skipped, *(reading.lost_images if not max_bad else ())]
+        listed = "\n".join(f"  {row}" for row in shown_of_each_kind(faults))
+        more = f"\n  … and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        tolerated = f"more than the tolerated share of {max_bad:g}" if not is_empty else "so none is left"
         raise InputError(
-            f"{path}: {len(skipped)} of {reading.rows} rows cannot be used, {tolerated}; "
+            f"{reading.path}: {len(faults)} of {reading.rows} rows cannot be used, {tolerated}; "
             f"fix them or raise max_bad (--max-bad, in a recipe catalog.max_bad):\n{listed}{more}"
         )
-    return Catalog(tuple(offers), tuple(skipped), str(path), reading)
 
 
 def read_report(path: str | Path, options: ReadOptions | None = None) -> Reading:
@@ -139,7 +160,7 @@ def shown_of_each_kind(skipped: Sequence[SkippedRow]) -> list[SkippedRow]:
 
 
 def open_catalog(
-    source: str | Path | Catalog | Sequence[Offer], *, max_bad: float = 0.01, options: ReadOptions | None = None
+    source: str | Path | Catalog | Sequence[Offer], *, max_bad: float = MAX_BAD, options: ReadOptions | None = None
 ) -> Catalog:
     """The catalog of a file, or of offers that are at hand.
 
@@ -152,6 +173,7 @@ def open_catalog(
     >>> len(open_catalog([Offer("1", title="red dress"), Offer("2", title="blue dress")]))
     2
     """
+    checked_max_bad(max_bad)
     if isinstance(source, Catalog):
         return source
     if isinstance(source, str | Path):
@@ -182,7 +204,7 @@ def stream_offers(
 
     Args:
         rows: the catalog's file, or anything that gives rows as it does.
-        check_images: read every image's header (about 0.1 ms each).
+        check_images: look at every leading image's header and end (about 0.1 ms each).
         archives: an image may be a member of an archive: `photos.zip!/a.jpg`. It is not opened here.
         addresses: an image may be an http(s) address. It is not opened here; without it addresses are left out.
         reading: told of rows and columns.

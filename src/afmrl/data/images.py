@@ -6,6 +6,7 @@ import errno
 import functools
 import io
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 """An image of more pixels is refused: a few kilobytes of file can claim gigabytes of memory."""
 EXIF_ORIENTATION = 0x0112
+TAIL_BYTES = 64  # some cameras and shops write a little behind the end
 WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 """Gray of more than 8 bits: Pillow would cut what is above 255, and a photograph would be white."""
 BYTES_A_PIXEL = 8
@@ -34,12 +36,34 @@ MAX_SIDE = 2048
 
 
 def verify_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Read an image's header: cheap, decodes nothing.
+    """Look at an image's header and at its end: cheap, decodes only what does not end as its format does.
 
     Raises:
-        InputError: missing, not an image, or more than `max_pixels` pixels.
+        InputError: missing, not an image, damaged or cut off, or more than `max_pixels` pixels.
     """
-    open_header(path, max_pixels=max_pixels).close()
+    with open_header(path, max_pixels=max_pixels) as image:
+        is_whole = _is_whole(image, path)
+    if not is_whole:
+        open_image(path, max_pixels=max_pixels)
+
+
+def _is_whole(image: Image, path: str | Path) -> bool:
+    """Whether a file surely ends as its format does; PNG is compared with its checksums."""
+    if image.format == "PNG":
+        try:
+            image.verify()
+        except Exception:  # decoding says whether it matters
+            return False
+        return True
+    with open(path, "rb") as file:
+        start = file.read(8)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        end = file.read()
+    if image.format == "WEBP":
+        return size >= 8 + int.from_bytes(start[4:], "little")
+    mark = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "GIF": b"\x3b"}.get(image.format or "")
+    return mark is not None and mark in end
 
 
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_side: int | None = MAX_SIDE) -> Image:

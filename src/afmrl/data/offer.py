@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 _OF_ONE_ROW = re.compile(r" ?\([^()]*\)?|'[^']*'|\"[^\"]*\"|\d[\d,]*")
 FIELDS = ("id", "title", "description", "image", "category", "attributes", "product_id")
@@ -37,7 +37,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class SkippedRow:
-    """A row that was not taken, and why."""
+    """A row that was not taken, or an image of it that was not, and why."""
 
     file: str
     row: int
@@ -46,6 +46,8 @@ class SkippedRow:
     reason: str
     id: str = ""
     """The row's id, where it could still be read."""
+    lost: Literal["row", "image"] = "row"
+    """What it cost: the whole row, or one image of an offer that was kept."""
 
     @property
     def kind(self) -> str:
@@ -59,6 +61,26 @@ class SkippedRow:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.row}: {self.field}: {self.reason}"
+
+
+def skipped_in_words(skipped: Sequence[SkippedRow]) -> str:
+    """How many rows and images were left out, and the first of them; "" where none was.
+
+    >>> skipped_in_words([SkippedRow("a.csv", 7, "id", "is missing or not text")])
+    '1 row was left out, the first: a.csv:7: id: is missing or not text'
+    """
+    parts = []
+    for lost, one, many in (
+        ("row", "row was left out", "rows were left out"),
+        (
+            "image",
+            "image cannot be read and its offer is used without it",
+            "images cannot be read and their offers are used without them",
+        ),
+    ):
+        if found := [row for row in skipped if row.lost == lost]:
+            parts.append(f"{len(found):,} {one if len(found) == 1 else many}, the first: {found[0]}")
+    return "; ".join(parts)
 
 
 class BadRow(Exception):

@@ -12,7 +12,7 @@ from typing import Any
 from afmrl.data.clean import clean_row
 from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty
 from afmrl.data.images import verify_image
-from afmrl.data.offer import BadRow, Offer
+from afmrl.data.offer import BadRow, Offer, SkippedRow
 from afmrl.data.plain_text import plain_text
 from afmrl.data.reading import Reading
 from afmrl.errors import InputError
@@ -52,7 +52,9 @@ def offer_from_row(
         raise BadRow("title, image", "are both empty, one of them is needed")
     if not has_title and not usable:
         raise BadRow("title, image", "the title is empty and the image is an address, not fetched (--fetch)")
-    images = [_image(value, folder, check_images and value == usable[0], archives) for value in usable]
+    images, faults = _readable(usable, folder, check_images, archives)
+    if not has_title and not images:
+        raise faults[0]
     reading.addresses += bool(named) and not usable
     attributes = _attributes(columns.first(row, "attributes")[1])
     stated = {attribute_named(key) or key for key in attributes}
@@ -64,13 +66,15 @@ def offer_from_row(
     if not is_empty(seller):
         extra["seller"] = seller
     if len(named) > 1 or len(images) < len(named):
-        found = dict(zip(usable, images, strict=True))
-        extra["images"] = [found.get(value, value) for value in named]
+        extra["images"] = [images.get(value, value) for value in named]
+    reading.lost_images += [
+        SkippedRow(reading.path, row_number, fault.field, fault.reason, identifier, "image") for fault in faults
+    ]
     return Offer(
         id=identifier,
         title=text["title"],
         description=text["description"],
-        image=images[0] if images else "",
+        image=next(iter(images.values()), ""),
         category=category,
         attributes=attributes,
         product_id=text["product_id"],
@@ -169,6 +173,18 @@ def _attributes(value: Any) -> dict[str, str]:
         for key, of_key in value.items()
         if of_key is not None and of_key == of_key  # NaN: an empty cell
     }
+
+
+def _readable(named: list[str], folder: Path, check: bool, archives: bool) -> tuple[dict[str, str], list[BadRow]]:
+    """Images by what names them, and the faults of the others. The leading one is looked at, the rest are believed."""
+    images: dict[str, str] = {}
+    faults: list[BadRow] = []
+    for value in named:
+        try:
+            images[value] = _image(value, folder, check and not images, archives)
+        except BadRow as fault:
+            faults.append(fault)
+    return images, faults
 
 
 def _image(value: str, folder: Path, check: bool, archives: bool) -> str:

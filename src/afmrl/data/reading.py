@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections import Counter
@@ -47,6 +48,8 @@ class Reading:
     """Reason → rows that gave no offer."""
     examples: dict[str, list[SkippedRow]] = field(default_factory=dict)
     """Reason → the first such rows."""
+    lost_images: list[SkippedRow] = field(default_factory=list)
+    """Images that cannot be read."""
     addresses: int = 0
     """Offers whose images are addresses that were not fetched."""
     first: list[Offer] = field(default_factory=list)
@@ -70,6 +73,8 @@ class Reading:
 
     def skipped(self, row: SkippedRow) -> None:
         """Count a row that gave no offer."""
+        while self.lost_images and self.lost_images[-1].row == row.row:
+            self.lost_images.pop()  # the whole row is lost
         self.left_out[row.kind] += 1
         examples = self.examples.setdefault(row.kind, [])
         if len(examples) < SHOWN_OF_A_KIND:
@@ -101,12 +106,18 @@ class Reading:
                 parts.append("not used: " + ", ".join(unused[:SHOWN_COLUMNS]) + more)
         if self.addresses:
             parts.append(f"images of {self.addresses:,} offers are addresses and were not fetched")
+        if self.lost_images:
+            parts.append(f"{len(self.lost_images):,} images cannot be read and are left out: {self._lost()}")
         if self.left_out:
             parts.append(
                 f"{sum(self.left_out.values()):,} rows left out: "
                 + ", ".join(f"{count:,} × {reason}" for reason, count in self.left_out.most_common())
             )
         return "; ".join(parts)
+
+    def _lost(self) -> str:
+        kinds = Counter(row.kind for row in self.lost_images)
+        return ", ".join(f"{count:,} × {reason}" for reason, count in kinds.most_common())
 
     def report(self) -> str:
         """At length: every column, every kind of fault with its first rows, and the first offers."""
@@ -119,6 +130,11 @@ class Reading:
         lines += [f"  warning: {suspect}" for suspect in self.suspects()]
         if self.addresses:
             lines.append(f"  images of {self.addresses:,} offers are addresses; they are read where --fetch is given")
+        lines.append(f"  images that cannot be read: {len(self.lost_images):,}")
+        for reason, count in Counter(row.kind for row in self.lost_images).most_common():
+            lines.append(f"    {count:,} × {reason}")
+            of_kind = (row for row in self.lost_images if row.kind == reason)
+            lines += [f"      row {row.row}: {row.reason}" for row in itertools.islice(of_kind, SHOWN_OF_A_KIND)]
         lines.append(f"  rows left out: {sum(self.left_out.values()):,}")
         for reason, count in self.left_out.most_common():
             lines.append(f"    {count:,} × {reason}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from afmrl.attributes.attributes_on import ATTRIBUTES_ON
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.catalog import Catalog, open_catalog
 from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
@@ -41,7 +42,7 @@ def evaluate(
     robustness: bool = False,
     k: int = 100,
     batch_size: int = 64,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
     num_resamples: int = 2000,
     progress: bool = False,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from afmrl.addresses import shown_address
+from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
@@ -43,7 +44,7 @@ def match(
     veto: Collection[str] = (),
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
     progress: bool = False,
 ) -> MatchResult:
@@ -67,7 +68,7 @@ def match(
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
         out: folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json, and skipped.jsonl where rows were
             skipped; None: nothing is written.
-        max_bad: share of the rows that may be skipped as unusable.
+        max_bad: share of the rows that may be skipped, see `afmrl.data.bad_rows`.
         options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
         progress: show bars.
 
@@ -79,6 +80,7 @@ def match(
         raise InputError(f"--precision {precision:g}: a share above 0, up to 1")
     if generator is not None and model is None:
         raise InputError("--generator needs --model: the embedder reads its key attributes")
+    checked_max_bad(max_bad)
     vetoes = veto_keys(veto, no_veto)
     stages = Stages(progress)
     path = Path(offers) if isinstance(offers, str | Path) else None

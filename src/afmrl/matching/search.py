@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
+from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.catalog import read_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer
@@ -62,7 +63,7 @@ def search(
     hybrid: bool = True,
     hybrid_weight: float | None = None,
     split: str | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
 ) -> list[Hit] | list[list[Hit]]:
     """Find the offers that look and read most like an image and a text.
 
@@ -107,7 +108,7 @@ def open_search(
     hybrid: bool = True,
     weight: float | None = None,
     split: str | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
     progress: bool = False,
 ) -> Iterator[Searcher]:
@@ -119,6 +120,7 @@ def open_search(
     Raises:
         InputError: options that do not go together, no such index or catalog, no offers of this split.
     """
+    checked_max_bad(max_bad)
     if not hybrid and weight is not None:
         raise InputError("search: --no-hybrid leaves BM25 out, --hybrid-weight weighs it; give one of them")
     if weight is not None and not 0 <= weight < float("inf"):

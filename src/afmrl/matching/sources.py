@@ -12,7 +12,7 @@ import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
-from afmrl.data.offer import FIELDS, Offer, SkippedRow
+from afmrl.data.offer import FIELDS, Offer, SkippedRow, skipped_in_words
 from afmrl.data.offer_text import offer_text
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import CatalogFile, CatalogRows
@@ -130,12 +130,10 @@ def read_offers(
     source = MatchSource(
         sorted(catalog.offers, key=lambda offer: offer.id),
         skipped_ids=catalog.skipped_ids,
-        skipped=catalog.skipped,
+        skipped=catalog.faults,
     )
-    if catalog.skipped:
-        source.notes.append(
-            f"{len(catalog.skipped)} rows of {rows.path} could not be used, first: {catalog.skipped[0]}"
-        )  # fmt: skip
+    if catalog.faults:
+        source.notes.append(skipped_in_words(catalog.faults))
     if model is not None:
         from afmrl.matching.embeddings import embed_offers
 

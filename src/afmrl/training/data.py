@@ -9,6 +9,7 @@ from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
+from afmrl.data.offer import skipped_in_words
 from afmrl.data.roles import ROLES, other_roles
 from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, write_json
@@ -28,9 +29,9 @@ def prepare_data(run: Run) -> None:
         path = str(draw_sample(run, "catalog", section.sample, run.folder / "catalog"))
     assert path is not None
     run.catalog = read_catalog(path, max_bad=section.max_bad, options=section.read_options)
-    if run.catalog.skipped:
-        run.say(f"{len(run.catalog.skipped)} of the catalog's rows were skipped (skipped.json lists them)")
-        skipped = [dataclasses.asdict(row) for row in run.catalog.skipped]
+    if run.catalog.faults:
+        run.say(f"{skipped_in_words(run.catalog.faults)} (skipped.json lists them)")
+        skipped = [dataclasses.asdict(row) for row in run.catalog.faults]
         on_first(lambda: write_json(run.folder / "skipped.json", skipped))
     for role, count in other_roles(run.catalog.offers, section.role_column).items():
         run.say(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.reading import ReadOptions, column_pairs
 from afmrl.errors import InputError
 from afmrl.retrieval.floors import Floor
@@ -116,7 +117,7 @@ class CatalogSection(Config):
     and the others are its gallery."""
     family_column: str | None = "family_id"
     """Column of near-identical siblings: intervals are bootstrapped over it."""
-    max_bad: Share = 0.01
+    max_bad: Share = MAX_BAD
     """Share of rows that may be skipped as unreadable."""
 
     @field_validator("columns", mode="before")

@@ -102,7 +102,7 @@ def write_run_report(
                 seed=run.recipe.seed,
             ),
             families=families_of(result.ranks, split.families, split.relevant, lambda row: view(split.gallery[row])),
-            skipped=run.catalog.skipped if run.catalog else (),
+            skipped=run.catalog.faults if run.catalog else (),
             facts=_facts(run),
             notes=[*_notes(run), *_tax_notes(tax, split)],
             next_steps=steps,
