@@ -101,6 +101,22 @@ def test_numbers_are_read_as_text_and_empty_cells_of_pandas_as_nothing(tmp_path)
     assert offer.attributes == {"x": "1"}
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"Color": "red", "size": 36.0, "gtin": None},
+        [{"name": "Color", "value": "red"}, {"name": "size", "value": 36}],
+        [{"key": "Color", "values": ["red"]}, {"key": "size", "value": {"id": 3, "value": "36"}}],
+        [{"id": 5, "name": "Color", "option": "red"}, {"name": "size", "options": ["36"]}],
+        [["Color", "red"], ["size", 36]],
+    ],
+)
+def test_attributes_as_shops_interfaces_write_them(tmp_path, attributes):
+    path = jsonl(tmp_path, {"id": 1, "title": "t", "attributes": attributes, "brand": {"id": 7, "name": "Stelton"}})
+    (offer,) = read_catalog(path)
+    assert offer.attributes == {"Color": "red", "size": "36", "brand": "Stelton"}
+
+
 def test_empty_lines_are_no_rows_but_count_as_lines(tmp_path):
     path = jsonl(tmp_path, *good(99), b"", b"  ", {"id": "x"})
     (row,) = read_catalog(path, max_bad=0.01).skipped

@@ -32,7 +32,6 @@ def attributes(
     max_new_tokens: int | None = None,
     shard_rows: int = 50_000,
     device: str | None = None,
-    fetch: bool = False,
     concurrency: int | None = None,
     max_bad: float = MAX_BAD,
     engine: Engine = "local",
@@ -66,8 +65,6 @@ def attributes(
         Rows of a shard.
     device
         Of the model: cpu, cuda, cuda:1, …
-    fetch
-        Fetch images whose `image` is an http(s) address.
     concurrency
         Requests under way at a time, where the generator is a server; 8 by default.
     max_bad
@@ -90,7 +87,7 @@ def attributes(
         batch_size,
         max_new_tokens,
         device,
-        fetch,
+        read_options(reading).fetch,
         concurrency,
         show_sellers,
     )
@@ -112,7 +109,6 @@ def embed(
     shard_rows: int = 50_000,
     device: str | None = None,
     scaled_jpeg: bool = False,
-    fetch: bool = False,
     max_bad: float = MAX_BAD,
     engine: Engine = "local",
     ray_workers: int | None = None,
@@ -150,8 +146,6 @@ def embed(
         Of the models: cpu, cuda, cuda:1, …
     scaled_jpeg
         Decode large JPEG images at a fraction of their size: faster, and nearly the same embeddings.
-    fetch
-        Fetch images whose `image` is an http(s) address.
     max_bad
         Share of rows that may go to quarantine.
     engine
@@ -177,7 +171,7 @@ def embed(
         max_new_tokens=max_new_tokens,
         device=device,
         scaled_jpeg=scaled_jpeg,
-        fetch=fetch,
+        fetch=read_options(reading).fetch,
     )
     load = partial(EmbedWork, options)
     _run(catalog, options, load, out, attributes, shard_rows, max_bad, engine, ray_workers, reading)

@@ -27,6 +27,7 @@ def index(
     remove: Path | None = None,
     info: bool = False,
     check: bool = False,
+    fetch: bool = False,
 ) -> None:
     """Make or update an index of embeddings (EMBEDDINGS --out INDEX); delete from one, describe it, check it (INDEX).
 
@@ -53,14 +54,17 @@ def index(
         Say what the index holds.
     check
         Read every byte of a local index and compare it with its checksums.
+    fetch
+        With --out: fetch images that are http(s) addresses and were not fetched before, for the colors that an index
+        keeps where its model weighs them.
     """
     if out is not None:
         wrong = {"--delete": delete, "--remove": remove, "--info": info, "--check": check}
         if named := [name for name, value in wrong.items() if value]:
             raise InputError(f"index: {named[0]} is for an index: `afmrl index INDEX {named[0]} …`, without --out")
-        _update(source, out, dtype=dtype, exact_below=exact_below, mirror=mirror)
+        _update(source, out, dtype=dtype, exact_below=exact_below, mirror=mirror, fetch=fetch)
         return
-    of_update = {"--mirror": mirror or None, "--dtype": dtype, "--exact-below": exact_below}
+    of_update = {"--mirror": mirror or None, "--fetch": fetch or None, "--dtype": dtype, "--exact-below": exact_below}
     if named := [name for name, value in of_update.items() if value is not None]:
         raise InputError(f"index: {named[0]} needs EMBEDDINGS --out INDEX")
     if not (delete or remove or info or check):
@@ -79,10 +83,14 @@ def index(
             _print_info(source, opened)
 
 
-def _update(embeddings: str, out: str, *, dtype: str | None, exact_below: int | None, mirror: bool) -> None:
+def _update(
+    embeddings: str, out: str, *, dtype: str | None, exact_below: int | None, mirror: bool, fetch: bool
+) -> None:
     from afmrl.index.update import update_index
 
-    done = update_index(embeddings, out, dtype=dtype, exact_below=exact_below, mirror=mirror, progress=True)
+    done = update_index(
+        embeddings, out, dtype=dtype, exact_below=exact_below, mirror=mirror, fetch=fetch, progress=True
+    )
     print(f"{shown_address(out)}: {done}")
 
 

@@ -92,6 +92,7 @@ def run(
     *,
     out: Path = Path("afmrl-run"),
     until: Stage | None = None,
+    fetch: bool = False,
     **fields: str | None,
 ) -> None:
     """Train and measure a recipe: SFT, AGCL, RAR, evaluation.
@@ -107,6 +108,9 @@ def run(
     until
         The last stage to run, to look at its model (OUT/stages/NAME/model) before more is trained. Without it the same
         command continues from there.
+    fetch
+        Fetch images whose `image` is an http(s) address, once: into ~/.cache/afmrl/images, or where XDG_CACHE_HOME or
+        AFMRL_IMAGE_CACHE says.
     """
     loaded = load_recipe(recipe, overrides_of(fields))  # what is wrong with it is said before torch is loaded
     from afmrl.terminal import StageProgress, quiet_libraries
@@ -116,7 +120,7 @@ def run(
 
     quiet_libraries()
     keep_freed_memory()
-    run_recipe(loaded, out, callbacks=StageProgress(), until=until)
+    run_recipe(loaded, out, callbacks=StageProgress(), until=until, fetch=fetch)
     if rank() == 0 and until is None:
         print(f"\nReport: {out / 'report.html'}   numbers: {out / 'metrics.json'}")
     leave_processes()

@@ -24,7 +24,7 @@ def search(
     target: str,
     *,
     text: str = "",
-    image: Path | None = None,
+    image: str | None = None,
     queries: Path | None = None,
     out: Path | None = None,
     k: int = 10,
@@ -48,7 +48,7 @@ def search(
     text
         A text to search for; alone or together with --image.
     image
-        An image file to search for; alone or together with --text.
+        An image file to search for, or with --fetch an address; alone or together with --text.
     queries
         A catalog of what is searched for; an offer with the query's id is no hit of it.
     out
@@ -73,7 +73,7 @@ def search(
     max_bad
         Share of a catalog's rows that may be skipped as unreadable; by default 0.5.
     """
-    from afmrl.data.catalog import read_catalog
+    from afmrl.bulk.images.catalog import catalog_with_images
     from afmrl.data.rows import is_catalog
     from afmrl.index.searchers import IndexSearch
     from afmrl.matching.search import open_search, query_offer
@@ -86,11 +86,11 @@ def search(
             raise InputError("search: --out needs --queries FILE")
         if max_bad is not None and not is_catalog(target):
             raise InputError("search: --max-bad needs --queries FILE, or a catalog")
-        asked: Sequence = [query_offer(text, image, k)]
+        asked: Sequence = [query_offer(text, image, k, fetch=read_options(reading).fetch)]
     elif text or image:
         raise InputError("search: give --queries, or --text and --image")
     else:
-        asked = read_catalog(queries, max_bad=most_bad, options=read_options(reading)).offers
+        asked = catalog_with_images(queries, max_bad=most_bad, options=read_options(reading), progress=True).offers
     quiet_libraries()
     opening = open_search(
         target,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Catalog:
     """What was read of the file."""
     lost_images: tuple[SkippedRow, ...] = ()
     """Images that cannot be read; their offers are used without them."""
+    row_numbers: Mapping[str, int] = field(default_factory=dict)
+    """Id → the offer's row in the file."""
 
     def __len__(self) -> int:
         return len(self.offers)
@@ -78,7 +80,8 @@ def read_catalog(
         path: the file, or anything that gives rows as `CatalogFile` does.
         max_bad: share of the rows that may be skipped, from 0 to 1 (see `afmrl.data.bad_rows`).
         check_images: look at every leading image's header and end (about 0.1 ms each).
-        options: of a file: columns, delimiter and encoding, where it does not say them itself.
+        options: of a file: columns, delimiter and encoding, where it does not say them itself. With `fetch` images may
+            be addresses; `afmrl.bulk.images.catalog` fetches them.
 
     Raises:
         InputError: no such file, an unknown ending, no rows, no column that could be the id, more than `max_bad`
@@ -90,7 +93,8 @@ def read_catalog(
     offers: list[Offer] = []
     skipped: list[SkippedRow] = []
     reading = Reading(str(path))
-    for offer in _once_each(rows, check_images, reading):
+    row_numbers: dict[str, int] = {}
+    for offer in _once_each(rows, check_images, reading, row_numbers):
         if isinstance(offer, SkippedRow):
             skipped.append(offer)
         else:
@@ -99,7 +103,7 @@ def read_catalog(
     if not reading.rows:
         raise InputError(f"{path}: the catalog is empty; one offer a row is expected")
     refuse_bad(reading, skipped, max_bad)
-    return Catalog(tuple(offers), tuple(skipped), str(path), reading, tuple(reading.lost_images))
+    return Catalog(tuple(offers), tuple(skipped), str(path), reading, tuple(reading.lost_images), row_numbers)
 
 
 def refuse_bad(reading: Reading, skipped: Sequence[SkippedRow], max_bad: float) -> None:
@@ -127,17 +131,19 @@ def read_report(path: str | Path, options: ReadOptions | None = None) -> Reading
         InputError: a file that cannot be read at all.
     """
     reading = Reading(str(path))
-    for _ in _once_each(CatalogFile(path, options), True, reading):
+    for _ in _once_each(CatalogFile(path, options), True, reading, {}):
         pass
     if not reading.rows:
         raise InputError(f"{path}: the catalog is empty; one offer a row is expected")
     return reading
 
 
-def _once_each(rows: CatalogRows, check_images: bool, reading: Reading) -> Iterator[Offer | SkippedRow]:
-    """The offers of a catalog; a row with the id of an earlier one is skipped."""
-    first_row: dict[str, int] = {}
-    for row_number, offer in stream_offers(rows, check_images=check_images, reading=reading):
+def _once_each(
+    rows: CatalogRows, check_images: bool, reading: Reading, first_row: dict[str, int]
+) -> Iterator[Offer | SkippedRow]:
+    """The offers of a catalog, whose rows are noted; a row with the id of an earlier one is skipped."""
+    addresses = rows.options.fetch
+    for row_number, offer in stream_offers(rows, check_images=check_images, addresses=addresses, reading=reading):
         if isinstance(offer, Offer) and offer.id in first_row:
             reason = f"{offer.id!r} is already in row {first_row[offer.id]}; ids must be unique"
             offer = SkippedRow(str(rows.path), row_number, "id", reason, offer.id)

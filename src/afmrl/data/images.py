@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afmrl.data.decoding_cost import check_cost, check_header, first_bytes
+from afmrl.data.image_cache import image_file, is_address
 from afmrl.errors import InputError
 from afmrl.files import check_regular
 
@@ -80,7 +81,7 @@ def open_header(source: str | Path | bytes, name: str | Path = "", *, max_pixels
     """An image of which only the header was read: its size is known, its pixels are not decoded.
 
     Args:
-        source: a file, or a file's content.
+        source: a file, an address that was fetched, or a file's content.
         name: what error messages call it; needed for a content.
 
     Raises:
@@ -91,13 +92,16 @@ def open_header(source: str | Path | bytes, name: str | Path = "", *, max_pixels
     _silence_bomb_warnings()  # our own bound is below
     name = name or (source if isinstance(source, str | Path) else "")
     try:
-        if isinstance(source, str | Path):
+        if not isinstance(source, bytes):
+            source = image_file(source)
             check_regular(source)
         check_header(first_bytes(source if isinstance(source, bytes) else str(source)), str(name))
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
     except InputError:
         raise
     except FileNotFoundError as error:
+        if is_address(str(name)):
+            raise InputError(f"image {name}: is an address that was not fetched; --fetch fetches it") from error
         raise InputError(f"image {name}: no such file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"image {name}: over {max_pixels:,} pixels; scale it down") from error

@@ -11,6 +11,7 @@ from typing import Any
 
 from afmrl.data.clean import clean_row
 from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty
+from afmrl.data.image_cache import is_address
 from afmrl.data.images import verify_image
 from afmrl.data.offer import BadRow, Offer, SkippedRow
 from afmrl.data.plain_text import plain_text
@@ -18,6 +19,7 @@ from afmrl.data.reading import Reading
 from afmrl.errors import InputError
 
 MAX_TITLE_CHARACTERS = 10_000
+_VALUE_PARTS = ("value", "values", "option", "options", "attribute_value")
 ARCHIVE_SEPARATOR = "!/"
 """Between an archive and the member that is the image: `photos.zip!/a.jpg`."""
 
@@ -46,7 +48,7 @@ def offer_from_row(
     if len(text["title"]) > MAX_TITLE_CHARACTERS:
         raise BadRow("title", f"has {len(text['title']):,} characters, at most {MAX_TITLE_CHARACTERS:,} are read")
     named = _images(row, columns)
-    usable = named if addresses else [value for value in named if not _is_address(value)]
+    usable = named if addresses else [value for value in named if not is_address(value)]
     has_title = bool(text["title"].strip())
     if not has_title and not named:
         raise BadRow("title, image", "are both empty, one of them is needed")
@@ -66,7 +68,8 @@ def offer_from_row(
     if not is_empty(seller):
         extra["seller"] = seller
     if len(named) > 1 or len(images) < len(named):
-        extra["images"] = [images.get(value, value) for value in named]
+        lost = [value for value in usable if value not in images]
+        extra["images"] = [images.get(value, value) for value in named if value not in lost]
     reading.lost_images += [
         SkippedRow(reading.path, row_number, fault.field, fault.reason, identifier, "image") for fault in faults
     ]
@@ -99,11 +102,18 @@ def _number(value: float) -> str:
 def _text(name: str, value: Any) -> str:
     if is_empty(value):
         return ""
+    if isinstance(value, Mapping):
+        value = _named(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = _number(value)
     if not isinstance(value, str):
         raise BadRow(name, f"is {type(value).__name__}, expected text")
     return value
+
+
+def _named(value: Mapping[str, Any]) -> Any:
+    """What a struct says, where one of its parts is its name or value: `{"id": 7, "name": "Stelton"}`."""
+    return next((value[part] for part in ("name", "value", "label", "text") if not is_empty(value.get(part))), value)
 
 
 def _texts(name: str, value: Any) -> list[str]:
@@ -132,8 +142,12 @@ def _images(row: Mapping[str, Any], columns: Columns) -> list[str]:
         elif isinstance(value, list | tuple):
             value = [one.get("url") or one.get("src") if isinstance(one, Mapping) else one for one in value]
         for text in _texts(column, value):
-            found.update(dict.fromkeys(_separated(text.strip())))
+            found.update(dict.fromkeys(map(_with_scheme, _separated(text.strip()))))
     return [image for image in found if image]
+
+
+def _with_scheme(text: str) -> str:
+    return f"https:{text}" if text.startswith("//") else text
 
 
 def _separated(text: str) -> list[str]:
@@ -144,13 +158,9 @@ def _separated(text: str) -> list[str]:
     """
     for parts in (re.split(r"\s*[|;\n]\s*", text), re.split(r"\s*,\s*", text)):
         parts = [part for part in parts if part]
-        if len(parts) > 1 and all(_is_address(part) or re.search(r"\.\w{3,4}$", part) for part in parts):
+        if len(parts) > 1 and all(is_address(_with_scheme(part)) or re.search(r"\.\w{3,4}$", part) for part in parts):
             return parts
     return [text]
-
-
-def _is_address(value: str) -> bool:
-    return value.lower().startswith(("http://", "https://", "//"))
 
 
 def _attributes(value: Any) -> dict[str, str]:
@@ -166,13 +176,33 @@ def _attributes(value: Any) -> dict[str, str]:
         if not all(isinstance(key, str) for key, _ in value):
             raise BadRow("attributes", "is a list of pairs whose keys are not all text")
         value = dict(value)  # a Parquet map
+    if isinstance(value, list) and value and all(isinstance(pair, Mapping) for pair in value):
+        value = dict(map(_name_and_value, value))
     if not isinstance(value, Mapping):
         raise BadRow("attributes", f"is {type(value).__name__}, expected an object of key: value")
-    return {
-        str(key): plain_text(", ".join(map(str, of_key)) if isinstance(of_key, list | tuple) else str(of_key))
-        for key, of_key in value.items()
-        if of_key is not None and of_key == of_key  # NaN: an empty cell
-    }
+    return {str(key): plain_text(_value_text(of_key)) for key, of_key in value.items() if not _is_nothing(of_key)}
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value != value  # NaN: an empty cell
+
+
+def _name_and_value(pair: Mapping[str, Any]) -> tuple[str, Any]:
+    """An attribute of a list of them, as shops' interfaces write it: `{"name": "Color", "value": "red"}`."""
+    name = next((pair[part] for part in ("name", "key", "attribute_name", "label") if pair.get(part)), None)
+    value = next((pair[part] for part in _VALUE_PARTS if part in pair), None)
+    if name is None or not any(part in pair for part in _VALUE_PARTS):
+        raise BadRow("attributes", "is a list of objects without name and value")
+    return str(name), value
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_value_text(one) for one in value if not _is_nothing(one))
+    if isinstance(value, Mapping):
+        named = _named(value)
+        return str(dict(value)) if named is value else _value_text(named)
+    return _number(value) if isinstance(value, float) else str(value)
 
 
 def _readable(named: list[str], folder: Path, check: bool, archives: bool) -> tuple[dict[str, str], list[BadRow]]:
@@ -190,7 +220,7 @@ def _readable(named: list[str], folder: Path, check: bool, archives: bool) -> tu
 def _image(value: str, folder: Path, check: bool, archives: bool) -> str:
     if "\0" in value or len(value) > 4096:
         raise BadRow("image", "is not a path")
-    if _is_address(value):
+    if is_address(value):
         return value
     if "://" in value:
         raise BadRow("image", f"{value[:80]!r} is an address; only http and https are fetched")

@@ -33,6 +33,8 @@ class ReadOptions:
     """Between cells; None: detected."""
     encoding: str | None = None
     """Of the text; None: detected."""
+    fetch: bool = False
+    """Fetch images that are http(s) addresses, into one folder for all commands (see `afmrl.data.image_cache`)."""
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Reading:
                 more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
                 parts.append("not used: " + ", ".join(unused[:SHOWN_COLUMNS]) + more)
         if self.addresses:
-            parts.append(f"images of {self.addresses:,} offers are addresses and were not fetched")
+            parts.append(f"images of {self.addresses:,} offers are addresses and were not fetched; --fetch does")
         if self.lost_images:
             parts.append(f"{len(self.lost_images):,} images cannot be read and are left out: {self._lost()}")
         if self.left_out:

@@ -17,6 +17,7 @@ from afmrl.data.delimited import (
     known_encoding,
 )
 from afmrl.data.feeds.json_ld import is_json_ld, product_rows
+from afmrl.data.feeds.merchant_table import is_merchant, merchant_table_rows
 from afmrl.data.feeds.merchant_xml import merchant_rows
 from afmrl.data.feeds.shopify import is_shopify, shopify_rows
 from afmrl.data.feeds.woocommerce import is_woocommerce, woocommerce_rows
@@ -178,8 +179,9 @@ class CatalogFile:
         if is_woocommerce(header):
             self.format = f"WooCommerce product export, {dialect}"
             return woocommerce_rows(lambda: table.rows(self._measure))
-        if {"image_link", "availability"} <= {name.removeprefix("g:").replace(" ", "_") for name in header}:
-            kind = "Google Merchant feed"
+        if is_merchant(header):
+            self.format = f"Google Merchant feed, {dialect}"
+            return merchant_table_rows(table.rows(self._measure))
         self.format = f"{kind}, {dialect}"
         return iter(()) if first is None else table.rows(self._measure)
 

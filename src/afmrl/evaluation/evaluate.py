@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from afmrl.attributes.attributes_on import ATTRIBUTES_ON
+from afmrl.bulk.images.catalog import catalog_with_images
 from afmrl.data.bad_rows import MAX_BAD
-from afmrl.data.catalog import Catalog, open_catalog
+from afmrl.data.catalog import Catalog
 from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
@@ -78,7 +79,8 @@ def evaluate(
         robustness: also score perturbed queries, of the first task.
         k: hits kept of each query.
         max_bad: share of a file's rows that may be skipped as unreadable.
-        options: of the files: columns, delimiter and encoding, where they do not say them themselves.
+        options: of the files: columns, delimiter and encoding, where they do not say them themselves;
+            `fetch` fetches images that are addresses.
         out: folder for metrics.json (the same bytes for the same inputs), queries.jsonl, hits.jsonl (hits-TASK.jsonl
             of several tasks), and skipped.jsonl where rows were skipped; None: nothing is written.
 
@@ -101,7 +103,7 @@ def evaluate(
     work: CatalogTasks | GradedTask
     if catalog is not None:
         work = CatalogTasks(
-            open_catalog(catalog, max_bad=max_bad, options=options),
+            catalog_with_images(catalog, max_bad=max_bad, options=options, progress=progress),
             tasks=tasks or (EVERYTHING,),
             split=split,
             gallery_splits=gallery_splits or (),
@@ -109,8 +111,8 @@ def evaluate(
         )
     elif queries is not None and gallery is not None and qrels is not None:
         work = GradedTask(
-            open_catalog(queries, max_bad=max_bad, options=options),
-            open_catalog(gallery, max_bad=max_bad, options=options),
+            catalog_with_images(queries, max_bad=max_bad, options=options, progress=progress),
+            catalog_with_images(gallery, max_bad=max_bad, options=options, progress=progress),
             qrels,
             min_grade=min_grade,
         )

@@ -69,7 +69,8 @@ def match(
         out: folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json, and skipped.jsonl where rows were
             skipped; None: nothing is written.
         max_bad: share of the rows that may be skipped, see `afmrl.data.bad_rows`.
-        options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
+        options: columns, delimiter and encoding, where a file does not say them itself; `fetch` fetches images that are
+            addresses.
         progress: show bars.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.catalog import read_catalog
+from afmrl.bulk.images.catalog import catalog_with_images
 from afmrl.data.offer import skipped_in_words
 from afmrl.data.roles import ROLES, other_roles
 from afmrl.errors import InputError
@@ -28,7 +28,8 @@ def prepare_data(run: Run) -> None:
     if section.sample is not None:
         path = str(draw_sample(run, "catalog", section.sample, run.folder / "catalog"))
     assert path is not None
-    run.catalog = read_catalog(path, max_bad=section.max_bad, options=section.read_options)
+    options = dataclasses.replace(section.read_options, fetch=run.fetch)
+    run.catalog = catalog_with_images(path, max_bad=section.max_bad, options=options, progress=rank() == 0)
     if run.catalog.faults:
         run.say(f"{skipped_in_words(run.catalog.faults)} (skipped.json lists them)")
         skipped = [dataclasses.asdict(row) for row in run.catalog.faults]
@@ -44,7 +45,7 @@ def prepare_data(run: Run) -> None:
         skipped_ids=run.catalog.skipped_ids,
         targets_optional=run.recipe.sft.targets != "catalog",
     )
-    run.made_of["data"] = fingerprint(section, file_hash(path))
+    run.made_of["data"] = fingerprint(section, file_hash(path), *(["fetched"] if run.fetch else []))
     _take_targets(run)  # a wrong file is refused before hours of training
     if run.recipe.rar.max_steps and not run.splits["reward"].queries:
         raise InputError(

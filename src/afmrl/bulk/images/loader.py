@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from afmrl.bulk.images.archives import MAX_BYTES, Archives, split_member
+from afmrl.data.image_cache import is_address
 from afmrl.data.images import MAX_SIDE, decode, open_header
 from afmrl.errors import InputError
 from afmrl.files import check_regular
@@ -13,6 +14,7 @@ from afmrl.files import check_regular
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from afmrl.bulk.images.cache import ImageCache
     from afmrl.bulk.images.fetch import Fetcher
 
 
@@ -26,7 +28,7 @@ class ImageLoader:
         fetcher: fetches addresses; None: they are refused.
     """
 
-    def __init__(self, fetcher: Fetcher | None = None) -> None:
+    def __init__(self, fetcher: ImageCache | Fetcher | None = None) -> None:
         self.fetcher = fetcher
         self._archives = Archives()
 
@@ -44,7 +46,7 @@ class ImageLoader:
             raise InputError(f"image {reference[:200]}: cannot be read ({type(error).__name__}: {error})") from error
 
     def _content(self, reference: str) -> bytes:
-        if "://" in reference:
+        if is_address(reference):
             if self.fetcher is None:
                 raise InputError(f"image {reference}: is an address, and images are fetched only with --fetch")
             return self.fetcher.fetch(reference)
@@ -67,13 +69,13 @@ def image_loader(fetch: bool) -> ImageLoader:
     """The loader of a job's images.
 
     Args:
-        fetch: fetch http(s) addresses.
+        fetch: fetch http(s) addresses that are not in the cache.
     """
     if not fetch:
         return ImageLoader()
-    from afmrl.bulk.images.fetch import Fetcher
+    from afmrl.bulk.images.cache import ImageCache
 
-    return ImageLoader(Fetcher())
+    return ImageLoader(ImageCache())
 
 
 def _file_content(path: str) -> bytes:

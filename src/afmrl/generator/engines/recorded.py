@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.image_cache import image_file
 from afmrl.errors import InputError
 from afmrl.files import content_hash, file_hash, parse_json, sync_file
 from afmrl.generator.engines.base import Completion, Engine, Request, Sampling, Usage
@@ -106,7 +107,7 @@ class RecordedEngine:
 
 
 def _key(request: Request, sampling: Sampling) -> str:
-    image = file_hash(request.image) if request.image else ""
+    image = file_hash(image_file(request.image)) if request.image else ""
     options = dataclasses.asdict(sampling)
     if sampling.temperature == 0:
         del options["seed"]
