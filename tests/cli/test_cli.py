@@ -1,5 +1,6 @@
 """What the command line says to a user's mistake: one message on stderr, exit code 2, no traceback."""
 
+import inspect
 import json
 import os
 import shutil
@@ -87,7 +88,8 @@ def test_help_names_every_command(call):
 def test_every_option_of_every_command_is_explained(call, command):
     code, out, _ = call(command, "--help")
     assert code == 0
-    function = cli.app[command].default_command
+    function = inspect.unwrap(cli.app[command].default_command)
+    assert "--json" in out
     code = function.__code__  # a recipe's fields, which `run` adds to its signature, have a test of their own
     for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
         if name == "reading":  # options that are shared

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Ended, Summary, plain
 from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 
@@ -37,7 +38,7 @@ def attributes(
     engine: Engine = "local",
     ray_workers: int | None = None,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Write the key attributes of a catalog's offers to Parquet shards; a run that was stopped resumes.
 
     Only what is new or has changed is done: a row, its image, the generator, the prompt. Exit code 3: more rows
@@ -92,7 +93,7 @@ def attributes(
         show_sellers,
     )
     load = partial(AttributesWork, options)
-    _run(catalog, options, load, out, None, shard_rows, max_bad, engine, ray_workers, reading)
+    return _run(catalog, options, load, out, None, shard_rows, max_bad, engine, ray_workers, reading)
 
 
 def embed(
@@ -113,7 +114,7 @@ def embed(
     engine: Engine = "local",
     ray_workers: int | None = None,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Write the embeddings of a catalog's offers to Parquet shards; a run that was stopped resumes.
 
     Only what is new or has changed is done: a row, its image, a model, the prompt. Exit code 3: more rows than
@@ -174,7 +175,7 @@ def embed(
         fetch=read_options(reading).fetch,
     )
     load = partial(EmbedWork, options)
-    _run(catalog, options, load, out, attributes, shard_rows, max_bad, engine, ray_workers, reading)
+    return _run(catalog, options, load, out, attributes, shard_rows, max_bad, engine, ray_workers, reading)
 
 
 def _run(
@@ -188,7 +189,7 @@ def _run(
     engine: Engine,
     ray_workers: int | None,
     reading: Reading | None,
-) -> None:
+) -> Summary:
     from afmrl.bulk.job import BulkJob
     from afmrl.bulk.quarantine import TooManyBadRows
     from afmrl.bulk.work import check_positive
@@ -208,17 +209,17 @@ def _run(
         work: Work = RayWork(load, workers=ray_workers)
     else:
         work = load()
+    job = BulkJob(
+        rows,
+        work,
+        out,
+        attributes=written,
+        max_bad=max_bad,
+        shard_rows=shard_rows,
+        addresses=options.fetch,
+        progress=True,
+    )
     try:
-        job = BulkJob(
-            rows,
-            work,
-            out,
-            attributes=written,
-            max_bad=max_bad,
-            shard_rows=shard_rows,
-            addresses=options.fetch,
-            progress=True,
-        )
         try:
             summary = job.run()
         finally:
@@ -230,11 +231,13 @@ def _run(
             "--max-bad, and give the same command again.",
             file=sys.stderr,
         )
-        raise SystemExit(3) from None
+        raise Ended(3, {"out": out, "error": str(error), **plain(job.summary)}) from None
     print(f"{out}: {summary}")
     writer = getattr(work, "writer", None)  # Ray's workers hold theirs
-    for note in writer.notes() if writer is not None else ():
+    notes = writer.notes() if writer is not None else []
+    for note in notes:
         print(note)
+    return {"out": out, **plain(summary), "notes": notes}
 
 
 def _catalog(catalog: str, out: Path, options: ReadOptions) -> CatalogRows:

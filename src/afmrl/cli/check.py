@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Ended, Summary
 from afmrl.data.bad_rows import MAX_BAD
 
 
-def check(catalog: Path, *, max_bad: float = MAX_BAD, reading: Reading | None = None) -> None:
+def check(catalog: Path, *, max_bad: float = MAX_BAD, reading: Reading | None = None) -> Summary:
     """Say what is read of a catalog: its format, its columns, every kind of fault, and the first offers.
 
     Nothing is written. Exit code 0: every command takes the file, without the rows that are listed. 1: every command
@@ -30,4 +31,5 @@ def check(catalog: Path, *, max_bad: float = MAX_BAD, reading: Reading | None = 
     print(report.report())
     left_out = sum(report.left_out.values())
     if not report.offers or too_many_bad(left_out, report.rows, max_bad, lost_images=len(report.lost_images)):
-        raise SystemExit(1)
+        raise Ended(1, {**report.as_dict(), "is_taken": False})
+    return {**report.as_dict(), "is_taken": True}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
+from afmrl.cli.summary import Summary, plain, summarized
 from afmrl.data.bad_rows import MAX_BAD, MAX_BAD_OF_A_SET
 from afmrl.errors import InputError
 from afmrl.terminal import output_console
@@ -21,6 +22,7 @@ dataset_app = App(name="dataset", help="Public data sets as catalogs; splits by 
 
 
 @dataset_app.default
+@summarized
 def dataset(
     name: str | None = None,
     folder: Path | None = None,
@@ -29,7 +31,7 @@ def dataset(
     max_bad: float = MAX_BAD_OF_A_SET,
     images: bool = True,
     check_images: bool = True,
-) -> None:
+) -> Summary:
     """List the public sets; say what to download for one (NAME); write it as a catalog (NAME FOLDER --out DIR).
 
     Parameters
@@ -51,19 +53,30 @@ def dataset(
     from afmrl.public_sets.registry import published
 
     if name is None:
+        from afmrl.public_sets.registry import PUBLISHED
+
         print_datasets()
-        return
+        return {"sets": [_about(one) for one in PUBLISHED]}
     chosen = published(name)
     if folder is None:
         print(description(chosen))
-        return
+        return _about(chosen)
     if out is None:
         raise InputError(f"dataset {chosen.name}: say where to write the catalog: --out DIR")
     result = convert(chosen, folder, out, max_bad=max_bad, check_images=check_images, images=images)
     print_conversion(chosen.title, result)
+    by_split = [{"split": of[0], "role": of[1], "offers": count} for of, count in sorted(result.by_split.items())]
+    return {"set": chosen.name, **{name: of for name, of in plain(result).items() if name != "by_split"},
+            "by_split": by_split}  # fmt: skip
+
+
+def _about(dataset: PublicDataset) -> Summary:
+    names = ("name", "title", "what", "size", "license", "homepage", "citation", "download")
+    return {name: getattr(dataset, name) for name in names}
 
 
 @dataset_app.command
+@summarized
 def split(
     file: Path,
     *,
@@ -76,7 +89,7 @@ def split(
     join_images: bool = False,
     near: bool = True,
     max_bad: float = MAX_BAD,
-) -> None:
+) -> Summary:
     """Split a catalog by product (or family) into train, val and test, and check for leaks.
 
     Parameters
@@ -122,10 +135,12 @@ def split(
     if report.skipped:
         print(skipped_in_words(report.skipped))
     print(out)
+    return {"out": out, "by": by, **plain(report)}
 
 
 @dataset_app.command
-def check(file: Path, *, column: str = "split", by: str = "product_id", shared: str = "", near: bool = True) -> None:
+@summarized
+def check(file: Path, *, column: str = "split", by: str = "product_id", shared: str = "", near: bool = True) -> Summary:
     """Refuse a catalog in which a product or an image is in two splits.
 
     Parameters
@@ -152,6 +167,7 @@ def check(file: Path, *, column: str = "split", by: str = "product_id", shared: 
     if unnamed:
         print(f"{unnamed:,} offers without a split were not checked")
     print_leaks(report)
+    return {"file": file, "offers_without_split": unnamed, **plain(report)}
 
 
 def print_datasets() -> None:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Summary
 from afmrl.data.bad_rows import MAX_BAD
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def evaluate(
     batch_size: int = 64,
     max_bad: float = MAX_BAD,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Score a model: the tasks of a catalog (--catalog), or a query and a gallery catalog with qrels.
 
     Parameters
@@ -122,6 +123,7 @@ def evaluate(
     )
     write_evaluation_page(result, out)
     print_evaluation(result, out)
+    return {"out": out, **result.metrics}
 
 
 def print_evaluation(result: EvaluationResult, out: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Summary
 from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 from afmrl.terminal import output_console
@@ -27,7 +28,7 @@ def schema(
     max_values: int = 0,
     max_bad: float = MAX_BAD,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Learn which attributes tell the products of a catalog apart, and write them as a schema to look at and edit.
 
     Of each category the keys that split the most pairs of siblings: offers with near titles that are not one product.
@@ -74,6 +75,7 @@ def schema(
     learned.save(out)
     _print({name: found.get("" if name == "*" else name, []) for name in learned.categories}, learned.as_dict())
     print(f"Schema: {out}")
+    return {"out": out, "offers": len(offers), "categories": learned.as_dict(), "discrimination": found}
 
 
 def _written(path: Path, offers: Sequence[Offer]) -> list[KeyAttributes]:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import on_query
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Summary
 from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 
@@ -37,7 +38,7 @@ def search(
     split: str | None = None,
     max_bad: float | None = None,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Find the offers of an index, or of a catalog, that look and read most like an image and a text.
 
     Parameters
@@ -112,7 +113,7 @@ def search(
             rows = zip(asked, found.ids, found.scores, strict=True)
             write_hits(out, ((query.id, zip(ids, scores.tolist(), strict=True)) for query, ids, scores in rows))
             print(f"{len(asked):,} queries, {sum(map(len, found.ids)):,} hits: {out}")
-            return
+            return {"queries": len(asked), "hits": sum(map(len, found.ids)), "out": out}
         for query, ids, scores in list(zip(asked, found.ids, found.scores, strict=True))[:SHOWN_QUERIES]:
             name = "" if queries is None else f"{query.id}: "
             if not ids:
@@ -122,6 +123,15 @@ def search(
             print_hits(searcher.details(ids, scores), title=title, images=is_catalog(target))
         if len(asked) > SHOWN_QUERIES:
             print(f"… and {len(asked) - SHOWN_QUERIES:,} queries more; --out FILE writes the hits of all")
+        hits = [searcher.details(ids, scores) for ids, scores in zip(found.ids, found.scores, strict=True)]
+        return {"queries": [{"id": query.id, "title": query.title, "hits": list(map(_hit, of_query))}
+                            for query, of_query in zip(asked, hits, strict=True)]}  # fmt: skip
+
+
+def _hit(hit: Hit) -> Summary:
+    offer = hit.offer
+    return {"id": offer.id, "score": round(float(hit.score), 6), "title": offer.title, "image": offer.image,
+            "category": offer.category, "attributes": hit.attributes.as_dict()}  # fmt: skip
 
 
 def print_hits(hits: Sequence[Hit], *, title: str | None = None, images: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import re
@@ -120,6 +121,24 @@ class Reading:
     def _lost(self) -> str:
         kinds = Counter(row.kind for row in self.lost_images)
         return ", ".join(f"{count:,} × {reason}" for reason, count in kinds.most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as the report, for programs."""
+        fields = ("id", "title", "description", "image", "category", "attributes", "product_id")
+        return {
+            "catalog": self.path,
+            "format": self.format,
+            "rows": self.rows,
+            "offers": self.offers,
+            "columns": {} if self.columns is None else self.columns.used(),
+            "columns_not_used": [] if self.columns is None else self.columns.unused(),
+            "warnings": self.suspects(),
+            "rows_left_out": dict(self.left_out.most_common()),
+            "images_not_fetched": self.addresses,
+            "images_left_out": dict(Counter(row.kind for row in self.lost_images).most_common()),
+            "examples": [dataclasses.asdict(row) for rows in self.examples.values() for row in rows],
+            "first_offers": [{name: getattr(offer, name) for name in fields} for offer in self.first],
+        }
 
     def report(self) -> str:
         """At length: every column, every kind of fault with its first rows, and the first offers."""
