@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from afmrl.addresses import shown_address
 
@@ -29,3 +30,18 @@ def printable(text: str) -> str:
     Ends of lines and tabs stay.
     """
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+def check_type(what: str, value: Any, expected: type | tuple[type, ...], give: str) -> None:
+    """Refuse a value of another type in one line that says what to give.
+
+    Raises:
+        InputError: it is none of `expected`.
+
+    >>> check_type("Offer: title", 3, str, "text")
+    Traceback (most recent call last):
+    afmrl.errors.InputError: Offer: title is int (3); give text
+    """
+    if not isinstance(value, expected):
+        kind = type(value).__name__
+        shown = f" ({value!r})" if isinstance(value, str | int | float) and len(repr(value)) < 60 else ""
+        raise InputError(f"{what} is {kind}{shown}; give {give}")

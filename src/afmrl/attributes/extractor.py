@@ -14,7 +14,7 @@ from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.files import parse_json, write_json
 
 BRAND_KEYS = ("brand", "manufacturer", "vendor", "marke", "品牌")
@@ -57,6 +57,7 @@ EDITIONS: Mapping[str, Mapping[str, str]] = {
         **{name: name for name in ("linux", "wii", "xbox", "playstation", "psp", "nintendo", "android", "ios")},
     },
 }
+_GIVE_AN_OFFER = 'an Offer, such as Offer("1", title="red silk dress"); extract_all takes several'
 
 
 class AttributeExtractor:
@@ -97,7 +98,12 @@ class AttributeExtractor:
         first: Counter[str] = Counter()
         anywhere: Counter[str] = Counter()
         products: dict[str, set[str]] = defaultdict(set)
+        if isinstance(offers, str):
+            check_type(
+                "AttributeExtractor.learn: the argument", offers, list, "a list of Offers, or read_catalog(FILE)"
+            )
         for offer in offers:
+            check_type("AttributeExtractor.learn: an element", offer, Offer, _GIVE_AN_OFFER)
             brand = sellers_brand(offer)
             if brand and len(brand.split()) <= MAX_BRAND_WORDS:
                 stated[brand] += 1
@@ -121,6 +127,7 @@ class AttributeExtractor:
 
     def extract(self, offer: Offer) -> KeyAttributes:
         """Key attributes of one offer, in the order of the class's list; none where its title holds none."""
+        check_type("extract: the argument", offer, Offer, _GIVE_AN_OFFER)
         text = normalize(offer.title[:MAX_CHARACTERS])
         pairs: list[tuple[str, str]] = []
         brand = sellers_brand(offer) or self._brand(text)
@@ -151,6 +158,8 @@ class AttributeExtractor:
 
     def extract_all(self, offers: Sequence[Offer]) -> list[KeyAttributes]:
         """One KeyAttributes an offer."""
+        if isinstance(offers, str) or not isinstance(offers, Iterable):
+            check_type("extract_all: the argument", offers, list, "a list of Offers")
         return [self.extract(offer) for offer in offers]
 
     def _brand(self, text: str) -> str:

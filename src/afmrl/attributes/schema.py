@@ -14,7 +14,7 @@ from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import measures
 from afmrl.attributes.words import normalize
 from afmrl.data.yaml_text import parse_yaml
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.files import write_json, write_text
 
 ANY_CATEGORY = "*"
@@ -99,6 +99,12 @@ class AttributeSchema:
     """
 
     categories: Mapping[str, tuple[SchemaKey, ...]]
+
+    def __post_init__(self) -> None:
+        give = "AttributeSchema.of({category: [keys]}), or AttributeSchema.load(FILE)"
+        check_type("AttributeSchema: the argument", self.categories, Mapping, give)
+        for category, keys in self.categories.items():
+            check_type(f"AttributeSchema: category {category!r}", keys, tuple, give)
 
     @classmethod
     def of(cls, data: Mapping[str, Any], *, where: str = "schema") -> AttributeSchema:

@@ -18,11 +18,14 @@ from afmrl.data.offer import BadRow, Offer, SkippedRow
 from afmrl.data.offer_from_row import id_as_text, offer_from_row
 from afmrl.data.reading import Reading, ReadOptions, announce
 from afmrl.data.rows import CatalogFile, CatalogRows
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.files import atomic_write
 
 LOOKED_AT = 256  # rows by whose columns it is decided what each is read as
 Row = dict[str, Any] | BadRow
+_GIVE_A_FILE = (
+    "a catalog's file (`frame.to_parquet('offers.parquet')` writes one); `afmrl.match` takes DataFrames and lists too"
+)
 SHOWN = 10  # skipped rows that an error message lists
 
 
@@ -88,6 +91,8 @@ def read_catalog(
             rows to skip, or a `max_bad` that is no share.
     """
     checked_max_bad(max_bad)
+    if not isinstance(path, CatalogRows):
+        check_type("read_catalog: the catalog", path, (str, Path), _GIVE_A_FILE)
     rows = CatalogFile(path, options) if isinstance(path, str | Path) else path
     path = rows.path
     offers: list[Offer] = []
@@ -185,6 +190,9 @@ def open_catalog(
     if isinstance(source, str | Path):
         return read_catalog(source, max_bad=max_bad, options=options)
     seen: set[str] = set()
+    if hasattr(source, "columns"):  # a DataFrame's elements are the names of its columns
+        check_type("the catalog", source, Sequence, _GIVE_A_FILE)
+    check_type("the catalog", source, Iterable, "a catalog's file, or a list of Offers")
     for row, offer in enumerate(source):
         if not isinstance(offer, Offer):
             raise InputError(f"catalog: row {row} is {type(offer).__name__}, not an Offer; give a file or offers")

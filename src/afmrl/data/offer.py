@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from afmrl.errors import check_type
+
 _OF_ONE_ROW = re.compile(r" ?\([^()]*\)?|'[^']*'|\"[^\"]*\"|\d[\d,]*")
+_TEXTS = ("id", "title", "description", "image", "category", "product_id")
 FIELDS = ("id", "title", "description", "image", "category", "attributes", "product_id")
 
 
@@ -24,6 +28,16 @@ class Offer:
     product_id: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Every other column of the row as it was read (split, role, family_id, …)."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.image, os.PathLike):
+            object.__setattr__(self, "image", os.fspath(self.image))
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if type(value) is not str:
+                check_type(f"Offer: {name}", value, str, "text")
+        if type(self.attributes) is not dict:
+            check_type("Offer: attributes", self.attributes, Mapping, 'a dict, such as {"color": "red"}')
 
     def column(self, name: str) -> str:
         """The offer's value in a column as text: a field, any other column, or an attribute; "" where it has none.

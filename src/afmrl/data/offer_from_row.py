@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.data.clean import clean_row
-from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty
+from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty, meant_by
 from afmrl.data.image_cache import is_address
 from afmrl.data.images import verify_image
 from afmrl.data.offer import BadRow, Offer, SkippedRow
@@ -51,7 +51,7 @@ def offer_from_row(
     usable = named if addresses else [value for value in named if not is_address(value)]
     has_title = bool(text["title"].strip())
     if not has_title and not named:
-        raise BadRow("title, image", "are both empty, one of them is needed")
+        raise BadRow("title, image", f"are both empty, one of them is needed{_hint(row, columns)}")
     if not has_title and not usable:
         raise BadRow("title, image", "the title is empty and the image is an address, not fetched (--fetch)")
     images, faults = _readable(usable, folder, check_images, archives)
@@ -83,6 +83,13 @@ def offer_from_row(
         product_id=text["product_id"],
         extra=extra,
     )
+
+
+def _hint(row: Mapping[str, Any], columns: Columns) -> str:
+    for column in columns.unused():
+        if not is_empty(row.get(column)) and (name := meant_by(column, ("title", "image"))):
+            return f"; did you mean {name!r} by {column!r}?"
+    return ""
 
 
 def id_as_text(value: Any) -> str | None:

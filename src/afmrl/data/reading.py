@@ -86,6 +86,8 @@ class Reading:
     def suspects(self) -> list[str]:
         """Columns that are not used and look as if they should be."""
         found = []
+        for column, (meaning, name) in ({} if self.columns is None else self.columns.misspelled()).items():
+            found.append(f"column {column!r} is not used; did you mean {name!r}? --columns {meaning}={column}")
         for column, values in self._values.items():
             for meaning, looks in (("gtin", is_gtin), ("image", _is_image), ("category", _is_category)):
                 if len(values) >= 2 and sum(map(looks, values)) > 0.8 * len(values):

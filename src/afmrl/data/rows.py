@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from afmrl.data.delimited import (
     DelimitedFile,
@@ -45,6 +45,7 @@ def is_catalog(target: str | Path) -> bool:
     return Path(target).is_file() or Path(target).suffix.lower() in ENDINGS
 
 
+@runtime_checkable
 class CatalogRows(Protocol):
     """What gives a catalog's rows one by one: a file, or another source that does as `CatalogFile` does."""
 

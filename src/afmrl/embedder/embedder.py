@@ -15,7 +15,7 @@ from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.inputs import read_inputs
 from afmrl.embedder.text import embedder_text
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.terminal import track
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Embedder:
         from sentence_transformers.util import is_sentence_transformer_model
         from transformers import AutoConfig
 
+        check_type("embedder", path, (str, Path), "a model's folder, or its name on the hub")
         folder = Path(path)
         kwargs: dict[str, Any] = {"model_kwargs": {"dtype": dtype}} if dtype else {}
         if not folder.is_dir() and (folder.is_absolute() or str(path).startswith(".")):

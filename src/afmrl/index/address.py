@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.index.backend import IndexBackend
 
 BACKENDS = {
@@ -71,6 +71,7 @@ def open_index(
         InputError: there is no index here, it is damaged, it was made for something else, or a package or server is
             missing.
     """
+    check_type("open_index: address", address, (str, Path), "an index's folder, or its address")
     if create and (dimension is None or settings is None):
         raise InputError(f"index {address}: creating one needs a dimension and settings")
     kind, rest = index_kind(address)

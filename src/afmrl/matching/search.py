@@ -16,7 +16,7 @@ from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.data.splits import split_of
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.index.address import open_index
 from afmrl.index.backend import Where
 from afmrl.index.searchers import CatalogSearch, Hit, IndexSearch, Searcher
@@ -98,6 +98,10 @@ def search(
     Raises:
         InputError: nothing to search for, nothing to search in, or a model that does not fit.
     """
+    check_type("search: target", target, (str, Path), "an index's folder or address, or a catalog's file")
+    check_type("search: text", text, str, "text")
+    if image is not None:
+        check_type("search: image", image, (str, Path), "an image's file")
     asked = _queries(text, image, queries, k, max_bad, options)
     opening = open_search(
         target, model, generator, hybrid=hybrid, weight=hybrid_weight, split=split, max_bad=max_bad, options=options

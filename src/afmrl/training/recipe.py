@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.reading import ReadOptions, column_pairs
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.retrieval.floors import Floor
 from afmrl.training.config import (
     AGCLStage,
@@ -273,6 +273,7 @@ def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapp
     overrides = overrides or {}
     if isinstance(source, Recipe):
         return source.changed(overrides) if overrides else source
+    check_type("run: recipe", source, (str, Path, Mapping), "a recipe's name, its YAML file, nested dicts, or a Recipe")
     file = RecipeFile({**source}, "recipe") if isinstance(source, Mapping) else read_recipe(source)
     return recipe_of(file.with_overrides(overrides), where=file.where)
 

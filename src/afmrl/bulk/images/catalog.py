@@ -42,10 +42,10 @@ def catalog_with_images(
     Raises:
         InputError: what `read_catalog` refuses.
     """
-    if isinstance(source, str | Path | Catalog | Sequence):
-        catalog = open_catalog(source, max_bad=max_bad, options=options)
-    else:
+    if isinstance(source, CatalogRows):
         catalog = read_catalog(source, max_bad=max_bad)
+    else:
+        catalog = open_catalog(source, max_bad=max_bad, options=options)
     if not (options and options.fetch):
         return catalog
     with ImageCache() as cache:
