@@ -12,6 +12,7 @@ import numpy as np
 from afmrl.addresses import shown_address
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 
@@ -101,6 +102,8 @@ class EmbedOptions:
     """Folder of the key attributes that tasks carry."""
     attributes_on: AttributesOn | None = None
     """None: what the model was trained for."""
+    seller_attributes: SellerAttributes | None = None
+    """None: those that the model was trained with."""
     dtype: Precision = "float16"
     batch_size: int = 64
     max_new_tokens: int | None = None
