@@ -236,7 +236,9 @@ def test_fusion_adds_bm25_with_the_stored_weights(shop, tmp_path, trained, tiny_
     of_queries, of_gallery = ([KeyAttributes.of({"c": o.title[:5]}) for o in side] for side in (queries, gallery))
     embedder = Embedder.from_pretrained(trained)
     dense = embedder.encode(queries, of_queries) @ embedder.encode(gallery, of_gallery).T
-    words, values = lexical_scores(queries, gallery, of_queries, of_gallery)
+    words, values = lexical_scores(
+        queries, gallery, of_queries, of_gallery, seller_attributes=embedder.seller_attributes
+    )
     share = [np.divide(m, m.max(axis=1, keepdims=True), where=m.max(axis=1, keepdims=True) > 0, out=np.zeros_like(m))
              for m in (words, values)]  # fmt: skip
     fused = dense + 0.4 * share[0] + 0.2 * share[1]
@@ -412,3 +414,12 @@ def test_nothing_is_written_unless_asked(shop, tmp_path, monkeypatch):
 def test_offers_that_cannot_be_used_are_named(shop, offers, words):
     with pytest.raises(InputError, match=words):
         evaluated(shop, None, gallery=offers)
+
+
+@pytest.mark.parametrize("kind", ["tfidf", "bm25"])
+def test_a_floor_reads_of_sellers_what_a_model_reads(kind):
+    queries = [Offer("q", "dress", attributes={"brand": "Lune", "gtin": "4006381333931"})]
+    gallery = [Offer("1", "dress"), Offer("2", "dress", attributes={"Marke": "LUNE", "EAN": "04006381333931"})]
+    read, blind = (floor_scores(queries, gallery, kind, seller_attributes=of) for of in ("identifying", "none"))
+    assert read[0, 1] > read[0, 0]
+    assert blind[0, 1] == blind[0, 0]

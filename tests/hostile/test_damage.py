@@ -162,7 +162,8 @@ def test_a_damaged_journal_is_one_line(embeddings, tmp_path, journal):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"dimension": "8"}, {"settings": []}, {"segments": None}, {"segments": [{}]}, {"segments": [{"name": "../../x"}]},
+        {"dimension": "8"}, {"settings": []}, {"segments": None}, {"segments": [{}]},
+        {"segments": [{"name": "../../x"}]},
         {"segments": [{"name": "000001-0001", "rows": 1, "files": {"../x.npy": {"bytes": 1, "crc32": 1}}}]},
         {"segments": [{"name": "000001-0001", "rows": 1, "files": {}}]}, {"graph": {}}, {"rows": -1}, {"more": 1},
         {"graph": {"file": "../../x", "bytes": 1, "crc32": 1, "width": 1, "recall": 1.0}}, {"sequence": None},

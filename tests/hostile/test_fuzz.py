@@ -42,8 +42,9 @@ ODD = [
     b"http://[", b"file:///etc/passwd", b"%00", b"\xf0\x9f\x98", b"a" * 70_000, b": ", b"- ", b"? ", b"| ", b"> ",
 ]  # fmt: skip
 ROWS = [
-    {"id": str(n), "title": f"Maison dress {n}, 6 x 330 ml", "brand": "Maison", "gtin": "4006381333931", "image": "a.png",
-     "attributes": {"size": "m", "color": ["red"]}, "category": "dress > silk", "product_id": str(n % 3), "price": 9.99}
+    {"id": str(n), "title": f"Maison dress {n}, 6 x 330 ml", "brand": "Maison", "gtin": "4006381333931",
+     "image": "a.png", "attributes": {"size": "m", "color": ["red"]}, "category": "dress > silk",
+     "product_id": str(n % 3), "price": 9.99}
     for n in range(6)
 ]  # fmt: skip
 
@@ -104,7 +105,8 @@ def parquet():
 
 
 FEED = b"""<?xml version="1.0"?><rss xmlns:g="http://base.google.com/ns/1.0"><channel>
-<item><g:id>1</g:id><title>Dress &amp; more</title><g:gtin>4006381333931</g:gtin><g:image_link>a.png</g:image_link></item>
+<item><g:id>1</g:id><title>Dress &amp; more</title><g:gtin>4006381333931</g:gtin>
+<g:image_link>a.png</g:image_link></item>
 <item><g:id>2</g:id><title><![CDATA[Dress]]></title><g:color>red</g:color></item></channel></rss>"""
 LINKED = {
     "@context": "https://schema.org",
@@ -166,7 +168,10 @@ KINDS = {
     "recipe.yaml": (RECIPE, read_recipe),
     "schema.yaml": (SCHEMA, AttributeSchema.load),
     "schema.json": (b'{"dress": ["color", {"key": "size", "values": ["s"]}]}', AttributeSchema.load),
-    "written.jsonl": (b'{"id": "0", "completion": "color: red"}\n{"id": "1", "key_attributes": {"a": "b"}}\n', read_key_attributes),
+    "written.jsonl": (
+        b'{"id": "0", "completion": "color: red"}\n{"id": "1", "key_attributes": {"a": "b"}}\n',
+        read_key_attributes,
+    ),
     "hits.jsonl": (b'{"query": "0", "hits": [{"id": "3", "score": 0.5}]}\n', lambda path: all_of(read_hits(path))),
     "queries.jsonl": (
         b'{"task": "fine", "query": "0", "cluster": "0", "rank": 1, "num_relevant": 1, "metrics": {"mrr": 1.0}, '

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from afmrl.attributes.colors import COLORS, shaded_colors
-from afmrl.attributes.gtin import has_gtin_check_digit
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
+from afmrl.data.check_digit import is_gtin
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError, check_type
 from afmrl.files import parse_json, write_json
@@ -224,7 +224,7 @@ def _codes(text: str) -> list[tuple[str, str]]:
         code = _COLOR_SUFFIX.sub("", match[0]).replace("-", "").replace("/", "")
         digits = sum(character.isdigit() for character in code)
         if digits == len(code):
-            if len(code) in (8, 12, 13, 14) and has_gtin_check_digit(code):
+            if is_gtin(code):
                 gtins[code] = None
             elif 4 <= len(code) <= 14:
                 numbers[code] = None

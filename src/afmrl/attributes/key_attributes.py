@@ -122,6 +122,10 @@ class KeyAttributes:
         short = [pair for pair in self.pairs if max(map(len, pair)) <= MAX_VALUE_CHARACTERS]
         return KeyAttributes(tuple(short[:MAX_PAIRS]))
 
+    def without(self, key: str) -> KeyAttributes:
+        """The pairs of all other keys."""
+        return KeyAttributes(tuple(pair for pair in self.pairs if pair[0] != key))
+
     def __str__(self) -> str:
         return PAIR_SEPARATOR.join(f"{key}{KEY_SEPARATOR}{value}" for key, value in self.pairs) or NOTHING
 

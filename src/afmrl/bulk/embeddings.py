@@ -26,7 +26,6 @@ from afmrl.bulk.work import (
     record_batch,
 )
 from afmrl.embedder.embedder import Embedder
-from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.files import fingerprint
 from afmrl.retrieval.encoder import OfferEncoder
@@ -60,7 +59,9 @@ class EmbedWork:
         if options.attributes_on is not None and options.generator is None and options.attributes is None:
             raise InputError("attributes_on: there are no key attributes; give --generator or --attributes as well")
         self.options = options
-        self.embedder = Embedder.from_pretrained(options.model, device=options.device)
+        self.embedder = Embedder.from_pretrained(
+            options.model, device=options.device, seller_attributes=options.seller_attributes
+        )
         images = image_loader(options.fetch)
         self.encoder = BulkEncoder(
             self.embedder, batch_size=options.batch_size, images=images, scaled_jpeg=options.scaled_jpeg
@@ -98,7 +99,7 @@ class EmbedWork:
         work = fingerprint(
             EMBEDDINGS,
             model,
-            rendering_fingerprint(),
+            rendering_fingerprint(self.embedder.seller_attributes or "none"),
             options.dtype,
             options.scaled_jpeg,
             self.reads_attributes,
@@ -113,6 +114,7 @@ class EmbedWork:
                 "model": {"path": absolute(options.model), "fingerprint": model},
                 "generator": {"path": absolute(options.generator), "fingerprint": generator} if generator else None,
                 "attributes_on": attributes_on,
+                "seller_attributes": self.embedder.seller_attributes,
                 "dimension": self.embedder.dimension,
                 "dtype": options.dtype,
             },
@@ -132,7 +134,7 @@ class EmbedWork:
                 continue
             read_offer = self.offers.readable_part(offer)
             read = attributes[place] if attributes is not None and self.reads_attributes else None
-            if not read_offer.image and not embedder_text(read_offer, read or None):
+            if not read_offer.image and not self.embedder.text(read_offer, read or None):
                 bad[place] = ("title", "is empty, and this model reads text alone")
                 continue
             places.append(place)

@@ -13,6 +13,7 @@ import numpy as np
 from afmrl.addresses import shown_address
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.bulk.fingerprints import lost_image_fingerprint, without_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
@@ -107,6 +108,8 @@ class EmbedOptions:
     """Folder of the key attributes that tasks carry."""
     attributes_on: AttributesOn | None = None
     """None: what the model was trained for."""
+    seller_attributes: SellerAttributes | None = None
+    """None: those that the model was trained with."""
     dtype: Precision = "float16"
     batch_size: int = 64
     max_new_tokens: int | None = None

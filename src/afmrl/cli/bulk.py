@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from afmrl.attributes.attributes_on import AttributesOn
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.cli.reading import Reading, read_options
 from afmrl.cli.summary import Ended, Summary, plain
 from afmrl.data.bad_rows import MAX_BAD
@@ -104,6 +105,7 @@ def embed(
     generator: str | None = None,
     attributes: Path | None = None,
     attributes_on: AttributesOn | None = None,
+    seller_attributes: SellerAttributes | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     batch_size: int = 64,
     max_new_tokens: int | None = None,
@@ -135,6 +137,10 @@ def embed(
     attributes_on
         "both", "gallery": the embedder reads the key attributes; "query", "none": they are only written beside the
         embeddings; by default what the model was trained for.
+    seller_attributes
+        Which of the sellers' attributes the embedder reads with the title, and BM25 in an index: "identifying" (brand,
+        model number, color, size, …), "all" but prices, stock and ids, or "none"; by default what the model was trained
+        with, and "identifying" for a model that was not trained here.
     dtype
         Of the embeddings.
     batch_size
@@ -167,6 +173,7 @@ def embed(
         generator=generator,
         attributes=str(attributes.resolve()) if attributes else None,
         attributes_on=attributes_on,
+        seller_attributes=seller_attributes,
         dtype=dtype,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import AttributesOn
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.cli.reading import Reading, read_options
 from afmrl.cli.summary import Summary
 from afmrl.data.bad_rows import MAX_BAD
@@ -37,6 +38,7 @@ def evaluate(
     generator: str | None = None,
     fuse: bool = False,
     attributes_on: AttributesOn | None = None,
+    seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
     robustness: bool = False,
     k: int = 100,
@@ -81,6 +83,10 @@ def evaluate(
         beside the model).
     attributes_on
         Which side carries generated attributes; by default what the model was trained for.
+    seller_attributes
+        Which of the sellers' attributes are read with the title, by a model or a floor: "identifying" (brand, model
+        number, color, size, …), "all" but prices, stock and ids, or "none"; by default what the model was trained
+        with, and "identifying" for others. Choose "none" where the catalog's attributes are labels.
     slices
         Metrics by category, sibling, missing part and number of attributes.
     robustness
@@ -112,6 +118,7 @@ def evaluate(
         generator=generator,
         fuse=fuse,
         attributes_on=attributes_on,
+        seller_attributes=seller_attributes,
         slices=slices,
         robustness=robustness,
         k=k,

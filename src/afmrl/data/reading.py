@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from afmrl.data.check_digit import is_gtin
 from afmrl.data.columns import Columns
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
@@ -196,18 +197,6 @@ def announce(reading: Reading) -> None:
     _LOGGER.info(reading.line())
     for suspect in reading.suspects():
         _LOGGER.warning("%s: %s", reading.path, suspect)
-
-
-def is_gtin(text: str) -> bool:
-    """Whether text is 8, 12, 13 or 14 digits of which the last is the check digit of the others.
-
-    >>> is_gtin("4006381333931"), is_gtin("4006381333930"), is_gtin("2024")
-    (True, False, False)
-    """
-    if not (text.isascii() and text.isdigit() and len(text) in (8, 12, 13, 14)) or not int(text):
-        return False
-    digits = [int(digit) for digit in text.rjust(14, "0")]
-    return (3 * sum(digits[::2]) + sum(digits[1::2])) % 10 == 0
 
 
 def _is_image(text: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from afmrl.attributes.attributes_on import ATTRIBUTES_ON
+from afmrl.attributes.seller_attributes import SellerAttributes, check_seller_attributes
 from afmrl.bulk.images.catalog import catalog_with_images
 from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.catalog import Catalog
@@ -39,6 +40,7 @@ def evaluate(
     generator: str | Path | None = None,
     fuse: bool = False,
     attributes_on: str | None = None,
+    seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
     robustness: bool = False,
     k: int = 100,
@@ -75,6 +77,8 @@ def evaluate(
         fuse: add BM25 and the images' colors, with the weights that the model learned (fusion.json beside it).
         attributes_on: "query", "gallery", "both" or "none"; None: what the model was trained for, "query" if it does
             not say.
+        seller_attributes: which of the sellers' attributes are read: "none", "identifying" or "all"; None: those that
+            the model was trained with. Choose "none" where a catalog's attributes are labels.
         slices: metrics by category, sibling, missing part and number of attributes.
         robustness: also score perturbed queries, of the first task.
         k: hits kept of each query.
@@ -94,6 +98,7 @@ def evaluate(
     )
     if attributes_on not in (None, *ATTRIBUTES_ON):
         raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(ATTRIBUTES_ON)}")
+    check_seller_attributes(seller_attributes)
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
     if k < 1:
@@ -125,6 +130,7 @@ def evaluate(
         generator=generator,
         fuse=fuse,
         attributes_on=attributes_on,
+        seller_attributes=seller_attributes,
         batch_size=batch_size,
         progress=progress,
     )

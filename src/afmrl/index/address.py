@@ -62,6 +62,8 @@ def open_index(
             |---|---|
             | model | `{"path", "fingerprint"}` of the embedder |
             | attributes_on | whose text carries key attributes; with "query" or "none", BM25 reads none of the rows' |
+            | seller_attributes | which of the sellers' attributes embedder and BM25 read; without it (an older index) \
+the embeddings read none, and BM25 every value of the rows |
             | extracted_words | BM25 also reads the values that rules find in a title |
             | colors | a local index keeps color histograms of the rows' images |
             | dtype | one of DTYPES: how embeddings are stored |

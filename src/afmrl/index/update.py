@@ -73,7 +73,8 @@ def update_index(
             contradicts.
     """
     folder = BulkFolder.open(embeddings, kind=EMBEDDINGS)
-    settings = {name: folder.manifest.get(name) for name in ("model", "generator", "attributes_on")}
+    kept = ("model", "generator", "attributes_on", "seller_attributes")
+    settings = {name: folder.manifest.get(name) for name in kept}
     settings |= _fusion_settings(folder.manifest.get("model"), address)
     chosen = {"dtype": dtype, "exact_below": exact_below}
     settings |= {name: value for name, value in chosen.items() if value is not None}
@@ -84,6 +85,7 @@ def update_index(
                     f"index {address}: was made with {name} {index.settings.get(name)}, which cannot be changed to "
                     f"{value}; leave the option out, or make another index"
                 )
+        _check_rendering(address, index.settings, settings)
         touched, deleted, seen = Touched(), 0, set[str]()
         missing: dict[str, str] = {}
         whole = index.transaction(progress=progress) if isinstance(index, LocalIndex) else contextlib.nullcontext()
@@ -98,6 +100,16 @@ def update_index(
                 gone = [identifier for rows in index.scan() for identifier in rows.ids if identifier not in seen]
                 deleted = index.delete(gone)
         return Update(touched, deleted, len(index), missing)
+
+
+def _check_rendering(address: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse embeddings of another text than the index's: its searches would not read what its rows read."""
+    ours, theirs = (settings.get("seller_attributes") or "none" for settings in (found, wanted))
+    if ours != theirs:
+        raise InputError(
+            f"index {address}: holds embeddings with seller attributes {ours!r}, these were made with {theirs!r}; make "
+            f"another index, or embed with --seller-attributes {ours}"
+        )
 
 
 def _fusion_settings(model: Mapping[str, Any] | None, address: str) -> dict[str, Any]:

@@ -244,7 +244,7 @@ class Recipe(Config):
 
     def settings_of_all_stages(self) -> dict[str, Any]:
         """What every stage is made of beside its own section: all that changes what is learned."""
-        hardware = self.hardware.model_dump(exclude={"processes", "save_steps", "keep_bytes"})
+        hardware = self.hardware.model_dump(exclude={"processes", "save_steps"})
         return {"hardware": hardware, "augment": self.augment.model_dump(), "seed": self.seed}
 
     def changed(self, overrides: Mapping[str, Any]) -> Recipe:

@@ -139,6 +139,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     facts += [(f"{stage}: seconds", f"{seconds:,.0f}") for stage, seconds in run.ledger.seconds.items()]
     facts.append(("seed", str(run.recipe.seed)))
     facts.append(("key attributes read by the embedder on", run.recipe.agcl.attributes_on))
+    facts.append(("seller attributes read by the embedder", run.recipe.agcl.seller_attributes))
     return facts
 
 

@@ -16,7 +16,7 @@ from afmrl.bulk.images.loader import ImageLoader
 from afmrl.bulk.images.read_ahead import MEMORY_BYTES, PendingImage, ReadAhead, num_cores
 from afmrl.bulk.images.resizing import Resizing
 from afmrl.data.offer import Offer
-from afmrl.embedder.embedder import Embedder, embedder_input
+from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 
 POOL_BATCHES = 16
@@ -298,12 +298,12 @@ class _Run:
                 self._let_go(row)
                 row.work.lost_images[row.place] = str(error).removeprefix("image ")
         if ready is None:
-            row.input = embedder_input(row.offer, own, "text")
+            row.input = self._encoder.embedder.input(row.offer, own, "text")
             if row.offer.image and not row.input:
                 raise InputError("title: is empty, and the model reads no images")
             row.num_tokens = _text_tokens(row.input)
             return 0
-        row.input = embedder_input(row.offer, own, opened=ready.image)
+        row.input = self._encoder.embedder.input(row.offer, own, opened=ready.image)
         row.kind = 2 if isinstance(row.input, dict) else 1
         resizing = self._encoder._resizing
         row.num_tokens = resizing.num_tokens(ready.image.size) if resizing else 0
