@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from afmrl.evaluation.evaluate import evaluate
     from afmrl.generator.generator import AttributeGenerator
     from afmrl.index.address import open_index
-    from afmrl.index.search import search
     from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
     from afmrl.losses.sampler import similar_batches
     from afmrl.matching.match import match
+    from afmrl.matching.search import search
     from afmrl.retrieval.mining import mine_hard_negatives
     from afmrl.rewards.retrieval_reward import RetrievalReward
     from afmrl.training.run import run
@@ -71,7 +71,7 @@ _MODULES = {
     "open_index": "index.address",
     "read_catalog": "data.catalog",
     "run": "training.run",
-    "search": "index.search",
+    "search": "matching.search",
     "similar_batches": "losses.sampler",
 }
 

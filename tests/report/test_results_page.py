@@ -19,8 +19,9 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import SkippedRow
 from afmrl.errors import InputError
 from afmrl.evaluation.robustness import RobustnessScore, robustness_score
-from afmrl.evaluation.significance import Interval, PairedTest
+from afmrl.evaluation.significance import PairedTest
 from afmrl.evaluation.slices import SliceScore, by_slice
+from afmrl.interval import Interval
 from afmrl.report.charts import recall_curve
 from afmrl.report.images import PageImages
 from afmrl.report.results_page import write_results_page

@@ -219,3 +219,17 @@ def test_equal_gtins_are_products_where_nothing_else_says_so():
     found = with_positives(offers, CatalogSection(path="x"), say=said.append)
     assert [o.product_id for o in found] == [f"0{codes[n // 2]}" for n in range(6)]
     assert said == ["no two offers share a product_id: equal GTINs say which are the same product (3 products)"]
+
+
+LISTED = {"Farbe": "rot", "EAN-Code": "4006381333931", "Verkaufspreis": "12,99", "SKU": "A-17", "list": "$ 5", "qty": 3}
+
+
+def test_prices_ids_and_gtins_are_never_targets():
+    targets = read_targets([Offer("1", "dress", attributes=LISTED)], TargetsSection())
+    assert [str(target) for target in targets] == ["farbe: rot"]
+
+
+@pytest.mark.parametrize("key", ["gtin", "price", "sku"])
+def test_keys_that_no_offer_shows_are_refused_as_targets(key):
+    with pytest.raises(InputError, match=f"keys: '{key}' cannot be learned"):
+        read_targets([Offer("1", "dress", attributes=LISTED)], TargetsSection(keys=("farbe", key)))

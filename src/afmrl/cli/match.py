@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Summary
+from afmrl.data.bad_rows import MAX_BAD
 
 if TYPE_CHECKING:
     from afmrl.matching.result import MatchResult
@@ -24,9 +26,9 @@ def match(
     precision: float | None = None,
     veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     no_veto: Annotated[list[str] | None, Parameter(negative=())] = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Which offers are the same product: groups, and every pair with its probability and reasons.
 
     Works on words, attributes and the colors of images; with a model on embeddings too.
@@ -79,6 +81,7 @@ def match(
     )
     write_match_page(result, out)
     print_match(result, out)
+    return {"out": out, **result.summary}
 
 
 def print_match(result: MatchResult, out: Path) -> None:

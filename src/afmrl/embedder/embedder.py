@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import (
+    DEFAULT_SELLER_ATTRIBUTES,
+    SellerAttributes,
+    check_seller_attributes,
+)
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.inputs import read_inputs
 from afmrl.embedder.packaged import is_packaged, packaged_folder
-from afmrl.embedder.text import embedder_text
-from afmrl.errors import InputError
+from afmrl.embedder.text import embedder_text, text_parts
+from afmrl.embedder.text_room import TextRoom
+from afmrl.errors import InputError, check_type
 from afmrl.terminal import track
 
 if TYPE_CHECKING:
@@ -25,29 +31,8 @@ if TYPE_CHECKING:
 
 Modality = Literal["fused", "text", "image"]
 SETTINGS_FILE = "afmrl.json"
-"""Beside the model: what training decided and inference must know (`attributes_on`, …)."""
+"""Beside the model: what training decided and inference must know (`attributes_on`, `seller_attributes`)."""
 CHUNK = 1024  # offers whose images are in memory at a time
-
-
-def embedder_input(
-    offer: Offer,
-    attributes: KeyAttributes | None = None,
-    modality: Modality = "fused",
-    *,
-    opened: Image | None = None,
-) -> Any:
-    """One offer as a sentence-transformers input: text, image, or `{"image": …, "text": …}`.
-
-    An offer without the part that `modality` asks for is rendered as the empty text, never dropped. `opened` is used
-    instead of the offer's own image.
-    """
-    image = None
-    if modality != "text":
-        image = opened if opened is not None else open_image(offer.image) if offer.image else None
-    text = embedder_text(offer, attributes) if modality != "image" else ""
-    if image is None:
-        return text
-    return {"image": image, "text": text} if text else image
 
 
 class Embedder:
@@ -61,10 +46,17 @@ class Embedder:
     def __init__(self, model: SentenceTransformer, settings: dict[str, Any] | None = None) -> None:
         self.model = model
         self.settings = settings or {}
+        self._room = TextRoom(model)
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, device: str | None = None, dtype: str | None = None, max_seq_length: int | None = None
+        cls,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_seq_length: int | None = None,
+        seller_attributes: SellerAttributes | None = None,
     ) -> Embedder:
         """A trained embedder, any sentence-transformers model, or a plain MLLM to start from.
 
@@ -72,13 +64,19 @@ class Embedder:
         paper's embedder), asked at the end of the user's turn as in generation. "minilm" is all-MiniLM-L6-v2 out of
         the extra `small`.
 
+        Args:
+            max_seq_length: tokens that it reads of an offer; None: its own limit.
+            seller_attributes: which of the seller's attributes it reads; None: those that it was trained with.
+
         Raises:
-            InputError: `path` cannot be loaded.
+            InputError: `path` cannot be loaded, or an unknown option.
         """
+        check_seller_attributes(seller_attributes)
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.util import is_sentence_transformer_model
         from transformers import AutoConfig
 
+        check_type("embedder", path, (str, Path), "a model's folder, or its name on the hub")
         if is_packaged(path):
             path = packaged_folder(str(path))
         folder = Path(path)
@@ -100,7 +98,49 @@ class Embedder:
             raise InputError(f"embedder {path} does not load{where}: {reason[0]}") from error
         if max_seq_length:
             model.max_seq_length = max_seq_length
-        return cls(model, settings)
+        return cls(model, {**settings, "seller_attributes": seller_attributes} if seller_attributes else settings)
+
+    @property
+    def seller_attributes(self) -> SellerAttributes | None:
+        """Which of the seller's attributes it reads: "none", "identifying" or "all".
+
+        None: it was trained here before there was a choice, and reads none.
+        """
+        known: SellerAttributes | None = self.settings.get("seller_attributes")
+        return known or (None if self.settings else DEFAULT_SELLER_ATTRIBUTES)
+
+    def text(self, offer: Offer, attributes: KeyAttributes | None = None) -> str:
+        """What it reads of an offer beside the image, before a text that is too long is cut."""
+        return embedder_text(offer, attributes, seller_attributes=self.seller_attributes or "none")
+
+    def input(
+        self,
+        offer: Offer,
+        attributes: KeyAttributes | None = None,
+        modality: Modality = "fused",
+        *,
+        opened: Image | None = None,
+    ) -> Any:
+        """One offer as a sentence-transformers input: text, image, or `{"image": …, "text": …}`.
+
+        A text that is longer than the model reads is cut where the title ends, so that the attributes are read. An
+        offer without the part that `modality` asks for is rendered as the empty text, never dropped.
+
+        Args:
+            opened: used instead of the offer's own image.
+        """
+        image = None
+        if modality == "fused" and not self.reads_images:
+            modality = "text"
+        if modality != "text":
+            image = opened if opened is not None else open_image(offer.image) if offer.image else None
+        text = ""
+        if modality != "image":
+            title, rest = text_parts(offer, attributes, seller_attributes=self.seller_attributes or "none")
+            text = self._room.fit(title, rest, image)
+        if image is None:
+            return text
+        return {"image": image, "text": text} if text else image
 
     @property
     def dimension(self) -> int:
@@ -131,7 +171,8 @@ class Embedder:
         Args:
             inputs: a list; each element is an `Offer`, `{"text": …, "image": …}` with either or both, a row of a
                 catalog as a dict, a text (read as an offer's title), or a PIL image.
-            attributes: one KeyAttributes an input, written after its text; None: none.
+            attributes: one KeyAttributes an input, written after its text; None: none. The seller's attributes, which
+                a model may read too, are the offer's own.
             normalize_embeddings: give every embedding unit length.
             truncate_dim: keep the first numbers alone, for models that were trained for that.
             modality: what of an offer is read: image and text, text alone, image alone.
@@ -148,8 +189,6 @@ class Embedder:
 
         if modality not in get_args(Modality):
             raise InputError(f"modality {modality!r}: one of {', '.join(get_args(Modality))}")
-        if modality == "fused" and not self.reads_images:
-            modality = "text"
         if attributes is not None and len(attributes) != len(read):
             raise InputError(f"{len(attributes)} key attributes for {len(read)} offers: one an offer is needed")
         rows = np.empty((len(read), truncate_dim or self.dimension), dtype=np.float32)
@@ -158,7 +197,7 @@ class Embedder:
             for start in track(starts, description, show=progress and len(read) > CHUNK):
                 stop = min(start + CHUNK, len(read))
                 rendered = [
-                    embedder_input(offer, attributes[start + i] if attributes else None, modality, opened=opened)
+                    self.input(offer, attributes[start + i] if attributes else None, modality, opened=opened)
                     for i, (offer, opened) in enumerate(read[start:stop])
                 ]
                 rows[start:stop] = self.model.encode(

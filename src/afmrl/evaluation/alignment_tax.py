@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from afmrl.evaluation.probing import cluster_embeddings, linear_probe
-from afmrl.evaluation.significance import Interval, bootstrap_interval
+from afmrl.evaluation.significance import bootstrap_interval
+from afmrl.interval import Interval
 from afmrl.retrieval.exact import top_k
 
 COARSE_K = 10

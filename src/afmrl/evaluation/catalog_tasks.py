@@ -22,7 +22,6 @@ from afmrl.evaluation.floors import unreadable
 from afmrl.evaluation.pairs import PairsResult, evaluated_and_validation
 from afmrl.evaluation.probing import NUM_STARTS, ClusteringResult, ProbeResult
 from afmrl.evaluation.result import EvaluatedCatalog, EvaluationResult
-from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.task_run import TaskRun, run_task
 from afmrl.evaluation.tasks import (
     EVERYTHING,
@@ -36,6 +35,7 @@ from afmrl.evaluation.tasks import (
 )
 from afmrl.evaluation.verdict import Verdict
 from afmrl.evaluation.verdict_of_task import trained_here, verdict_of
+from afmrl.interval import Interval
 from afmrl.retrieval.scorer import Scorer
 
 Result = TypeVar("Result")
@@ -150,7 +150,7 @@ class CatalogTasks:
                 **({"verdict": verdict.as_json()} if verdict else {}),
             },
             runs=runs,
-            skipped=self.catalog.skipped,
+            skipped=self.catalog.faults,
             catalog=evaluated,
             classification=classification,
             clustering=clustering,

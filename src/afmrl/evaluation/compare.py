@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.evaluation.metric_text import ordered_metrics
 from afmrl.evaluation.records import QueryRecord, chosen_task, read_query_records, read_settings
-from afmrl.evaluation.significance import Interval, bootstrap_intervals, holm, paired_bootstraps
+from afmrl.evaluation.significance import bootstrap_intervals, holm, paired_bootstraps
 from afmrl.files import write_text
+from afmrl.interval import Interval
 
 NUM_RESAMPLES = 10_000
 """More than for a single interval: no p-value is below 2 / (1 + NUM_RESAMPLES)."""
@@ -136,6 +137,8 @@ def compare(
         InputError: files that cannot be read, another set of queries (without `common`), other matches of a query,
             an unknown task or metric.
     """
+    for name, folder in (("a", a), ("b", b)):
+        check_type(f"compare: {name}", folder, (str, Path), "a folder that `afmrl evaluate` wrote")
     from scipy.stats import binomtest
 
     of_a, of_b = read_query_records(a), read_query_records(b)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.embedder.packaged import PACKAGED, is_installed, packaged_folder
 from afmrl.evaluation.tasks import RetrievalTask
 from afmrl.retrieval.floors import Untrained
@@ -28,7 +29,13 @@ class TaskFloors:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def floors_of(task: RetrievalTask, asked: Sequence[str] = FLOORS, *, model: str | Path = "") -> TaskFloors:
+def floors_of(
+    task: RetrievalTask,
+    asked: Sequence[str] = FLOORS,
+    *,
+    model: str | Path = "",
+    seller_attributes: SellerAttributes | None = None,
+) -> TaskFloors:
     """The floors that a task's offers allow.
 
     A floor that cannot read the offers is passed over in silence; one that is left out for its cost is told.
@@ -36,6 +43,7 @@ def floors_of(task: RetrievalTask, asked: Sequence[str] = FLOORS, *, model: str 
     Args:
         asked: names of FLOORS.
         model: what is judged; it is no floor of itself.
+        seller_attributes: which of the sellers' attributes are read; as the model that is judged reads them.
     """
     found = TaskFloors()
     num_scores, num_offers = len(task.queries) * len(task.gallery), len(task.queries) + len(task.gallery)
@@ -48,7 +56,7 @@ def floors_of(task: RetrievalTask, asked: Sequence[str] = FLOORS, *, model: str 
             found.left_out[name] = f"{num_scores:,} scores, more than {MAX_SCORES:,}"
         elif (packaged or "image" in reads) and num_offers > MAX_OFFERS:
             found.left_out[name] = f"{num_offers:,} offers, more than {MAX_OFFERS:,}"
-        elif not unreadable(scorer := load_scorer(name), task):
+        elif not unreadable(scorer := load_scorer(name, seller_attributes=seller_attributes), task):
             found.scorers[name] = scorer
     return found
 

@@ -27,7 +27,7 @@ class GradedTask:
     """
 
     def __init__(self, queries: Catalog, gallery: Catalog, qrels: str | Path, *, min_grade: int | None = None) -> None:
-        self.skipped = (*queries.skipped, *gallery.skipped)
+        self.skipped = (*queries.faults, *gallery.faults)
         self.qrels = read_qrels(
             qrels,
             queries.by_id,
@@ -80,7 +80,9 @@ class GradedTask:
             num_resamples=num_resamples,
         )
         verdict = verdict_of(run, scorer, model, num_resamples=num_resamples) if floors else None
-        metrics = run.as_json() | {"min_grade": self.qrels.min_grade, "skipped": len(self.skipped)}
-        if verdict:
-            metrics["verdict"] = verdict.as_json()
+        metrics = run.as_json() | {
+            "min_grade": self.qrels.min_grade,
+            "skipped": sum(fault.lost == "row" for fault in self.skipped),
+            **({"verdict": verdict.as_json()} if verdict else {}),
+        }
         return EvaluationResult(model, protocol, metrics, [run], self.skipped, verdict=verdict)

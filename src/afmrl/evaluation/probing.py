@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from afmrl.evaluation.significance import Interval, bootstrap_interval
+from afmrl.evaluation.significance import bootstrap_interval
+from afmrl.interval import Interval
 
 PROBE_C = 1.0
 MAX_ITERATIONS = 2000

@@ -15,8 +15,9 @@ import numpy as np
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.evaluation.significance import Interval, PairedTest, bootstrap_intervals, paired_bootstraps
+from afmrl.evaluation.significance import PairedTest, bootstrap_intervals, paired_bootstraps
 from afmrl.files import content_hash
+from afmrl.interval import Interval
 from afmrl.terminal import track
 
 if TYPE_CHECKING:

@@ -7,20 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from afmrl.interval import Interval
+
 DRAWS_AT_ONCE = 20_000_000  # numbers of a resampling matrix held at a time
 EXACT_FLIPS = 12  # clusters whose signs are flipped in every way; of more, some flips are drawn
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A mean and its interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def bootstrap_interval(

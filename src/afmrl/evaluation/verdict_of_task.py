@@ -29,7 +29,7 @@ def verdict_of(
     if isinstance(scorer, FloorScorer):
         return None
     metric = SHOWN_METRICS[run.protocol][0]
-    floors = floors_of(run.task, model=model)
+    floors = floors_of(run.task, model=model, seller_attributes=scorer.embedder.seller_attributes)
     return judge(
         run.result.per_query[metric][run.result.counted],
         {name: _values(floor, run, metric) for name, floor in floors.scorers.items()},
@@ -45,7 +45,7 @@ def verdict_of(
 
 def trained_here(scorer: Scorer) -> bool:
     """Whether a run trained the scorer's embedder."""
-    return not isinstance(scorer, FloorScorer) and bool(scorer.embedder.settings)
+    return not isinstance(scorer, FloorScorer) and "attributes_on" in scorer.embedder.settings
 
 
 def _values(floor: Scorer, like: TaskRun, metric: str) -> np.ndarray:

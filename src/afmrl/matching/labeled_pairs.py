@@ -10,7 +10,7 @@ import numpy as np
 
 from afmrl.data.pairs import LabeledPair
 from afmrl.errors import InputError
-from afmrl.evaluation.significance import Interval
+from afmrl.interval import Interval
 from afmrl.matching.features import FALLING
 from afmrl.matching.pair_model import PairModel, Threshold, fit_pair_model
 from afmrl.matching.probability import (

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.addresses import shown_address
+from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
+from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError
-from afmrl.index.search import is_catalog
 from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
 from afmrl.matching.matched_table import MatchedTable, match_table
 from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_skipped, write_summary
@@ -42,7 +44,7 @@ def match(
     veto: Collection[str] = (),
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
     progress: bool = False,
 ) -> MatchResult:
@@ -66,8 +68,9 @@ def match(
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
         out: folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json, and skipped.jsonl where rows were
             skipped; None: nothing is written.
-        max_bad: share of the rows that may be skipped as unusable.
-        options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
+        max_bad: share of the rows that may be skipped, see `afmrl.data.bad_rows`.
+        options: columns, delimiter and encoding, where a file does not say them itself; `fetch` fetches images that are
+            addresses.
         progress: show bars.
 
     Raises:
@@ -78,6 +81,7 @@ def match(
         raise InputError(f"--precision {precision:g}: a share above 0, up to 1")
     if generator is not None and model is None:
         raise InputError("--generator needs --model: the embedder reads its key attributes")
+    checked_max_bad(max_bad)
     vetoes = veto_keys(veto, no_veto)
     stages = Stages(progress)
     path = Path(offers) if isinstance(offers, str | Path) else None
@@ -112,10 +116,10 @@ def match(
     )
     matched.notes.extend(source.notes + notes)
     request = {
-        "catalog": None if path is None else str(offers),
-        "against": against,
+        "catalog": None if path is None else shown_address(str(offers)),
+        "against": against and shown_address(against),
         "model": model,
-        "generator": generator,
+        "generator": generator and shown_address(generator),
         "labels_file": None if labels is None else str(labels),
         "precision_asked": precision if labels is not None else None,
     }

@@ -10,9 +10,9 @@ from afmrl.evaluation.metric_text import interval_text, metric_label, percent
 from afmrl.evaluation.pairs import PairsResult
 from afmrl.evaluation.probing import NUM_STARTS
 from afmrl.evaluation.result import EvaluatedCatalog, EvaluationResult
-from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.task_run import TaskRun
 from afmrl.evaluation.tasks import EVERYTHING, TASKS
+from afmrl.interval import Interval
 from afmrl.report.charts import recall_curve
 from afmrl.report.results_page import write_results_page
 from afmrl.report.samples import cards_of, families_of

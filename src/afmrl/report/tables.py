@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from afmrl.evaluation.metric_text import interval_text, metric_label, ordered_metrics, percent, points
 from afmrl.evaluation.robustness import RobustnessScore
-from afmrl.evaluation.significance import Interval
 from afmrl.evaluation.slices import MIN_CLUSTERS, SliceScore
+from afmrl.interval import Interval
 from afmrl.report.charts import Whisker, domain, whisker
 from afmrl.report.views import LadderRow
 

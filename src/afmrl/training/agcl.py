@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.data.images import bound_pixels
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.files import write_json
-from afmrl.retrieval.encoder import visible_part
 from afmrl.training.batch_plan import make_plan
 from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint
 from afmrl.training.config import AGCLStage, Augmentation, Hardware
@@ -74,7 +74,7 @@ def run_agcl(
     from sentence_transformers import SentenceTransformerTrainer
     from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
-    from afmrl.losses.deferred_inputs import DeferredPreprocessing
+    from afmrl.losses.deferred_inputs import KEEP_BYTES, DeferredPreprocessing
     from afmrl.losses.statistics import LogLossStatistics
 
     if config.text_attributes == "generated" and config.attributes_on != "none" and text_attributes is None:
@@ -86,12 +86,11 @@ def run_agcl(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)  # the same in every process: they start from equal LoRA layers
-    embedder = _load(hardware, base)
-    if not embedder.reads_images:
-        offers = [visible_part(offer, "text") for offer in offers]
     lexical = AttributeBM25(attributes)
     plan = make_plan(offers, attributes, config, lexical, queries, seed=seed)
+    embedder = _load(hardware, base, config.seller_attributes)
     inputs = PairInputs(
+        embedder,
         offers,
         attributes,
         attributes if text_attributes is None else text_attributes,
@@ -105,7 +104,7 @@ def run_agcl(
     loss = _loss(config, embedder, offers, attributes, lexical)
     preprocess = DeferredPreprocessing(
         embedder.model.preprocess,
-        keep_bytes=hardware.keep_bytes if config.mini_batch_size else 0,
+        keep_bytes=KEEP_BYTES if config.mini_batch_size else 0,
         num_workers=2 if config.mini_batch_size and torch.cuda.is_available() else 0,
     )
     trainer = SentenceTransformerTrainer(
@@ -120,7 +119,11 @@ def run_agcl(
     history = train_from_checkpoint(trainer, out_dir)
     if hardware.lora_of("agcl"):
         merge_adapters(embedder.model[0].model)
-    embedder.settings = {**embedder.settings, "attributes_on": config.attributes_on}
+    embedder.settings = {
+        **embedder.settings,
+        "attributes_on": config.attributes_on,
+        "seller_attributes": config.seller_attributes,
+    }
     if rank() == 0:
         embedder.save(out_dir)
         write_json(out_dir / "history.json", history)
@@ -128,10 +131,12 @@ def run_agcl(
     return {"history": history, "num_pairs": len(rows), "num_products": plan.num_products}
 
 
-def _load(hardware: Hardware, base: str | Path) -> Embedder:
+def _load(hardware: Hardware, base: str | Path, seller_attributes: SellerAttributes) -> Embedder:
     """The base as an embedder to train, with LoRA layers where the hardware asks for them."""
     dtype = hardware.weights_dtype("agcl")
-    embedder = Embedder.from_pretrained(base, dtype=dtype, max_seq_length=hardware.max_seq_length)
+    embedder = Embedder.from_pretrained(
+        base, dtype=dtype, max_seq_length=hardware.max_seq_length, seller_attributes=seller_attributes
+    )
     if hardware.max_pixels:
         bound_pixels(embedder.model[0].processor, hardware.max_pixels)
     card = embedder.model.model_card_data

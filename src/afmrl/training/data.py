@@ -9,7 +9,10 @@ from typing import Any
 
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.catalog import read_catalog
+from afmrl.attributes.key_kinds import traits
+from afmrl.attributes.seller_attributes import new_values, stated_attributes
+from afmrl.bulk.images.catalog import catalog_with_images
+from afmrl.data.offer import skipped_in_words
 from afmrl.data.roles import ROLES, other_roles
 from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, write_json
@@ -20,9 +23,6 @@ from afmrl.training.run_state import Run
 from afmrl.training.splits import split_offers
 from afmrl.training.teaching import known_targets, teacher_targets, teaching_set
 
-CODES = ("gtin", "number")
-"""Keys of the rules that identify an offer and say nothing that a generator could learn to read."""
-
 
 def prepare_data(run: Run) -> None:
     """Read (or draw) the catalog and deal its offers out."""
@@ -31,10 +31,11 @@ def prepare_data(run: Run) -> None:
     if section.sample is not None:
         path = str(draw_sample(run, "catalog", section.sample, run.folder / "catalog"))
     assert path is not None
-    run.catalog = read_catalog(path, max_bad=section.max_bad, options=section.read_options)
-    if run.catalog.skipped:
-        run.say(f"{len(run.catalog.skipped)} of the catalog's rows were skipped (skipped.json lists them)")
-        skipped = [dataclasses.asdict(row) for row in run.catalog.skipped]
+    options = dataclasses.replace(section.read_options, fetch=run.fetch)
+    run.catalog = catalog_with_images(path, max_bad=section.max_bad, options=options, progress=rank() == 0)
+    if run.catalog.faults:
+        run.say(f"{skipped_in_words(run.catalog.faults)} (skipped.json lists them)")
+        skipped = [dataclasses.asdict(row) for row in run.catalog.faults]
         on_first(lambda: write_json(run.folder / "skipped.json", skipped))
     for role, count in other_roles(run.catalog.offers, section.role_column).items():
         run.say(
@@ -55,7 +56,9 @@ def prepare_data(run: Run) -> None:
     )
     for line in dealt:
         run.say(line)
-    run.made_of["data"] = fingerprint(section, file_hash(path), *([needs_reward] if dealt else []))
+    also = [*([needs_reward] if dealt else []), *(["fetched"] if run.fetch else [])]
+    run.made_of["data"] = fingerprint(section, file_hash(path), *also)
+    _say_stated(run)
     _take_targets(run)  # a wrong file is refused before hours of training
     if run.recipe.rar.max_steps and not run.splits["reward"].queries:
         raise InputError(
@@ -80,6 +83,22 @@ def prepare_data(run: Run) -> None:
         run.say(
             "test: holds no query with a match in its gallery, so the run is measured on val; where val also chooses, "
             "there is no verdict"
+        )
+
+
+def _say_stated(run: Run) -> None:
+    """Say it where the embedder reads the same column that the generator learns to write: it may hold labels."""
+    recipe = run.recipe
+    shown, targets = recipe.agcl.seller_attributes, sample_columns(recipe.catalog).targets
+    if shown == "none" or targets.column != "attributes" or recipe.sft.targets == "teacher":
+        return
+    offers = [offer for split in run.splits.values() for offer in split.offers]
+    count = sum(bool(new_values(stated_attributes(offer, shown), offer.title)) for offer in offers)
+    if count:
+        run.say(
+            f"the text of {count:,} of {len(offers):,} offers shows what sellers state in the column 'attributes', "
+            "from which the generator learns too; if it holds labels that new offers will lack, set "
+            "agcl.seller_attributes=none"
         )
 
 
@@ -117,7 +136,7 @@ def _read_targets_by_rules(run: Run) -> None:
     extractor = AttributeExtractor.learn(run.splits["train"].offers)
     for name, split in run.splits.items():
         read = (extractor.extract(offer) for offer in split.offers)
-        targets = [KeyAttributes(tuple(pair for pair in of if pair[0] not in CODES)) for of in read]
+        targets = [traits(of).without("number") for of in read]  # a number that identifies, and nothing to learn
         run.splits[name] = dataclasses.replace(split, targets=targets)
     of_train = [str(target) for target in run.splits["train"].targets]
     run.made_of["data"] = fingerprint(run.made_of["data"], of_train)

@@ -15,9 +15,9 @@ from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.embedder.embedder import Embedder, Modality
 from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_retrieval
-from afmrl.evaluation.significance import Interval
 from afmrl.files import fingerprint, read_lines
 from afmrl.generator.generator import AttributeGenerator
+from afmrl.interval import Interval
 from afmrl.report.terminal_tables import print_ladder
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.run_report import CEILING_NAMES
@@ -117,7 +117,8 @@ def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, Retr
         elif row in ("text", "image"):
             results[row] = score_encoded(run, split, encode(embedder, modality=row))
         elif row == "untrained":
-            results[row] = score_encoded(run, split, encode(Embedder.from_pretrained(run.base)))
+            untrained = Embedder.from_pretrained(run.base, seller_attributes=run.recipe.agcl.seller_attributes)
+            results[row] = score_encoded(run, split, encode(untrained))
         else:
             if row == "cit":
                 found = score_attributed(run, split_name, run.paths["cit"], run.cit_generator)

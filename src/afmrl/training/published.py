@@ -79,7 +79,9 @@ def score_variants(run: Run, split_name: str, variants: Sequence[Variant]) -> di
                 scores = dense
                 if variant.weights is not None:
                     offers = split.query_offers(), split.gallery_offers()
-                    scores = variant.weights.fuse_offers(dense, *offers, of_queries, of_gallery)
+                    scores = variant.weights.fuse_offers(
+                        dense, *offers, of_queries, of_gallery, seller_attributes=embedder.seller_attributes
+                    )
                 results[variant] = score_matrix(scores, split.relevant, split.families)
     return results
 
@@ -119,9 +121,12 @@ def _learn_weights(run: Run, side: str) -> FusionWeights:
 
     name = fusion_split(run)
     split = run.splits[name]
-    dense, of_queries, of_gallery = _cosines(run, name, Embedder.from_pretrained(run.folder / "embedder"), side)
+    embedder = Embedder.from_pretrained(run.folder / "embedder")
+    dense, of_queries, of_gallery = _cosines(run, name, embedder, side)
     queries, gallery = split.query_offers(), split.gallery_offers()
-    words, values = lexical_scores(queries, gallery, of_queries, of_gallery)
+    words, values = lexical_scores(
+        queries, gallery, of_queries, of_gallery, seller_attributes=embedder.seller_attributes
+    )
     has_images = any(o.image for o in queries) and any(o.image for o in gallery)
     colors = color_scores(queries, gallery) if has_images else None
     return learn_fusion_weights(dense, words, values, split.relevant, colors)

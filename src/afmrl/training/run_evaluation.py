@@ -61,6 +61,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
         "num_gallery": len(split.gallery),
         "num_families": len(set(split.families)),
         "attributes_on": run.recipe.agcl.attributes_on,
+        "seller_attributes": run.recipe.agcl.seller_attributes,
         "rows": {row: _intervals(result) for row, result in results.items()},
         "floors": {kind: _intervals(result) for kind, result in floors.results.items()},
         "attribute_accuracy": accuracy,

@@ -33,7 +33,7 @@ def measure_floors(run: Run, split_name: str) -> FloorResults:
     """The recipe's floors on a split, as far as its offers allow."""
     split = run.splits[split_name]
     task = _task(split)
-    floors = floors_of(task, run.recipe.evaluation.floors, model=str(run.recipe.base or ""))
+    floors = floors_of(task, run.recipe.evaluation.floors, seller_attributes=run.recipe.agcl.seller_attributes)
     return FloorResults(
         {
             name: score_matrix(
