@@ -12,7 +12,7 @@ import pytest
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.embeddings import EmbedWork
 from afmrl.bulk.fingerprints import model_fingerprint
-from afmrl.bulk.folder import MANIFEST
+from afmrl.bulk.folder import MANIFEST, read_manifest
 from afmrl.bulk.job import BulkJob
 from afmrl.bulk.work import EmbedOptions
 from afmrl.data.catalog import read_catalog
@@ -20,6 +20,7 @@ from afmrl.data.offer import Offer
 from afmrl.data.rows import CatalogFile
 from afmrl.embedder.embedder import SETTINGS_FILE
 from afmrl.errors import InputError
+from afmrl.files import write_sealed
 from afmrl.generator.engines.base import Completion, Usage
 from afmrl.generator.engines.recorded import RecordedEngine
 from afmrl.generator.generator import AttributeGenerator
@@ -289,9 +290,9 @@ def embedded(shop, model, folder, *, seller_attributes=None):
     work = EmbedWork(EmbedOptions(model=str(model), dtype="float32", seller_attributes=seller_attributes or None))
     BulkJob(CatalogFile(shop / "gallery.jsonl"), work, folder).run()
     if seller_attributes == "":
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = read_manifest(folder)
         del manifest["seller_attributes"]
-        (folder / MANIFEST).write_text(json.dumps(manifest))
+        write_sealed(folder / MANIFEST, manifest)
     return folder
 
 
