@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from afmrl.addresses import shown_address
 from afmrl.cli.summary import Summary, plain
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 
 if TYPE_CHECKING:
     from afmrl.index.backend import IndexBackend

@@ -11,11 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.data.offer import Offer
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.files import digest
 from afmrl.index.backend import DTYPES, EXACT_BELOW, Rows, filter_value
 from afmrl.retrieval.colors import COLORS, readable_color_histograms

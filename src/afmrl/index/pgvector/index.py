@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from afmrl.addresses import shown_address
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.index.backend import (
     BATCH_ROWS,
     EXACT_BELOW,
