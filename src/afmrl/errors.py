@@ -31,6 +31,7 @@ def printable(text: str) -> str:
     """
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
+
 def check_type(what: str, value: Any, expected: type | tuple[type, ...], give: str) -> None:
     """Refuse a value of another type in one line that says what to give.
 
