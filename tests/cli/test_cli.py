@@ -164,6 +164,9 @@ def test_recipes_that_cannot_be_read(mistake, tmp_path):
     assert "r.yaml: is not YAML" in mistake("run", tmp_path / "r.yaml")
     (tmp_path / "r.yaml").write_text("")
     assert "'catalog' is missing" in mistake("run", tmp_path / "r.yaml")
+    (tmp_path / "offers.jsonl").write_text('{"id": "1", "title": "a"}\n')
+    message = mistake("run", tmp_path / "offers.jsonl")
+    assert "is a catalog of offers" in message and "afmrl run own_catalog --catalog.path" in message
 
 
 @pytest.mark.parametrize(
@@ -399,6 +402,11 @@ def test_models_that_do_not_load_are_named(mistake, shop, tiny_model, kind):
     assert f"embedder {folder}" in mistake("evaluate", *sides(shop, model=folder))
     assert f"embedder {folder}" in mistake("search", shop / "gallery.jsonl", "--model", folder, "--text", "red")
     assert f"generator {folder}" in mistake("evaluate", *sides(shop, model=tiny_model, generator=folder))
+
+
+def test_a_misspelled_floor_is_answered_with_those_that_there_are(mistake, shop):
+    message = mistake("evaluate", "--model", "tfdif", "--catalog", shop / "gallery.jsonl")
+    assert "did you mean 'tfidf'? Known by name: tfidf, bm25, color, tfidf+color, minilm" in message
 
 
 def test_fusing_needs_weights(mistake, shop, tiny_model):

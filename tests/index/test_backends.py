@@ -27,13 +27,13 @@ from index_conformance import (
     same_rows,
     unit,
 )
-from qdrant_bridge import API_KEY
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.index.address import open_index
 from afmrl.index.backend import IndexBackend, Rows, Touched
+from qdrant_bridge import API_KEY
 
 PACKAGES = {
     "local": [],

@@ -96,6 +96,11 @@ class AttributesOptions:
     show_sellers: bool = False
     """Show a general model the sellers' own attributes too."""
 
+    @property
+    def generator_folder(self) -> str:
+        """The folder of a generator's address: its own, or of one that is served elsewhere."""
+        return self.generator.removeprefix("trained:").partition("@")[0]
+
 
 @dataclass(frozen=True)
 class EmbedOptions:

@@ -41,6 +41,7 @@ def evaluate(
     seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
     robustness: bool = False,
+    floors: bool = True,
     k: int = 100,
     batch_size: int = 64,
     max_bad: float = MAX_BAD,
@@ -91,6 +92,8 @@ def evaluate(
         Metrics by category, sibling, missing part and number of attributes.
     robustness
         Also score queries whose titles lose words and whose images lose detail; they are embedded again.
+    floors
+        Compare the first retrieval task with methods that learn nothing, and open with the verdict.
     k
         Hits written for each query.
     batch_size
@@ -121,6 +124,7 @@ def evaluate(
         seller_attributes=seller_attributes,
         slices=slices,
         robustness=robustness,
+        floors=floors,
         k=k,
         batch_size=batch_size,
         max_bad=max_bad,
@@ -134,7 +138,9 @@ def evaluate(
 
 
 def print_evaluation(result: EvaluationResult, out: Path) -> None:
-    """Print the tables, what was not possible and why, and where the files are."""
+    """Print the verdict, the tables, what was not possible and why, and where the files are."""
+    for line in result.verdict.lines if result.verdict else ():
+        print(line)
     if result.catalog is None:
         _print_graded(result, out)
     else:
@@ -149,8 +155,7 @@ def _print_graded(result: EvaluationResult, out: Path) -> None:
     )
     _print_skipped(result, out)
     if run.unseen:
-        counted = "counted as missed" if result.protocol == "m5product" else "not counted"
-        print(f"{run.unseen} queries have no match in the gallery and are {counted}")
+        print(f"{run.unseen} queries have no match in the gallery and are {run.unseen_count_as}")
     _print_ties(run.result.ties)
     _print_robustness(metrics)
     print(f"{out / 'metrics.json'}   {out / 'hits.jsonl'}   {out / 'queries.jsonl'}   {out / 'report.html'}")
@@ -163,10 +168,7 @@ def _print_catalog(result: EvaluationResult, out: Path) -> None:
         rows = [(run.task.name, run.shown_metrics) for run in result.runs]
         _print_table(f"Retrieval, {split_in_words(result)}, protocol {result.protocol}", rows)
         for run in result.runs:
-            print(
-                f"{run.task.name}: {len(run.result.counted)} queries, {len(run.task.gallery)} gallery offers"
-                + (f", {run.unseen} of the queries without a match and counted as missed" if run.unseen else "")
-            )
+            print(f"{run.task.name}: {run.queries_in_words}")
             _print_ties(run.result.ties)
             _print_robustness(result.metrics["tasks"][run.task.name])
     for table in other_tables(result):

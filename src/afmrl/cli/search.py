@@ -61,7 +61,8 @@ def search(
     seller
         Search only offers of this seller; may be repeated.
     model
-        A trained embedder's folder; of an index by default the one whose embeddings it holds.
+        A trained embedder's folder; of an index by default the one whose embeddings it holds. Of a catalog also a
+        method that needs no training: tfidf, bm25, color, tfidf+color.
     generator
         A generator's folder: its attributes enrich what is searched for.
     hybrid

@@ -43,6 +43,7 @@ def evaluate(
     seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
     robustness: bool = False,
+    floors: bool = True,
     k: int = 100,
     batch_size: int = 64,
     max_bad: float = MAX_BAD,
@@ -81,6 +82,7 @@ def evaluate(
             the model was trained with. Choose "none" where a catalog's attributes are labels.
         slices: metrics by category, sibling, missing part and number of attributes.
         robustness: also score perturbed queries, of the first task.
+        floors: compare the first retrieval task with floors, for a verdict; left out where the catalog is too large.
         k: hits kept of each query.
         max_bad: share of a file's rows that may be skipped as unreadable.
         options: of the files: columns, delimiter and encoding, where they do not say them themselves;
@@ -141,6 +143,7 @@ def evaluate(
         k=k,
         slices=slices,
         robustness=robustness,
+        floors=floors,
         num_resamples=num_resamples,
     )
     if out is not None:

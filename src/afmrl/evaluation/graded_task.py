@@ -12,6 +12,7 @@ from afmrl.evaluation.qrels import read_qrels
 from afmrl.evaluation.result import EvaluationResult
 from afmrl.evaluation.task_run import run_task
 from afmrl.evaluation.tasks import RetrievalTask, cluster_of
+from afmrl.evaluation.verdict_of_task import verdict_of
 from afmrl.retrieval.scorer import Scorer
 
 
@@ -63,6 +64,7 @@ class GradedTask:
         k: int = 100,
         slices: bool = True,
         robustness: bool = False,
+        floors: bool = True,
         num_resamples: int = 2000,
     ) -> EvaluationResult:
         """Score a scorer; the arguments are those of `CatalogTasks.evaluate`."""
@@ -77,8 +79,10 @@ class GradedTask:
             with_robustness=robustness,
             num_resamples=num_resamples,
         )
+        verdict = verdict_of(run, scorer, model, num_resamples=num_resamples) if floors else None
         metrics = run.as_json() | {
             "min_grade": self.qrels.min_grade,
             "skipped": sum(fault.lost == "row" for fault in self.skipped),
+            **({"verdict": verdict.as_json()} if verdict else {}),
         }
-        return EvaluationResult(model, protocol, metrics, [run], self.skipped)
+        return EvaluationResult(model, protocol, metrics, [run], self.skipped, verdict=verdict)

@@ -42,11 +42,26 @@ class TaskRun:
     """Of each query."""
     slice_scores: Mapping[str, Mapping[str, SliceScore]] = field(default_factory=dict)
     robustness: Sequence[RobustnessScore] = ()
+    grades: Sequence[np.ndarray] | None = None
+    """Of the task's relevant offers; None: all 1."""
+    min_grade: float = 1
+    """Grade from which an offer is a match."""
 
     @property
     def unseen(self) -> int:
         """Queries that count and have no match in the gallery (m5product counts them as missed)."""
         return int((self.result.num_relevant == 0).sum())
+
+    @property
+    def unseen_count_as(self) -> str:
+        """What the protocol makes of queries without a match."""
+        return "counted as missed" if self.protocol == "m5product" else "not counted"
+
+    @property
+    def queries_in_words(self) -> str:
+        """How many queries count, how large the gallery is, and what became of queries without a match."""
+        text = f"{len(self.result.counted):,} queries, {len(self.task.gallery):,} gallery offers"
+        return text + (f"; {self.unseen:,} queries without a match, {self.unseen_count_as}" if self.unseen else "")
 
     @property
     def shown_metrics(self) -> dict[str, tuple[float, float, float]]:
@@ -148,7 +163,7 @@ def run_task(
         rows if grades is None else rows[np.asarray(grades[query]) >= min_grade]
         for query, rows in enumerate(task.relevant)
     ]
-    run = TaskRun(task, protocol, result, matches, attributes, of_gallery)
+    run = TaskRun(task, protocol, result, matches, attributes, of_gallery, grades=grades, min_grade=min_grade)
     if with_slices:
         slices = slices_of(task.queries, task.gallery, matches, attributes)
         per_query, clusters = _counted(run)

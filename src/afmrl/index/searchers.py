@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from afmrl.index.hybrid import HybridQueries, hybrid_search
 from afmrl.retrieval.colors import color_histograms
 from afmrl.retrieval.encoder import OfferEncoder
 from afmrl.retrieval.exact import top_k_of_scores
+from afmrl.retrieval.floors import Floor
 from afmrl.retrieval.fusion import FusionWeights
+from afmrl.retrieval.scorer import Scorer, load_scorer
 from afmrl.retrieval.words import attribute_words
 
 BLOCK_BYTES = 256_000_000  # of a catalog's score matrix held at a time
@@ -147,7 +149,7 @@ class CatalogSearch:
 
     Args:
         offers: what is searched in.
-        model: the embedder.
+        model: the embedder, or a floor by its name ("tfidf", "bm25", …), which needs no training.
         generator: writes key attributes of queries and offers, where the embedder was trained with them; None: none.
         hybrid, weight: as in `IndexSearch`.
     """
@@ -205,7 +207,9 @@ class CatalogSearch:
         return {offer.id: offer for offer in self.offers}
 
     @cached_property
-    def _encoder(self) -> OfferEncoder:
+    def _encoder(self) -> Scorer:
+        if str(self.model) in get_args(Floor):
+            return load_scorer(self.model, generator=self.generator)
         weights = _weights(self.model, self.hybrid, self.weight)
         return OfferEncoder.load(self.model, generator=self.generator, weights=weights, progress=self.progress)
 
