@@ -33,6 +33,7 @@ from afmrl.evaluation.tasks import (
     choose_split,
 )
 from afmrl.interval import Interval
+from afmrl.matching.rerank import Reranker
 from afmrl.retrieval.scorer import FloorScorer, Scorer
 
 Result = TypeVar("Result")
@@ -76,12 +77,14 @@ class CatalogTasks:
         slices: bool = True,
         robustness: bool = False,
         num_resamples: int = 2000,
+        reranker: Reranker | None = None,
     ) -> EvaluationResult:
         """Score a scorer on every task that it can do.
 
         Args:
             model: what the scorer is called.
             robustness: also score perturbed queries, of the first retrieval task.
+            reranker: see `run_task`; None: hits stay in the scorer's order.
 
         Raises:
             InputError: not one task is possible.
@@ -103,6 +106,7 @@ class CatalogTasks:
                     with_slices=slices,
                     with_robustness=robustness and not runs,
                     num_resamples=num_resamples,
+                    reranker=reranker,
                 )
             )
         classification = clustering = pairs = None

@@ -12,6 +12,7 @@ from afmrl.evaluation.qrels import read_qrels
 from afmrl.evaluation.result import EvaluationResult
 from afmrl.evaluation.task_run import run_task
 from afmrl.evaluation.tasks import RetrievalTask, cluster_of
+from afmrl.matching.rerank import Reranker
 from afmrl.retrieval.scorer import Scorer
 
 
@@ -64,6 +65,7 @@ class GradedTask:
         slices: bool = True,
         robustness: bool = False,
         num_resamples: int = 2000,
+        reranker: Reranker | None = None,
     ) -> EvaluationResult:
         """Score a scorer; the arguments are those of `CatalogTasks.evaluate`."""
         run = run_task(
@@ -76,6 +78,7 @@ class GradedTask:
             with_slices=slices,
             with_robustness=robustness,
             num_resamples=num_resamples,
+            reranker=reranker,
         )
         metrics = run.as_json() | {
             "min_grade": self.qrels.min_grade,
