@@ -20,6 +20,7 @@ from afmrl.data.offer import Offer
 from afmrl.data.rows import CatalogFile
 from afmrl.embedder.embedder import SETTINGS_FILE
 from afmrl.errors import InputError
+from afmrl.evaluation.evaluate import evaluate
 from afmrl.files import write_sealed
 from afmrl.generator.engines.base import Completion, Usage
 from afmrl.generator.engines.recorded import RecordedEngine
@@ -27,6 +28,7 @@ from afmrl.generator.generator import AttributeGenerator
 from afmrl.index.address import open_index
 from afmrl.index.backend import Rows
 from afmrl.index.update import update_index
+from afmrl.matching.match import match
 from afmrl.matching.search import search
 from afmrl.retrieval.encoder import OfferEncoder
 from afmrl.retrieval.fusion import FusionWeights
@@ -278,6 +280,21 @@ def test_mistakes(shop, tiny_model, tmp_path):
             search(gallery, **options)
     with pytest.raises(InputError, match="no index is here"):
         search(tmp_path / "nothing", text="red")
+    with pytest.raises(InputError, match="nothing.jsonl: no such file"):
+        search(tmp_path / "nothing.jsonl", text="red")
+
+
+@pytest.mark.parametrize("of_run", [True, False])
+def test_a_generator_is_no_embedder(shop, tiny_model, tmp_path, of_run):
+    folder = tmp_path / "run" / ("generator" if of_run else "model")
+    shutil.copytree(tiny_model, folder)
+    (folder.parent / "run.json" if of_run else folder / "generator_prompt.json").write_text("{}")
+    with pytest.raises(InputError, match=f"{folder}: is a generator"):
+        search(shop / "gallery.jsonl", text="red", model=folder)
+    with pytest.raises(InputError, match=f"{folder}: is a generator"):
+        evaluate(folder, queries=shop / "queries.jsonl", gallery=shop / "gallery.jsonl", qrels=shop / "qrels.tsv")
+    with pytest.raises(InputError, match=f"{folder}: is a generator"):
+        match(shop / "gallery.jsonl", model=str(folder))
 
 
 def test_an_index_made_for_other_fusion_weights_is_refused(shop, tiny_model, tmp_path):

@@ -60,9 +60,9 @@ def search(
     k
         Hits of each query.
     category
-        Search only offers of this category; may be repeated.
+        Search only offers of this category, upper or lower case; may be repeated.
     seller
-        Search only offers of this seller; may be repeated.
+        Search only offers of this seller, upper or lower case; may be repeated.
     model
         A trained embedder's folder; of an index by default the one whose embeddings it holds.
     generator
@@ -114,6 +114,8 @@ def search(
     with opening as searcher:
         _say_generator(searcher)
         where = {column: values for column, values in (("category", category), ("seller", seller)) if values}
+        for unknown in searcher.filters.unknown(where):
+            print(f"afmrl: {unknown}", file=sys.stderr)
         own_hits = queries is None
         if out is not None:
             found = searcher.search(asked, k, where=where, own_hits=own_hits)
@@ -125,7 +127,7 @@ def search(
         for query, hits in list(zip(asked, every, strict=True))[:SHOWN_QUERIES]:
             name = "" if queries is None else f"{query.id}: "
             if not hits:
-                print(f"{name}no offer passes the filter")
+                print(f"{name}{'no offer passes the filter' if where else 'no other offer is there'}")
                 continue
             print_hits(hits, title=f"{name}{query.title}" if name else None, images=is_catalog(target))
         if len(asked) > SHOWN_QUERIES:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from afmrl.data.offer import Offer
 from afmrl.index.backend import Hits, Where
+from afmrl.index.filters import Filters
 from afmrl.matching.rerank import DEPTH, RerankedCandidates, Reranker, behind
 from afmrl.matching.searchers import Hit, Searcher, check_search
 from afmrl.retrieval.colors import readable_color_histograms
@@ -44,6 +46,11 @@ class RerankedSearch(Searcher):
     def details(self, ids: Sequence[str], scores: np.ndarray) -> list[Hit]:
         """See `Searcher.details`; without reasons, which `hits` gives."""
         return self.inner.details(ids, scores)
+
+    @cached_property
+    def filters(self) -> Filters:
+        """See `Searcher.filters`."""
+        return self.inner.filters
 
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
         """See `Searcher.color_histograms`."""

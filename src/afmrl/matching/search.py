@@ -19,6 +19,7 @@ from afmrl.data.splits import split_of
 from afmrl.errors import InputError, check_type
 from afmrl.index.address import open_index
 from afmrl.index.backend import Where
+from afmrl.index.records import empty_index
 from afmrl.matching.reranked_search import RerankedSearch
 from afmrl.matching.searchers import CatalogSearch, Hit, IndexSearch, Searcher
 
@@ -88,7 +89,8 @@ def search(
         generator: writes key attributes of what is searched for, and of a catalog's offers, where the embedder was
             trained with them.
         k: hits of each query.
-        where: search only the offers that pass: column ("category", "seller", "product_id") -> allowed values.
+        where: search only the offers that pass: column ("category", "seller", "product_id") -> allowed values;
+            categories and sellers are compared without case.
         hybrid: add BM25 to the cosine, and colors where the model learned a weight of them; False: the cosine alone.
         hybrid_weight: of BM25; None: what the model learned (fusion.json), or else a fixed one.
         rerank: order the best 50 by the pair model of `afmrl match`, those with a veto behind all others, and give each
@@ -153,6 +155,8 @@ def open_search(
     if weight is not None and not 0 <= weight < float("inf"):
         raise InputError(f"search: --hybrid-weight {weight}: 0 or more")
     if is_catalog(target):
+        if not Path(target).is_file():
+            raise InputError(f"search: {target}: no such file; give an index, or a catalog's file")
         if model is None:
             raise InputError("search: a catalog is embedded at every search; give --model")
         catalog = catalog_with_images(target, max_bad=max_bad, options=options, progress=progress)
@@ -165,6 +169,8 @@ def open_search(
     if split is not None:
         raise InputError("search: --split is of a catalog; filter an index by --category and --seller")
     with open_index(str(target)) as index:
+        if not len(index):
+            raise InputError(empty_index(str(target)))
         searcher = IndexSearch(index, model, generator, hybrid=hybrid, weight=weight)
         yield RerankedSearch(searcher) if rerank else searcher
 

@@ -16,6 +16,7 @@ from afmrl.bulk.fingerprints import model_fingerprint
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.index.backend import Hits, IndexBackend, Where, check_where, filter_value, offer_words
+from afmrl.index.filters import Filters
 from afmrl.index.hybrid import HybridQueries, hybrid_search
 from afmrl.matching.reasons import Reasons
 from afmrl.retrieval.colors import color_histograms, readable_color_histograms
@@ -47,6 +48,7 @@ class Searcher(ABC):
         """The k best offers for each query, equal scores in the order of their ids.
 
         Args:
+            where: categories and sellers are compared without case.
             own_hits: False: an offer with the query's id is no hit of it, as in `afmrl evaluate`.
 
         Raises:
@@ -56,6 +58,11 @@ class Searcher(ABC):
     @abstractmethod
     def details(self, ids: Sequence[str], scores: np.ndarray) -> list[Hit]:
         """One query's hits with their offers."""
+
+    @cached_property
+    @abstractmethod
+    def filters(self) -> Filters:
+        """Finds the values of its offers that a filter means."""
 
     @abstractmethod
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
@@ -95,6 +102,7 @@ class IndexSearch(Searcher):
     def search(self, queries: Sequence[Offer], k: int, *, where: Where | None = None, own_hits: bool = True) -> Hits:
         """See `Searcher.search`; also refuses a model that is not the index's."""
         check_search(k, where)
+        where = self.filters.existing(where)
         encoder = self._encoder
         attributes = encoder.query_attributes(queries)
         embeddings = encoder.embed(queries, attributes)
@@ -122,6 +130,11 @@ class IndexSearch(Searcher):
             for identifier, score in zip(ids, scores, strict=True)
             if identifier in place
         ]
+
+    @cached_property
+    def filters(self) -> Filters:
+        """See `Searcher.filters`."""
+        return Filters(self.index.values)
 
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
         """See `Searcher.color_histograms`."""
@@ -186,7 +199,8 @@ class CatalogSearch(Searcher):
 
     def search(self, queries: Sequence[Offer], k: int, *, where: Where | None = None, own_hits: bool = True) -> Hits:
         """See `Searcher.search`."""
-        checked = check_search(k, where)
+        check_search(k, where)
+        checked = self.filters.existing(where)
         passing = [
             row
             for row, offer in enumerate(self.offers)
@@ -218,6 +232,11 @@ class CatalogSearch(Searcher):
         attributes = self._encoder.gallery_attributes(found) or [KeyAttributes()] * len(found)
         return [Hit(*one) for one in zip(found, map(float, scores), attributes, strict=True)]
 
+    @cached_property
+    def filters(self) -> Filters:
+        """See `Searcher.filters`."""
+        return Filters(lambda column: sorted({filter_value(offer, column) for offer in self.offers}))
+
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
         """See `Searcher.color_histograms`."""
         return readable_color_histograms([self._by_id[identifier] for identifier in ids])
@@ -232,11 +251,11 @@ class CatalogSearch(Searcher):
         return OfferEncoder.load(self.model, generator=self.generator, weights=weights, progress=self.progress)
 
 
-def check_search(k: int, where: Where | None) -> dict[str, frozenset[str]]:
+def check_search(k: int, where: Where | None) -> None:
     """Refuse what no search can do, before a model is loaded."""
     if k < 1:
         raise InputError(f"search: k={k}: at least one hit")
-    return check_where(where)
+    check_where(where)
 
 
 def _weights(model: str | Path, hybrid: bool, weight: float | None) -> FusionWeights | None:
