@@ -62,23 +62,21 @@ def run(data: Path, cells: Cells, split: str, models: list[str], sets: list[str]
             continue
         for model in models:
             label, _, folder = model.partition("=")
-            if (split, name, label, RERANKED) in done:
+            if (split, name, label, RERANKED) in done or (label == "tfidf+color" and not any(o.image for o in catalog)):
                 continue
-            if label in FLOOR_READS:
-                searches: dict[str, Scorer] = {PLAIN: FloorScorer(label), RERANKED: FloorScorer(label)}
-            else:
-                path = folder or str(minilm())
-                encoder = OfferEncoder.load(path)
-                fused = OfferEncoder.load(path, weights=FusionWeights.of_model(path))
-                fused._embeddings = encoder._embeddings  # what one has embedded the other need not
-                searches = {PLAIN: encoder, WORDS: fused, RERANKED: fused}
-            for search, scorer in searches.items():
+            path = "" if label in FLOOR_READS else folder or str(minilm())
+            scorer: Scorer = OfferEncoder.load(path) if path else FloorScorer(label)
+            for search in (PLAIN, WORDS, RERANKED):
+                if isinstance(scorer, OfferEncoder):  # what it has embedded stays
+                    scorer.weights = None if search == PLAIN else FusionWeights.of_model(path)
+                elif search == WORDS:
+                    continue
                 found = _scored(catalog, scorer, split, rerank=search == RERANKED)
                 if found is None:
                     break
                 record = _record(found)
-                if search != PLAIN and label not in FLOOR_READS:
-                    record["milliseconds"] = _milliseconds(fused, path, found, rerank=search == RERANKED)
+                if isinstance(scorer, OfferEncoder) and search != PLAIN:
+                    record["milliseconds"] = _milliseconds(scorer, path, found, rerank=search == RERANKED)
                 cells.put((split, name, label, search), record)
                 print(split, name, label, search, f"R@1 {100 * recall_at_k(record['ranks'], 1).mean():.1f}", flush=True)
 
