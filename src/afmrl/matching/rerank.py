@@ -62,7 +62,7 @@ class Reranker:
 
     def __init__(self, vetoes: Collection[str] = DEFAULT_VETOES) -> None:
         self.vetoes = vetoes
-        self._model = default_model(TEXT_FEATURES + IMAGE_FEATURES, dense=False).model
+        self.model = default_model(TEXT_FEATURES + IMAGE_FEATURES, dense=False).model
 
     def compare(
         self, query: Offer, candidates: Sequence[Offer], found: np.ndarray, colors: np.ndarray | None = None
@@ -79,7 +79,7 @@ class Reranker:
         offers = [dataclasses.replace(offer, product_id="") for offer in (query, *candidates)]
         table = offer_table(offers)
         table.colors = colors
-        scorer = Scorer(table, self._model, self.vetoes)
+        scorer = Scorer(table, self.model, self.vetoes)
         right = np.arange(1, len(offers))
         pairs = scorer.score(np.zeros_like(right), right)
         best = float(found.max(initial=0.0))
