@@ -49,7 +49,7 @@ def index(
     delete
         Id of a row to delete, may be repeated.
     remove
-        File of ids to delete, one a line.
+        File of ids to delete, one a line, as they stand.
     info
         Say what the index holds.
     check
@@ -107,8 +107,13 @@ def _delete(opened: IndexBackend, ids: list[str], file: Path | None) -> Summary:
     print(f"deleted {deleted:,}; {len(opened):,} rows")
     if missing:
         more = f", … and {len(missing) - SHOWN_IDS:,} more" if len(missing) > SHOWN_IDS else ""
-        print(f"not found: {len(missing):,} ids: {', '.join(missing[:SHOWN_IDS])}{more}")
+        print(f"not found: {len(missing):,} ids: {', '.join(map(_quoted, missing[:SHOWN_IDS]))}{more}")
     return {"deleted": deleted, "not_found": missing}
+
+
+def _quoted(identifier: str) -> str:
+    """An id, in quotes where white space at its ends could not be seen otherwise."""
+    return identifier if identifier == identifier.strip() else repr(identifier)
 
 
 def _check(address: str, opened: IndexBackend) -> None:

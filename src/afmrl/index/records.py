@@ -134,6 +134,16 @@ def unsealed(address: str, text: str | None) -> tuple[int, dict[str, Any]]:
     raise InputError(f"index {address}: {reason}; give another address")
 
 
+def empty_index(address: str) -> str:
+    """What to say of an index without a row.
+
+    >>> empty_index("shop/index")
+    'index shop/index: is empty; fill it with: afmrl index EMBEDDINGS --out shop/index'
+    """
+    shown = shown_address(address)
+    return f"index {shown}: is empty; fill it with: afmrl index EMBEDDINGS --out {shown}"
+
+
 def without_secrets(message: str, address: str) -> str:
     """A library's message on one line, without the address's password.
 
