@@ -437,8 +437,17 @@ def test_search_finds_by_text_by_image_and_by_both(call, shop, tiny_model):
         assert code == 0, err
         assert "score" in out
         assert sum(f"g{number}" in out for number in range(3)) == 2
+        assert ("agree: color" in out) == ("--text" in query)  # nothing is said of an image alone
+    asked = ["search", shop / "gallery.jsonl", "--model", tiny_model, "--no-rerank", *query]
+    out = call(*asked)[1]
     assert "g2" in out and "2.000" in out  # the offer itself: cosine 1 and the highest BM25
-    assert "1.000" in call("search", shop / "gallery.jsonl", "--model", tiny_model, "--no-hybrid", *query)[1]
+    assert "1.000" in call(*asked, "--no-hybrid")[1]
+
+
+def test_search_shows_what_keeps_a_hit_apart(call, shop, tiny_model):
+    code, out, err = call("search", shop / "gallery.jsonl", "--model", tiny_model, "--text", "red dress", "--k", 3)
+    assert code == 0, err
+    assert "color: red | green" in out and "veto" in out
 
 
 def test_two_evaluations_are_compared(call, mistake, shop, tmp_path):

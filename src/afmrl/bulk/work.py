@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from afmrl.addresses import shown_address
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.bulk.fingerprints import lost_image_fingerprint, without_image
 from afmrl.data.offer import Offer
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 
 if TYPE_CHECKING:
     import pyarrow

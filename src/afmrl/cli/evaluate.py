@@ -37,6 +37,7 @@ def evaluate(
     protocol: Literal["standard", "m5product"] = "standard",
     generator: str | None = None,
     fuse: bool = False,
+    rerank: bool = False,
     attributes_on: AttributesOn | None = None,
     seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
@@ -82,6 +83,9 @@ def evaluate(
     fuse
         Add BM25 over title and attributes, and the images' colors, with the weights learned in training (fusion.json
         beside the model).
+    rerank
+        Order the best 50 hits of each query by the pair model of `afmrl match`, those with a veto behind all others, as
+        `afmrl search` does by default; works with floors too, and not for the task "coarse".
     attributes_on
         Which side carries generated attributes; by default what the model was trained for.
     seller_attributes
@@ -120,6 +124,7 @@ def evaluate(
         protocol=protocol,
         generator=generator,
         fuse=fuse,
+        rerank=rerank,
         attributes_on=attributes_on,
         seller_attributes=seller_attributes,
         slices=slices,
@@ -168,7 +173,7 @@ def _print_catalog(result: EvaluationResult, out: Path) -> None:
         rows = [(run.task.name, run.shown_metrics) for run in result.runs]
         _print_table(f"Retrieval, {split_in_words(result)}, protocol {result.protocol}", rows)
         for run in result.runs:
-            print(f"{run.task.name}: {run.queries_in_words}")
+            print(f"{run.task.name}: {run.queries_in_words}" + (", reranked" if run.reranked else ""))
             _print_ties(run.result.ties)
             _print_robustness(result.metrics["tasks"][run.task.name])
     for table in other_tables(result):

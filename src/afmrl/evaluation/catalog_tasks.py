@@ -36,6 +36,7 @@ from afmrl.evaluation.tasks import (
 from afmrl.evaluation.verdict import Verdict
 from afmrl.evaluation.verdict_of_task import trained_here, verdict_of
 from afmrl.interval import Interval
+from afmrl.matching.rerank import Reranker
 from afmrl.retrieval.scorer import Scorer
 
 Result = TypeVar("Result")
@@ -80,6 +81,7 @@ class CatalogTasks:
         robustness: bool = False,
         floors: bool = True,
         num_resamples: int = 2000,
+        reranker: Reranker | None = None,
     ) -> EvaluationResult:
         """Score a scorer on every task that it can do.
 
@@ -87,6 +89,7 @@ class CatalogTasks:
             model: what the scorer is called.
             robustness: also score perturbed queries, of the first retrieval task.
             floors: compare the first retrieval task with methods that learn nothing.
+            reranker: see `run_task`; None: hits stay in the scorer's order.
 
         Raises:
             InputError: not one task is possible.
@@ -108,6 +111,7 @@ class CatalogTasks:
                     with_slices=slices,
                     with_robustness=robustness and not runs,
                     num_resamples=num_resamples,
+                    reranker=reranker,
                 )
             )
         classification = clustering = pairs = None

@@ -18,6 +18,7 @@ from afmrl.evaluation.graded_task import GradedTask
 from afmrl.evaluation.protocols import PROTOCOLS
 from afmrl.evaluation.result import EvaluationResult, write_evaluation
 from afmrl.evaluation.tasks import EVERYTHING
+from afmrl.matching.rerank import Reranker
 from afmrl.retrieval.scorer import load_scorer
 
 Offers = str | Path | Catalog | Sequence[Offer]
@@ -39,6 +40,7 @@ def evaluate(
     protocol: str = "standard",
     generator: str | Path | None = None,
     fuse: bool = False,
+    rerank: bool = False,
     attributes_on: str | None = None,
     seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
@@ -76,6 +78,8 @@ def evaluate(
         protocol: "standard", or "m5product", the metrics of M5Product's release.
         generator: writes key attributes that are embedded with the text.
         fuse: add BM25 and the images' colors, with the weights that the model learned (fusion.json beside it).
+        rerank: order the best 50 hits of each query by the pair model of `afmrl match`, those with a veto behind all
+            others, as `afmrl search` does; not of the task "coarse".
         attributes_on: "query", "gallery", "both" or "none"; None: what the model was trained for, "query" if it does
             not say.
         seller_attributes: which of the sellers' attributes are read: "none", "identifying" or "all"; None: those that
@@ -145,6 +149,7 @@ def evaluate(
         robustness=robustness,
         floors=floors,
         num_resamples=num_resamples,
+        reranker=Reranker() if rerank else None,
     )
     if out is not None:
         write_evaluation(result, out)

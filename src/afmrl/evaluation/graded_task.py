@@ -13,6 +13,7 @@ from afmrl.evaluation.result import EvaluationResult
 from afmrl.evaluation.task_run import run_task
 from afmrl.evaluation.tasks import RetrievalTask, cluster_of
 from afmrl.evaluation.verdict_of_task import verdict_of
+from afmrl.matching.rerank import Reranker
 from afmrl.retrieval.scorer import Scorer
 
 
@@ -66,6 +67,7 @@ class GradedTask:
         robustness: bool = False,
         floors: bool = True,
         num_resamples: int = 2000,
+        reranker: Reranker | None = None,
     ) -> EvaluationResult:
         """Score a scorer; the arguments are those of `CatalogTasks.evaluate`."""
         run = run_task(
@@ -78,6 +80,7 @@ class GradedTask:
             with_slices=slices,
             with_robustness=robustness,
             num_resamples=num_resamples,
+            reranker=reranker,
         )
         verdict = verdict_of(run, scorer, model, num_resamples=num_resamples) if floors else None
         metrics = run.as_json() | {

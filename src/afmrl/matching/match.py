@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.addresses import shown_address
 from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
 from afmrl.matching.matched_table import MatchedTable, match_table
 from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_skipped, write_summary
