@@ -9,9 +9,11 @@ import pytest
 from afmrl.bulk.attributes import AttributeWriter, bulk_generator, generator_fingerprint
 from afmrl.bulk.images.loader import ImageLoader
 from afmrl.cli.bulk import attributes
+from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion
+from afmrl.generator.engines.recorded import RecordedEngine
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
 from chat_server import said, serve
@@ -135,3 +137,30 @@ def test_at_the_end_a_job_says_what_it_cost_and_why_answers_are_not_valid(tmp_pa
     assert "no valid list of key attributes: 3 rows (column `valid`)" in told
     assert "  2 like offer o1: neither JSON nor 'key: value' in 'I cannot say.'" in told
     assert "  1 like offer o4: empty answer" in told
+
+
+def test_it_ends_with_the_share_of_values_that_offers_support_and_warns_of_inventions(tmp_path, call):
+    catalog = tmp_path / "boots.jsonl"
+    titles = ["Bergfex hiking boot, black, size 42", "Bergfex hiking boot, brown, size 43"]
+    catalog.write_text("".join(json.dumps({"id": str(n), "title": title}) + "\n" for n, title in enumerate(titles)))
+
+    class Inventor:
+        usage = None
+
+        def complete(self, requests, sampling, **_):
+            return [[Completion("brand: bergfex; type: dress; pattern: floral", 9, True)] for _ in requests]
+
+    prompt = GeneratorPrompt()
+    writer = AttributeGenerator(RecordedEngine(tmp_path / "answers.jsonl", Inventor(), prompt), prompt)
+    writer.attributes(read_catalog(catalog).offers)
+    code, out, err = call(
+        "attributes", catalog, "--generator", f"recorded:{tmp_path / 'answers.jsonl'}", "--out", tmp_path / "out"
+    )
+    assert code == 0, err
+    assert "warning: this generator seems to invent: 33% of its values have evidence" in out
+    assert "evidence: 2 of 6 written values (33%)" in out
+    assert "by key: brand 100%, type 0%, pattern 0%" in out
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["evidence"] == {
+        "share": 0.3333, "written": 6, "keys": {"brand": [2, 2], "type": [0, 2], "pattern": [0, 2]}
+    }  # fmt: skip
