@@ -71,7 +71,7 @@ def test_a_path_offers_dicts_and_a_data_frame_give_the_same(tmp_path: Path) -> N
     for given in (str(tmp_path / "c.jsonl"), offers, tuple(rows), iter(rows), pandas.DataFrame(rows)):
         found = match(given)
         assert found.pairs == list(written.pairs) and found.groups == written.groups
-        known = {"catalog", "labels_file"}
+        known = {"catalog", "labels_from"}
         assert {k: v for k, v in found.summary.items() if k not in known} == {
             k: v for k, v in written.summary.items() if k not in known
         }

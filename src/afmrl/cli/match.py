@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from afmrl.cli.reading import Reading, read_options
+from afmrl.errors import InputError
 
 if TYPE_CHECKING:
     from afmrl.matching.result import MatchResult
@@ -21,7 +22,12 @@ def match(
     model: str | None = None,
     generator: str | None = None,
     labels: Path | None = None,
+    no_labels: Annotated[bool, Parameter(negative=())] = False,
     precision: float | None = None,
+    recall: float | None = None,
+    best_f1: Annotated[bool, Parameter(negative=())] = False,
+    threshold: float | None = None,
+    previous: Path | None = None,
     veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     no_veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     max_bad: float = 0.01,
@@ -36,7 +42,7 @@ def match(
     catalog
         Offers: .jsonl, .csv, .tsv, .parquet; or an index, whose embeddings are then used.
     out
-        Folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json and report.html.
+        Folder for offers.csv, groups.jsonl, pairs.jsonl, the same two as .csv, summary.json and report.html.
     against
         An index: only pairs of the catalog's offers with the index's are looked for.
     model
@@ -44,12 +50,22 @@ def match(
     generator
         With --model: a generator's folder or address; the key attributes that it writes are compared too.
     labels
-        Labeled pairs (JSONL of left, right, label) that the scores are fitted to and the threshold is chosen by; by
-        default pairs.jsonl beside the catalog. Without any, a default threshold is used: its precision was about 0.88
-        on public sets.
+        Labeled pairs (JSONL of left, right, label, or a table) that scores and threshold are learned from. By default
+        pairs.jsonl beside the catalog; without it `product_id` of its offers. Without any of them a default threshold
+        is used: its precision was about 0.88 on public sets.
+    no_labels
+        Use neither pairs.jsonl nor `product_id`.
     precision
-        Target precision on the labels: the share of true pairs among those called the same. By default 0.99, or the
-        first of 0.97, 0.95 and 0.9 that finds a quarter of the true pairs.
+        Choose the threshold by the labels: this share of the pairs called the same is. By default the threshold of the
+        best groups is taken, and the default one where no other is better.
+    recall
+        Choose the threshold by the labels: this share of the true pairs is found.
+    best_f1
+        Choose the threshold by the labels: the highest F1 of pairs.
+    threshold
+        Call two offers the same from this probability on; needs no labels.
+    previous
+        OUT of the last run: groups keep their ids, and changes.jsonl lists splits, merges, new and vanished groups.
     veto
         An attribute whose conflict keeps two offers apart, in addition to the default ones; may be repeated.
     no_veto
@@ -63,14 +79,20 @@ def match(
 
     if model is not None:
         quiet_libraries()
+    if no_labels and labels is not None:
+        raise InputError("--labels and --no-labels exclude each other; give one")
     result = match_offers(
         catalog,
         out=out,
         against=against,
         model=model,
         generator=generator,
-        labels=labels,
+        labels=False if no_labels else labels,
         precision=precision,
+        recall=recall,
+        best_f1=best_f1,
+        threshold=threshold,
+        previous=previous,
         veto=veto or (),
         no_veto=no_veto or (),
         max_bad=max_bad,

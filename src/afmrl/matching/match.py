@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,13 +17,15 @@ from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError
-from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
+from afmrl.matching.labeled_pairs import LabeledRows
+from afmrl.matching.learning import LabeledResult
 from afmrl.matching.matched_table import MatchedTable, match_table
 from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_skipped, write_summary
 from afmrl.matching.result import MatchedPair, MatchResult
 from afmrl.matching.review import ReviewCollector
 from afmrl.matching.sources import MatchSource, OffersToMatch, offers_of_index, read_offers, with_index
 from afmrl.matching.table import OfferTable, offer_table
+from afmrl.matching.threshold_aim import CurvePoint, ThresholdAim
 from afmrl.matching.vetoes import veto_keys
 from afmrl.retrieval.colors import color_histograms
 from afmrl.terminal import Stages
@@ -37,8 +40,11 @@ def match(
     against: str | None = None,
     model: str | None = None,
     generator: str | None = None,
-    labels: str | Path | None = None,
+    labels: str | Path | Literal[False] | None = None,
     precision: float | None = None,
+    recall: float | None = None,
+    best_f1: bool = False,
+    threshold: float | None = None,
     veto: Collection[str] = (),
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
@@ -58,11 +64,13 @@ def match(
         against: an index: only pairs of the offers with the index's are looked for.
         model: a trained embedder's folder, or any sentence-transformers model; embeddings are kept in OUT/embeddings.
         generator: with `model`: a generator's folder or address; the key attributes that it writes are compared too.
-        labels: labeled pairs (JSONL of left, right, label) that the scores are fitted to and the threshold is chosen
-            by; None: pairs.jsonl beside the catalog's file, if it is there, otherwise a default threshold, whose
-            precision was about 0.88 on public sets.
-        precision: target precision on the labels, the share of true pairs among those called the same; None: 0.99,
-            or less where that would find next to nothing.
+        labels: labeled pairs (JSONL of left, right, label, or a table) that the scores are fitted to and the threshold
+            is chosen by. None: pairs.jsonl beside the catalog's file; without it `product_id` of the offers; without
+            either a default threshold, whose precision was about 0.88 on public sets. False: no labels.
+        precision, recall, best_f1, threshold: how the threshold is chosen, at most one of them. The share of true pairs
+            among the labeled pairs called the same; the share of the true pairs that are found; the best F1 of both; or
+            a probability, which needs no labels. None: the best groups of labeled products, or the default threshold
+            where labels show none that is better.
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
         out: folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json, and skipped.jsonl where rows were
             skipped; None: nothing is written.
@@ -74,15 +82,16 @@ def match(
         InputError: offers that cannot be read, unknown ids or labels of one kind only, a key to take away that does
             not veto, a precision that is not a share, arguments that do not go together.
     """
-    if precision is not None and not 0 < precision <= 1:
-        raise InputError(f"--precision {precision:g}: a share above 0, up to 1")
+    aim = ThresholdAim(precision, recall, best_f1, threshold)
+    if not 0 <= max_bad <= 1:
+        raise InputError(f"--max-bad {max_bad:g}: a share of the rows, from 0 to 1")
     if generator is not None and model is None:
         raise InputError("--generator needs --model: the embedder reads its key attributes")
     vetoes = veto_keys(veto, no_veto)
     stages = Stages(progress)
     path = Path(offers) if isinstance(offers, str | Path) else None
     if isinstance(offers, str | Path) and not is_catalog(offers):
-        if model is not None or labels is not None or against is not None:
+        if model is not None or labels or against is not None:
             raise InputError(f"{offers} is an index: --model, --labels and --against need a catalog's file")
         source = offers_of_index(str(offers))
     else:
@@ -104,11 +113,17 @@ def match(
         write_skipped(Path(out), source.skipped)
     table, notes = prepared_table(source, stages)
     rows = None
-    if labels is not None:
+    if labels:
         pairs = read_pairs(labels, source.by_id, skipped_ids=source.skipped_ids)
         rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(source.offers)})
     matched = match_table(
-        table, vetoes=vetoes, labels=rows, precision=precision, from_index=source.from_index, stages=stages
+        table,
+        vetoes=vetoes,
+        labels=rows,
+        product_ids=labels is None,
+        aim=aim,
+        from_index=source.from_index,
+        stages=stages,
     )
     matched.notes.extend(source.notes + notes)
     request = {
@@ -116,8 +131,8 @@ def match(
         "against": against,
         "model": model,
         "generator": generator,
-        "labels_file": None if labels is None else str(labels),
-        "precision_asked": precision if labels is not None else None,
+        "labels_from": _labels_from(labels, rows, matched, path),
+        "asked": dict(aim.asked),
     }
     return match_result(matched, request, None if out is None else Path(out), stages=stages)
 
@@ -213,6 +228,18 @@ def _pairs_beside(catalog: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def _labels_from(
+    labels: str | Path | Literal[False] | None, rows: LabeledRows | None, matched: MatchedTable, catalog: Path | None
+) -> str | None:
+    """Which labels were used, in words; None: none."""
+    if matched.labeled is None:
+        return None
+    if rows is not None:
+        return f"{len(rows.left):,} pairs of {labels}"
+    num_labeled = sum(bool(offer.product_id) for offer in matched.scorer.table.offers)
+    return f"product_id of {num_labeled:,} offers in {catalog.name if catalog else 'the catalog'}"
+
+
 def _threshold(matched: MatchedTable) -> dict[str, Any]:
     threshold = matched.threshold
     probability = float(matched.scorer.model.probabilities(np.array([threshold.logit]))[0])
@@ -225,12 +252,29 @@ def _labels(result: LabeledResult | None) -> dict[str, Any] | None:
     return {
         "train_pairs": result.num_train,
         "validation_pairs": result.num_validation,
+        "model": "fitted" if result.groups.is_fitted else "default",
+        "groups_on_validation": {
+            "bcubed_f1": round(result.groups.bcubed_f1, 4),
+            "bcubed_f1_without_labels": round(result.groups.default_bcubed_f1, 4),
+        },
         "measured_on": result.measured_on,
         "precision": asdict(result.precision),
         "recall": asdict(result.recall),
+        "curve": [_point(result, point) for point in result.curve],
+        "chosen": _point(result, result.chosen),
         "reliability": [
             {"from": row.low, "to": row.high, "pairs": row.num_pairs,
              "mean_probability": round(row.mean_probability, 4), "share_same": asdict(row.share_same)}
             for row in result.reliability
         ],
     }  # fmt: skip
+
+
+def _point(result: LabeledResult, point: CurvePoint) -> dict[str, Any]:
+    """A point of the curve of precision and recall, as summary.json keeps it."""
+    shares = {
+        name: {key: round(share, 4) if math.isfinite(share) else None for key, share in asdict(of).items()}
+        for name, of in (("precision", point.precision), ("recall", point.recall))
+    }
+    probability = float(result.model.probabilities(np.array([point.logit]))[0])
+    return {"score": round(point.logit, 4), "probability": round(probability, 4), **shares, "found": point.num_found}

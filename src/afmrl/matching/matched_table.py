@@ -8,15 +8,18 @@ from functools import cached_property
 
 import numpy as np
 
+from afmrl.errors import InputError
 from afmrl.matching.candidates import candidate_pairs
 from afmrl.matching.features import feature_names
 from afmrl.matching.groups import group_offers
-from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows, learn_from_labels
+from afmrl.matching.labeled_pairs import LabeledRows
+from afmrl.matching.learning import LabeledResult, learn_from_labels
 from afmrl.matching.pair_model import PairModel, Threshold, default_model
 from afmrl.matching.reasons import Explainer
 from afmrl.matching.result import MatchedGroup, MatchedPair
 from afmrl.matching.scorer import AT_ONCE, PairScores, Scorer
 from afmrl.matching.table import OfferTable
+from afmrl.matching.threshold_aim import ThresholdAim, logit_of
 from afmrl.matching.vetoes import DEFAULT_VETOES, public_key
 from afmrl.terminal import Stages
 
@@ -117,7 +120,8 @@ def match_table(
     *,
     vetoes: Collection[str] = DEFAULT_VETOES,
     labels: LabeledRows | None = None,
-    precision: float | None = None,
+    product_ids: bool = False,
+    aim: ThresholdAim | None = None,
     from_index: np.ndarray | None = None,
     model: PairModel | None = None,
     threshold: float | None = None,
@@ -128,23 +132,38 @@ def match_table(
     Args:
         vetoes: keys whose conflict keeps two offers apart.
         labels: None: the default model and threshold are used.
-        precision: the target precision of the threshold on the labels; None: see `learn_from_labels`.
+        product_ids: without `labels`: whether the offers' `product_id` is what is learned from, if it says enough.
+        aim: how the threshold is chosen; None: see `learn_from_labels`.
         from_index: (N,) bool: only pairs of an offer of an index with one that is not are compared; None: all.
         model: in place of the default one.
         threshold: a logit to use whatever the labels or the default say.
     """
     stages = stages or Stages(False)
+    aim = aim or ThresholdAim()
     default = default_model(feature_names(table), dense=bool(table.dense))
     scorer = Scorer(table, model or default.model, vetoes)
-    chosen, result = default.threshold, None
+    chosen, result, notes = default.threshold, None, []
+    with stages("looking for candidates", len(table)) as advance:
+        left, right = candidate_pairs(table, progress=advance)
+    if labels is None and product_ids:
+        labels = LabeledRows.of_products(table.offers, left, right)
+        if not labels.says_enough:
+            labels, notes = None, ["product_id joins too few offers to learn from, so it is not used as labels"]
     if labels is not None:
-        result = learn_from_labels(scorer, labels, precision)
-        scorer = Scorer(table, result.model, vetoes)
-        chosen = result.threshold
+        with stages("learning from labels", 1) as advance:
+            result = learn_from_labels(scorer, labels, (left, right), default, aim)
+            advance(1)
+        scorer, chosen = scorer.with_model(result.model), result.threshold
+    elif aim.needs_labels:
+        raise InputError(
+            f"{next(iter(aim.asked))} needs labels: --labels FILE, pairs.jsonl beside the catalog, or product_id of its "
+            "offers"
+        )
+    elif aim.probability is not None:
+        chosen = Threshold(logit_of(scorer.model, aim.probability), f"--threshold {aim.probability:g}")
     if threshold is not None:
         chosen = Threshold(threshold, "given")
-    with stages("looking for candidates", len(table)) as advance:
-        left, right = _across(*candidate_pairs(table, progress=advance), from_index)
+    left, right = _across(left, right, from_index)
     with stages("comparing pairs", len(left)) as advance:
         scores = scorer.score(left, right, progress=advance)
 
@@ -159,7 +178,7 @@ def match_table(
         advance(1)
     return MatchedTable(
         scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result,
-        doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]),
+        notes + doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]),
     )  # fmt: skip
 
 

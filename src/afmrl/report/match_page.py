@@ -32,7 +32,7 @@ FACTS = {
     "against": "against",
     "model": "model",
     "generator": "generator",
-    "labels": "labels_file",
+    "labels": "labels_from",
     "offers": "offers",
     "pairs compared": "pairs_compared",
     "pairs listed": "pairs_listed",
