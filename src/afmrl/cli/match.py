@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from afmrl.cli.reading import Reading, read_options
 from afmrl.errors import InputError
+from afmrl.terminal import counted
 
 if TYPE_CHECKING:
     from afmrl.matching.result import MatchResult
@@ -108,10 +109,12 @@ def print_match(result: MatchResult, out: Path) -> None:
     summary: dict[str, Any] = result.summary
     threshold, labels = summary["threshold"], summary["labels"]
     print(
-        f"{summary['groups']:,} groups of {summary['offers_in_groups']:,} of {summary['offers']:,} offers, the largest "
-        f"of {summary['largest_group']:,}; {summary['pairs_compared']:,} pairs compared, "
-        f"{summary['pairs_same']:,} in one group."
+        f"{counted(summary['groups'], 'group')} of {summary['offers_in_groups']:,} of "
+        f"{counted(summary['offers'], 'offer')}, the largest of {summary['largest_group']:,}; "
+        f"{counted(summary['pairs_compared'], 'pair')} compared, {summary['pairs_same']:,} in one group."
     )
+    if labels is not None:
+        print(f"Labels: {summary['labels_from']}; --no-labels leaves them out.")
     print(f"Same product from probability {threshold['probability']:.3f}: {threshold['from']}.")
     if labels is not None:
         precision, recall = labels["precision"], labels["recall"]
@@ -119,6 +122,15 @@ def print_match(result: MatchResult, out: Path) -> None:
             f"On {labels['measured_on']}: precision {precision['mean']:.3f} [{precision['low']:.3f}, "
             f"{precision['high']:.3f}], recall {recall['mean']:.3f} [{recall['low']:.3f}, {recall['high']:.3f}]."
         )
+    if summary["changes"] is not None:
+        changes = summary["changes"]
+        print(
+            f"Since {summary['previous']}: {counted(changes['unchanged'], 'group')} as before, "
+            f"{changes['split']:,} split, {changes['merge']:,} merged, {changes['new']:,} new, "
+            f"{changes['vanished']:,} vanished; see {out / 'changes.jsonl'}"
+        )
+    if summary["offers_to_review"]:
+        print(f"{counted(summary['offers_to_review'], 'offer')} to review: needs_review in {out / 'offers.csv'}")
     for note in summary["notes"]:
         print(f"Note: {note}")
-    print(f"Report: {out / 'report.html'}   pairs: {out / 'pairs.jsonl'}")
+    print(f"Report: {out / 'report.html'}   offers: {out / 'offers.csv'}   pairs: {out / 'pairs.jsonl'}")

@@ -20,8 +20,8 @@ from afmrl.matching.scorer import Scorer
 from afmrl.matching.threshold_aim import CurvePoint, JudgedPairs, ThresholdAim, cost_of, logit_of
 from afmrl.matching.validation_groups import (
     MAX_OFFERS,
-    DefaultProbability,
     GroupChoice,
+    RememberedScores,
     ValidationGroups,
     ValidationPart,
     drawn_offers,
@@ -93,7 +93,12 @@ def learn_from_labels(
         )
     features = scorer.compare(labels.left, labels.right)
     known = KnownPairs(labels, len(scorer.table))
-    probability = DefaultProbability(scorer, default)
+    by_default = RememberedScores(scorer)
+
+    def probability(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        logits, vetoed = by_default(left, right)
+        found = scorer.model.probabilities(logits)
+        return np.where(vetoed, np.minimum(found, default.max_vetoed_probability), found)
 
     def fitted(rows: np.ndarray) -> PairModel:
         same = labels.same[rows]
@@ -112,7 +117,8 @@ def learn_from_labels(
     for offers, taught, held in dealt:
         of_part = scorer.with_model(model if len(dealt) == 1 else fitted(taught))
         offers = drawn_offers(offers, known, MAX_OFFERS // len(dealt))
-        parts.append(ValidationPart(offers, known, probability, scorer, of_part, *candidates))
+        by_fitted = RememberedScores(of_part)
+        parts.append(ValidationPart(offers, known, probability, by_default, by_fitted, *candidates))
         judged_by.append((held, of_part))
     groups = ValidationGroups(parts, known, default.threshold.logit)
     choice = groups.best()

@@ -6,7 +6,7 @@ import contextlib
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -17,18 +17,29 @@ from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError
+from afmrl.matching.group_ids import group_changes, read_group_ids
 from afmrl.matching.labeled_pairs import LabeledRows
 from afmrl.matching.learning import LabeledResult
+from afmrl.matching.matched_offers import OfferCollector
 from afmrl.matching.matched_table import MatchedTable, match_table
-from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_skipped, write_summary
+from afmrl.matching.output import (
+    WrittenPairs,
+    clear_output,
+    pair_files,
+    write_changes,
+    write_groups,
+    write_offers,
+    write_skipped,
+    write_summary,
+)
 from afmrl.matching.result import MatchedPair, MatchResult
 from afmrl.matching.review import ReviewCollector
 from afmrl.matching.sources import MatchSource, OffersToMatch, offers_of_index, read_offers, with_index
 from afmrl.matching.table import OfferTable, offer_table
 from afmrl.matching.threshold_aim import CurvePoint, ThresholdAim
-from afmrl.matching.vetoes import veto_keys
+from afmrl.matching.vetoes import check_vetoes, veto_keys
 from afmrl.retrieval.colors import color_histograms
-from afmrl.terminal import Stages
+from afmrl.terminal import Stages, counted
 
 FORMAT = "afmrl-match"
 PROGRESS_EVERY = 1024  # pairs
@@ -45,6 +56,7 @@ def match(
     recall: float | None = None,
     best_f1: bool = False,
     threshold: float | None = None,
+    previous: str | Path | None = None,
     veto: Collection[str] = (),
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
@@ -71,9 +83,10 @@ def match(
             among the labeled pairs called the same; the share of the true pairs that are found; the best F1 of both; or
             a probability, which needs no labels. None: the best groups of labeled products, or the default threshold
             where labels show none that is better.
+        previous: `out` of the last run: groups keep its ids, and changes.jsonl lists what was split and merged.
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
-        out: folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json, and skipped.jsonl where rows were
-            skipped; None: nothing is written.
+        out: folder for offers.csv, groups.jsonl, pairs.jsonl, the same two as .csv, summary.json, and skipped.jsonl
+            where rows were skipped; None: nothing is written.
         max_bad: share of the rows that may be skipped as unusable.
         options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
         progress: show bars.
@@ -88,6 +101,7 @@ def match(
     if generator is not None and model is None:
         raise InputError("--generator needs --model: the embedder reads its key attributes")
     vetoes = veto_keys(veto, no_veto)
+    ids_before = None if previous is None else read_group_ids(previous)  # before `out`, which may be the same, changes
     stages = Stages(progress)
     path = Path(offers) if isinstance(offers, str | Path) else None
     if isinstance(offers, str | Path) and not is_catalog(offers):
@@ -112,6 +126,7 @@ def match(
     if out is not None:
         write_skipped(Path(out), source.skipped)
     table, notes = prepared_table(source, stages)
+    check_vetoes(table, veto)
     rows = None
     if labels:
         pairs = read_pairs(labels, source.by_id, skipped_ids=source.skipped_ids)
@@ -133,41 +148,53 @@ def match(
         "generator": generator,
         "labels_from": _labels_from(labels, rows, matched, path),
         "asked": dict(aim.asked),
+        "previous": None if previous is None else str(previous),
     }
-    return match_result(matched, request, None if out is None else Path(out), stages=stages)
+    return match_result(matched, request, None if out is None else Path(out), previous=ids_before, stages=stages)
 
 
 def match_result(
-    matched: MatchedTable, request: dict[str, Any], out: Path | None, *, stages: Stages | None = None
+    matched: MatchedTable,
+    request: dict[str, Any],
+    out: Path | None,
+    *,
+    previous: Mapping[str, str] | None = None,
+    stages: Stages | None = None,
 ) -> MatchResult:
     """The groups and pairs of a matched table; with `out`, written there.
 
     Args:
         request: what was asked for; the summary begins with it.
+        previous: the group's id of every offer of the last run.
     """
     stages = stages or Stages(False)
-    groups = matched.matched_groups()
+    groups, ids = matched.matched_groups(previous)
+    offers = matched.scorer.table.offers
+    by_offer = {offer.id: identifier for offer, identifier in zip(offers, ids, strict=True)}
+    changes = None if previous is None else group_changes(_members(by_offer), previous)
     if out is not None:
         clear_output(out)
         write_groups(out, groups)
     left, right = matched.listed_rows()
-    collector = ReviewCollector(matched.threshold.logit)
+    collector, of_offers = ReviewCollector(matched.threshold.logit), OfferCollector(matched.threshold.logit)
     vetoes: Counter[str] = Counter()
-    num_same = num_vetoed = 0
+    num_same = num_vetoed = num_kept_apart = 0
     kept: list[MatchedPair] = []
     with contextlib.ExitStack() as stack:
-        pairs = kept if out is None else stack.enter_context(pair_files(out))
+        pairs = kept if out is None else stack.enter_context(pair_files(out, by_offer))
         advance = stack.enter_context(stages("explaining pairs", len(left)))
         for number, (pair, alike) in enumerate(matched.explained(left, right), 1):
             pairs.append(pair)
             collector.see(pair, alike)
+            of_offers.see(pair, alike)
             vetoes.update(pair.veto)
             num_same += pair.same
             num_vetoed += bool(pair.veto)
+            num_kept_apart += pair.reasons.kept_apart
             if number % PROGRESS_EVERY == 0:
                 advance(PROGRESS_EVERY)
     sizes = [len(group.offers) for group in groups]
-    offers = matched.scorer.table.offers
+    kept_offers = of_offers.offers(offers, groups, ids)
     summary = {
         "format": FORMAT,
         "version": 1,
@@ -178,9 +205,12 @@ def match_result(
         "pairs_same": num_same,
         "pairs_vetoed": num_vetoed,
         "vetoes": dict(vetoes.most_common()),
+        "pairs_kept_apart": num_kept_apart,
+        "offers_to_review": sum(of.needs_review for of in kept_offers),
         "groups": len(groups),
         "offers_in_groups": sum(sizes),
         "largest_group": max(sizes, default=1),
+        "changes": None if changes is None else changes.counts,
         "threshold": _threshold(matched),
         "labels": _labels(matched.labeled),
         "model_of_pairs": matched.scorer.model.as_dict(),
@@ -188,10 +218,20 @@ def match_result(
     }
     review = collector.review(groups)
     if out is None:
-        return MatchResult(groups, kept, summary, review)
+        return MatchResult(groups, kept, summary, review, kept_offers)
+    write_offers(out, kept_offers)
+    write_changes(out, changes)
     write_summary(out, summary)
     written = WrittenPairs(out, offers, len(left))
-    return MatchResult(groups, written, summary, review, out)
+    return MatchResult(groups, written, summary, review, kept_offers, out)
+
+
+def _members(by_offer: Mapping[str, str]) -> dict[str, list[str]]:
+    """Group's id → ids of its offers."""
+    members: dict[str, list[str]] = {}
+    for offer, group in by_offer.items():
+        members.setdefault(group, []).append(offer)
+    return members
 
 
 def prepared_table(source: MatchSource, stages: Stages) -> tuple[OfferTable, list[str]]:
@@ -235,9 +275,9 @@ def _labels_from(
     if matched.labeled is None:
         return None
     if rows is not None:
-        return f"{len(rows.left):,} pairs of {labels}"
+        return f"{counted(len(rows.left), 'pair')} of {labels}"
     num_labeled = sum(bool(offer.product_id) for offer in matched.scorer.table.offers)
-    return f"product_id of {num_labeled:,} offers in {catalog.name if catalog else 'the catalog'}"
+    return f"product_id of {counted(num_labeled, 'offer')} in {catalog.name if catalog else 'the catalog'}"
 
 
 def _threshold(matched: MatchedTable) -> dict[str, Any]:

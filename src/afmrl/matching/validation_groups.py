@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from afmrl.matching.group_quality import GroupQuality, bcubed_f1
+from afmrl.matching.group_quality import GroupQuality, SameProbability, bcubed_f1
 from afmrl.matching.groups import group_offers
 from afmrl.matching.labeled_pairs import KnownPairs
-from afmrl.matching.pair_model import DefaultModel, PairModel
+from afmrl.matching.pair_model import PairModel
 from afmrl.matching.probability import calibrated
-from afmrl.matching.scorer import PairScores, Scorer
+from afmrl.matching.scorer import Scorer
 
 MAX_OFFERS = 4_000
 """Validation offers that groups are judged on; of more, whole products are drawn."""
@@ -29,35 +29,43 @@ class GroupChoice:
     bcubed_f1: float
     default_bcubed_f1: float
     """Of the default model and threshold: what there is without labels."""
+    is_default: bool
+    """Whether it is the default model and threshold."""
 
 
-class DefaultProbability:
-    """How likely pairs are the same product by the default model; each pair is scored once."""
+class RememberedScores:
+    """Scores of pairs by one model; each pair is scored once, however often groups ask for it."""
 
-    def __init__(self, scorer: Scorer, default: DefaultModel) -> None:
-        self._scorer, self._default = scorer, default
-        self._codes, self._values = np.empty(0, np.int64), np.empty(0)
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self._codes = np.empty(0, np.int64)
+        self._logits, self._vetoed = np.empty(0, np.float32), np.empty(0, bool)
 
-    def __call__(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Shape: left, right (P,) rows; returns (P,)."""
-        count = np.int64(len(self._scorer.table))
+    def __call__(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and vetoes.
+
+        Shape:
+            left, right (P,) rows; returns (P,), (P,).
+        """
+        count = np.int64(len(self.scorer.table))
         codes = np.minimum(left, right).astype(np.int64) * count + np.maximum(left, right)
         new = np.setdiff1d(codes, self._codes)
         if len(new):
-            scores = self._scorer.score(new // count, new % count)
-            found = self._scorer.model.probabilities(scores.logits)
-            found = np.where(scores.vetoed, np.minimum(found, self._default.max_vetoed_probability), found)
+            scores = self.scorer.score(new // count, new % count)
             order = np.argsort(np.concatenate([self._codes, new]), kind="stable")
-            self._values = np.concatenate([self._values, found])[order]
             self._codes = np.concatenate([self._codes, new])[order]
-        return self._values[np.searchsorted(self._codes, codes)]
+            self._logits = np.concatenate([self._logits, scores.logits])[order]
+            self._vetoed = np.concatenate([self._vetoed, scores.vetoed])[order]
+        places = np.searchsorted(self._codes, codes)
+        return self._logits[places], self._vetoed[places]
 
 
 class ValidationPart:
     """Validation offers, and a fitted model that has seen no label of theirs.
 
     Args:
-        default, fitted: the catalog's scorer with the default model, and with the fitted one.
+        probability: how likely pairs are the same product where labels do not say it.
+        default, fitted: scores by the default model, and by the fitted one.
 
     Shape:
         offers (V,) rows; left, right (P,) rows of the catalog's candidates.
@@ -67,14 +75,13 @@ class ValidationPart:
         self,
         offers: np.ndarray,
         known: KnownPairs,
-        probability: DefaultProbability,
-        default: Scorer,
-        fitted: Scorer,
+        probability: SameProbability,
+        default: RememberedScores,
+        fitted: RememberedScores,
         left: np.ndarray,
         right: np.ndarray,
     ) -> None:
-        count = len(default.table)
-        measured, near = np.zeros((2, count), dtype=bool)
+        measured, near = np.zeros((2, len(known.products)), dtype=bool)
         measured[offers] = True
         touching = measured[left] | measured[right]
         near[offers] = True
@@ -84,32 +91,20 @@ class ValidationPart:
         self.left, self.right = left[inside], right[inside]
         self._touching = touching[inside]
         self.quality = GroupQuality(offers, known, probability, left[touching], right[touching])
-        self.scorers = (default, fitted)
-        self._scores: dict[bool, PairScores] = {}
-
-    def scores(self, is_fitted: bool) -> PairScores:
-        """Of `left` and `right`."""
-        if is_fitted not in self._scores:
-            self._scores[is_fitted] = self.scorers[is_fitted].score(self.left, self.right)
-        return self._scores[is_fitted]
+        self._scores = (default, fitted)
 
     def bcubed(self, is_fitted: bool, logit: float) -> tuple[np.ndarray, np.ndarray]:
         """Precision and recall of every offer, grouped from this logit on."""
-        scorer, scores = self.scorers[is_fitted], self.scores(is_fitted)
-
-        def score(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            found = scorer.score(left, right)
-            return found.logits, found.vetoed
-
-        groups = group_offers(
-            len(scorer.table), self.left, self.right, scores.logits, scores.vetoed, threshold=logit, score=score
-        )
+        score = self._scores[is_fitted]
+        logits, vetoed = score(self.left, self.right)
+        count = len(score.scorer.table)
+        groups = group_offers(count, self.left, self.right, logits, vetoed, threshold=logit, score=score)
         return self.quality.of(groups)
 
     def calibration_pairs(self, is_fitted: bool) -> tuple[np.ndarray, np.ndarray]:
         """Logits of the offers' candidates, and how likely each is the same product."""
         left, right = self.left[self._touching], self.right[self._touching]
-        return self.scores(is_fitted).logits[self._touching], self.quality.same(left, right)
+        return self._scores[is_fitted](left, right)[0], self.quality.same(left, right)
 
 
 class ValidationGroups:
@@ -138,12 +133,12 @@ class ValidationGroups:
         best = by_fitted if _is_better(f1, drawn, by_fitted, by_default) else by_default
         if not _is_better(f1, drawn, best, 0):
             best = 0
-        return GroupChoice(*options[best], float(f1[best]), float(f1[0]))
+        return GroupChoice(*options[best], float(f1[best]), float(f1[0]), best == 0)
 
     def at(self, is_fitted: bool, logit: float) -> GroupChoice:
         """A threshold that was chosen otherwise."""
         f1, _ = self._f1([self._default, (is_fitted, logit)])
-        return GroupChoice(is_fitted, logit, float(f1[1]), float(f1[0]))
+        return GroupChoice(is_fitted, logit, float(f1[1]), float(f1[0]), False)
 
     def calibrated(self, model: PairModel, is_fitted: bool) -> PairModel:
         """The model, its probabilities calibrated on the candidates of the validation offers."""
