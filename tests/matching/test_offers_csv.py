@@ -68,14 +68,18 @@ def test_every_offer_has_a_row_and_groups_share_an_id_and_a_canonical_offer(tmp_
     assert [line["group"] for line in lines] == [group.id for group in result.groups]
 
 
-def test_an_offer_that_only_a_veto_keeps_apart_needs_review(tmp_path: Path) -> None:
-    result = match(
-        [Offer("a", "Maison Lune silk dress V-neck, red, M"), Offer("b", "Maison Lune silk dress V-neck, navy, M"),
-         Offer("c", "Garden hose 20 m with reel")]
-    )  # fmt: skip
-    of = {row.offer.id: row for row in result.offers}
-    assert of["a"].needs_review and of["a"].why == "like b but for color" and of["b"].why == "like a but for color"
-    assert not of["c"].needs_review and of["c"].confidence > 0.85 and of["c"].canonical_id == "c"
+def test_siblings_need_no_review_and_an_equal_gtin_of_siblings_does() -> None:
+    red, navy = "Maison Lune silk dress V-neck, red, M", "Maison Lune silk dress V-neck, navy, M"
+    hose = Offer("c", "Garden hose 20 m with reel")
+    of = {row.offer.id: row for row in match([Offer("a", red), Offer("b", navy), hose]).offers}
+    assert not any(row.needs_review for row in of.values())
+    assert of["a"].why == "like b but for color" and of["b"].why == "like a but for color"
+    assert of["c"].confidence > 0.85 and of["c"].canonical_id == "c"
+    code = {"gtin": "4006381333931"}
+    of = {
+        r.offer.id: r for r in match([Offer("a", red, attributes=code), Offer("b", navy, attributes=code), hose]).offers
+    }
+    assert of["a"].needs_review and of["a"].why == "the GTIN of b, but another color" and not of["c"].needs_review
 
 
 def test_a_pair_above_the_threshold_in_two_groups_says_what_keeps_it_apart(tmp_path: Path) -> None:

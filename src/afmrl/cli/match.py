@@ -117,10 +117,8 @@ def print_match(result: MatchResult, out: Path) -> None:
         print(f"Labels: {summary['labels_from']}; --no-labels leaves them out.")
     print(f"Same product from probability {threshold['probability']:.3f}: {threshold['from']}.")
     if labels is not None:
-        precision, recall = labels["precision"], labels["recall"]
         print(
-            f"On {labels['measured_on']}: precision {precision['mean']:.3f} [{precision['low']:.3f}, "
-            f"{precision['high']:.3f}], recall {recall['mean']:.3f} [{recall['low']:.3f}, {recall['high']:.3f}]."
+            f"On {labels['measured_on']}: precision {_share(labels['precision'])}, recall {_share(labels['recall'])}."
         )
     if summary["changes"] is not None:
         changes = summary["changes"]
@@ -134,3 +132,10 @@ def print_match(result: MatchResult, out: Path) -> None:
     for note in summary["notes"]:
         print(f"Note: {note}")
     print(f"Report: {out / 'report.html'}   offers: {out / 'offers.csv'}   pairs: {out / 'pairs.jsonl'}")
+
+
+def _share(interval: dict[str, float | None]) -> str:
+    """A share with its interval."""
+    if interval["mean"] is None:
+        return "unknown"
+    return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"

@@ -17,6 +17,7 @@ from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError
+from afmrl.interval import Interval
 from afmrl.matching.group_ids import group_changes, read_group_ids
 from afmrl.matching.labeled_pairs import LabeledRows
 from afmrl.matching.learning import LabeledResult
@@ -195,6 +196,10 @@ def match_result(
                 advance(PROGRESS_EVERY)
     sizes = [len(group.offers) for group in groups]
     kept_offers = of_offers.offers(offers, groups, ids)
+    if matched.from_index is not None:  # of an index, the offers that are in a group of one that is not
+        alone = ~np.isin(np.arange(len(offers)), np.concatenate([np.empty(0, int), *matched.group_rows]))
+        left_out = matched.from_index & alone
+        kept_offers = [of for of, is_out in zip(kept_offers, left_out, strict=True) if not is_out]
     summary = {
         "format": FORMAT,
         "version": 1,
@@ -298,8 +303,8 @@ def _labels(result: LabeledResult | None) -> dict[str, Any] | None:
             "bcubed_f1_without_labels": round(result.groups.default_bcubed_f1, 4),
         },
         "measured_on": result.measured_on,
-        "precision": asdict(result.precision),
-        "recall": asdict(result.recall),
+        "precision": _share(result.precision),
+        "recall": _share(result.recall),
         "curve": [_point(result, point) for point in result.curve],
         "chosen": _point(result, result.chosen),
         "reliability": [
@@ -312,9 +317,16 @@ def _labels(result: LabeledResult | None) -> dict[str, Any] | None:
 
 def _point(result: LabeledResult, point: CurvePoint) -> dict[str, Any]:
     """A point of the curve of precision and recall, as summary.json keeps it."""
-    shares = {
-        name: {key: round(share, 4) if math.isfinite(share) else None for key, share in asdict(of).items()}
-        for name, of in (("precision", point.precision), ("recall", point.recall))
-    }
     probability = float(result.model.probabilities(np.array([point.logit]))[0])
-    return {"score": round(point.logit, 4), "probability": round(probability, 4), **shares, "found": point.num_found}
+    return {
+        "score": round(point.logit, 4),
+        "probability": round(probability, 4),
+        "precision": _share(point.precision),
+        "recall": _share(point.recall),
+        "found": point.num_found,
+    }
+
+
+def _share(interval: Interval) -> dict[str, float | None]:
+    """An interval as summary.json keeps it; a share of nothing is None."""
+    return {name: round(of, 4) if math.isfinite(of) else None for name, of in asdict(interval).items()}

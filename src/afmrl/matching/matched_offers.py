@@ -24,8 +24,8 @@ class _Seen:
     outside: tuple[float, str] = (0.0, "")
     """Probability of the likeliest pair of another group."""
     kept_apart: tuple[float, str] = (float("-inf"), "")
-    vetoed: tuple[float, str, str] = (float("-inf"), "", "")
-    """Score without the veto, other offer's id and keys."""
+    vetoed: tuple[bool, float, str, str] = (False, float("-inf"), "", "")
+    """Whether the GTIN is equal, score without the veto, other offer's id and keys."""
 
 
 class OfferCollector:
@@ -56,7 +56,7 @@ class OfferCollector:
             else:
                 seen.outside = max(seen.outside, (pair.probability, theirs))
                 if pair.veto and alike >= self.threshold:
-                    seen.vetoed = max(seen.vetoed, (alike, theirs, ", ".join(pair.veto)))
+                    seen.vetoed = max(seen.vetoed, (pair.reasons.same_gtin, alike, theirs, ", ".join(pair.veto)))
                 elif pair.reasons.kept_apart:
                     seen.kept_apart = max(seen.kept_apart, (pair.score, theirs))
 
@@ -77,7 +77,11 @@ class OfferCollector:
         doubts = self._doubts(seen)
         if group is None:
             confidence = 1 - seen.outside[0]
-            why = f"nearest: {seen.outside[1]} ({seen.outside[0]:.2f})" if seen.outside[1] else "no offer is like it"
+            _, _, other, keys = seen.vetoed
+            nearest = (
+                f"nearest: {seen.outside[1]} ({seen.outside[0]:.2f})" if seen.outside[1] else "no offer is like it"
+            )
+            why = f"like {other} but for {keys}" if other else nearest
         else:
             confidence = seen.sum_inside / seen.num_inside if seen.num_inside else group.probability
             why = f"with {seen.surest[1]}: {seen.surest[2]}" if seen.surest[1] else "by the others of its group"
@@ -98,8 +102,9 @@ class OfferCollector:
             doubts.append(f"only just like {seen.surest[1]}")
         if seen.kept_apart[1]:
             doubts.append(f"like {seen.kept_apart[1]}, but unlike that one's group on average")
-        if seen.vetoed[1]:
-            doubts.append(f"like {seen.vetoed[1]} but for {seen.vetoed[2]}")
+        # siblings that differ in color are no doubt; an equal GTIN of two colors is
+        if seen.vetoed[0]:
+            doubts.append(f"the GTIN of {seen.vetoed[2]}, but another {seen.vetoed[3]}")
         return doubts
 
 

@@ -12,6 +12,7 @@ from afmrl.errors import InputError
 from afmrl.interval import Interval
 from afmrl.matching.pair_model import PairModel
 from afmrl.matching.probability import precision_and_recall
+from afmrl.matching.scorer import SURE
 
 CURVE_POINTS = 40
 
@@ -97,7 +98,7 @@ class JudgedPairs:
         """
         ends, logits, found = self._steps()
         if not len(ends):
-            return float("inf"), False
+            return SURE, False  # all are vetoed: nothing is the same but for an equal GTIN
         precision, recall = found / (ends + 1), found / max(int(self.same.sum()), 1)
         if aim.precision is not None:
             reached = np.flatnonzero(precision >= aim.precision)
