@@ -13,9 +13,9 @@ import numpy as np
 from afmrl.errors import InputError
 from afmrl.interval import Interval
 from afmrl.matching.features import FALLING, PairFeatures
-from afmrl.matching.labeled_pairs import KnownPairs, LabeledRows
+from afmrl.matching.labeled_pairs import MAX_PAIRS, KnownPairs, LabeledRows
 from afmrl.matching.pair_model import DefaultModel, PairModel, Threshold, fit_pair_model
-from afmrl.matching.probability import ReliabilityRow, reliability
+from afmrl.matching.probability import ReliabilityRow, calibrated, reliability
 from afmrl.matching.scorer import Scorer
 from afmrl.matching.threshold_aim import CurvePoint, JudgedPairs, ThresholdAim, cost_of, logit_of
 from afmrl.matching.validation_groups import (
@@ -94,10 +94,11 @@ def learn_from_labels(
     features = scorer.compare(labels.left, labels.right)
     known = KnownPairs(labels, len(scorer.table))
     by_default = RememberedScores(scorer)
+    cautious = _known_calibration(by_default, known, candidates)
 
     def probability(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         logits, vetoed = by_default(left, right)
-        found = scorer.model.probabilities(logits)
+        found = np.minimum(scorer.model.probabilities(logits), cautious.probabilities(logits))
         return np.where(vetoed, np.minimum(found, default.max_vetoed_probability), found)
 
     def fitted(rows: np.ndarray) -> PairModel:
@@ -155,6 +156,25 @@ def learn_from_labels(
         point,
         notes,
     )
+
+
+def _known_calibration(
+    by_default: RememberedScores, known: KnownPairs, candidates: tuple[np.ndarray, np.ndarray]
+) -> PairModel:
+    """The default model, calibrated on the candidates that labels say something of.
+
+    Labeled pairs hold more matches than others, so this is believed only where it is below the default probability: in
+    a catalog whose labels tell more products apart than the default model knows to.
+    """
+    left, right = candidates
+    same = known.of(left, right)
+    places = np.flatnonzero(~np.isnan(same))
+    if len(places) > MAX_PAIRS:
+        places = np.sort(np.random.default_rng(0).choice(places, MAX_PAIRS, replace=False))
+    logits, vetoed = by_default(left[places], right[places])
+    same = same[places][~vetoed]
+    model = by_default.scorer.model
+    return calibrated(model, logits[~vetoed], same) if _enough(same > 0) else model
 
 
 def _offers(labels: LabeledRows, pairs: np.ndarray, split: str) -> np.ndarray:
