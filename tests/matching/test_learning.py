@@ -20,6 +20,7 @@ from afmrl.matching.features import feature_names
 from afmrl.matching.labeled_pairs import LabeledRows
 from afmrl.matching.learning import LabeledResult, learn_from_labels
 from afmrl.matching.match import match
+from afmrl.matching.matched_table import match_table
 from afmrl.matching.pair_model import default_model
 from afmrl.matching.scorer import Scorer
 from afmrl.matching.table import OfferTable, offer_table
@@ -109,6 +110,8 @@ def test_a_precision_that_finds_little_says_what_it_costs() -> None:
     total = int(noisy.same[noisy.split == "validation"].sum())
     assert f"at precision 0.99: {asked.chosen.num_found} of {total} same-product pairs found" in asked.notes[0]
     assert free.chosen.recall.mean > 0.9 and not free.notes
+    matched = match_table(table, labels=noisy, aim=ThresholdAim(precision=0.99))
+    assert asked.notes[0] in matched.notes
 
 
 @pytest.mark.parametrize(
@@ -132,6 +135,19 @@ def test_labels_never_make_the_groups_worse(tmp_path: Path, sample: str, wrong: 
     result = match(tmp_path / "c.jsonl", labels=labels)
     assert bcubed_f1([group.ids for group in result.groups], products) >= without - 0.01
     assert without > 0.95
+
+
+def test_labels_that_tell_apart_what_looks_the_same_do_not_lower_the_threshold() -> None:
+    # two shops whose labels call most offers of one title different
+    titles = [f"brand{n % 5} cordless drill {chr(97 + n)}{chr(98 + n)}x {1000 + 7 * n}" for n in range(24)]
+    offers = [Offer(f"{shop}{n:02}", f"{title} {shop}") for shop in "ab" for n, title in enumerate(titles)]
+    pairs = [
+        LabeledPair(ours, theirs, ours.id[1:] == theirs.id[1:] and int(ours.id[1:]) % 2 == 0)
+        for ours in offers[:24] for theirs in offers[24:] if abs(int(ours.id[1:]) - int(theirs.id[1:])) < 4
+    ]  # fmt: skip
+    table, rows = rows_of(offers, pairs)
+    default = default_model(feature_names(table), dense=False)
+    assert learned(table, rows).threshold.logit >= default.threshold.logit
 
 
 def test_an_equal_gtin_counts_where_labels_are_measured(tmp_path: Path) -> None:

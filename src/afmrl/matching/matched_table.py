@@ -171,7 +171,7 @@ def match_table(
         with stages("learning from labels", 1) as advance:
             result = learn_from_labels(scorer, labels, (left, right), default, aim)
             advance(1)
-        scorer, chosen = scorer.with_model(result.model), result.threshold
+        scorer, chosen, notes = scorer.with_model(result.model), result.threshold, result.notes
     elif aim.needs_labels:
         raise InputError(
             f"{next(iter(aim.asked))} needs labels: --labels FILE, pairs.jsonl beside the catalog, or product_id of "
