@@ -57,7 +57,9 @@ def _measure(folder: Path, scratch: Path) -> dict[str, Any]:
             summary, groups[side] = _matched(catalog / "products.jsonl", scratch / f"{case} {side}", rows, options)
             found[f"{case}, {side}"] = {
                 "groups": summary["groups"],
-                "threshold": summary["threshold"],
+                "score": summary["threshold"]["score"],
+                "probability": summary["threshold"]["probability"],
+                "model": summary["labels"]["model"] if summary["labels"] else "default",
                 "labels": summary["labels_from"] and summary["labels_from"].replace(str(catalog), folder.name),
             }
         judged = np.ones(len(rows), bool) if case == "published" else measured

@@ -214,10 +214,15 @@ def _origin(aim: ThresholdAim, choice: GroupChoice, point: CurvePoint, reached: 
     if aim.probability is not None:
         return f"--threshold {aim.probability:g}"
     if not aim.asked:
-        better = f"B-cubed F1 of validation products {choice.bcubed_f1:.3f}"
+        if choice.is_default:
+            return (
+                "labels: the default model and threshold: no other groups validation products better "
+                f"(B-cubed F1 {choice.bcubed_f1:.3f})"
+            )
         model = "fitted" if choice.is_fitted else "default"
         return (
-            f"labels: the best groups with the {model} model, {better} (without labels {choice.default_bcubed_f1:.3f})"
+            f"labels: the best groups of validation products, by the {model} model (B-cubed F1 {choice.bcubed_f1:.3f}, "
+            f"without labels {choice.default_bcubed_f1:.3f})"
         )
     option, value = next(iter(aim.asked.items()))
     if aim.best_f1:
