@@ -82,9 +82,7 @@ class Bench:
         """One column: opened images, or callables that open them."""
         from functools import partial
 
-        from afmrl.embedder.embedder import embedder_input
-
-        later = [partial(embedder_input, self.offers[row]) for row in rows[:, side]]
+        later = [partial(self.embedder.input, self.offers[row]) for row in rows[:, side]]
         return [one() for one in later] if opened else later
 
     def features(self, rows: np.ndarray) -> list[dict[str, Any]]:

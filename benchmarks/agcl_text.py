@@ -192,7 +192,7 @@ def train(arm: str, seed: int, data: Data, training: Training, folder: Path) -> 
     _, options, similar = ARMS[arm]
     attributes = generated_attributes(data, folder.parent) if arm in GENERATED else data.attributes
     torch.manual_seed(seed)
-    embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length)
+    embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length, seller_attributes="none")
     card = embedder.model.model_card_data
     card.generate_widget_examples, card.widget = False, [{}]
     loss = AttributeGuidedContrastiveLoss(
@@ -301,7 +301,7 @@ def run_cell(arm: str, seed: int, data: Data, training: Training, work: Path, ce
     started = time.time()
     history: list[dict[str, Any]] = []
     if arm == ZERO_SHOT:
-        embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length)
+        embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length, seller_attributes="none")
     else:
         embedder, history = train(arm, seed, data, training, work / f"{arm}-seed{seed}")
     found = measure(embedder, data.tasks)
@@ -404,7 +404,7 @@ def fuse(embedder: Embedder, data: Data) -> FusionWeights:
         dense[copy, place] = -np.inf
     found = []
     for extracted in (False, True):
-        words = lexical_scores(queries, gallery, None, None, extracted=extracted)[0][rows]
+        words = lexical_scores(queries, gallery, None, None, extracted=extracted, seller_attributes="none")[0][rows]
         weights = learn_fusion_weights(dense, words, np.zeros_like(words), single)
         weights = dataclasses.replace(weights, attributes=0.0, extracted=extracted)
         ranks = ranks_of_scores(weights.fuse(dense, words, np.zeros_like(words)), single)

@@ -38,7 +38,7 @@ from afmrl.bulk.images.loader import ImageLoader
 from afmrl.bulk.images.read_ahead import ReadAhead, num_cores
 from afmrl.bulk.images.resizing import Resizing
 from afmrl.data.offer import Offer
-from afmrl.embedder.embedder import Embedder, embedder_input
+from afmrl.embedder.embedder import Embedder
 from afmrl.files import write_json
 from common import RESULTS, in_own_process, peak_bytes, rounded, versions
 
@@ -87,7 +87,7 @@ def plain(embedder: Embedder, offers: list[Offer]) -> np.ndarray:
     """As one writes it with sentence-transformers."""
     rows = []
     for start in range(0, len(offers), CHUNK):
-        inputs = [embedder_input(offer) for offer in offers[start : start + CHUNK]]
+        inputs = [embedder.input(offer) for offer in offers[start : start + CHUNK]]
         rows.append(embedder.model.encode(inputs, batch_size=BATCH, normalize_embeddings=True))
     return np.concatenate(rows)
 
@@ -119,7 +119,7 @@ def model_alone(embedder: Embedder, offers: list[Offer]) -> Callable[[], None]:
     """The forward passes over batches as plain sorts them, preprocessed here."""
     import torch
 
-    inputs = [embedder_input(offer) for offer in offers]
+    inputs = [embedder.input(offer) for offer in offers]
     order = np.argsort([-len(offer.title) for offer in offers])
     batches = [
         embedder.model.preprocess([inputs[place] for place in order[start : start + BATCH]])

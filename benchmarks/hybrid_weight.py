@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data(parser)
     arguments = parser.parse_args()
-    embedder = Embedder.from_pretrained(minilm())
+    embedder = Embedder.from_pretrained(minilm(), seller_attributes="none")
     chosen_on = [ranks(name, splits, arguments.data, embedder) for name, splits in CHOSEN_ON.items()]
     mrr = {weight: float(np.mean([(1 / found[str(weight)]).mean() for found in chosen_on])) for weight in GRID}
     best = max(mrr, key=mrr.__getitem__)

@@ -22,6 +22,7 @@ import numpy as np
 
 from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.offer import Offer
+from afmrl.data.yaml_text import parse_yaml
 from afmrl.evaluation.evaluate import evaluate
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.qrels import write_qrels
@@ -30,7 +31,6 @@ from afmrl.files import file_hash, fingerprint
 from afmrl.retrieval.hits import read_hits
 from afmrl.terminal import StageProgress, quiet_libraries
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.recipe_files import parse_yaml
 from afmrl.training.run import prepare_base, run
 from cells import Cells
 from common import RECIPES, run_and_table, versions
@@ -158,6 +158,7 @@ def _score(folder: Path, offers: Sequence[Offer]) -> dict[str, Any]:
             out=folder / "scores" / system,
             generator=run / "generator" if system in ("generator", "fused") else None,
             fuse=system == "fused",
+            seller_attributes="none",
             k=10_000,
             num_resamples=10,
         )
@@ -213,7 +214,7 @@ def main() -> None:
     cells = Cells(given.results, *KEY)
     if given.command == "run":
         pairs = [setting.partition("=") for setting in given.set]
-        recipe = load_recipe(given.recipe, {name: parse_yaml(value) for name, _, value in pairs})
+        recipe = load_recipe(given.recipe, {name: parse_yaml(value, name) for name, _, value in pairs})
         run_folds(recipe, given.set, given.folds, given.work, cells, given.base)
     print(table(cells, given.folds))
 

@@ -80,7 +80,13 @@ TEXT_RECIPE: dict[str, Any] = {
     "name": "text",
     "catalog": {"targets": {"column": "key_attributes"}},
     "sft": {"max_steps": 150, "batch_size": 32},
-    "agcl": {"max_steps": 200, "batch_size": 48, "temperature": 0.05, "attributes_on": "both"},
+    "agcl": {
+        "max_steps": 200,
+        "batch_size": 48,
+        "temperature": 0.05,
+        "attributes_on": "both",
+        "seller_attributes": "none",
+    },
     "rar": {"max_steps": 0},
 }
 
@@ -170,13 +176,17 @@ def run_cell(name: str, system: str, data: Path, work: Path, cells: Cells, base:
         split=measured.split,
         gallery_splits=gallery,
         generator=generator,
+        seller_attributes="none",  # of some sets they are labels
         max_bad=0.05,
         slices=False,
         num_resamples=NUM_RESAMPLES,
     )
     shown = {"minilm": "MINILM", "untrained": "BASE", "agcl": "RUN/embedder", "sft": "RUN/embedder"}.get(system, system)
     command = f"afmrl evaluate --catalog DIR/{name}/products.jsonl --model {shown} --split {measured.split}"
-    command += f" --gallery-splits {measured.gallery} --max-bad 0.05" + " --generator RUN/generator" * (system == "sft")
+    command += (
+        f" --gallery-splits {measured.gallery} --seller-attributes none --max-bad 0.05"
+        + " --generator RUN/generator" * (system == "sft")
+    )
     command += "".join(f" --task {task}" for task in measured.tasks)
     cells.put((name, system), {"made_of": made_of, "command": command, "metrics": _slim(result.metrics)})
     print(f"{name}, {system}: done", flush=True)

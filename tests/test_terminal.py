@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -64,8 +65,22 @@ def test_a_log_gets_a_line_now_and_then(capsys, hasty):
     lines = captured.err.splitlines()
     assert captured.out == ""
     assert 2 <= len(lines) <= 7
-    assert all(line.startswith("reading: ") and " of 4 rows" in line for line in lines)
-    assert lines[-1].startswith("reading: 4 of 4 rows, ")
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d reading: \d of 4 rows, ", line) for line in lines)
+    assert "reading: 4 of 4 rows, " in lines[-1] and lines[-1].endswith(" in all")
+
+
+def test_work_that_ends_well_ends_at_its_total():
+    with Progress("coarse", 1500, show=False) as progress:
+        progress.advance(1024)
+        assert "1,024 of 1,500" in progress.line()
+    assert "1,500 of 1,500" in progress.line()
+    with Progress("estimated", lambda: 1500, show=False) as progress:
+        progress.advance(1024)
+    assert "1,024 of 1,024" in progress.line()
+    with pytest.raises(ValueError, match="broken"), Progress("broken", 10, show=False) as progress:
+        progress.advance(3)
+        raise ValueError("broken")
+    assert "3 of 10" in progress.line()
 
 
 def test_short_work_leaves_no_line(capsys):
@@ -108,6 +123,6 @@ def test_training_shows_its_steps_and_the_time_left_of_the_run(capsys, hasty):
     time.sleep(0.12)
     callback.on_train_end(None, SimpleNamespace(global_step=6), None)
     first = capsys.readouterr().err.splitlines()[0]
-    assert first.startswith("SFT: 6 of 10")
+    assert " SFT: 6 of 10" in first
     assert "(whole run: " in first
     assert timeline.measured["sft"] > 0.1

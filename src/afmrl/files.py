@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,9 @@ from afmrl.errors import InputError
 TEMPORARY = ".tmp"
 """Ending of a file that is being written; such a file is never read."""
 READ_BYTES = 1 << 22
+CHECKSUM = "checksum"
+"""Of a JSON file: the key of its checksum."""
+_READ_THROUGH: set[tuple[Any, ...]] = set()
 
 
 class PendingFile:
@@ -68,6 +73,17 @@ class PendingFile:
 
 
 @contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an error of writing, such as a full disk's, name the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_write(
     path: str | Path, mode: str = "w", *, newline: str | None = None, errors: str = "strict", sync: bool = True
 ) -> Iterator[IO[Any]]:
@@ -84,8 +100,9 @@ def atomic_write(
     """
     pending = PendingFile(path, mode, newline=newline, errors=errors, sync=sync)
     try:
-        yield pending.file
-        pending.publish()
+        with naming(path):
+            yield pending.file
+            pending.publish()
     except BaseException:
         pending.discard()
         raise
@@ -107,6 +124,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     sync_path(path.parent)
 
 
+def check_regular(path: str | Path) -> None:
+    """Refuse what is no file that ends: a pipe, a device, a socket or a folder, whose reading could wait for ever.
+
+    Raises:
+        OSError: there is no such file, or it is none; FileNotFoundError where nothing is there.
+
+    >>> check_regular("/dev/null")
+    Traceback (most recent call last):
+    OSError: [Errno 22] is not a regular file: '/dev/null'
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_write(path) as file:
@@ -118,6 +149,49 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_sealed(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with a checksum of its content that `unsealed` compares."""
+    write_json(path, {**content, CHECKSUM: fingerprint(dict(content))})
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON's value.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deep to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds none.
+    """
+    content = parse_json(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("it holds no JSON object")
+    return content
+
+
+def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What `write_sealed` was given; an object that was written without a checksum is taken as it is.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    content = dict(content)
+    sealed = content.pop(CHECKSUM, None)
+    if sealed is not None and sealed != fingerprint(content):
+        raise ValueError("its checksum is another: it was changed after it was written")
+    return content
+
+
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a UTF-8 text, with or without its mark, without their ends.
 
@@ -127,6 +201,7 @@ def read_lines(path: str | Path) -> list[str]:
         OSError: the file cannot be read.
         UnicodeDecodeError: it is not UTF-8.
     """
+    check_regular(path)
     with open(path, encoding="utf-8-sig", newline="\n") as file:
         return [line.removesuffix("\n").removesuffix("\r") for line in file]
 
@@ -268,6 +343,25 @@ def checksum(path: str | Path) -> int:
         while block := file.read(READ_BYTES):
             found = zlib.crc32(block, found)
     return found
+
+
+def damage(path: str | Path, facts: Mapping[str, Any]) -> str:
+    """What is wrong with a file, by its "bytes" and "crc32" as they were written down; "" if nothing.
+
+    A file is read through once in a process, and again after it was changed.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    status = os.stat(path)
+    if status.st_size != facts["bytes"]:
+        return f"has {status.st_size:,} bytes, {facts['bytes']:,} were written"
+    known = (str(path), status.st_ino, status.st_mtime_ns, status.st_size, facts.get("crc32"))
+    if facts.get("crc32") is not None and known not in _READ_THROUGH:
+        if checksum(path) != facts["crc32"]:
+            return "is not what was written (checksum)"
+        _READ_THROUGH.add(known)
+    return ""
 
 
 def _bytes(content: bytes | str) -> bytes:

@@ -64,9 +64,9 @@ def quiet_libraries() -> None:
 
 
 class Progress:
-    """How far some work is: a bar on a terminal, and elsewhere (a log, a pipe) a line every LOG_SECONDS.
+    """How far some work is: a bar on a terminal, and elsewhere (a log, a pipe) a line every LOG_SECONDS, with the time.
 
-    Either goes to the standard error. Work that is done sooner leaves no line.
+    Either goes to the standard error. Work that is done sooner leaves no line. Work that ends well ends at its total.
 
     Args:
         title: what is done.
@@ -94,7 +94,9 @@ class Progress:
         self.completed = 0
         self.note = ""
         """Shown after the rest."""
-        self._total, self._done = total, done
+        self.total = total
+        self._done = done
+        self._is_over = False
         self._started = 0.0
         self._first = 0
         self._over = threading.Event()
@@ -121,6 +123,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_over = kind is None
         if self._bar is not None:
             self._bar.stop()
         if self._log is not None:
@@ -134,13 +137,18 @@ class Progress:
         parts = [f"{done:,}" + ("" if total is None else f" of {total:,}") + (f" {self.unit}" if self.unit else "")]
         if self.unit:
             parts.append(f"{rate:,.0f} a second" if rate >= 1 or not rate else f"{60 * rate:,.1f} a minute")
-        if total is not None and rate:
+        if self._is_over:
+            parts.append(f"{_clock(time.monotonic() - self._started)} in all")
+        elif total is not None and rate:
             parts.append(f"{_clock((total - done) / rate)} left")
         return f"{self.title}: {', '.join(parts)}" + (f" {self.note}" if self.note else "")
 
     def _numbers(self) -> tuple[int, int | None]:
         done = self.completed if self._done is None else self._done()
-        total = self._total() if callable(self._total) else self._total
+        total = self.total() if callable(self.total) else self.total
+        if self._is_over and total is not None:  # a total that is asked for may be an estimate, and steps may be coarse
+            done = done if callable(self.total) else max(total, done)
+            return done, done
         return done, None if total is None else max(total, done)
 
     def _rate(self, done: int) -> float:
@@ -149,10 +157,13 @@ class Progress:
     def _write_lines(self) -> None:
         written = False
         while not self._over.wait(LOG_SECONDS):
-            print(self.line(), file=sys.stderr, flush=True)
+            self._write_line()
             written = True
         if written:
-            print(self.line(), file=sys.stderr, flush=True)
+            self._write_line()
+
+    def _write_line(self) -> None:
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {self.line()}", file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:
@@ -175,12 +186,12 @@ def _live_bar(progress: Progress, console: Console) -> Any:
 
         def __init__(self) -> None:
             super().__init__(
-                rich.TextColumn("{task.description:24}"),
+                rich.TextColumn("{task.description:24}", markup=False),
                 rich.BarColumn(),
-                rich.TextColumn("{task.fields[count]}"),
+                rich.TextColumn("{task.fields[count]}", markup=False),
                 rich.TextColumn("left:"),
                 rich.TimeRemainingColumn(compact=True),
-                rich.TextColumn("{task.fields[note]}"),
+                rich.TextColumn("{task.fields[note]}", markup=False),
                 console=console,
             )
             self.row = self.add_task(progress.title, total=None, count="", note="")
@@ -312,6 +323,7 @@ def _progress_callback(stage: str, title: str, max_steps: int, timeline: Timelin
             self.progress.completed = state.global_step
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.progress.total = state.global_step  # it may have stopped early
             self.progress.__exit__(None, None, None)
             if timeline is not None:
                 timeline.done(stage, time.perf_counter() - self.started)

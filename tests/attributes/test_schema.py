@@ -100,7 +100,7 @@ def test_a_file_that_is_none(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         AttributeSchema.load(tmp_path / "no.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
-    with pytest.raises(InputError, match="bad.yaml: cannot be read"):
+    with pytest.raises(InputError, match="bad.yaml: is not YAML"):
         AttributeSchema.load(tmp_path / "bad.yaml")
 
 
@@ -125,7 +125,7 @@ def test_the_json_schema_holds_answers_to_the_keys():
 
 
 def family(name, colors, sizes, category="Dress"):
-    """Siblings: a product a color and size, two offers each; the seller's `sku` differs in every offer."""
+    """Siblings: a product a color and size, two offers each; the seller's `lot` differs in every offer."""
     offers, attributes = [], []
     for color in colors:
         for size in sizes:
@@ -136,7 +136,7 @@ def family(name, colors, sizes, category="Dress"):
                 )  # fmt: skip
                 attributes.append(
                     KeyAttributes.of(
-                        {"sku": f"{len(offers)}", "brand": name, "size": size, "color": color, "material": "silk"}
+                        {"lot": f"{len(offers)}", "brand": name, "size": size, "color": color, "material": "silk"}
                     )
                 )
     return offers, attributes
@@ -145,11 +145,11 @@ def family(name, colors, sizes, category="Dress"):
 def test_the_keys_that_split_siblings_and_not_products_come_first():
     offers, attributes = family("lumo", ["red", "blue", "green", "white"], ["s", "m"])
     schema = learn_schema(offers, attributes, num_siblings=30)
-    # by hand: 4 colors split 3/4 of a product's siblings at least, sizes fewer; sku splits every product; brand none
+    # by hand: 4 colors split 3/4 of a product's siblings at least, sizes fewer; lot splits every product; brand none
     assert schema.keys("dress") == ["color", "size"]
     found = {one.key: one for one in key_discrimination(offers, attributes, num_siblings=30)["dress"]}
     pairs = 16 * 15 // 2 - 8
-    assert (found["sku"].split, found["sku"].same_split, found["sku"].score) == (pairs, 8, 0.0)
+    assert (found["lot"].split, found["lot"].same_split, found["lot"].score) == (pairs, 8, 0.0)
     assert found["color"].split == 4 * 3 // 2 * 4 * 4
     assert found["size"].split == 8 * 8 - 0
     assert found["material"].split == found["brand"].split == found["color"].same_split == 0

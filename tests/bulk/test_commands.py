@@ -245,18 +245,27 @@ def test_only_what_a_new_model_or_prompt_changes_is_done_again(tmp_path, tiny_mo
     assert again() == (True, False)
 
 
-def test_unreadable_images_cost_their_own_row_alone(tmp_path, tiny_model, fixed):
+def test_unreadable_images_cost_the_image_and_are_tried_again(tmp_path, tiny_model, fixed, capsys):
     path, rows = catalog_of(tmp_path)
     broken = (tmp_path / "images" / "0.png").read_bytes()
     (tmp_path / "images" / "0.png").write_bytes(broken[: len(broken) // 2])  # o0, o12: a good header, torn behind it
     (tmp_path / "images" / "2.png").write_text("<html>")  # o8, o20
     for command in (["attributes", path, "--generator", tiny_model], ["embed", path, "--model", tiny_model]):
         out = tmp_path / command[0]
-        run(*command, "--out", out, "--max-bad", 0.2)
+        run(*command, "--out", out)
         quarantine = list(BulkFolder.open(out).quarantine())
         assert {entry["id"] for entry in quarantine} == {"o0", "o8", "o12", "o20"}
+        assert {entry["lost"] for entry in quarantine} == {"image"}
         assert all(entry["field"] == "image" and "images/" in entry["reason"] for entry in quarantine)
-        assert len(BulkFolder.open(out)) == 20
+        assert len(BulkFolder.open(out)) == 24
+    # key attributes that were written without an image are those of the row that is embedded without it
+    run("embed", path, "--model", tiny_model, "--attributes", tmp_path / "attributes", "--out", tmp_path / "both")
+    assert len(BulkFolder.open(tmp_path / "both")) == 24
+    (tmp_path / "images" / "0.png").write_bytes(broken)
+    capsys.readouterr()
+    run("embed", path, "--model", tiny_model, "--out", tmp_path / "embed")
+    assert "20 kept, 0 new, 4 done again, 0 removed, 0 quarantined, 2 without their image" in capsys.readouterr().out
+    assert embeddings(tmp_path / "embed")["o0"][0].image == str(tmp_path / "images" / "0.png")
 
 
 def test_images_in_archives(tmp_path, tiny_model, fixed):
@@ -381,6 +390,6 @@ def test_addresses_are_fetched_only_when_asked_and_never_private_ones(tmp_path, 
     (entry,) = BulkFolder.open(tmp_path / "e").quarantine()  # the other offer has a title
     assert (entry["id"], entry["field"]) == ("o1", "title, image") and "not fetched" in entry["reason"]
     run(*embed, "--fetch")
-    entries = BulkFolder.open(tmp_path / "e").quarantine()
-    assert [entry["id"] for entry in entries] == ["o0", "o1"]
+    entries = list(BulkFolder.open(tmp_path / "e").quarantine())
+    assert {(entry["id"], entry["lost"]) for entry in entries} == {("o0", "image"), ("o1", "row")}
     assert all(entry["field"] == "image" and "127.0.0.1" in entry["reason"] for entry in entries)

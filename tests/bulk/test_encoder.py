@@ -109,7 +109,7 @@ def test_bad_images_cost_their_own_rows(embedder, offers, tmp_path):
     for place, (image, reason) in enumerate(
         [("/no/such.png", "no such file"), (torn, "damaged"), (thin, "refuses"), ("https://x.example/", "--fetch")]
     ):
-        some.insert(4 * place + 1, Offer(id=f"bad {place}", title="red", image=str(image)))
+        some.insert(4 * place + 1, Offer(id=f"bad {place}", title="red" * (reason == "refuses"), image=str(image)))
         bad_rows[4 * place + 1] = reason
     found, bad = encode(BulkEncoder(embedder, batch_size=64, images=ImageLoader()), windows(some, 10))
     assert list(bad) == list(bad_rows)
@@ -118,6 +118,14 @@ def test_bad_images_cost_their_own_rows(embedder, offers, tmp_path):
         assert not found[place].any()
     good = [place for place in range(len(some)) if place not in bad_rows]
     np.testing.assert_allclose(found[good], embedder.encode(offers[:20]), atol=1e-4)
+
+
+def test_an_image_that_cannot_be_read_leaves_the_text(embedder):
+    offers = [Offer("1", "red dress", image="/no.png"), Offer("2", "blue dress")]
+    (encoded,) = BulkEncoder(embedder, images=ImageLoader()).encode([Window(offers)])
+    assert not encoded.bad and encoded.lost_images == {0: "/no.png: no such file"}
+    texts = [Offer("1", "red dress"), Offer("2", "blue dress")]
+    np.testing.assert_allclose(encoded.embeddings, embedder.encode(texts), atol=1e-5)
 
 
 def test_a_batch_that_the_processor_refuses_whole_does_not_end_the_run(embedder, tmp_path):
@@ -130,7 +138,7 @@ def test_a_batch_that_the_processor_refuses_whole_does_not_end_the_run(embedder,
 
 
 def test_windows_of_bad_rows_alone_and_of_nothing_come_back(embedder):
-    none = [Offer(id=str(n), title="a", image="/no.png") for n in range(5)]
+    none = [Offer(id=str(n), image="/no.png") for n in range(5)]
     encoder = BulkEncoder(embedder, batch_size=2, images=ImageLoader())
     found = list(encoder.encode([Window([]), Window(none), Window([]), Window([Offer(id="1", title="red")])]))
     assert [len(one.embeddings) for one in found] == [0, 5, 0, 1]
@@ -265,7 +273,7 @@ def test_every_end_leaves_no_thread_behind(embedder, offers, monkeypatch, way):
             monkeypatch.setattr(embedder.model, "forward", lambda *_, **__: 1 / 0)
         if way == "reader fails":
             monkeypatch.setattr(ImageLoader, "read", lambda *_: 1 / 0)
-        with pytest.raises(RuntimeError if way == "source fails" else ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError if way == "model fails" else RuntimeError):
             list(encoder.encode(source()))
     assert embedder.model.training  # as it was
     embedder.model.eval()

@@ -428,3 +428,23 @@ def test_the_default_refuses_private_addresses(server, content):
     with Fetcher() as one, pytest.raises(InputError, match="which is not a public address"):
         one.fetch(server.url())
     assert fetch.MAX_BYTES == 20 * 2**20
+
+
+@pytest.mark.parametrize(
+    "to", ["http://[", "http://[::1", "//[", "http://a:b:c/", "http://[]/x", "http://\xff/", "x" * 9000]
+)
+def test_a_redirect_to_what_is_no_address_costs_that_image_alone(server, content, to):
+    server.answers["/odd"] = lambda h: answer(h, status=302, Location=to)
+    server.answers["/x" if to[0] != "x" else f"/{to}"] = lambda h: answer(h, status=404)
+    server.answers["/good"] = lambda h: answer(h, content)
+    with fetcher(seconds=2.0, retries=0) as one:
+        with pytest.raises(InputError, match="image http"):
+            one.fetch(server.url("/odd"))
+        assert one.fetch(server.url("/good")) == content
+
+
+def test_whatever_reading_an_image_raises_costs_that_image_alone(monkeypatch, tmp_path):
+    loader = ImageLoader()
+    monkeypatch.setattr(loader, "_content", lambda reference: {}[reference])
+    with pytest.raises(InputError, match="KeyError"):
+        loader.read("a.jpg")

@@ -179,23 +179,25 @@ def test_bad_rows_go_to_quarantine_and_the_others_on(tmp_path):
     path = write_rows(tmp_path / "o.jsonl", rows)
     with open(path, "ab") as file:
         file.write(
-            b'not json\n{"id": "gone", "title": "t", "image": "gone.jpg"}\n{"id": "web", "image": "http://x/a"}\n'
+            b'not json\n{"id": "gone", "title": "t", "image": "gone.jpg"}\n{"id": "gone2", "image": "gone.jpg"}\n'
+            b'{"id": "web", "image": "http://x/a"}\n'
         )
     summary = run_job(path, tmp_path / "out")
-    assert (summary.rows, summary.quarantined, summary.read) == (20, 6, 26)
+    assert (summary.rows, summary.quarantined, summary.lost_images, summary.read) == (21, 6, 1, 27)
     found = {entry["row"]: (entry["id"], entry["field"], entry["reason"]) for entry in quarantined(tmp_path / "out")}
-    assert set(found) == {11, 12, 13, 24, 25, 26}
+    assert set(found) == {11, 12, 13, 24, 25, 26, 27}
     assert found[11] == ("empty", "title, image", "are both empty, one of them is needed")
     assert found[12] == ("u1", "image", "unreadable")
     assert found[13][:2] == ("o3", "id") and "is already in row 4" in found[13][2]
     assert found[24][1] == "line"
     assert found[25][:2] == ("gone", "image") and "no such file" in found[25][2]
-    assert "not fetched" in found[26][2]
+    assert found[26][:2] == ("gone2", "image") and "no such file" in found[26][2]
+    assert "not fetched" in found[27][2]
     # and they are tried again: this one is mended, that one has gone bad
     now = {"u1": "mended", "o5": "unreadable"}
     write_rows(path, [(i, now.get(i, t)) for i, t in rows if i != "empty"])
     summary = run_job(path, tmp_path / "out")
-    assert (summary.new, summary.removed, summary.quarantined, summary.rows) == (1, 1, 2, 20)
+    assert (summary.new, summary.removed, summary.quarantined, summary.rows) == (1, 2, 2, 20)
     assert "u1" in content(tmp_path / "out") and "o5" not in content(tmp_path / "out")
 
 
@@ -409,7 +411,7 @@ def test_torn_and_missing_shards_are_named(tmp_path, catalog):
     with pytest.raises(InputError, match=f"{path.name}: is torn"):
         run_job(catalog, out)
     path.write_bytes(bytes(len(whole)))
-    with pytest.raises(InputError, match=f"{path.name}: is damaged"):
+    with pytest.raises(InputError, match=f"{path.name}: is not what was written"):
         list(BulkFolder.open(out).batches())
     path.unlink()
     with pytest.raises(InputError, match=f"{path.name}: the manifest lists it"):
@@ -423,8 +425,8 @@ def test_a_reader_names_what_it_was_asked_wrongly(tmp_path, catalog):
         list(folder.batches(["id", "colour"]))
     with pytest.raises(InputError, match="`afmrl attributes` is needed"):
         BulkFolder.open(tmp_path / "out", kind="afmrl-attributes")
-    (path,) = {tmp_path / "out" / folder.manifest["shards"][0]["file"]}
-    assert [batch.num_rows for batch in shard_batches(path, ["id"], 15)] == [15, 5]
+    shard = folder.manifest["shards"][0]
+    assert [batch.num_rows for batch in shard_batches(tmp_path / "out", shard, ["id"], 15)] == [15, 5]
     manifest = tmp_path / "out" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
     with pytest.raises(InputError, match="version 9"):

@@ -26,7 +26,8 @@ def attributes_folder(path, rows, *, complete=True, **manifest):
         size = (path / f"part-{number:05d}.parquet").stat().st_size
         shards.append({"file": f"part-{number:05d}.parquet", "rows": 1, "bytes": size})
     pq.write_table(pa.table({"id": ["superseded"]}), path / "part-99999.parquet")  # no manifest names it
-    data = {"format": "afmrl-attributes", "version": 1, "complete": complete, "shards": shards, **manifest}
+    data = {"format": "afmrl-attributes", "version": 1, "complete": complete, "generation": 1, "rows": len(rows),
+            "shards": shards, **manifest}  # fmt: skip
     (path / "manifest.json").write_text(json.dumps(data))
     return path
 

@@ -1,5 +1,6 @@
 """What the command line says to a user's mistake: one message on stderr, exit code 2, no traceback."""
 
+import inspect
 import json
 import os
 import shutil
@@ -87,7 +88,8 @@ def test_help_names_every_command(call):
 def test_every_option_of_every_command_is_explained(call, command):
     code, out, _ = call(command, "--help")
     assert code == 0
-    function = cli.app[command].default_command
+    function = inspect.unwrap(cli.app[command].default_command)
+    assert "--json" in out
     code = function.__code__  # a recipe's fields, which `run` adds to its signature, have a test of their own
     for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
         if name == "reading":  # options that are shared
@@ -297,8 +299,8 @@ def test_an_own_catalog_that_is_missing_or_full_of_errors(mistake, tmp_path):
     assert "offers.jsonl: the catalog is empty" in mistake("run", path)
     (tmp_path / "offers.jsonl").unlink()
     assert "offers.jsonl: no such file" in mistake("run", path)
-    path = own_catalog(tmp_path, [{"id": "a", "title": "t"}, {"id": "b", "title": ""}])
-    assert "1 of 2 rows cannot be used" in mistake("run", path)
+    path = own_catalog(tmp_path, [{"id": "a", "title": "t"}, *({"id": f"b{n}", "title": ""} for n in range(30))])
+    assert "30 of 31 rows cannot be used" in mistake("run", path)
 
 
 def test_an_out_that_cannot_be_a_folder(mistake, tmp_path, shop):
@@ -366,16 +368,21 @@ def test_evaluate_with_catalogs_and_options_that_cannot_be(mistake, shop):
     assert "the floor 'tfidf' reads no generated attributes" in mistake("evaluate", *sides(shop, generator=shop))
     assert "the floor 'tfidf'" in mistake("evaluate", *sides(shop), "--fuse")
     (shop / "images" / "gallery1.png").write_text("no image")
-    assert "gallery.jsonl:2: image: " in mistake("evaluate", *sides(shop))
+    assert "gallery.jsonl:2: image: " in mistake("evaluate", *sides(shop, **{"max-bad": 0}))
+    assert "a share between 0" in mistake("evaluate", *sides(shop, **{"max-bad": "nan"}))
 
 
 def test_skipped_rows_that_are_tolerated_are_counted_and_listed(call, shop):
-    (shop / "images" / "gallery1.png").unlink()
-    code, out, _ = call("evaluate", *sides(shop, **{"max-bad": 0.5}))
+    (shop / "images" / "gallery2.png").unlink()
+    rows = [json.loads(line) for line in (shop / "gallery.jsonl").read_text().splitlines()]
+    rows[1] |= {"title": "", "image": ""}
+    (shop / "gallery.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, _ = call("evaluate", *sides(shop))
     assert code == 0
-    assert "1 rows were skipped" in out
-    (row,) = [json.loads(line) for line in (shop / "out" / "skipped.jsonl").read_text().splitlines()]
-    assert (row["row"], row["field"], row["id"]) == (2, "image", "g1")
+    assert "1 row was left out, the first: " in out and "1 image cannot be read" in out
+    (row, lost) = [json.loads(line) for line in (shop / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert (row["row"], row["field"], row["id"], row["lost"]) == (2, "title, image", "g1", "row")
+    assert (lost["row"], lost["field"], lost["id"], lost["lost"]) == (3, "image", "g2", "image")
     metrics = json.loads((shop / "out" / "metrics.json").read_text())
     assert (metrics["skipped"], metrics["num_queries"], metrics["queries_without_match"]) == (1, 2, 1)
 

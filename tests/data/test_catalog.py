@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from afmrl.data.catalog import read_catalog, write_catalog
+from afmrl.data.catalog import open_catalog, read_catalog, write_catalog
 from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
@@ -101,6 +101,22 @@ def test_numbers_are_read_as_text_and_empty_cells_of_pandas_as_nothing(tmp_path)
     assert offer.attributes == {"x": "1"}
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"Color": "red", "size": 36.0, "gtin": None},
+        [{"name": "Color", "value": "red"}, {"name": "size", "value": 36}],
+        [{"key": "Color", "values": ["red"]}, {"key": "size", "value": {"id": 3, "value": "36"}}],
+        [{"id": 5, "name": "Color", "option": "red"}, {"name": "size", "options": ["36"]}],
+        [["Color", "red"], ["size", 36]],
+    ],
+)
+def test_attributes_as_shops_interfaces_write_them(tmp_path, attributes):
+    path = jsonl(tmp_path, {"id": 1, "title": "t", "attributes": attributes, "brand": {"id": 7, "name": "Stelton"}})
+    (offer,) = read_catalog(path)
+    assert offer.attributes == {"Color": "red", "size": "36", "brand": "Stelton"}
+
+
 def test_empty_lines_are_no_rows_but_count_as_lines(tmp_path):
     path = jsonl(tmp_path, *good(99), b"", b"  ", {"id": "x"})
     (row,) = read_catalog(path, max_bad=0.01).skipped
@@ -122,16 +138,23 @@ def test_empty_lines_are_no_rows_but_count_as_lines(tmp_path):
         ({"id": "x", "title": {"de": "Kleid"}}, "title", "is dict, expected text"),
         ({"id": "x", "title": "t", "attributes": "red"}, "attributes", "not a JSON object"),
         ({"id": "x", "title": "t", "attributes": [1]}, "attributes", "is list"),
-        ({"id": "x", "title": "t", "image": "missing.jpg"}, "image", "missing.jpg: no such file"),
-        ({"id": "x", "title": "t", "image": "page.jpg"}, "image", "page.jpg: not an image"),
-        ({"id": "x", "title": "t", "image": "bomb.png"}, "image", "10000 × 10000 pixels"),
+        ({"id": "x", "image": "missing.jpg"}, "image", "missing.jpg: no such file"),
+        ({"id": "x", "image": "page.jpg"}, "image", "page.jpg: not an image"),
+        ({"id": "x", "image": "bomb.png"}, "image", "10000 × 10000 pixels"),
         ({"id": "x", "image": "https://shop/a.jpg"}, "title, image", "--fetch"),
-        ({"id": "x", "title": "t", "image": "ftp://shop/a.jpg"}, "image", "only http and https"),
-        ({"id": "x", "title": "t", "image": "a\0b"}, "image", "is not a path"),
-        ({"id": "x", "title": "t", "image": "a" * 300 + ".jpg"}, "image", "not an image"),
+        ({"id": "x", "image": "ftp://shop/a.jpg"}, "image", "only http and https"),
+        ({"id": "x", "image": "a\0b"}, "image", "no such file"),
+        ({"id": "x\u001b[2J", "title": "t"}, "id", "control character"),
+        (b'{"id": "x\\ud83d", "title": "t"}', "id", "half a character"),
+        ({"id": "x", "title": "t", "attributes": [[["k"], "v"]]}, "attributes", "keys are not all text"),
+        ({"id": "x", "title": "t", "attributes": "[" * 100_000}, "attributes", "not a JSON object"),
+        ({"id": "x", "title": "t", "attributes": {"a": "v" * 1_000_001}}, "attributes", "1,000,001 characters"),
+        ({"id": "x", "title": "t", "note": list(range(100_001))}, "note", "more than 100,000 entries"),
+        (b'{"id": "x", "title": "t", "note": ' + b"[" * 200 + b"]" * 200 + b"}", "note", "over 32 levels"),
+        (b'{"id": "x", "title": "t", "note": "' + b"a" * (1 << 24) + b'"}', "line", "more than 16,777,216 bytes"),
+        ({"id": "x", "image": "a" * 300 + ".jpg"}, "image", "not an image"),
         (b'{"id": "x", "title": "t"', "line", "is not JSON"),
         (b'{"id": "x", "title": "\xff\xfe"}', "line", "is not UTF-8"),
-        (b'{"id": "x", "title": "\\ud83d"}', "title", "half a character"),
         (b"[1, 2]", "line", "not a JSON object"),
         (b"[" * 100_000, "line", "is not JSON"),
     ],
@@ -146,11 +169,65 @@ def test_a_bad_row_is_skipped_and_listed_by_file_row_and_field(tmp_path, row, fi
     assert (skipped.file, skipped.row, skipped.field) == (str(path), 58, field)
     assert reason in skipped.reason
     assert skipped.id == ("x" if isinstance(row, dict) and row.get("id") == "x" else skipped.id)
+    skipped.reason.encode()
     assert str(skipped).startswith(f"{path}:58: {field}: ")
     assert len(str(skipped)) < 700
     assert catalog.reading.left_out == {skipped.kind: 1}
     # and where no share is tolerated it stops the run, with the same words
     assert str(skipped) in refused(path, max_bad=0.0)
+
+
+def test_texts_are_made_clean_once(tmp_path):
+    row = {
+        "id": "x", "title": "red\ud83d dress", "description": "a\u001b[31mb\r\nc", "seller": "s\ud83d",
+        "attributes": {"co\udc00lor": ["r\u0007ed"]}, "note": [{"k\u0000": "v\u009b"}],
+    }  # fmt: skip
+    (offer,) = read_catalog(jsonl(tmp_path, json.dumps(row).encode())).offers
+    assert (offer.title, offer.description) == ("red\ufffd dress", "a [31mb\nc")
+    assert (offer.attributes, offer.extra["seller"]) == ({"co\ufffdlor": "r ed"}, "s\ufffd")
+    assert offer.extra["note"] == [{"k ": "v "}]
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [("missing.jpg", "no such file"), ("page.jpg", "not an image"), ("ftp://shop/a.jpg", "only http")],
+)
+def test_an_unreadable_image_costs_the_image_and_not_the_offer(tmp_path, image, reason):
+    (tmp_path / "page.jpg").write_text("<html>not found</html>")
+    path = jsonl(tmp_path, *good(3), {"id": "x", "title": "t", "image": image})
+    catalog = read_catalog(path)
+    assert (catalog.by_id["x"].title, catalog.by_id["x"].image) == ("t", "")
+    assert not catalog.skipped and not catalog.reading.left_out
+    (lost,) = catalog.faults
+    assert (lost.row, lost.field, lost.id, lost.lost) == (4, "image", "x", "image") and reason in lost.reason
+    assert "1 images cannot be read and are left out" in catalog.reading.line()
+    assert str(lost) in refused(path, max_bad=0)
+
+
+def test_the_next_image_that_can_be_read_leads(tmp_path):
+    save_image(tmp_path / "b.png")
+    path = jsonl(tmp_path, {"id": "x", "image": ["a.png", "b.png", "c.png"]})
+    catalog = read_catalog(path)
+    assert catalog.offers[0].image == str(tmp_path / "b.png")
+    assert [lost.reason for lost in catalog.lost_images] == [f"{tmp_path / 'a.png'}: no such file"]
+
+
+def test_most_rows_may_not_be_bad_but_some_may(tmp_path):
+    bad = [{"id": f"b{number}"} for number in range(60)]
+    assert len(read_catalog(jsonl(tmp_path, *good(60), *bad)).skipped) == 60
+    assert "60 of 119 rows cannot be used, more than the tolerated share of 0.5" in refused(
+        jsonl(tmp_path, *good(59), *bad)
+    )
+    assert len(read_catalog(jsonl(tmp_path, *good(1), *bad[:5]))) == 1  # a share of six rows says little
+    assert "so none is left" in refused(jsonl(tmp_path, *bad[:2]), max_bad=1)
+    assert "1 of 1001 rows" in refused(jsonl(tmp_path, *good(1000), *bad[:1]), max_bad=0)
+
+
+@pytest.mark.parametrize("max_bad", [-0.1, 1.5, 7, float("nan"), float("inf"), True, "0.5", None])
+def test_a_max_bad_that_is_no_share_is_refused(tmp_path, max_bad):
+    for source in (jsonl(tmp_path, *good(3)), [Offer("1", "a")]):
+        with pytest.raises(InputError, match="a share between 0"):
+            open_catalog(source, max_bad=max_bad)
 
 
 def test_skipped_rows_keep_their_id_where_it_can_be_read(tmp_path):

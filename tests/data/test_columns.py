@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from afmrl.data.catalog import read_catalog, write_catalog
+from afmrl.data.catalog import read_catalog, read_report, write_catalog
 from afmrl.data.columns import Columns, plain_name
 from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
@@ -152,6 +152,34 @@ def test_addresses_of_images_are_left_out_and_counted(tmp_path):
     write_catalog(tmp_path / "again.jsonl", catalog)
     assert list(read_catalog(tmp_path / "again.jsonl")) == list(catalog)
     assert "images of 2 offers are addresses and were not fetched" in catalog.reading.line()
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "meaning"),
+    [("tilte", "title", "title"), ("Prodct Name", "productname", "title"), ("desciption", "description", "description"),
+     ("catgory", "category", "category"), ("imge", "image", "image"), ("brnad", "brand", "brand"),
+     ("manufacurer", "manufacturer", "brand"), ("colr", "color", "color")],
+)  # fmt: skip
+def test_a_misspelled_column_is_hinted_at(tmp_path, column, name, meaning):
+    other = "title" if meaning != "title" else "description"
+    path = tmp_path / "o.jsonl"
+    path.write_text("".join(json.dumps({"id": n, other: "Mug", column: "x y"}) + "\n" for n in range(3)))
+    reading = read_report(path)
+    assert f"column {column!r} is not used; did you mean {name!r}? --columns {meaning}={column}" in reading.suspects()
+
+
+def test_a_row_with_a_misspelled_title_says_what_was_meant(tmp_path):
+    path = tmp_path / "o.jsonl"
+    path.write_text('{"id": 1, "title": "Mug"}\n{"id": 2, "tilte": "Cup"}\n{"id": 3, "price": 3}\n')
+    first, second = read_catalog(path).skipped
+    assert first.reason.endswith("; did you mean 'title' by 'tilte'?") and "did you mean" not in second.reason
+
+
+def test_ordinary_columns_are_no_misspellings(tmp_path):
+    names = "price stock weight style_id view subset has_match link gtin_valid currency condition tags availability"
+    path = tmp_path / "o.jsonl"
+    path.write_text(json.dumps({"id": 1, "title": "Mug", **dict.fromkeys(names.split(), "x")}) + "\n")
+    assert read_report(path).suspects() == []
 
 
 def test_what_was_read_is_said_in_one_line(tmp_path):

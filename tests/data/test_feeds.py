@@ -126,6 +126,54 @@ def test_woocommerce(tmp_path):
     assert catalog.reading.format.startswith("WooCommerce product export")
 
 
+def test_a_variation_inherits_what_it_does_not_name(tmp_path):
+    path = table(
+        tmp_path / "w.csv", WOO,
+        {"ID": "1", "Type": "variable", "SKU": "P", "Name": "Hoodie", "Categories": "Men\\, women > Tops",
+         "Attribute 1 name": "Color", "Attribute 1 value(s)": "Blue, Red", "Attribute 2 name": "Climate",
+         "Attribute 2 value(s)": "Cool\\, Windy, Rain"},
+        {"ID": "2", "Type": "variation", "SKU": "P-1", "Name": "Hoodie", "Parent": "P", "Attribute 1 name": "Color"},
+    )  # fmt: skip
+    (offer,) = read_catalog(path)
+    assert (offer.category, dict(offer.attributes)) == ("Men, women > Tops", {"Climate": "Cool, Windy, Rain"})
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "ID|Typ|Artikelnummer|GTIN, UPC, EAN oder ISBN|Name|Bilder|Übergeordnetes Produkt|"
+        "Attribut 1 Name|Attribut 1 Wert(e)",
+        "ID|Type|UGS|GTIN, UPC, EAN ou ISBN|Nom|Images|Parent|Nom de l\u2019attribut 1|Valeur(s) de l\u2019attribut 1 ",
+        "ID|Tipo|SKU|GTIN, UPC, EAN o ISBN|Nombre|Imágenes|Superior|Nombre del atributo 1|Valor(es) del atributo 1",
+        "ID|Typ|SKU|GTIN, UPC, EAN lub ISBN|Nazwa|Obrazki|Nadrzędny|Nazwa atrybutu 1|Wartości atrybutu 1",
+        "ID|Tipo|SKU|GTIN, UPC, EAN o ISBN|Nome|Immagini|Genitore|Nome dell'attributo 1|Valore dell'attributo 1",
+        "ID|Type|SKU|GTIN, UPC, EAN of ISBN|Naam|Afbeeldingen|Hoofd|Naam attribuut 1|Waarde(n) attribuut 1",
+    ],
+)  # fmt: skip
+def test_woocommerce_speaks_the_shops_language(tmp_path, header):
+    path = tmp_path / "wc-product-export.csv"
+    rows = [["1", "variable", "P", "", "Hoodie", "a.jpg", "", "Farbe", "blau, rot"],
+            ["2", "variation", "P-1", "4006381333931", "Hoodie", "", "P", "Farbe", "rot"]]  # fmt: skip
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header.split("|"), *rows])
+    catalog = read_catalog(path, check_images=False)
+    (offer,) = catalog
+    assert (offer.id, offer.title, offer.image) == ("P-1", "Hoodie", str(tmp_path / "a.jpg"))
+    assert offer.attributes == {"Farbe": "rot", "gtin": "4006381333931"}
+    assert catalog.reading.format.startswith("WooCommerce product export")
+
+
+def test_shopifys_metafields_are_attributes(tmp_path):
+    fields = ("Fabric (product.metafields.shopify.fabric)", "Climate (product.metafields.custom.climate)",
+              "Rating (product.metafields.reviews.rating)")  # fmt: skip
+    rows = [{"Handle": "d", "Title": "D", "Option1 Name": "Color", "Option1 Value": "Red", "Variant SKU": "1",
+             **dict(zip(fields, ("silk; cotton", "Cool, Windy", "5.0"), strict=True))},
+            {"Handle": "d", "Option1 Value": "Blue", "Variant SKU": "2"}]  # fmt: skip
+    red, blue = read_catalog(table(tmp_path / "s.csv", [*SHOPIFY, *fields], *rows))
+    assert red.attributes == {"material": "silk, cotton", "Climate": "Cool, Windy", "Color": "Red"}
+    assert blue.attributes == {"material": "silk, cotton", "Climate": "Cool, Windy", "Color": "Blue"}
+
+
 RSS = """<?xml version="1.0" encoding="{encoding}"?>
 <rss version="2.0" xmlns:g="http://base.google.com/ns/1.0"><channel><title>Shop</title><link>https://shop</link>
 <item><g:id>1</g:id><title>Plain title</title><g:title><![CDATA[Süße <b>Tasse</b>]]></g:title>

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afmrl.data.images import MAX_PIXELS, open_image, verify_image
+from afmrl.data.images import MAX_PIXELS, open_header, open_image, verify_image
 from afmrl.errors import InputError
 from conftest import png_claiming, save_image
 
@@ -49,7 +49,7 @@ def test_a_bomb_is_refused_from_its_header(tmp_path, look, size):
 def test_the_bound_itself_is_allowed(tmp_path):
     path = tmp_path / "large.png"
     path.write_bytes(png_claiming(MAX_PIXELS // 1000, 1000))
-    verify_image(path)
+    open_header(path).close()
     path.write_bytes(png_claiming(MAX_PIXELS // 1000 + 1, 1000))
     with pytest.raises(InputError, match="at most 64,000,000"):
         verify_image(path)
@@ -72,6 +72,18 @@ def test_a_image_that_is_cut_off_or_damaged_is_named(tmp_path, ending):
             outcomes.add("named")
             assert f"torn.{ending}" in str(error)
     assert outcomes
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "bmp", "tiff"])
+def test_a_download_that_broke_off_is_seen_without_decoding_sound_files(tmp_path, ending, monkeypatch):
+    whole = save_image(tmp_path / f"whole.{ending}", size=(64, 64))
+    (tmp_path / f"torn.{ending}").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(InputError, match=rf"torn\.{ending}: (damaged|not an image)"):
+        verify_image(tmp_path / f"torn.{ending}")
+    verify_image(whole)
+    if ending in ("png", "jpg", "gif", "webp"):
+        monkeypatch.setattr("afmrl.data.images.decode", None)
+        verify_image(whole)
 
 
 def test_transparent_parts_become_white_and_every_mode_rgb(tmp_path):

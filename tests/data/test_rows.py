@@ -34,6 +34,16 @@ def test_cp1252_is_detected_and_named(tmp_path):
     assert "cp1252" in catalog.reading.line()
 
 
+def test_cp1252_is_detected_where_some_lines_look_like_utf_8(tmp_path):
+    lines = ["1;CafÃ©", *(f"{number};Größe" for number in range(2, 6))]
+    (tmp_path / "o.csv").write_bytes("\n".join(["id;title", *lines]).encode("cp1252"))
+    assert [offer.title for offer in read_catalog(tmp_path / "o.csv")] == ["CafÃ©", *["Größe"] * 4]
+    # and a file of UTF-8 with one spoiled line stays one
+    (tmp_path / "u.csv").write_bytes("id;title\n1;Größe\n2;Süß\n3;".encode() + b"Gr\xf6\xdfe\n")
+    catalog = read_catalog(tmp_path / "u.csv")
+    assert [offer.title for offer in catalog] == ["Größe", "Süß"] and len(catalog.skipped) == 1
+
+
 def test_delimiter_and_encoding_can_be_given(tmp_path):
     (tmp_path / "o.csv").write_bytes("id~title\n1~Größe, ;|\n".encode("cp437"))
     (offer,) = read_catalog(tmp_path / "o.csv", options=ReadOptions(delimiter="~", encoding="cp437"))
@@ -109,7 +119,8 @@ def test_json_lines_are_not_broken_by_other_ends_of_lines(tmp_path):
     lines = [json.dumps({"id": str(n), "title": title}, ensure_ascii=False) for n, title in enumerate(titles)]
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         (tmp_path / "o.jsonl").write_bytes("\r\n".join(lines).encode(encoding))
-        assert [offer.title for offer in read_catalog(tmp_path / "o.jsonl", max_bad=0)] == titles
+        read = [offer.title for offer in read_catalog(tmp_path / "o.jsonl", max_bad=0)]
+        assert read == ["a\u2028b", "a b", "a\u2029b", "a b", "a b", "a b"]
 
 
 def test_a_list_of_objects_is_a_catalog(tmp_path):

@@ -236,7 +236,9 @@ def test_fusion_adds_bm25_with_the_stored_weights(shop, tmp_path, trained, tiny_
     of_queries, of_gallery = ([KeyAttributes.of({"c": o.title[:5]}) for o in side] for side in (queries, gallery))
     embedder = Embedder.from_pretrained(trained)
     dense = embedder.encode(queries, of_queries) @ embedder.encode(gallery, of_gallery).T
-    words, values = lexical_scores(queries, gallery, of_queries, of_gallery)
+    words, values = lexical_scores(
+        queries, gallery, of_queries, of_gallery, seller_attributes=embedder.seller_attributes
+    )
     share = [np.divide(m, m.max(axis=1, keepdims=True), where=m.max(axis=1, keepdims=True) > 0, out=np.zeros_like(m))
              for m in (words, values)]  # fmt: skip
     fused = dense + 0.4 * share[0] + 0.2 * share[1]
@@ -250,6 +252,7 @@ def test_fusion_adds_bm25_with_the_stored_weights(shop, tmp_path, trained, tiny_
 
 def test_qrels_of_rows_that_were_skipped_are_no_mistake(shop, tmp_path):
     rows = [json.loads(line) for line in (shop / "gallery.jsonl").read_text().splitlines()]
+    rows[5]["title"] = ""
     for number, row in enumerate(rows):
         row["image"] = (
             str(shop / row["image"]) if row.get("image") and number != 5 else "missing.png" if number == 5 else ""
@@ -259,7 +262,7 @@ def test_qrels_of_rows_that_were_skipped_are_no_mistake(shop, tmp_path):
     cells = "".join(",".join(str(row.get(name) or "") for name in header) + "\n" for row in rows)
     (tmp_path / "gallery.csv").write_text(",".join(header) + "\n" + cells)
     for name in ("gallery.jsonl", "gallery.csv"):
-        metrics = measured(shop, tmp_path / "out", gallery=tmp_path / name, max_bad=0.1)
+        metrics = measured(shop, tmp_path / "out", gallery=tmp_path / name)
         assert (metrics["skipped"], metrics["num_gallery"]) == (1, NUM_GALLERY - 1)
         assert metrics["queries_without_match"] == 2  # the lonely one, and that of the offer that was skipped
 
@@ -411,3 +414,12 @@ def test_nothing_is_written_unless_asked(shop, tmp_path, monkeypatch):
 def test_offers_that_cannot_be_used_are_named(shop, offers, words):
     with pytest.raises(InputError, match=words):
         evaluated(shop, None, gallery=offers)
+
+
+@pytest.mark.parametrize("kind", ["tfidf", "bm25"])
+def test_a_floor_reads_of_sellers_what_a_model_reads(kind):
+    queries = [Offer("q", "dress", attributes={"brand": "Lune", "gtin": "4006381333931"})]
+    gallery = [Offer("1", "dress"), Offer("2", "dress", attributes={"Marke": "LUNE", "EAN": "04006381333931"})]
+    read, blind = (floor_scores(queries, gallery, kind, seller_attributes=of) for of in ("identifying", "none"))
+    assert read[0, 1] > read[0, 0]
+    assert blind[0, 1] == blind[0, 0]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
-from afmrl.embedder.embedder import Embedder, embedder_input
+from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
 from afmrl.losses.deferred_inputs import DeferredPreprocessing, waiting_inputs
@@ -43,7 +43,8 @@ def offers(tmp_path_factory):
 def gradients(tiny, offers, mini_batch_size, **deferred):
     """Loss and gradients of six pairs of offers; preprocessed at once where `deferred` is empty."""
     torch.manual_seed(0)
-    model = Embedder.from_pretrained(tiny).model
+    embedder = Embedder.from_pretrained(tiny)
+    model = embedder.model
     attributes = [KeyAttributes.of({"color": o.title.split()[0]}) for o in offers]
     loss = AttributeGuidedContrastiveLoss(model, attributes, mini_batch_size=mini_batch_size, temperature=0.1)
     opened = []
@@ -51,7 +52,7 @@ def gradients(tiny, offers, mini_batch_size, **deferred):
     def later(offer):
         def one():
             opened.append(offer.id)
-            return embedder_input(offer)
+            return embedder.input(offer)
 
         return one
 
@@ -60,7 +61,7 @@ def gradients(tiny, offers, mini_batch_size, **deferred):
         preprocess = DeferredPreprocessing(model.preprocess, **deferred)
         features = [preprocess([later(o) for o in column]) for column in columns]
     else:
-        features = [model.preprocess([embedder_input(o) for o in column]) for column in columns]
+        features = [model.preprocess([embedder.input(o) for o in column]) for column in columns]
     labels = torch.arange(12).reshape(2, 6).T
     value = loss(features, labels)
     value.backward()
@@ -144,15 +145,16 @@ import torch
 from PIL import Image
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.losses.deferred_inputs import DeferredPreprocessing
-from afmrl.embedder.embedder import Embedder, embedder_input
+from afmrl.embedder.embedder import Embedder
 from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
 from afmrl.data.offer import Offer
 
 torch.set_num_threads(1)
 tiny, image, batch, deferred = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1"
-model = Embedder.from_pretrained(tiny).model
+embedder = Embedder.from_pretrained(tiny)
+model = embedder.model
 loss = AttributeGuidedContrastiveLoss(model, [KeyAttributes.of({"color": "red"})], mini_batch_size=16)
-inputs = [partial(embedder_input, Offer(id=str(n), title="red dress", image=image)) for n in range(batch)]
+inputs = [partial(embedder.input, Offer(id=str(n), title="red dress", image=image)) for n in range(batch)]
 if deferred:
     preprocess = DeferredPreprocessing(model.preprocess, keep_bytes=0)
     features = [preprocess(inputs) for _ in range(2)]

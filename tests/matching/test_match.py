@@ -98,7 +98,6 @@ def test_empty_cells_of_a_data_frame_are_empty_fields() -> None:
         (7, "match: offers is int; give a catalog's file, a list of Offers or dicts, or a pandas DataFrame"),
         (DRESSES[0], "match: offers is dict; give"),
         ([DRESSES[0], "b"], "offers: row 2 is str; give each offer as an Offer or a dict"),
-        ([DRESSES[0], DRESSES[0]], "offers:2: id: 'a'"),
         ([{"title": "no id"}], "offers: no column is read as the offers' id (columns: title)"),
         ([], "offers: the catalog is empty"),
     ],
@@ -110,9 +109,9 @@ def test_what_is_not_offers_is_refused_in_one_line(offers: object, message: str)
 
 
 def test_a_bad_row_in_memory_is_skipped_and_noted_as_in_a_file() -> None:
-    result = match([*DRESSES, {"id": "d"}], max_bad=0.5)
+    result = match([*DRESSES, {"id": "d"}, DRESSES[0]])
     assert result.summary["offers"] == 3
-    assert "1 rows of offers could not be used, first: offers:4: title, image" in result.summary["notes"][0]
+    assert "2 rows were left out, the first: offers:4: title, image" in result.summary["notes"][0]
 
 
 def test_offers_in_memory_need_neither_pandas_nor_torch() -> None:

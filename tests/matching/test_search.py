@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.bulk.embeddings import EmbedWork
 from afmrl.bulk.fingerprints import model_fingerprint
+from afmrl.bulk.folder import MANIFEST
+from afmrl.bulk.job import BulkJob
+from afmrl.bulk.work import EmbedOptions
 from afmrl.data.catalog import read_catalog
+from afmrl.data.offer import Offer
+from afmrl.data.rows import CatalogFile
 from afmrl.embedder.embedder import SETTINGS_FILE
 from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion, Usage
@@ -19,6 +25,7 @@ from afmrl.generator.engines.recorded import RecordedEngine
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.index.address import open_index
 from afmrl.index.backend import Rows
+from afmrl.index.update import update_index
 from afmrl.matching.search import search
 from afmrl.retrieval.encoder import OfferEncoder
 from afmrl.retrieval.fusion import FusionWeights
@@ -57,7 +64,7 @@ def shop(tmp_path_factory):
             "title": f"{COLORS[twin % 4]} {KINDS[twin % 7]} LDS-{twin}WW" + (" 1.5 m cable" if twin % 5 == 0 else ""),
             "category": KINDS[twin % 7],
             "seller": f"s{twin % 2}",
-            "attributes": {"size": str(30 + twin % 9)},
+            "attributes": {"size": str(30 + twin % 9), "MPN": f"LDS-{twin}WW", "price": "12.99"},
             "image": f"images/{twin % 9}.png",
         }
         for number in range(NUM_GALLERY)
@@ -68,6 +75,7 @@ def shop(tmp_path_factory):
             "id": f"q{number}",
             "title": f"{COLORS[number % 4]} LDS{30 * number}WW 150 cm",
             "image": f"images/{number}.png",
+            "attributes": {"size": str(30 + number), "part number": f"LDS{number} WW"},
         }
         for number in range(NUM_QUERIES - 1)
     ]
@@ -81,9 +89,9 @@ def shop(tmp_path_factory):
     return folder
 
 
-def model_with(tiny_model, folder, weights, attributes_on):
+def model_with(tiny_model, folder, weights, attributes_on, **settings):
     shutil.copytree(tiny_model, folder)
-    (folder / SETTINGS_FILE).write_text(json.dumps({"attributes_on": attributes_on}))
+    (folder / SETTINGS_FILE).write_text(json.dumps({"attributes_on": attributes_on, **settings}))
     if weights is not None:
         weights.save(folder)
     return folder
@@ -108,16 +116,16 @@ def same_hits(theirs, ours, num_queries=NUM_QUERIES):
 
 
 @pytest.mark.parametrize(
-    ("attributes_on", "weights"),
+    ("attributes_on", "weights", "settings"),
     [
-        ("both", FusionWeights(0.6, 0.3, extracted=True, color=0.4)),
-        ("query", FusionWeights(0.05, 0.2)),
-        ("gallery", None),
+        ("both", FusionWeights(0.6, 0.3, extracted=True, color=0.4), {}),
+        ("query", FusionWeights(0.05, 0.2), {"seller_attributes": "identifying"}),
+        ("gallery", None, {"seller_attributes": "none"}),
     ],
     ids=["everything", "query", "unlearned"],
 )
-def test_evaluate_index_and_catalog_agree(call, shop, tiny_model, tmp_path, attributes_on, weights):
-    model = model_with(tiny_model, tmp_path / "model", weights, attributes_on)
+def test_evaluate_index_and_catalog_agree(call, shop, tiny_model, tmp_path, attributes_on, weights, settings):
+    model = model_with(tiny_model, tmp_path / "model", weights, attributes_on, **settings)
     generator = f"recorded:{shop / 'recording.jsonl'}"
     files = ["--queries", shop / "queries.jsonl"]
 
@@ -274,3 +282,43 @@ def test_an_index_made_for_other_fusion_weights_is_refused(shop, tiny_model, tmp
     with pytest.raises(InputError, match="make the index again"):
         search(address, text="red")
     assert len(search(address, text="red", hybrid=False, k=3)) == 3
+
+
+def embedded(shop, model, folder, *, seller_attributes=None):
+    """A folder of `afmrl embed`; of an older version where `seller_attributes` is ""."""
+    work = EmbedWork(EmbedOptions(model=str(model), dtype="float32", seller_attributes=seller_attributes or None))
+    BulkJob(CatalogFile(shop / "gallery.jsonl"), work, folder).run()
+    if seller_attributes == "":
+        manifest = json.loads((folder / MANIFEST).read_text())
+        del manifest["seller_attributes"]
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_model_number_that_only_the_seller_states_finds_its_offer(shop, tiny_model, tmp_path):
+    folder = embedded(shop, tiny_model, tmp_path / "e", seller_attributes="identifying")
+    update_index(folder, str(tmp_path / "index"))
+    asked = Offer("q", "something else", attributes={"Herstellernummer": "LDS5WW"})
+    hits = search(tmp_path / "index", queries=[asked], k=3)[0]
+    assert {hit.offer.attributes["MPN"] for hit in hits[:2]} == {"LDS-5WW"}
+    with open_index(str(tmp_path / "index")) as index:
+        assert index.settings["seller_attributes"] == "identifying"
+
+
+def test_an_index_that_was_made_before_there_was_a_choice_is_searched_as_it_was(shop, tiny_model, tmp_path):
+    folder = embedded(shop, tiny_model, tmp_path / "e", seller_attributes="")
+    update_index(folder, str(tmp_path / "index"))
+    plain = Offer("q", "red mug")
+    stating = Offer("q", "red mug", attributes={"mpn": "LDS-5WW", "size": "30"})
+    ours, theirs = (search(tmp_path / "index", queries=[one], k=5)[0] for one in (plain, stating))
+    assert [(hit.offer.id, hit.score) for hit in ours] == [(hit.offer.id, hit.score) for hit in theirs]
+    with open_index(str(tmp_path / "index")) as index:
+        (found,) = index.lexical(["12.99"], 3).ids  # every value of its rows is a word
+        assert len(found) == 3
+
+
+def test_embeddings_of_another_text_are_not_added_to_an_index(shop, tiny_model, tmp_path):
+    update_index(embedded(shop, tiny_model, tmp_path / "none", seller_attributes="none"), str(tmp_path / "index"))
+    other = embedded(shop, tiny_model, tmp_path / "other", seller_attributes="identifying")
+    with pytest.raises(InputError, match="with seller attributes 'none', these were made with 'identifying'"):
+        update_index(other, str(tmp_path / "index"))

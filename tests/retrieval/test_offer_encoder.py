@@ -68,19 +68,14 @@ def test_a_part_of_the_gallery_scores_by_the_words_of_all_of_it(embedder):
 
 
 def test_a_model_that_reads_text_alone_is_not_given_images(tmp_path):
-    import afmrl.retrieval.encoder as module
-
     class TextModel:
-        settings: dict = {}
-        dimension = 2
+        supports = staticmethod(lambda part: part == "text")
 
-        class model:
-            supports = staticmethod(lambda part: part == "text")
-
-    encoder = module.OfferEncoder(TextModel())
+    encoder = OfferEncoder(Embedder(TextModel()))
     assert encoder.reads == ("text",)
     assert encoder.readable_part(Offer("1", "red", image="1.jpg")) == Offer("1", "red")
     assert not encoder.can_read(Offer("1", image="1.jpg"))
+    assert encoder.can_read(Offer("1", attributes={"brand": "Lune"}))
 
 
 def test_options_are_refused_before_a_model_is_loaded():

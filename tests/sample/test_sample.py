@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from afmrl.data.catalog import read_catalog
+from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
+from afmrl.retrieval.words import seller_words
 from afmrl.sample import catalog as sample
 from afmrl.sample.catalog import (
     CHANGES,
@@ -294,3 +296,12 @@ def test_the_file_is_one_offer_a_line_with_relative_images(folder):
     for line in (folder / "catalog.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         assert not row["image"] or row["image"].startswith("images/")
+
+
+def test_its_attributes_are_prices_so_that_the_text_is_the_title_whatever_is_read_of_sellers(folder):
+    offers = read_catalog(folder / "catalog.jsonl").offers
+    assert any(offer.attributes for offer in offers)
+    for offer in offers:
+        for which in ("identifying", "all"):
+            assert embedder_text(offer, seller_attributes=which) == embedder_text(offer)
+            assert seller_words(offer, which) == []

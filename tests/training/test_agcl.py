@@ -8,6 +8,7 @@ import pytest
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
 from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.training import batch_plan
 from afmrl.training.agcl import run_agcl
@@ -263,7 +264,7 @@ def test_every_data_set_has_its_own_loss(text_base, tmp_path):
 
 def inputs_of(config, offers, attributes, text_attributes):
     plain = {"augmentation": Augmentation(), "value_dropout": config.value_dropout, "seed": 0}
-    return PairInputs(offers, attributes, text_attributes, 8, **plain)
+    return PairInputs(Embedder(None), offers, attributes, text_attributes, 8, **plain)
 
 
 def texts_of(rows, column):
@@ -293,6 +294,29 @@ def test_what_is_left_out_of_a_text_is_the_same_whenever_it_is_made():
     assert made[0] == made[1]
     pairs = [text.count(": ") for text in made[0]]
     assert {0, 4} < set(pairs), "some without attributes, some with all, some with a part"
+
+
+@pytest.mark.parametrize("which", ["none", "identifying"])
+def test_the_text_of_training_carries_what_the_model_will_read_of_sellers(which):
+    offers, attributes = catalog()
+    offers = [replace(offer, attributes={"Marke": "Lune", "Preis": "5,99"}) for offer in offers]
+    config = AGCLStage(max_steps=2, batch_size=8, seller_attributes=which)
+    plan = make_plan(offers, attributes, config, AttributeBM25(attributes))
+    embedder = Embedder(None, {"seller_attributes": which})
+    inputs = PairInputs(
+        embedder, offers, attributes, attributes, 8, augmentation=Augmentation(), value_dropout=0.0, seed=0
+    )
+    for column in ("anchor", "positive"):
+        for text in texts_of(pair_rows(plan, inputs), column):
+            assert ("\nlune" in text) == (which == "identifying") and "5,99" not in text
+
+
+def test_a_trained_model_says_what_it_reads_of_sellers(text_base, tmp_path):
+    offers, attributes = catalog()
+    config = AGCLStage(max_steps=1, batch_size=8, seller_attributes="all")
+    run_agcl(config, text_base, offers, attributes, tmp_path)
+    assert Embedder.from_pretrained(tmp_path).seller_attributes == "all"
+    assert Embedder.from_pretrained(tmp_path, seller_attributes="none").seller_attributes == "none"
 
 
 @pytest.mark.slow

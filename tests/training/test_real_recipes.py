@@ -203,12 +203,15 @@ def test_every_flag_of_the_recipe_acts(name, material, tmp_path, monkeypatch):
         return embed(self, sentence_feature, begin, end, *args, **kwargs)
 
     monkeypatch.setattr(losses.AttributeGuidedContrastiveLoss, "embed_minibatch", embed_minibatch)
-    from afmrl.training import pair_rows
+    from afmrl.training.pair_rows import PairInputs
 
-    rendered = pair_rows.embedder_input
-    monkeypatch.setattr(
-        pair_rows, "embedder_input", lambda offer, given=None, **kw: texts.append(given) or rendered(offer, given, **kw)
-    )
+    make = PairInputs.make
+
+    def made(self, row, with_attributes, draw, column):
+        texts.append(self._some(row, draw, column) if with_attributes else None)
+        return make(self, row, with_attributes, draw, column)
+
+    monkeypatch.setattr(PairInputs, "make", made)
     run = pipeline.run(name, tmp_path / "run", overrides(material, name), say=lambda _: None)
     recipe = run.recipe
 

@@ -172,3 +172,17 @@ def test_without_the_word_shared_known_products_are_a_leak():
 def test_a_shared_gallery_that_is_not_there_is_refused():
     with pytest.raises(InputError, match=r"catalog\.split\.shared: no offer says 'shelf' in the column 'split'"):
         split_offers(photographs(), CatalogSection(path="x", split=SplitSection(shared="shelf")))
+
+
+LISTED = {"Farbe": "rot", "EAN-Code": "4006381333931", "Verkaufspreis": "12,99", "SKU": "A-17", "list": "$ 5", "qty": 3}
+
+
+def test_prices_ids_and_gtins_are_never_targets():
+    targets = read_targets([Offer("1", "dress", attributes=LISTED)], TargetsSection())
+    assert [str(target) for target in targets] == ["farbe: rot"]
+
+
+@pytest.mark.parametrize("key", ["gtin", "price", "sku"])
+def test_keys_that_no_offer_shows_are_refused_as_targets(key):
+    with pytest.raises(InputError, match=f"keys: '{key}' cannot be learned"):
+        read_targets([Offer("1", "dress", attributes=LISTED)], TargetsSection(keys=("farbe", key)))

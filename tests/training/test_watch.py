@@ -83,6 +83,20 @@ def test_a_killed_run_takes_over_what_was_measured(tmp_path):
     assert empty.measured == []
 
 
+def test_before_is_the_first_policys_also_where_it_is_the_best_and_was_killed(tmp_path):
+    weights = torch.nn.Linear(1, 1, bias=False)
+    watch = Watch(tmp_path, 3)
+    for step, mrr in ((0, 0.5), (10, 0.3)):
+        if watch.add({"step": step, "mrr": mrr}):
+            save_weights(weights, tmp_path / BEST, {"step": step, "mrr": mrr})
+    watch.keep()
+    again = Watch(tmp_path, 3)
+    again.restore(10)
+    again.add({"step": 20, "mrr": 0.4})
+    assert [entry["step"] for entry in again.measured] == [0, 10, 20]
+    assert again.summary()["before"] == {"step": 0, "mrr": 0.5}
+
+
 def test_measures_by_hand(tiny_model):
     """Of eight offers six are written right, one wrong, one is cut off."""
 

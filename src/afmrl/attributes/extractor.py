@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from afmrl.attributes.colors import COLORS, shaded_colors
-from afmrl.attributes.gtin import has_gtin_check_digit
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize
+from afmrl.data.check_digit import is_gtin
 from afmrl.data.offer import Offer
-from afmrl.errors import InputError
-from afmrl.files import write_json
+from afmrl.errors import InputError, check_type
+from afmrl.files import parse_json, write_json
 
 BRAND_KEYS = ("brand", "manufacturer", "vendor", "marke", "品牌")
 COMPANY_WORDS = frozenset(
@@ -58,6 +57,7 @@ EDITIONS: Mapping[str, Mapping[str, str]] = {
         **{name: name for name in ("linux", "wii", "xbox", "playstation", "psp", "nintendo", "android", "ios")},
     },
 }
+_GIVE_AN_OFFER = 'an Offer, such as Offer("1", title="red silk dress"); extract_all takes several'
 
 
 class AttributeExtractor:
@@ -98,7 +98,12 @@ class AttributeExtractor:
         first: Counter[str] = Counter()
         anywhere: Counter[str] = Counter()
         products: dict[str, set[str]] = defaultdict(set)
+        if isinstance(offers, str):
+            check_type(
+                "AttributeExtractor.learn: the argument", offers, list, "a list of Offers, or read_catalog(FILE)"
+            )
         for offer in offers:
+            check_type("AttributeExtractor.learn: an element", offer, Offer, _GIVE_AN_OFFER)
             brand = sellers_brand(offer)
             if brand and len(brand.split()) <= MAX_BRAND_WORDS:
                 stated[brand] += 1
@@ -122,6 +127,7 @@ class AttributeExtractor:
 
     def extract(self, offer: Offer) -> KeyAttributes:
         """Key attributes of one offer, in the order of the class's list; none where its title holds none."""
+        check_type("extract: the argument", offer, Offer, _GIVE_AN_OFFER)
         text = normalize(offer.title[:MAX_CHARACTERS])
         pairs: list[tuple[str, str]] = []
         brand = sellers_brand(offer) or self._brand(text)
@@ -152,6 +158,8 @@ class AttributeExtractor:
 
     def extract_all(self, offers: Sequence[Offer]) -> list[KeyAttributes]:
         """One KeyAttributes an offer."""
+        if isinstance(offers, str) or not isinstance(offers, Iterable):
+            check_type("extract_all: the argument", offers, list, "a list of Offers")
         return [self.extract(offer) for offer in offers]
 
     def _brand(self, text: str) -> str:
@@ -175,7 +183,7 @@ class AttributeExtractor:
             InputError: there is no such file, or it holds something else.
         """
         try:
-            brands = json.loads(Path(path).read_text(encoding="utf-8"))["brands"]
+            brands = parse_json(Path(path).read_text(encoding="utf-8"))["brands"]
             if not isinstance(brands, list) or not all(isinstance(brand, str) for brand in brands):
                 raise TypeError("'brands' is not a list of names")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -216,7 +224,7 @@ def _codes(text: str) -> list[tuple[str, str]]:
         code = _COLOR_SUFFIX.sub("", match[0]).replace("-", "").replace("/", "")
         digits = sum(character.isdigit() for character in code)
         if digits == len(code):
-            if len(code) in (8, 12, 13, 14) and has_gtin_check_digit(code):
+            if is_gtin(code):
                 gtins[code] = None
             elif 4 <= len(code) <= 14:
                 numbers[code] = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.words import normalize
+from afmrl.data.check_digit import check_digit, has_check_digit
 
 _NAMES = (
     r"gtins?|eans?|upc[ae]?s?|isbns?|jancode|bar ?codes?|strichcode|codice a barre|codes? barres?|"
@@ -24,7 +25,8 @@ _NAMESPACE = re.compile(r"^[a-z]{1,8}:")
 _KEY = re.compile(rf"(?:{_NAMES.replace(' ?', '').replace(' ', '')}|{_BESIDE})+")
 _NAMED = re.compile(_NAMES.replace(" ?", "").replace(" ", ""))
 _LABEL = re.compile(
-    r"^(?:(?:gtin|ean|upc|isbn|jan|barcode)(?:[- ]?(?:8|10|12|13|14|a))?(?!\d)(?:[- ]?(?:code|nr|no|number))?[\s.:#]*)+"
+    r"^(?:(?:gtin|ean|upc|isbn|jan|barcode)(?:[- ]?(?:8|10|12|13|14|[ae]))?(?![a-z\d])"
+    r"(?:[- ]?(?:code|nr|no|number))?[\s.:#]*)+"
 )
 _SCIENTIFIC = re.compile(r"(\d(?:[.,]\d+)?) ?e ?\+? ?(\d{1,2})", re.IGNORECASE)
 _DECIMALS = re.compile(r"[.,]0+$")
@@ -47,11 +49,13 @@ def normalize_gtin(value: Any) -> str | None:
     """A UPC, EAN, GTIN or ISBN as 14 digits; None where the value is none, or its check digit is wrong.
 
     Hyphens, spaces, a name in front ("EAN: …"), a decimal ".0" and zeros that a spreadsheet has dropped are mended.
-    An ISBN-10 becomes its ISBN-13.
+    An ISBN-10 becomes its ISBN-13, a UPC-E the UPC-A that it is short for.
 
     >>> {normalize_gtin(code) for code in ("4006381333931", "4006381333931.0", "04006381333931", 4006381333931)}
     {'04006381333931'}
     >>> normalize_gtin("0-306-40615-2") == normalize_gtin("ISBN 978-0-306-40615-7")
+    True
+    >>> normalize_gtin("04252614") == normalize_gtin("042100005264")
     True
     >>> normalize_gtin("5.90123E+12"), normalize_gtin("4006381333932"), normalize_gtin("0000000000000")
     (None, None, None)
@@ -61,9 +65,11 @@ def normalize_gtin(value: Any) -> str | None:
         return None
     if len(digits) == 10:
         return _of_isbn(digits)
+    if len(digits) in (7, 8) and (expanded := _of_upc_e(digits)):
+        return expanded
     if len(digits) not in _LENGTHS or not digits.isdigit() or not digits.strip("0"):
         return None
-    return digits.zfill(14) if has_gtin_check_digit(digits) else None
+    return digits.zfill(14) if has_check_digit(digits) else None
 
 
 def gtins_in(value: Any) -> list[str]:
@@ -96,16 +102,6 @@ def is_destroyed_gtin(value: Any) -> bool:
         return int(match[2]) >= 7 and _digits(value) is None
     digits = _digits(value)
     return digits is not None and _is_rounded(digits)
-
-
-def has_gtin_check_digit(digits: str) -> bool:
-    """Whether the last digit is a GTIN's check digit (GS1: weights 3 and 1 from the right)."""
-    return _check_digit(digits[:-1]) == int(digits[-1])
-
-
-def _check_digit(digits: str) -> int:
-    total = sum(int(digit) * (3 if place % 2 == 0 else 1) for place, digit in enumerate(reversed(digits)))
-    return (10 - total % 10) % 10
 
 
 def _of(parts: Iterable[str]) -> list[str]:
@@ -144,4 +140,28 @@ def _of_isbn(digits: str) -> str | None:
     if sum(value * (10 - place) for place, value in enumerate(values)) % 11 or not digits.strip("0"):
         return None
     first = f"978{digits[:9]}"
-    return f"{first}{_check_digit(first)}".zfill(14)
+    return f"{first}{check_digit(first)}".zfill(14)
+
+
+def _of_upc_e(digits: str) -> str | None:
+    """The UPC-A that a UPC-E is short for; None where it is none.
+
+    What begins with 0 is a UPC-E, because EAN-8s that do never leave their shop. What begins with 1 is one only where
+    it is no EAN-8. Seven digits are a UPC-E whose zero in front a spreadsheet has dropped.
+    """
+    digits = digits.zfill(8)
+    if not digits.isdigit() or digits[0] not in "01" or not digits[1:7].strip("0"):
+        return None
+    if digits[0] == "1" and has_check_digit(digits):
+        return None
+    body, last = digits[1:6], digits[6]
+    if last in "012":
+        body = f"{body[:2]}{last}0000{body[2:]}"
+    elif last == "3":
+        body = f"{body[:3]}00000{body[3:]}"
+    elif last == "4":
+        body = f"{body[:4]}00000{body[4:]}"
+    else:
+        body = f"{body}0000{last}"
+    whole = f"{digits[0]}{body}{digits[7]}"
+    return whole.zfill(14) if has_check_digit(whole) else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.words import normalize
+from afmrl.errors import InputError, check_type
 
 PAIR_SEPARATOR = "; "
 KEY_SEPARATOR = ": "
@@ -54,12 +55,26 @@ class KeyAttributes:
 
     pairs: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        if type(self.pairs) is not tuple:
+            check_type("KeyAttributes: pairs", self.pairs, tuple, "a tuple of pairs, or KeyAttributes.of({key: value})")
+
     @classmethod
     def of(cls, pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> KeyAttributes:
-        """From a mapping or pairs: normalized; values that say nothing are left out; the first of a key counts."""
-        items = pairs.items() if isinstance(pairs, Mapping) else pairs
+        """From a mapping or pairs: normalized; values that say nothing are left out; the first of a key counts.
+
+        Raises:
+            InputError: neither a mapping nor pairs.
+        """
+        give = '{"color": "red"}, or [("color", "red")]; KeyAttributes.parse reads text'
+        if isinstance(pairs, str):
+            check_type("KeyAttributes.of: the argument", pairs, Mapping, give)
+        check_type("KeyAttributes.of: the argument", pairs, Iterable, give)
         kept: dict[str, str] = {}
-        for key, value in items:
+        for pair in pairs.items() if isinstance(pairs, Mapping) else pairs:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise InputError(f"KeyAttributes.of: {pair!r:.60} is no pair; give {give}")
+            key, value = pair
             if says_nothing(value):
                 continue
             key, value = _clean_key(str(key)), _clean_value(str(value))
@@ -106,6 +121,10 @@ class KeyAttributes:
         """What `parse` would read back: without over-long keys and values, and no more pairs than it takes."""
         short = [pair for pair in self.pairs if max(map(len, pair)) <= MAX_VALUE_CHARACTERS]
         return KeyAttributes(tuple(short[:MAX_PAIRS]))
+
+    def without(self, key: str) -> KeyAttributes:
+        """The pairs of all other keys."""
+        return KeyAttributes(tuple(pair for pair in self.pairs if pair[0] != key))
 
     def __str__(self) -> str:
         return PAIR_SEPARATOR.join(f"{key}{KEY_SEPARATOR}{value}" for key, value in self.pairs) or NOTHING

@@ -13,7 +13,8 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import measures
 from afmrl.attributes.words import normalize
-from afmrl.errors import InputError
+from afmrl.data.yaml_text import parse_yaml
+from afmrl.errors import InputError, check_type
 from afmrl.files import write_json, write_text
 
 ANY_CATEGORY = "*"
@@ -99,6 +100,12 @@ class AttributeSchema:
 
     categories: Mapping[str, tuple[SchemaKey, ...]]
 
+    def __post_init__(self) -> None:
+        give = "AttributeSchema.of({category: [keys]}), or AttributeSchema.load(FILE)"
+        check_type("AttributeSchema: the argument", self.categories, Mapping, give)
+        for category, keys in self.categories.items():
+            check_type(f"AttributeSchema: category {category!r}", keys, tuple, give)
+
     @classmethod
     def of(cls, data: Mapping[str, Any], *, where: str = "schema") -> AttributeSchema:
         """From plain data: `{category: [key, …]}`, where a key is a name or
@@ -131,13 +138,11 @@ class AttributeSchema:
         Raises:
             InputError: no such file, or it holds no schema.
         """
-        import yaml
-
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))  # JSON is YAML
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"schema {path}: cannot be read ({error}); give a YAML or JSON file") from error
-        return cls.of(data, where=f"schema {path}")
+        return cls.of(parse_yaml(text, f"schema {path}"), where=f"schema {path}")  # JSON is YAML
 
     def as_dict(self) -> dict[str, list[Any]]:
         """What `of` reads."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.key_kinds import traits
 from afmrl.attributes.schema import AttributeSchema, SchemaKey, normalize_value
 from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.offer import Offer
@@ -51,7 +52,8 @@ def key_discrimination(
 
     Siblings of an offer are the `num_siblings` offers of its category whose titles are nearest by TF-IDF of
     `lexical.tokenize` (which splits Chinese sensibly) and that are not known to be its product; without a product
-    every other offer counts as another one. Values are compared as `normalize_value` writes them.
+    every other offer counts as another one. Values are compared as `normalize_value` writes them. Prices, stock, ids
+    and GTINs tell offers apart and not products; they are left out.
 
     Args:
         attributes: of each offer.
@@ -141,7 +143,7 @@ def _of_category(
 ) -> list[KeyDiscrimination]:
     siblings = _siblings([offers[row] for row in rows], num_siblings)
     same = _same_products([offers[row].product_id for row in rows])
-    normal = [{key: normalize_value(value) for key, value in attributes[row]} for row in rows]
+    normal = [{key: normalize_value(value) for key, value in traits(attributes[row])} for row in rows]
     held = Counter(key for of_offer in normal for key in of_offer)
     (near, near_split), (one, one_split) = _compared(normal, siblings), _compared(normal, same)
     found = [

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
-from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint
+from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint, without_image
 from afmrl.bulk.folder import ATTRIBUTES, schema
 from afmrl.bulk.images.loader import ImageLoader, image_loader
 from afmrl.bulk.work import (
@@ -26,6 +27,7 @@ from afmrl.bulk.work import (
     TaskResult,
     WorkDescription,
     absolute,
+    imageless,
     record_batch,
 )
 from afmrl.data.offer import Offer
@@ -84,7 +86,7 @@ class AttributesWork:
             places = sorted(written.completions)
             rows = record_batch(
                 self._description.schema,
-                task,
+                imageless(task, written.lost_images),
                 places,
                 self._description.fingerprint,
                 [written.key_attributes[place] for place in places],
@@ -93,7 +95,8 @@ class AttributesWork:
                     "completion": [written.completions[place] for place in places],
                 },
             )
-            yield TaskResult(task, rows, written.bad)
+            lost_images = {place: why for place, why in written.lost_images.items() if place not in written.bad}
+            yield TaskResult(task, rows, written.bad, lost_images)
 
 
 def bulk_generator(
@@ -138,7 +141,7 @@ def generator_fingerprint(address: str, generator: AttributeGenerator) -> str:
     made_by = address if address.startswith(NOT_LOCAL) else model_fingerprint(address)
     if isinstance(generator.engine, ServerEngine) and "#" not in address:  # the only model there, today
         made_by = f"{address}#{generator.engine.model_name}"
-    return fingerprint(made_by, generator.prompt.as_dict(), generator.lenient)
+    return fingerprint(shown_address(made_by), generator.prompt.as_dict(), generator.lenient)
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,10 @@ class TaskAttributes:
     completions: dict[int, str] = field(default_factory=dict)
     valid: dict[int, bool] = field(default_factory=dict)
     bad: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Field and reason, where an image cannot be read or the generator gave no answer: tried again in the next run."""
+    """Field and reason, where an image cannot be read and there is no title, or the generator gave no answer: tried
+    again in the next run."""
+    lost_images: dict[int, str] = field(default_factory=dict)
+    """Reason, of offers that were written of without their image: tried again as well."""
 
 
 class AttributeWriter:
@@ -196,6 +202,7 @@ class AttributeWriter:
         """Key attributes of each offer."""
         written = TaskAttributes()
         with _as_files(offers, self.images, written.bad) as files:
+            self._without_images(files, written)
             places = [place for place in range(len(offers)) if place not in written.bad]
             try:
                 completions = self._generate([files[place] for place in places])
@@ -207,10 +214,10 @@ class AttributeWriter:
                             self.images.load(files[place].image)
                         except InputError as error:
                             written.bad[place] = ("image", str(error).removeprefix("image "))
-                good = [place for place in places if place not in written.bad]
-                if len(good) == len(places):
+                if not written.bad.keys() & set(places):
                     raise
-                places = good
+                self._without_images(files, written)
+                places = [place for place in places if place not in written.bad]
                 completions = self._generate([files[place] for place in places])
         for place, completion in zip(places, completions, strict=True):
             if completion.failure:
@@ -225,6 +232,14 @@ class AttributeWriter:
                 written.key_attributes[place] = KeyAttributes()
                 written.valid[place] = False
         return written
+
+    @staticmethod
+    def _without_images(files: list[Offer], written: TaskAttributes) -> None:
+        """An offer with a title is written of without the image that cannot be read."""
+        for place in [place for place, (field_name, _) in written.bad.items() if field_name == "image"]:
+            if files[place].title.strip():
+                written.lost_images[place] = written.bad.pop(place)[1]
+                files[place] = without_image(files[place])
 
     def _generate(self, offers: list[Offer]) -> list[Completion]:
         if not offers:

@@ -71,7 +71,7 @@ def _join(
         try:
             for shard, holds in waiting:
                 start = 0
-                for batch in shard_batches(folder / shard["file"]):
+                for batch in shard_batches(folder, shard):
                     mask = pyarrow.array(holds[start : start + batch.num_rows])
                     start += batch.num_rows
                     writer.add(batch.filter(mask))

@@ -22,10 +22,10 @@ from afmrl.bulk.work import (
     WorkDescription,
     absolute,
     embedding_array,
+    imageless,
     record_batch,
 )
 from afmrl.embedder.embedder import Embedder
-from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.files import fingerprint
 from afmrl.retrieval.encoder import OfferEncoder
@@ -39,6 +39,7 @@ class _WindowContent:
     places: list[int]
     key_attributes: list[KeyAttributes] | None
     bad: dict[int, tuple[str, str]]
+    lost_images: dict[int, str]
 
 
 class EmbedWork:
@@ -58,7 +59,9 @@ class EmbedWork:
         if options.attributes_on is not None and options.generator is None and options.attributes is None:
             raise InputError("attributes_on: there are no key attributes; give --generator or --attributes as well")
         self.options = options
-        self.embedder = Embedder.from_pretrained(options.model, device=options.device)
+        self.embedder = Embedder.from_pretrained(
+            options.model, device=options.device, seller_attributes=options.seller_attributes
+        )
         images = image_loader(options.fetch)
         self.encoder = BulkEncoder(
             self.embedder, batch_size=options.batch_size, images=images, scaled_jpeg=options.scaled_jpeg
@@ -96,7 +99,7 @@ class EmbedWork:
         work = fingerprint(
             EMBEDDINGS,
             model,
-            rendering_fingerprint(),
+            rendering_fingerprint(self.embedder.seller_attributes or "none"),
             options.dtype,
             options.scaled_jpeg,
             self.reads_attributes,
@@ -111,31 +114,35 @@ class EmbedWork:
                 "model": {"path": absolute(options.model), "fingerprint": model},
                 "generator": {"path": absolute(options.generator), "fingerprint": generator} if generator else None,
                 "attributes_on": attributes_on,
+                "seller_attributes": self.embedder.seller_attributes,
                 "dimension": self.embedder.dimension,
                 "dtype": options.dtype,
             },
             window=WINDOW_BATCHES * options.batch_size,
+            reads_text="text" in self.offers.reads,
         )
 
     def _window(self, task: Task) -> Window:
-        attributes, bad = task.key_attributes, {}
+        attributes, bad, lost_images = task.key_attributes, {}, {}
         if self.writer is not None:
             written = self.writer.write(task.offers)
             attributes = [written.key_attributes.get(place, KeyAttributes()) for place in range(len(task.offers))]
-            bad = dict(written.bad)
+            bad, lost_images = dict(written.bad), dict(written.lost_images)
         places, offers = [], []
         for place, offer in enumerate(task.offers):
             if place in bad:
                 continue
             read_offer = self.offers.readable_part(offer)
             read = attributes[place] if attributes is not None and self.reads_attributes else None
-            if not read_offer.image and not embedder_text(read_offer, read or None):
+            if not read_offer.image and not self.embedder.text(read_offer, read or None):
                 bad[place] = ("title", "is empty, and this model reads text alone")
                 continue
             places.append(place)
             offers.append(read_offer)
         chosen = [attributes[place] for place in places] if attributes is not None else None
-        return Window(offers, chosen if self.reads_attributes else None, _WindowContent(task, places, chosen, bad))
+        return Window(
+            offers, chosen if self.reads_attributes else None, _WindowContent(task, places, chosen, bad, lost_images)
+        )
 
     def _result(self, encoded: EncodedWindow) -> TaskResult:
         chosen: _WindowContent = encoded.window.payload
@@ -147,16 +154,20 @@ class EmbedWork:
                 bad[place] = _field_and_reason(encoded.bad[number])
             elif not finite[number]:
                 bad[place] = ("embedding", "is not finite; the model or the row is damaged")
+        lost_images = chosen.lost_images | {
+            chosen.places[number]: reason for number, reason in encoded.lost_images.items()
+        }
+        lost_images = {place: reason for place, reason in lost_images.items() if place not in bad}
         attributes = chosen.key_attributes
         rows = record_batch(
             self._description.schema,
-            chosen.task,
+            imageless(chosen.task, lost_images),
             [chosen.places[number] for number in kept],
             self._description.fingerprint,
             [attributes[number] for number in kept] if attributes is not None else None,
             {"embedding": embedding_array(encoded.embeddings[kept], self.options.dtype)},
         )
-        return TaskResult(chosen.task, rows, bad)
+        return TaskResult(chosen.task, rows, bad, lost_images)
 
 
 def _field_and_reason(reason: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.data.offer import Offer
 from afmrl.data.offer_from_row import ARCHIVE_SEPARATOR
 from afmrl.embedder.text import embedder_text
@@ -19,6 +21,9 @@ from afmrl.generator.prompt import generator_messages
 
 NOT_OF_THE_MODEL = ("fusion.json", "history.json")
 """Files of a model's folder that do not change what it computes."""
+
+
+_STATED = Offer("id", "title", attributes={"size": "m", "GTIN": "4006381333931", "Marke": "a", "key": "value"})
 
 
 class ImageMissing(Exception):
@@ -46,6 +51,16 @@ def row_fingerprint(offer: Offer, images: Path | None = None) -> str:
         offer.product_id,
         _image_identity(offer.image, images) if offer.image else None,
     )
+
+
+def without_image(offer: Offer) -> Offer:
+    """The offer without its image; its fingerprint is another, so that it is done again once the image is there."""
+    return dataclasses.replace(offer, image="")
+
+
+def lost_image_fingerprint(row: str) -> str:
+    """Of a row that was done without its image, which could not be read: the row is tried again in the next run."""
+    return fingerprint(row, "without its image")
 
 
 def _image_identity(image: str, images: Path | None) -> list[Any]:
@@ -86,11 +101,18 @@ def model_fingerprint(model: str | Path) -> str:
     return folder_fingerprint(folder, without=NOT_OF_THE_MODEL)
 
 
-def rendering_fingerprint() -> str:
-    """Of how offers are rendered: another prompt or another order of an offer's text changes it."""
+def rendering_fingerprint(seller_attributes: SellerAttributes = "none") -> str:
+    """Of how offers are rendered: another prompt or another order of an offer's text changes it.
+
+    Args:
+        seller_attributes: which of the sellers' attributes the text shows.
+    """
     offer = Offer("id", "title", "description", "image", "category", {"key": "value"}, "product", {"seller": "seller"})
     return fingerprint(
-        embedder_text(offer, KeyAttributes.of({"b": "2", "a": "1"})), generator_messages(offer), embedder_text(offer)
+        embedder_text(offer, KeyAttributes.of({"b": "2", "a": "1"})),
+        generator_messages(offer),
+        embedder_text(offer),
+        [seller_attributes, embedder_text(_STATED, seller_attributes=seller_attributes), "cut by tokens"],
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import damage, read_object, unsealed
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,6 +22,7 @@ EMBEDDINGS = "afmrl-embeddings"
 ATTRIBUTES = "afmrl-attributes"
 VERSION = 1
 MANIFEST = "manifest.json"
+SHARD = re.compile(r"part-(\d+)\.parquet")
 QUARANTINE = "quarantine.jsonl"
 COMMAND = {EMBEDDINGS: "afmrl embed", ATTRIBUTES: "afmrl attributes"}
 OFFER_COLUMNS = ("id", "title", "category", "seller", "image", "attributes", "product_id")
@@ -96,7 +99,7 @@ class BulkFolder:
             InputError: a column that does not exist, or a shard that is damaged or gone since `open`.
         """
         for shard in self.manifest["shards"]:
-            yield from shard_batches(self.path / shard["file"], columns, batch_rows)
+            yield from shard_batches(self.path, shard, columns, batch_rows)
 
     def quarantine(self) -> Iterator[dict[str, Any]]:
         """The rows that the run left out: `id`, `row`, `field`, `reason`."""
@@ -116,20 +119,49 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; `afmrl embed CATALOG --model M --out {path}` writes it")
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_object(path / MANIFEST)
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: holds no {MANIFEST}; it is not a folder of `afmrl embed` or `afmrl attributes`"
         ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path / MANIFEST}: cannot be read ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("format") not in COMMAND:
+    if not isinstance(manifest.get("format"), str) or manifest["format"] not in COMMAND:
         raise InputError(f"{path / MANIFEST}: is not a manifest of `afmrl embed` or `afmrl attributes`")
     if manifest.get("version") != VERSION:
         raise InputError(
             f"{path / MANIFEST}: version {manifest.get('version')!r}, this program reads {VERSION}; rewrite the folder"
         )
+    try:
+        manifest = unsealed(manifest)
+        if faults := manifest_faults(manifest):
+            raise ValueError(faults[0])
+    except ValueError as error:
+        raise InputError(f"{path / MANIFEST}: is damaged ({error}); rewrite the folder") from error
     return manifest
+
+
+def manifest_faults(manifest: Mapping[str, Any]) -> list[str]:
+    """What a manifest lacks or says wrongly."""
+    kinds: dict[str, type] = {"complete": bool, "generation": int, "rows": int, "shards": list}
+    faults = [f"{name} is no {kind.__name__}" for name, kind in kinds.items() if type(manifest.get(name)) is not kind]
+    return faults or shard_faults(manifest["shards"])
+
+
+def shard_faults(shards: Any) -> list[str]:
+    """What is wrong with the entries of shards, as manifests and journals list them."""
+    if not isinstance(shards, list):
+        return ["shards is no list"]
+    faults = []
+    for number, shard in enumerate(shards):
+        named = isinstance(shard, Mapping) and isinstance(shard.get("file"), str) and SHARD.fullmatch(shard["file"])
+        if not named:
+            faults.append(f"shard {number} names no file part-….parquet")
+        elif any(type(shard.get(name)) is not int or shard[name] < 0 for name in ("rows", "bytes")):
+            faults.append(f"{shard['file']} has no number of rows and bytes")
+        elif type(shard.get("crc32", 0)) is not int:
+            faults.append(f"{shard['file']} has no checksum")
+    return faults
 
 
 def check_shard(folder: Path, shard: dict[str, Any]) -> None:
@@ -148,9 +180,12 @@ def check_shard(folder: Path, shard: dict[str, Any]) -> None:
 
 
 def shard_batches(
-    path: Path, columns: Sequence[str] | None = None, batch_rows: int = 8192
+    folder: Path, shard: Mapping[str, Any], columns: Sequence[str] | None = None, batch_rows: int = 8192
 ) -> Iterator[pyarrow.RecordBatch]:
-    """The rows of one shard.
+    """The rows of one shard, whose checksum is compared first.
+
+    Args:
+        shard: its entry of the manifest.
 
     Raises:
         InputError: it is missing, damaged, or has no such column.
@@ -160,7 +195,10 @@ def shard_batches(
 
     if batch_rows < 1:
         raise InputError(f"batch_rows={batch_rows}: at least one row")
+    path = folder / shard["file"]
     try:
+        if found := damage(path, shard):
+            raise InputError(f"{path}: {found}; rewrite the folder")
         with pyarrow.parquet.ParquetFile(path) as file:
             missing = set(columns or ()) - set(file.schema_arrow.names)
             if missing:

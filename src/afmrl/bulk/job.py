@@ -14,7 +14,7 @@ import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.compaction import compact
-from afmrl.bulk.fingerprints import ImageMissing, row_checks, row_fingerprint
+from afmrl.bulk.fingerprints import ImageMissing, lost_image_fingerprint, row_checks, row_fingerprint, without_image
 from afmrl.bulk.folder import COMMAND
 from afmrl.bulk.known_rows import KnownRows, SeenIds
 from afmrl.bulk.quarantine import Quarantine, TooManyBadRows
@@ -22,6 +22,7 @@ from afmrl.bulk.shards import ShardWriter
 from afmrl.bulk.state import IMAGES, FolderState
 from afmrl.bulk.work import Task, TaskResult, Work
 from afmrl.bulk.written_attributes import WrittenAttributes
+from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.catalog import stream_offers
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.data.reading import Reading
@@ -52,12 +53,16 @@ class Summary:
     removed: int = 0
     """That were in the output and are no longer."""
     quarantined: int = 0
+    lost_images: int = 0
+    """Rows that are there without their image."""
     seconds: float = 0.0
 
     def __str__(self) -> str:
+        without = f", {self.lost_images:,} without their image" if self.lost_images else ""
         return (
             f"{self.rows:,} rows: {self.kept:,} kept, {self.new:,} new, {self.again:,} done again, "
-            f"{self.removed:,} removed, {self.quarantined:,} quarantined, of {self.read:,} read; {self.seconds:.0f} s"
+            f"{self.removed:,} removed, {self.quarantined:,} quarantined{without}, of {self.read:,} read; "
+            f"{self.seconds:.0f} s"
         )
 
 
@@ -86,7 +91,7 @@ class BulkJob:
         out: str | Path,
         *,
         attributes: WrittenAttributes | None = None,
-        max_bad: float = 0.01,
+        max_bad: float = MAX_BAD,
         shard_rows: int = 50_000,
         save_seconds: float = SAVE_SECONDS,
         addresses: bool = False,
@@ -94,8 +99,7 @@ class BulkJob:
     ) -> None:
         if shard_rows < 1:
             raise InputError(f"shard_rows={shard_rows}: at least one row")
-        if not 0 <= max_bad <= 1:
-            raise InputError(f"max_bad={max_bad}: a share between 0 and 1")
+        checked_max_bad(max_bad)
         self.rows, self.work, self.out = rows, work, Path(out).resolve()
         self.attributes, self.max_bad, self.addresses = attributes, max_bad, addresses
         self.shard_rows, self.save_seconds, self.progress = shard_rows, save_seconds, progress
@@ -147,9 +151,6 @@ class BulkJob:
             if not summary.read:
                 raise InputError(f"{self.rows.path}: the catalog is empty; one offer a row is expected")
             quarantine.check(summary.read, complete=True)
-            if not summary.kept + summary.new + summary.again:
-                quarantine.max_bad = 0.0
-                quarantine.check(summary.read, complete=True)
         except OSError:
             writer.abandon()
             quarantine.discard()
@@ -162,7 +163,7 @@ class BulkJob:
             raise
         quarantine.publish()
         self._complete(state, known.live, names, quarantine.count)
-        summary.quarantined = quarantine.count
+        summary.quarantined, summary.lost_images = quarantine.count, quarantine.images
         summary.removed = known.num_ids - summary.kept - summary.again
         summary.rows = int(state.manifest["rows"])
 
@@ -170,6 +171,8 @@ class BulkJob:
         self._num_done += len(done.task.offers)
         for place, (field, reason) in sorted(done.bad.items()):
             quarantine.add(done.task.offers[place].id, done.task.rows[place], field, reason)
+        for place, reason in sorted(done.lost_images.items()):
+            quarantine.add(done.task.offers[place].id, done.task.rows[place], "image", reason, "image")
         good = [again for place, again in enumerate(done.task.known) if place not in done.bad]
         self.summary.again += sum(good)
         self.summary.new += len(good) - sum(good)
@@ -236,9 +239,15 @@ class BulkJob:
                 row.fingerprint = row_fingerprint(row.offer, self.out / IMAGES)
                 rows.append(row)
             except ImageMissing as missing:
-                self._leave_out(quarantine, row.offer.id, row.number, "image", str(missing))
+                if not (self.description.reads_text and row.offer.title.strip()):
+                    self._leave_out(quarantine, row.offer.id, row.number, "image", str(missing))
+                    continue
+                quarantine.add(row.offer.id, row.number, "image", str(missing), "image")
+                row.offer = without_image(row.offer)
+                row.fingerprint = row_fingerprint(row.offer)
+                rows.append(row)
         if self.attributes is not None:
-            found = self.attributes.lookup([row.offer.id for row in rows], [row.fingerprint for row in rows])
+            found = self._written_attributes(rows)
             for row, attributes in zip(rows, found, strict=True):
                 if attributes is None:
                     reason = f"{self.attributes.folder.path} has none for this row as it is now; run `afmrl attributes`"
@@ -255,6 +264,17 @@ class BulkJob:
         )
         self.summary.kept += int(kept.sum())
         yield from (row for row, unchanged in zip(rows, kept, strict=True) if not unchanged)
+
+    def _written_attributes(self, rows: list[_Row]) -> list[KeyAttributes | None]:
+        """Those of another run; also where it could not read a row's image."""
+        assert self.attributes is not None
+        found = self.attributes.lookup([row.offer.id for row in rows], [row.fingerprint for row in rows])
+        missing = [place for place, attributes in enumerate(found) if attributes is None and rows[place].offer.image]
+        ids = [rows[place].offer.id for place in missing]
+        fingerprints = [lost_image_fingerprint(rows[place].fingerprint) for place in missing]
+        for place, attributes in zip(missing, self.attributes.lookup(ids, fingerprints) if ids else (), strict=True):
+            found[place] = attributes
+        return found
 
     def _once(
         self, chunk: list[tuple[int, Offer]], known: KnownRows, seen: SeenIds, quarantine: Quarantine

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afmrl.files import PendingFile
+from afmrl.files import PendingFile, checksum
 
 if TYPE_CHECKING:
     import pyarrow
@@ -72,7 +72,8 @@ class ShardWriter:
         self._writer.close()
         size = self._file.file.tell()
         self._file.publish()
-        entry = {"file": self._file.path.name, "rows": self._rows, "bytes": size}
+        path = self._file.path
+        entry = {"file": path.name, "rows": self._rows, "bytes": size, "crc32": checksum(path)}
         self._file, self._writer, self._rows = None, None, 0
         self.saved(entry)
 

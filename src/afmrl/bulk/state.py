@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any, Self
 import numpy as np
 
 from afmrl.bulk.fingerprints import row_checks
-from afmrl.bulk.folder import COMMAND, MANIFEST, VERSION, check_shard, read_manifest, shard_batches
+from afmrl.bulk.folder import COMMAND, MANIFEST, SHARD, VERSION, check_shard, read_manifest, shard_batches, shard_faults
 from afmrl.bulk.known_rows import KnownRows
 from afmrl.errors import InputError
-from afmrl.files import TEMPORARY, exclusive_lock, hash64, write_json
+from afmrl.files import TEMPORARY, exclusive_lock, hash64, read_object, unsealed, write_sealed
 
 JOURNAL = "journal.json"
 LOCK = ".lock"
 IMAGES = "images"
-_SHARD = re.compile(rf"part-(\d+)\.parquet({re.escape(TEMPORARY)})?$")
+_SHARD_FILE = re.compile(rf"{SHARD.pattern}({re.escape(TEMPORARY)})?")
 
 
 class FolderState:
@@ -50,7 +49,7 @@ class FolderState:
                         f"{path}: is not empty ({foreign[0]}) and not a folder of `{COMMAND[kind]}`; give another --out"
                     )
                 empty = {"format": kind, "version": VERSION, "complete": False, "generation": 0, "shards": []}
-                write_json(path / MANIFEST, {**empty, "rows": 0, "quarantined": 0})
+                write_sealed(path / MANIFEST, {**empty, "rows": 0, "quarantined": 0})
             self.manifest = read_manifest(path)
             if self.manifest["format"] != kind:
                 raise InputError(f"{path}: was written by `{COMMAND[self.manifest['format']]}`; give another --out")
@@ -81,7 +80,7 @@ class FolderState:
 
     def names(self) -> Iterator[str]:
         """Names for new shards."""
-        used = [int(match[1]) for shard in self.shards if (match := _SHARD.match(shard["file"]))]
+        used = [int(match[1]) for shard in self.shards if (match := SHARD.fullmatch(shard["file"]))]
         number = max(used, default=-1) + 1
         while True:
             yield f"part-{number:05d}.parquet"
@@ -90,7 +89,7 @@ class FolderState:
     def add(self, shard: dict[str, Any]) -> None:
         """Note a shard that is safe on disk."""
         self.added.append(shard)
-        write_json(self.path / JOURNAL, {"begun_on": self.manifest["generation"], "shards": self.added})
+        write_sealed(self.path / JOURNAL, {"begun_on": self.manifest["generation"], "shards": self.added})
 
     def known_rows(self, work: str) -> KnownRows:
         """The rows of all shards.
@@ -102,7 +101,7 @@ class FolderState:
         ids, checks, start = np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.uint64), 0
         for shard in self.shards:
             first = start
-            for batch in shard_batches(self.path / shard["file"], ["id", "fingerprint", "model"]):
+            for batch in shard_batches(self.path, shard, ["id", "fingerprint", "model"]):
                 stop = start + batch.num_rows
                 columns = [batch.column(name).to_pylist() for name in ("id", "fingerprint", "model")]
                 if stop <= count:
@@ -123,7 +122,7 @@ class FolderState:
             "rows": sum(shard["rows"] for shard in shards),
             "shards": shards,
         }
-        write_json(self.path / MANIFEST, manifest)
+        write_sealed(self.path / MANIFEST, manifest)
         self.manifest, self.added = manifest, []
         (self.path / JOURNAL).unlink(missing_ok=True)
         self._remove_unlisted()
@@ -133,9 +132,11 @@ class FolderState:
         if not path.is_file():
             return []
         try:
-            journal = json.loads(path.read_text(encoding="utf-8"))
-            return list(journal["shards"]) if journal["begun_on"] == self.manifest["generation"] else []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            journal = unsealed(read_object(path))
+            if faults := shard_faults(journal.get("shards")):
+                raise ValueError(faults[0])
+            return journal["shards"] if journal["begun_on"] == self.manifest["generation"] else []
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{path}: cannot be read ({error}); remove it to begin on the last complete run"
             ) from error
@@ -144,5 +145,5 @@ class FolderState:
         """What a stopped run left: half shards, and whole ones that no list names."""
         listed = {shard["file"] for shard in self.shards}
         for path in self.path.iterdir():
-            if _SHARD.match(path.name) and path.name not in listed:
+            if _SHARD_FILE.fullmatch(path.name) and path.name not in listed:
                 path.unlink()

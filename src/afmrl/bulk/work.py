@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from afmrl.addresses import shown_address
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import SellerAttributes
+from afmrl.bulk.fingerprints import lost_image_fingerprint, without_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 
@@ -44,6 +48,8 @@ class TaskResult:
     rows: pyarrow.RecordBatch
     bad: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Places of the offers that have no row, with field and reason."""
+    lost_images: dict[int, str] = field(default_factory=dict)
+    """Places of the offers that have a row without their image, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class WorkDescription:
     """Its part of the manifest."""
     window: int
     """Offers of a task."""
+    reads_text: bool = True
+    """Whether an offer without its image still says something."""
 
 
 class Work(Protocol):
@@ -100,12 +108,25 @@ class EmbedOptions:
     """Folder of the key attributes that tasks carry."""
     attributes_on: AttributesOn | None = None
     """None: what the model was trained for."""
+    seller_attributes: SellerAttributes | None = None
+    """None: those that the model was trained with."""
     dtype: Precision = "float16"
     batch_size: int = 64
     max_new_tokens: int | None = None
     device: str | None = None
     scaled_jpeg: bool = False
     fetch: bool = False
+
+
+def imageless(task: Task, places: Collection[int]) -> Task:
+    """The task with some offers without their image, whose rows are tried again in the next run."""
+    if not places:
+        return task
+    offers, fingerprints = list(task.offers), list(task.fingerprints)
+    for place in places:
+        offers[place] = without_image(offers[place])
+        fingerprints[place] = lost_image_fingerprint(fingerprints[place])
+    return dataclasses.replace(task, offers=offers, fingerprints=fingerprints)
 
 
 def record_batch(
@@ -164,8 +185,10 @@ def embedding_array(embeddings: np.ndarray, dtype: Precision) -> pyarrow.Array:
 
 
 def absolute(model: str | None) -> str | None:
-    """A model's folder as an absolute path; a hub name as it is."""
-    return str(Path(model).resolve()) if model and Path(model).is_dir() else model
+    """A model's folder as an absolute path; a hub name as it is; an address without what is secret in it."""
+    if not model:
+        return model
+    return str(Path(model).resolve()) if Path(model).is_dir() else shown_address(model)
 
 
 def check_positive(name: str, value: int | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.bulk.folder import ATTRIBUTES, BulkFolder, key_attributes_of, shard_batches
 from afmrl.errors import InputError
-from afmrl.files import hash64
+from afmrl.files import hash64, parse_json
 from afmrl.generator.answers import attributes_of, parse_answer
 
 KEPT_GROUPS = 8  # row groups in memory: offers mostly come in the order in which their attributes were written
@@ -48,7 +47,7 @@ def read_key_attributes(path: str | Path) -> dict[str, KeyAttributes]:
 
 def _line(line: str, place: str) -> tuple[str, KeyAttributes] | None:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         identifier = str(row["id"])
         pairs = next((row[name] for name in ("key_attributes", "attributes") if row.get(name) is not None), None)
         if pairs is None:
@@ -84,7 +83,7 @@ class WrittenAttributes:
         for shard in self.folder.manifest["shards"]:
             file = self.folder.path / shard["file"]
             first = start
-            for batch in shard_batches(file, ["id"]):
+            for batch in shard_batches(self.folder.path, shard, ["id"]):
                 ids[start : start + batch.num_rows] = hash64(batch.column("id").to_pylist())
                 start += batch.num_rows
             metadata = pyarrow.parquet.read_metadata(file)

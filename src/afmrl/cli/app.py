@@ -20,26 +20,18 @@ from afmrl.cli.recipe import recipe
 from afmrl.cli.run import run
 from afmrl.cli.schema import schema
 from afmrl.cli.search import search
+from afmrl.cli.summary import summarized
 from afmrl.errors import InputError
 
 app = App(name="afmrl", help="Are two offers the same product? Key attributes, embeddings, retrieval, matching.")
 
 
-app.command(quickstart)
-app.command(run)
-app.command(recipe)
-app.command(evaluate)
-app.command(compare)
-
-app.command(check)
-app.command(dataset_app)
-app.command(schema)
-app.command(attributes)
-app.command(embed)
-app.command(match)
-app.command(index)
-app.command(search)
-app.command(push)
+for command in (
+    quickstart, run, recipe, evaluate, compare, check, schema, attributes, embed, match, index, search, push,
+):  # fmt: skip
+    app.command(summarized(command))
+    if command is check:
+        app.command(dataset_app)
 
 
 def _dashed(token: str) -> str:
@@ -65,11 +57,26 @@ def _wait_for_first(error: InputError) -> None:
             leave_processes(2)
 
 
+def _leave() -> None:
+    """Take leave of torchrun's other processes, where there are any."""
+    import os
+
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from afmrl.training.processes import leave_processes
+
+        leave_processes()
+
+
 def main() -> None:
     """Entry point: a user's mistake is one message on stderr and exit code 2, never a traceback."""
     show_readings()
     try:
-        app([_dashed(token) for token in sys.argv[1:]])
+        try:
+            app([_dashed(token) for token in sys.argv[1:]])
+        except SystemExit as end:
+            if not end.code:
+                _leave()
+            raise
     except InputError as error:
         _wait_for_first(error)
         print(f"afmrl: {error}", file=sys.stderr)

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from afmrl.attributes.attributes_on import AttributesOn
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Ended, Summary, plain
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,13 +34,12 @@ def attributes(
     max_new_tokens: int | None = None,
     shard_rows: int = 50_000,
     device: str | None = None,
-    fetch: bool = False,
     concurrency: int | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     engine: Engine = "local",
     ray_workers: int | None = None,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Write the key attributes of a catalog's offers to Parquet shards; a run that was stopped resumes.
 
     Only what is new or has changed is done: a row, its image, the generator, the prompt. Exit code 3: more rows
@@ -65,8 +67,6 @@ def attributes(
         Rows of a shard.
     device
         Of the model: cpu, cuda, cuda:1, …
-    fetch
-        Fetch images whose `image` is an http(s) address.
     concurrency
         Requests under way at a time, where the generator is a server; 8 by default.
     max_bad
@@ -89,12 +89,12 @@ def attributes(
         batch_size,
         max_new_tokens,
         device,
-        fetch,
+        read_options(reading).fetch,
         concurrency,
         show_sellers,
     )
     load = partial(AttributesWork, options)
-    _run(catalog, options, load, out, None, shard_rows, max_bad, engine, ray_workers, reading)
+    return _run(catalog, options, load, out, None, shard_rows, max_bad, engine, ray_workers, reading)
 
 
 def embed(
@@ -105,18 +105,18 @@ def embed(
     generator: str | None = None,
     attributes: Path | None = None,
     attributes_on: AttributesOn | None = None,
+    seller_attributes: SellerAttributes | None = None,
     dtype: Literal["float16", "float32"] = "float16",
     batch_size: int = 64,
     max_new_tokens: int | None = None,
     shard_rows: int = 50_000,
     device: str | None = None,
     scaled_jpeg: bool = False,
-    fetch: bool = False,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     engine: Engine = "local",
     ray_workers: int | None = None,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Write the embeddings of a catalog's offers to Parquet shards; a run that was stopped resumes.
 
     Only what is new or has changed is done: a row, its image, a model, the prompt. Exit code 3: more rows than
@@ -137,6 +137,10 @@ def embed(
     attributes_on
         "both", "gallery": the embedder reads the key attributes; "query", "none": they are only written beside the
         embeddings; by default what the model was trained for.
+    seller_attributes
+        Which of the sellers' attributes the embedder reads with the title, and BM25 in an index: "identifying" (brand,
+        model number, color, size, …), "all" but prices, stock and ids, or "none"; by default what the model was trained
+        with, and "identifying" for a model that was not trained here.
     dtype
         Of the embeddings.
     batch_size
@@ -149,8 +153,6 @@ def embed(
         Of the models: cpu, cuda, cuda:1, …
     scaled_jpeg
         Decode large JPEG images at a fraction of their size: faster, and nearly the same embeddings.
-    fetch
-        Fetch images whose `image` is an http(s) address.
     max_bad
         Share of rows that may go to quarantine.
     engine
@@ -171,15 +173,16 @@ def embed(
         generator=generator,
         attributes=str(attributes.resolve()) if attributes else None,
         attributes_on=attributes_on,
+        seller_attributes=seller_attributes,
         dtype=dtype,
         batch_size=batch_size,
         max_new_tokens=max_new_tokens,
         device=device,
         scaled_jpeg=scaled_jpeg,
-        fetch=fetch,
+        fetch=read_options(reading).fetch,
     )
     load = partial(EmbedWork, options)
-    _run(catalog, options, load, out, attributes, shard_rows, max_bad, engine, ray_workers, reading)
+    return _run(catalog, options, load, out, attributes, shard_rows, max_bad, engine, ray_workers, reading)
 
 
 def _run(
@@ -193,7 +196,7 @@ def _run(
     engine: Engine,
     ray_workers: int | None,
     reading: Reading | None,
-) -> None:
+) -> Summary:
     from afmrl.bulk.job import BulkJob
     from afmrl.bulk.quarantine import TooManyBadRows
     from afmrl.bulk.work import check_positive
@@ -213,17 +216,17 @@ def _run(
         work: Work = RayWork(load, workers=ray_workers)
     else:
         work = load()
+    job = BulkJob(
+        rows,
+        work,
+        out,
+        attributes=written,
+        max_bad=max_bad,
+        shard_rows=shard_rows,
+        addresses=options.fetch,
+        progress=True,
+    )
     try:
-        job = BulkJob(
-            rows,
-            work,
-            out,
-            attributes=written,
-            max_bad=max_bad,
-            shard_rows=shard_rows,
-            addresses=options.fetch,
-            progress=True,
-        )
         try:
             summary = job.run()
         finally:
@@ -235,11 +238,13 @@ def _run(
             "--max-bad, and give the same command again.",
             file=sys.stderr,
         )
-        raise SystemExit(3) from None
+        raise Ended(3, {"out": out, "error": str(error), **plain(job.summary)}) from None
     print(f"{out}: {summary}")
     writer = getattr(work, "writer", None)  # Ray's workers hold theirs
-    for note in writer.notes() if writer is not None else ():
+    notes = writer.notes() if writer is not None else []
+    for note in notes:
         print(note)
+    return {"out": out, **plain(summary), "notes": notes}
 
 
 def _catalog(catalog: str, out: Path, options: ReadOptions) -> CatalogRows:

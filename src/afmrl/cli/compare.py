@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from afmrl.cli.summary import Summary
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,7 +27,7 @@ def compare(
     common: bool = False,
     out: Path | None = None,
     catalog: Annotated[list[Path] | None, Parameter(negative=())] = None,
-) -> None:
+) -> Summary:
     """Compare two evaluations of the same queries: paired tests, and the queries that only one answers at rank 1.
 
     Parameters
@@ -56,6 +58,7 @@ def compare(
         offers = {o.id: o for path in catalog or () for o in read_catalog(path, check_images=False, max_bad=1.0)}
         page = write_comparison_page(comparison, out, offers)
         print(f"\n{out / 'compare.json'}   {page}")
+    return comparison.as_json() | ({"out": out} if out is not None else {})
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:

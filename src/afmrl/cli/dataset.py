@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
+from afmrl.cli.summary import Summary, plain, summarized
+from afmrl.data.bad_rows import MAX_BAD, MAX_BAD_OF_A_SET
 from afmrl.errors import InputError
 from afmrl.terminal import output_console
 
@@ -20,15 +22,16 @@ dataset_app = App(name="dataset", help="Public data sets as catalogs; splits by 
 
 
 @dataset_app.default
+@summarized
 def dataset(
     name: str | None = None,
     folder: Path | None = None,
     *,
     out: Path | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD_OF_A_SET,
     images: bool = True,
     check_images: bool = True,
-) -> None:
+) -> Summary:
     """List the public sets; say what to download for one (NAME); write it as a catalog (NAME FOLDER --out DIR).
 
     Parameters
@@ -50,19 +53,30 @@ def dataset(
     from afmrl.public_sets.registry import published
 
     if name is None:
+        from afmrl.public_sets.registry import PUBLISHED
+
         print_datasets()
-        return
+        return {"sets": [_about(one) for one in PUBLISHED]}
     chosen = published(name)
     if folder is None:
         print(description(chosen))
-        return
+        return _about(chosen)
     if out is None:
         raise InputError(f"dataset {chosen.name}: say where to write the catalog: --out DIR")
     result = convert(chosen, folder, out, max_bad=max_bad, check_images=check_images, images=images)
     print_conversion(chosen.title, result)
+    by_split = [{"split": of[0], "role": of[1], "offers": count} for of, count in sorted(result.by_split.items())]
+    return {"set": chosen.name, **{name: of for name, of in plain(result).items() if name != "by_split"},
+            "by_split": by_split}  # fmt: skip
+
+
+def _about(dataset: PublicDataset) -> Summary:
+    names = ("name", "title", "what", "size", "license", "homepage", "citation", "download")
+    return {name: getattr(dataset, name) for name in names}
 
 
 @dataset_app.command
+@summarized
 def split(
     file: Path,
     *,
@@ -74,8 +88,8 @@ def split(
     seed: int = 0,
     join_images: bool = False,
     near: bool = True,
-    max_bad: float = 0.01,
-) -> None:
+    max_bad: float = MAX_BAD,
+) -> Summary:
     """Split a catalog by product (or family) into train, val and test, and check for leaks.
 
     Parameters
@@ -101,6 +115,7 @@ def split(
     max_bad
         Share of rows that may be skipped as unreadable.
     """
+    from afmrl.data.offer import skipped_in_words
     from afmrl.public_sets.split import split_catalog
 
     report = split_catalog(
@@ -118,14 +133,14 @@ def split(
         print(f"  {name:10} {count:>12,}")
     print_leaks(report.leaks)
     if report.skipped:
-        print(
-            f"{len(report.skipped)} rows of {file} could not be read and are left out, the first: {report.skipped[0]}"
-        )
+        print(skipped_in_words(report.skipped))
     print(out)
+    return {"out": out, "by": by, **plain(report)}
 
 
 @dataset_app.command
-def check(file: Path, *, column: str = "split", by: str = "product_id", shared: str = "", near: bool = True) -> None:
+@summarized
+def check(file: Path, *, column: str = "split", by: str = "product_id", shared: str = "", near: bool = True) -> Summary:
     """Refuse a catalog in which a product or an image is in two splits.
 
     Parameters
@@ -152,6 +167,7 @@ def check(file: Path, *, column: str = "split", by: str = "product_id", shared: 
     if unnamed:
         print(f"{unnamed:,} offers without a split were not checked")
     print_leaks(report)
+    return {"file": file, "offers_without_split": unnamed, **plain(report)}
 
 
 def print_datasets() -> None:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import AttributesOn
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Summary
+from afmrl.data.bad_rows import MAX_BAD
 
 if TYPE_CHECKING:
     from afmrl.evaluation.metric_text import Metrics
@@ -35,13 +38,14 @@ def evaluate(
     generator: str | None = None,
     fuse: bool = False,
     attributes_on: AttributesOn | None = None,
+    seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
     robustness: bool = False,
     k: int = 100,
     batch_size: int = 64,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Score a model: the tasks of a catalog (--catalog), or a query and a gallery catalog with qrels.
 
     Parameters
@@ -79,6 +83,10 @@ def evaluate(
         beside the model).
     attributes_on
         Which side carries generated attributes; by default what the model was trained for.
+    seller_attributes
+        Which of the sellers' attributes are read with the title, by a model or a floor: "identifying" (brand, model
+        number, color, size, …), "all" but prices, stock and ids, or "none"; by default what the model was trained
+        with, and "identifying" for others. Choose "none" where the catalog's attributes are labels.
     slices
         Metrics by category, sibling, missing part and number of attributes.
     robustness
@@ -110,6 +118,7 @@ def evaluate(
         generator=generator,
         fuse=fuse,
         attributes_on=attributes_on,
+        seller_attributes=seller_attributes,
         slices=slices,
         robustness=robustness,
         k=k,
@@ -121,6 +130,7 @@ def evaluate(
     )
     write_evaluation_page(result, out)
     print_evaluation(result, out)
+    return {"out": out, **result.metrics}
 
 
 def print_evaluation(result: EvaluationResult, out: Path) -> None:
@@ -189,8 +199,10 @@ def _print_table(title: str, rows: Sequence[tuple[str, Metrics]]) -> None:
 
 
 def _print_skipped(result: EvaluationResult, out: Path) -> None:
+    from afmrl.data.offer import skipped_in_words
+
     if result.skipped:
-        print(f"{len(result.skipped)} rows were skipped: {out / 'skipped.jsonl'} lists them")
+        print(f"{skipped_in_words(result.skipped)}\n{out / 'skipped.jsonl'} lists them")
 
 
 def _print_ties(ties: Mapping[str, int]) -> None:

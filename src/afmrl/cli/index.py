@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from afmrl.addresses import shown_address
+from afmrl.cli.summary import Summary, plain
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ def index(
     remove: Path | None = None,
     info: bool = False,
     check: bool = False,
-) -> None:
+    fetch: bool = False,
+) -> Summary:
     """Make or update an index of embeddings (EMBEDDINGS --out INDEX); delete from one, describe it, check it (INDEX).
 
     Only rows that are new or have changed are written; a local index changes in one step, and readers see the last
@@ -52,14 +55,16 @@ def index(
         Say what the index holds.
     check
         Read every byte of a local index and compare it with its checksums.
+    fetch
+        With --out: fetch images that are http(s) addresses and were not fetched before, for the colors that an index
+        keeps where its model weighs them.
     """
     if out is not None:
         wrong = {"--delete": delete, "--remove": remove, "--info": info, "--check": check}
         if named := [name for name, value in wrong.items() if value]:
             raise InputError(f"index: {named[0]} is for an index: `afmrl index INDEX {named[0]} …`, without --out")
-        _update(source, out, dtype=dtype, exact_below=exact_below, mirror=mirror)
-        return
-    of_update = {"--mirror": mirror or None, "--dtype": dtype, "--exact-below": exact_below}
+        return _update(source, out, dtype=dtype, exact_below=exact_below, mirror=mirror, fetch=fetch)
+    of_update = {"--mirror": mirror or None, "--fetch": fetch or None, "--dtype": dtype, "--exact-below": exact_below}
     if named := [name for name, value in of_update.items() if value is not None]:
         raise InputError(f"index: {named[0]} needs EMBEDDINGS --out INDEX")
     if not (delete or remove or info or check):
@@ -69,23 +74,33 @@ def index(
         )
     from afmrl.index.address import open_index
 
+    summary: Summary = {"index": shown_address(source)}
     with open_index(source) as opened:
         if delete or remove:
-            _delete(opened, delete or [], remove)
+            summary |= _delete(opened, delete or [], remove)
         if check:
             _check(source, opened)
+            summary["is_sound"] = True
         if info:
-            _print_info(source, opened)
+            summary |= _print_info(source, opened)
+        summary["rows"] = len(opened)
+    return summary
 
 
-def _update(embeddings: str, out: str, *, dtype: str | None, exact_below: int | None, mirror: bool) -> None:
+def _update(
+    embeddings: str, out: str, *, dtype: str | None, exact_below: int | None, mirror: bool, fetch: bool
+) -> Summary:
     from afmrl.index.update import update_index
 
-    done = update_index(embeddings, out, dtype=dtype, exact_below=exact_below, mirror=mirror, progress=True)
-    print(f"{_shown(out)}: {done}")
+    done = update_index(
+        embeddings, out, dtype=dtype, exact_below=exact_below, mirror=mirror, fetch=fetch, progress=True
+    )
+    print(f"{shown_address(out)}: {done}")
+    return {"index": shown_address(out), **plain(done.touched), "deleted": done.deleted, "rows": done.rows,
+            "images_not_fetched": dict(done.missing_images)}  # fmt: skip
 
 
-def _delete(opened: IndexBackend, ids: list[str], file: Path | None) -> None:
+def _delete(opened: IndexBackend, ids: list[str], file: Path | None) -> Summary:
     from afmrl.index.update import delete_rows, read_ids
 
     wanted = [*ids, *(read_ids(file) if file else ())]
@@ -94,6 +109,7 @@ def _delete(opened: IndexBackend, ids: list[str], file: Path | None) -> None:
     if missing:
         more = f", … and {len(missing) - SHOWN_IDS:,} more" if len(missing) > SHOWN_IDS else ""
         print(f"not found: {len(missing):,} ids: {', '.join(missing[:SHOWN_IDS])}{more}")
+    return {"deleted": deleted, "not_found": missing}
 
 
 def _check(address: str, opened: IndexBackend) -> None:
@@ -105,17 +121,11 @@ def _check(address: str, opened: IndexBackend) -> None:
     print(f"{address}: every file is as it was written")
 
 
-def _print_info(address: str, opened: IndexBackend) -> None:
+def _print_info(address: str, opened: IndexBackend) -> Summary:
     from afmrl.index.update import describe_index
 
     facts = describe_index(address, opened)
-    facts["index"] = _shown(address)
+    facts["index"] = shown_address(address)
     for name, value in facts.items():
         print(f"{name + ':':14} {value}")
-
-
-def _shown(address: str) -> str:
-    """An address without its password."""
-    from afmrl.index.records import without_password
-
-    return without_password(address)
+    return {"info": facts}

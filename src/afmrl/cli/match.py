@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Summary
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 from afmrl.terminal import counted
 
@@ -31,9 +33,9 @@ def match(
     previous: Path | None = None,
     veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     no_veto: Annotated[list[str] | None, Parameter(negative=())] = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Which offers are the same product: groups, and every pair with its probability and reasons.
 
     Works on words, attributes and the colors of images; with a model on embeddings too.
@@ -102,6 +104,7 @@ def match(
     )
     write_match_page(result, out)
     print_match(result, out)
+    return {"out": out, **result.summary}
 
 
 def print_match(result: MatchResult, out: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from afmrl.cli.summary import Summary
 from afmrl.errors import InputError
 
 NOT_UPLOADED = ["checkpoint-*", "checkpoint-*/**", "training_args.bin", "*.tmp", ".*"]
 """Left out of an upload: `training_args.bin` is a pickle, which nobody should have to trust."""
 
 
-def push(model: Path, name: str, *, license: str = "", private: bool = True, card_only: bool = False) -> None:
+def push(model: Path, name: str, *, license: str = "", private: bool = True, card_only: bool = False) -> Summary:
     """Upload a trained model to the Hugging Face hub, with a model card.
 
     The token is read from HF_TOKEN or from `hf auth login`; HF_ENDPOINT names another hub.
@@ -35,8 +36,10 @@ def push(model: Path, name: str, *, license: str = "", private: bool = True, car
     card = write_model_card(model, name, license=license)
     print(f"Model card: {card}")
     if card_only:
-        return
-    print(f"Uploaded: {_upload(model, name, private)}")
+        return {"card": card}
+    url = _upload(model, name, private)
+    print(f"Uploaded: {url}")
+    return {"card": card, "name": name, "url": url}
 
 
 def _upload(model: Path, name: str, private: bool) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from afmrl.cli.summary import Summary
+
 EXPECTED = {"base": 120.0, "sft": 40.0, "agcl": 150.0, "rar": 110.0, "evaluation": 45.0}
 """Seconds of the long stages on two cores of 2024; the time left is scaled by what this machine took so far."""
 EXPECTED_FAST = {"base": 12.0, "sft": 4.0, "agcl": 5.0, "rar": 3.0, "evaluation": 4.0}
 
 
-def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed: int = 0) -> None:
+def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed: int = 0) -> Summary:
     """The whole method on a sample catalog, on this machine: no network, no GPU, no data of your own.
 
     Parameters
@@ -21,6 +23,7 @@ def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed
     seed
         Of catalog, models and training.
     """
+    from afmrl.cli.run import run_summary
     from afmrl.terminal import StageProgress, Timeline, quiet_libraries
     from afmrl.training.memory import keep_freed_memory
     from afmrl.training.recipe import load_recipe
@@ -40,3 +43,4 @@ def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed
     print(f"\nLook at  {done.folder / 'report.html'}\n\nNext:")
     for about, command in next_steps(done, done.splits["test"]):
         print(f"  # {about}\n  {command}")
+    return run_summary(done)

@@ -28,6 +28,10 @@ class Reading:
     encoding: str | None = None
     """Of the text: utf-8, utf-16, cp1252, …; by default detected."""
 
+    fetch: Annotated[bool, Parameter(negative=())] = False
+    """Fetch images whose `image` is an http(s) address, once: into ~/.cache/afmrl/images, or where XDG_CACHE_HOME or
+    AFMRL_IMAGE_CACHE says. Without it such images are left out and counted."""
+
     def options(self) -> ReadOptions:
         """What was given, for the reader.
 
@@ -36,7 +40,7 @@ class Reading:
         """
         from afmrl.data.reading import ReadOptions, column_pairs
 
-        return ReadOptions(column_pairs(self.columns or ()), self.delimiter, self.encoding)
+        return ReadOptions(column_pairs(self.columns or ()), self.delimiter, self.encoding, self.fetch)
 
 
 def read_options(reading: Reading | None) -> ReadOptions:

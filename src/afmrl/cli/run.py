@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from afmrl.errors import InputError
+from afmrl.cli.summary import Summary
+from afmrl.data.yaml_text import parse_yaml
 from afmrl.training.config import Stage
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.recipe_files import parse_yaml
 from afmrl.training.recipe_help import RecipeField, leaves, optional_sections
+
+if TYPE_CHECKING:
+    from afmrl.training.run_state import Run
 
 FIELDS = {field.name: field for field in (*optional_sections(Recipe), *leaves(Recipe))}
 _OPTION = {name.replace(".", "__"): name for name in FIELDS}
 """Name of the function's parameter → the field's."""
 
 
-def _with_every_field(command: Callable[..., None]) -> Callable[..., None]:
+def _with_every_field(command: Callable[..., Summary]) -> Callable[..., Summary]:
     """The command with one option for each field of a recipe, as its pydantic models say: name, default, meaning."""
     signature = inspect.signature(command, eval_str=True)
     own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
@@ -29,7 +33,7 @@ def _with_every_field(command: Callable[..., None]) -> Callable[..., None]:
         for option, name in _OPTION.items()
     ]
     command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in (*own, *options)} | {"return": None}
+    command.__annotations__ = {one.name: one.annotation for one in (*own, *options)} | {"return": Summary}
     return command
 
 
@@ -79,12 +83,7 @@ def _value(field: RecipeField, text: str) -> Any:
     >>> _value(FIELDS["agcl.rules"], "margin,label"), _value(FIELDS["catalog.family_column"], "2024")
     (['margin', 'label'], '2024')
     """
-    import yaml
-
-    try:
-        value = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--{field.name}: {text!r} is not YAML") from error
+    value = parse_yaml(text, f"--{field.name} {text}")
     if field.kind == "text" and value is not None and not isinstance(value, str):
         return text
     if field.kind == "list" and isinstance(value, str):
@@ -98,8 +97,9 @@ def run(
     *,
     out: Path = Path("afmrl-run"),
     until: Stage | None = None,
+    fetch: bool = False,
     **fields: str | None,
-) -> None:
+) -> Summary:
     """Train and measure a recipe: SFT, AGCL, RAR, evaluation.
 
     Complete stages are not run again, killed ones resume.
@@ -113,16 +113,32 @@ def run(
     until
         The last stage to run, to look at its model (OUT/stages/NAME/model) before more is trained. Without it the same
         command continues from there.
+    fetch
+        Fetch images whose `image` is an http(s) address, once: into ~/.cache/afmrl/images, or where XDG_CACHE_HOME or
+        AFMRL_IMAGE_CACHE says.
     """
     loaded = load_recipe(recipe, overrides_of(fields))  # what is wrong with it is said before torch is loaded
     from afmrl.terminal import StageProgress, quiet_libraries
     from afmrl.training.memory import keep_freed_memory
-    from afmrl.training.processes import leave_processes, rank
+    from afmrl.training.processes import rank
     from afmrl.training.run import run as run_recipe
 
     quiet_libraries()
     keep_freed_memory()
-    run_recipe(loaded, out, callbacks=StageProgress(), until=until)
+    done = run_recipe(loaded, out, callbacks=StageProgress(), until=until, fetch=fetch)
     if rank() == 0 and until is None:
         print(f"\nReport: {out / 'report.html'}   numbers: {out / 'metrics.json'}")
-    leave_processes()
+    return run_summary(done)
+
+
+def run_summary(run: Run) -> Summary:
+    """What a run came to: its files, its stages' models and, once it is measured, its numbers."""
+    metrics = run.folder / "metrics.json"
+    is_measured = metrics.is_file() and (run.folder / "report.html").is_file()
+    return {
+        "out": run.folder,
+        "stages": run.paths,
+        "splits": {name: {"offers": len(of.offers), "queries": len(of.queries)} for name, of in run.splits.items()},
+        "report": run.folder / "report.html" if is_measured else None,
+        "metrics": json.loads(metrics.read_text(encoding="utf-8")) if is_measured else None,
+    }

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Summary
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 from afmrl.terminal import output_console
 
@@ -24,9 +26,9 @@ def schema(
     attributes: Path | None = None,
     max_keys: int = 8,
     max_values: int = 0,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Learn which attributes tell the products of a catalog apart, and write them as a schema to look at and edit.
 
     Of each category the keys that split the most pairs of siblings: offers with near titles that are not one product.
@@ -51,12 +53,13 @@ def schema(
     from afmrl.attributes.key_attributes import KeyAttributes
     from afmrl.attributes.schema_learning import key_discrimination, learn_schema
     from afmrl.data.catalog import read_catalog
+    from afmrl.data.offer import skipped_in_words
 
     if out.suffix.lower() not in (".yaml", ".yml", ".json"):
         raise InputError(f"--out {out}: the schema's file must end in .yaml or .json")
     read = read_catalog(catalog, max_bad=max_bad, check_images=False, options=read_options(reading))
     if read.skipped:
-        print(f"{len(read.skipped)} rows skipped, first: {read.skipped[0]}", file=sys.stderr)
+        print(skipped_in_words(read.skipped), file=sys.stderr)
     offers = read.offers
     if attributes is None:
         written = [KeyAttributes.of(offer.attributes) for offer in offers]
@@ -72,6 +75,7 @@ def schema(
     learned.save(out)
     _print({name: found.get("" if name == "*" else name, []) for name in learned.categories}, learned.as_dict())
     print(f"Schema: {out}")
+    return {"out": out, "offers": len(offers), "categories": learned.as_dict(), "discrimination": found}
 
 
 def _written(path: Path, offers: Sequence[Offer]) -> list[KeyAttributes]:
@@ -88,6 +92,7 @@ def _written(path: Path, offers: Sequence[Offer]) -> list[KeyAttributes]:
 
 def _print(found: dict[str, list[KeyDiscrimination]], chosen: dict[str, list]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
         "category", "key", title="Pairs of siblings, and of one product, that a key splits", title_justify="left"
@@ -106,5 +111,5 @@ def _print(found: dict[str, list[KeyDiscrimination]], chosen: dict[str, list]) -
                     f"{one.split:,} of {one.all_siblings:,}",
                     f"{one.same_split:,} of {one.all_same:,}",
                 ]
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # a category in square brackets is no markup
     output_console().print(table)

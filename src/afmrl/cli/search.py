@@ -11,6 +11,8 @@ from cyclopts import Parameter
 
 from afmrl.attributes.attributes_on import on_query
 from afmrl.cli.reading import Reading, read_options
+from afmrl.cli.summary import Summary
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def search(
     target: str,
     *,
     text: str = "",
-    image: Path | None = None,
+    image: str | None = None,
     queries: Path | None = None,
     out: Path | None = None,
     k: int = 10,
@@ -36,7 +38,7 @@ def search(
     split: str | None = None,
     max_bad: float | None = None,
     reading: Reading | None = None,
-) -> None:
+) -> Summary:
     """Find the offers of an index, or of a catalog, that look and read most like an image and a text.
 
     Parameters
@@ -47,7 +49,7 @@ def search(
     text
         A text to search for; alone or together with --image.
     image
-        An image file to search for; alone or together with --text.
+        An image file to search for, or with --fetch an address; alone or together with --text.
     queries
         A catalog of what is searched for; an offer with the query's id is no hit of it.
     out
@@ -70,26 +72,26 @@ def search(
     split
         Of a catalog: search only in offers whose column `split` says this.
     max_bad
-        Share of a catalog's rows that may be skipped as unreadable; by default 0.01.
+        Share of a catalog's rows that may be skipped as unreadable; by default 0.5.
     """
-    from afmrl.data.catalog import read_catalog
+    from afmrl.bulk.images.catalog import catalog_with_images
     from afmrl.data.rows import is_catalog
     from afmrl.index.searchers import IndexSearch
     from afmrl.matching.search import open_search, query_offer
     from afmrl.retrieval.hits import write_hits
     from afmrl.terminal import quiet_libraries
 
-    most_bad = 0.01 if max_bad is None else max_bad
+    most_bad = MAX_BAD if max_bad is None else max_bad
     if queries is None:
         if out is not None:
             raise InputError("search: --out needs --queries FILE")
         if max_bad is not None and not is_catalog(target):
             raise InputError("search: --max-bad needs --queries FILE, or a catalog")
-        asked: Sequence = [query_offer(text, image, k)]
+        asked: Sequence = [query_offer(text, image, k, fetch=read_options(reading).fetch)]
     elif text or image:
         raise InputError("search: give --queries, or --text and --image")
     else:
-        asked = read_catalog(queries, max_bad=most_bad, options=read_options(reading)).offers
+        asked = catalog_with_images(queries, max_bad=most_bad, options=read_options(reading), progress=True).offers
     quiet_libraries()
     opening = open_search(
         target,
@@ -111,7 +113,7 @@ def search(
             rows = zip(asked, found.ids, found.scores, strict=True)
             write_hits(out, ((query.id, zip(ids, scores.tolist(), strict=True)) for query, ids, scores in rows))
             print(f"{len(asked):,} queries, {sum(map(len, found.ids)):,} hits: {out}")
-            return
+            return {"queries": len(asked), "hits": sum(map(len, found.ids)), "out": out}
         for query, ids, scores in list(zip(asked, found.ids, found.scores, strict=True))[:SHOWN_QUERIES]:
             name = "" if queries is None else f"{query.id}: "
             if not ids:
@@ -121,6 +123,15 @@ def search(
             print_hits(searcher.details(ids, scores), title=title, images=is_catalog(target))
         if len(asked) > SHOWN_QUERIES:
             print(f"… and {len(asked) - SHOWN_QUERIES:,} queries more; --out FILE writes the hits of all")
+        hits = [searcher.details(ids, scores) for ids, scores in zip(found.ids, found.scores, strict=True)]
+        return {"queries": [{"id": query.id, "title": query.title, "hits": list(map(_hit, of_query))}
+                            for query, of_query in zip(asked, hits, strict=True)]}  # fmt: skip
+
+
+def _hit(hit: Hit) -> Summary:
+    offer = hit.offer
+    return {"id": offer.id, "score": round(float(hit.score), 6), "title": offer.title, "image": offer.image,
+            "category": offer.category, "attributes": hit.attributes.as_dict()}  # fmt: skip
 
 
 def print_hits(hits: Sequence[Hit], *, title: str | None = None, images: bool = True) -> None:

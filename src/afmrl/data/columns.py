@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ from typing import Any
 from afmrl.data.offer import FIELDS
 from afmrl.errors import InputError
 
+NEAR = 0.84
+"""How alike a column's name and a known one are (difflib's ratio) where the one is taken for a slip of the other."""
 ROW_NUMBER = "#"
 """As the column of the ids: the number of the row is its id."""
 KEPT_AS = ("seller", "split", "role")
@@ -107,7 +110,7 @@ class Columns:
         self.names = list(self.names)
         self.of_field: dict[str, list[str]] = {}
         self.of_attribute: dict[str, list[str]] = {}
-        self._plans: dict[tuple[str, ...], frozenset[str]] = {}
+        self._misspelled: dict[str, tuple[str, str]] | None = None
         taken: set[str] = set()
         for name, column in self.given.items():
             if name == "id" and column == ROW_NUMBER:
@@ -148,6 +151,22 @@ class Columns:
         self._used = {column for columns in used for column in columns}
         # a field's own column is no column besides; one that only stands in for it is kept too
         self._consumed = {columns[0] for name, columns in self.of_field.items() if columns and name in FIELDS}
+
+    def misspelled(self) -> dict[str, tuple[str, str]]:
+        """Column that is not used → (what it seems to mean, the name meant), where nothing else means it."""
+        if self._misspelled is None:
+            free = [name for name in self.unused() if len(plain_name(name)) >= 4]
+            wanted = {
+                name: meaning
+                for meanings, of in ((_FIELDS, self.of_field), (_ATTRIBUTES, self.of_attribute))
+                for meaning, names in meanings.items()
+                if not of.get(meaning)
+                for name in names
+                if len(name) >= 4
+            }
+            found = {column: _nearest(plain_name(column), wanted) for column in free}
+            self._misspelled = {column: (wanted[name], name) for column, name in found.items() if name}
+        return self._misspelled
 
     def _exactly(self, free: list[str]) -> None:
         for meaning in ("attributes", "product_id"):
@@ -212,6 +231,24 @@ class Columns:
     def unused(self) -> list[str]:
         """Columns that nothing is read from; they are kept and can be named (a family, a style)."""
         return [name for name in self.names if name and name not in self._used and name not in KEPT_AS]
+
+
+@functools.cache
+def meant_by(column: str, meanings: tuple[str, ...]) -> str:
+    """The name of one of some fields that a column's name is a slip of; "" where it is none.
+
+    >>> meant_by("tilte", ("title", "image")), meant_by("price", ("title", "image"))
+    ('title', '')
+    """
+    plain = plain_name(column)
+    return _nearest(plain, [name for meaning in meanings for name in _FIELDS[meaning]]) if len(plain) >= 4 else ""
+
+
+def _nearest(written: str, names: Iterable[str]) -> str:
+    """The name that was meant, by a slip of the fingers; "" where there is none."""
+    names = list(names)
+    swapped = [name for name in names if sorted(name) == sorted(written)]
+    return next(iter(swapped or difflib.get_close_matches(written, names, 1, NEAR)), "")
 
 
 def is_empty(value: Any) -> bool:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +67,10 @@ def known_encoding(encoding: str) -> str:
 
 
 def detect_encoding(path: Path) -> str:
-    """UTF-8, UTF-16 or UTF-32 by its mark or its bytes, otherwise cp1252 where no line is UTF-8 beyond ASCII.
+    """UTF-8, UTF-16 or UTF-32 by its mark or its bytes, otherwise cp1252 where most lines beyond ASCII are not UTF-8.
 
-    A file in which some lines are UTF-8 and some are not is UTF-8: those that are not are faults of their own.
+    In a file of cp1252 some lines look like UTF-8: those that an earlier export spoiled (`CafÃ©`). A file in which most
+    lines are UTF-8 is UTF-8, and those that are not are faults of their own.
     """
     with open(path, "rb") as file:
         start = file.read(4096)
@@ -89,19 +91,18 @@ def detect_encoding(path: Path) -> str:
         except UnicodeDecodeError:
             pass
         file.seek(0)
-        for line in file:
-            if line.isascii():
-                continue
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                try:
-                    line.decode("cp1252")
-                except UnicodeDecodeError:
-                    return "utf-8-sig"
-            else:
-                return "utf-8-sig"
-    return "cp1252"
+        found = Counter(_encoding_of(line) for line in file if not line.isascii())
+    return "cp1252" if found["cp1252"] > found["utf-8"] + found[""] else "utf-8-sig"
+
+
+def _encoding_of(line: bytes) -> str:
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            line.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return ""
 
 
 def detect_dialect(path: Path, *, delimiter: str | None = None, encoding: str | None = None) -> Dialect:

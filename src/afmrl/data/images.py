@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afmrl.data.decoding_cost import check_cost, check_header, first_bytes
+from afmrl.data.image_cache import image_file, is_address
 from afmrl.errors import InputError
+from afmrl.files import check_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 64_000_000
 """An image of more pixels is refused: a few kilobytes of file can claim gigabytes of memory."""
 EXIF_ORIENTATION = 0x0112
+TAIL_BYTES = 64  # some cameras and shops write a little behind the end
 WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 """Gray of more than 8 bits: Pillow would cut what is above 255, and a photograph would be white."""
 BYTES_A_PIXEL = 8
@@ -31,12 +37,34 @@ MAX_SIDE = 2048
 
 
 def verify_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
-    """Read an image's header: cheap, decodes nothing.
+    """Look at an image's header and at its end: cheap, decodes only what does not end as its format does.
 
     Raises:
-        InputError: missing, not an image, or more than `max_pixels` pixels.
+        InputError: missing, not an image, damaged or cut off, or more than `max_pixels` pixels.
     """
-    open_header(path, max_pixels=max_pixels).close()
+    with open_header(path, max_pixels=max_pixels) as image:
+        is_whole = _is_whole(image, path)
+    if not is_whole:
+        open_image(path, max_pixels=max_pixels)
+
+
+def _is_whole(image: Image, path: str | Path) -> bool:
+    """Whether a file surely ends as its format does; PNG is compared with its checksums."""
+    if image.format == "PNG":
+        try:
+            image.verify()
+        except Exception:  # decoding says whether it matters
+            return False
+        return True
+    with open(path, "rb") as file:
+        start = file.read(8)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL_BYTES))
+        end = file.read()
+    if image.format == "WEBP":
+        return size >= 8 + int.from_bytes(start[4:], "little")
+    mark = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "GIF": b"\x3b"}.get(image.format or "")
+    return mark is not None and mark in end
 
 
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_side: int | None = MAX_SIDE) -> Image:
@@ -53,7 +81,7 @@ def open_header(source: str | Path | bytes, name: str | Path = "", *, max_pixels
     """An image of which only the header was read: its size is known, its pixels are not decoded.
 
     Args:
-        source: a file, or a file's content.
+        source: a file, an address that was fetched, or a file's content.
         name: what error messages call it; needed for a content.
 
     Raises:
@@ -64,17 +92,32 @@ def open_header(source: str | Path | bytes, name: str | Path = "", *, max_pixels
     _silence_bomb_warnings()  # our own bound is below
     name = name or (source if isinstance(source, str | Path) else "")
     try:
+        if not isinstance(source, bytes):
+            source = image_file(source)
+            check_regular(source)
+        check_header(first_bytes(source if isinstance(source, bytes) else str(source)), str(name))
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+    except InputError:
+        raise
     except FileNotFoundError as error:
+        if is_address(str(name)):
+            raise InputError(f"image {name}: is an address that was not fetched; --fetch fetches it") from error
         raise InputError(f"image {name}: no such file") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"image {name}: over {max_pixels:,} pixels; scale it down") from error
     except Exception as error:
-        raise InputError(f"image {name}: not an image that can be read") from error
+        odd = isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename
+        reason = "not an image: it is not a regular file" if odd else "not an image that can be read"
+        raise InputError(f"image {name}: {reason}") from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
         raise InputError(f"image {name}: {width} × {height} pixels, at most {max_pixels:,} are opened; scale it down")
+    try:
+        check_cost(image, str(name))
+    except InputError:
+        image.close()
+        raise
     return image
 
 

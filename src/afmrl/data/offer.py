@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from afmrl.errors import check_type
 
 _OF_ONE_ROW = re.compile(r" ?\([^()]*\)?|'[^']*'|\"[^\"]*\"|\d[\d,]*")
+_TEXTS = ("id", "title", "description", "image", "category", "product_id")
 FIELDS = ("id", "title", "description", "image", "category", "attributes", "product_id")
 
 
@@ -25,6 +29,16 @@ class Offer:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Every other column of the row as it was read (split, role, family_id, …)."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.image, os.PathLike):
+            object.__setattr__(self, "image", os.fspath(self.image))
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if type(value) is not str:
+                check_type(f"Offer: {name}", value, str, "text")
+        if type(self.attributes) is not dict:
+            check_type("Offer: attributes", self.attributes, Mapping, 'a dict, such as {"color": "red"}')
+
     def column(self, name: str) -> str:
         """The offer's value in a column as text: a field, any other column, or an attribute; "" where it has none.
 
@@ -37,7 +51,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class SkippedRow:
-    """A row that was not taken, and why."""
+    """A row that was not taken, or an image of it that was not, and why."""
 
     file: str
     row: int
@@ -46,6 +60,8 @@ class SkippedRow:
     reason: str
     id: str = ""
     """The row's id, where it could still be read."""
+    lost: Literal["row", "image"] = "row"
+    """What it cost: the whole row, or one image of an offer that was kept."""
 
     @property
     def kind(self) -> str:
@@ -59,6 +75,26 @@ class SkippedRow:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.row}: {self.field}: {self.reason}"
+
+
+def skipped_in_words(skipped: Sequence[SkippedRow]) -> str:
+    """How many rows and images were left out, and the first of them; "" where none was.
+
+    >>> skipped_in_words([SkippedRow("a.csv", 7, "id", "is missing or not text")])
+    '1 row was left out, the first: a.csv:7: id: is missing or not text'
+    """
+    parts = []
+    for lost, one, many in (
+        ("row", "row was left out", "rows were left out"),
+        (
+            "image",
+            "image cannot be read and its offer is used without it",
+            "images cannot be read and their offers are used without them",
+        ),
+    ):
+        if found := [row for row in skipped if row.lost == lost]:
+            parts.append(f"{len(found):,} {one if len(found) == 1 else many}, the first: {found[0]}")
+    return "; ".join(parts)
 
 
 class BadRow(Exception):

@@ -9,14 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty
+from afmrl.data.clean import clean_row
+from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty, meant_by
+from afmrl.data.image_cache import is_address
 from afmrl.data.images import verify_image
-from afmrl.data.offer import BadRow, Offer, is_unicode
+from afmrl.data.offer import BadRow, Offer, SkippedRow
 from afmrl.data.plain_text import plain_text
 from afmrl.data.reading import Reading
 from afmrl.errors import InputError
 
 MAX_TITLE_CHARACTERS = 10_000
+_VALUE_PARTS = ("value", "values", "option", "options", "attribute_value")
 ARCHIVE_SEPARATOR = "!/"
 """Between an archive and the member that is the image: `photos.zip!/a.jpg`."""
 
@@ -45,13 +48,15 @@ def offer_from_row(
     if len(text["title"]) > MAX_TITLE_CHARACTERS:
         raise BadRow("title", f"has {len(text['title']):,} characters, at most {MAX_TITLE_CHARACTERS:,} are read")
     named = _images(row, columns)
-    usable = named if addresses else [value for value in named if not _is_address(value)]
+    usable = named if addresses else [value for value in named if not is_address(value)]
     has_title = bool(text["title"].strip())
     if not has_title and not named:
-        raise BadRow("title, image", "are both empty, one of them is needed")
+        raise BadRow("title, image", f"are both empty, one of them is needed{_hint(row, columns)}")
     if not has_title and not usable:
         raise BadRow("title, image", "the title is empty and the image is an address, not fetched (--fetch)")
-    images = [_image(value, folder, check_images and value == usable[0], archives) for value in usable]
+    images, faults = _readable(usable, folder, check_images, archives)
+    if not has_title and not images:
+        raise faults[0]
     reading.addresses += bool(named) and not usable
     attributes = _attributes(columns.first(row, "attributes")[1])
     stated = {attribute_named(key) or key for key in attributes}
@@ -60,18 +65,19 @@ def offer_from_row(
             attributes[name] = plain_text(", ".join(_texts(name, value))).strip().lstrip("'")
     extra = columns.others(row)
     seller = columns.first(row, "seller")[1]
-    if seller is not None and not is_unicode(str(seller)):
-        raise BadRow("seller", "holds half a character (a lone surrogate)")
     if not is_empty(seller):
         extra["seller"] = seller
     if len(named) > 1 or len(images) < len(named):
-        found = dict(zip(usable, images, strict=True))
-        extra["images"] = [found.get(value, value) for value in named]
+        lost = [value for value in usable if value not in images]
+        extra["images"] = [images.get(value, value) for value in named if value not in lost]
+    reading.lost_images += [
+        SkippedRow(reading.path, row_number, fault.field, fault.reason, identifier, "image") for fault in faults
+    ]
     return Offer(
         id=identifier,
         title=text["title"],
         description=text["description"],
-        image=images[0] if images else "",
+        image=next(iter(images.values()), ""),
         category=category,
         attributes=attributes,
         product_id=text["product_id"],
@@ -79,11 +85,18 @@ def offer_from_row(
     )
 
 
+def _hint(row: Mapping[str, Any], columns: Columns) -> str:
+    for column in columns.unused():
+        if not is_empty(row.get(column)) and (name := meant_by(column, ("title", "image"))):
+            return f"; did you mean {name!r} by {column!r}?"
+    return ""
+
+
 def id_as_text(value: Any) -> str | None:
     """An id as text; None where it is none."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = _number(value)
-    if not isinstance(value, str) or not value.strip() or not is_unicode(value):
+    if not isinstance(value, str) or not value.strip():
         return None
     return value
 
@@ -96,13 +109,18 @@ def _number(value: float) -> str:
 def _text(name: str, value: Any) -> str:
     if is_empty(value):
         return ""
+    if isinstance(value, Mapping):
+        value = _named(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = _number(value)
     if not isinstance(value, str):
         raise BadRow(name, f"is {type(value).__name__}, expected text")
-    if not is_unicode(value):
-        raise BadRow(name, "holds half a character (a lone surrogate)")
     return value
+
+
+def _named(value: Mapping[str, Any]) -> Any:
+    """What a struct says, where one of its parts is its name or value: `{"id": 7, "name": "Stelton"}`."""
+    return next((value[part] for part in ("name", "value", "label", "text") if not is_empty(value.get(part))), value)
 
 
 def _texts(name: str, value: Any) -> list[str]:
@@ -117,7 +135,7 @@ def _parsed_list(value: Any) -> Any:
     if isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
         with contextlib.suppress(ValueError, RecursionError):
             parsed = json.loads(value)
-            return parsed if isinstance(parsed, list) else value
+            return clean_row({"": parsed})[""] if isinstance(parsed, list) else value
     return value
 
 
@@ -131,8 +149,12 @@ def _images(row: Mapping[str, Any], columns: Columns) -> list[str]:
         elif isinstance(value, list | tuple):
             value = [one.get("url") or one.get("src") if isinstance(one, Mapping) else one for one in value]
         for text in _texts(column, value):
-            found.update(dict.fromkeys(_separated(text.strip())))
+            found.update(dict.fromkeys(map(_with_scheme, _separated(text.strip()))))
     return [image for image in found if image]
+
+
+def _with_scheme(text: str) -> str:
+    return f"https:{text}" if text.startswith("//") else text
 
 
 def _separated(text: str) -> list[str]:
@@ -143,13 +165,9 @@ def _separated(text: str) -> list[str]:
     """
     for parts in (re.split(r"\s*[|;\n]\s*", text), re.split(r"\s*,\s*", text)):
         parts = [part for part in parts if part]
-        if len(parts) > 1 and all(_is_address(part) or re.search(r"\.\w{3,4}$", part) for part in parts):
+        if len(parts) > 1 and all(is_address(_with_scheme(part)) or re.search(r"\.\w{3,4}$", part) for part in parts):
             return parts
     return [text]
-
-
-def _is_address(value: str) -> bool:
-    return value.lower().startswith(("http://", "https://", "//"))
 
 
 def _attributes(value: Any) -> dict[str, str]:
@@ -158,23 +176,58 @@ def _attributes(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRow("attributes", f"is text but not a JSON object ({error})") from error
+        value = clean_row({"attributes": value})["attributes"]
     if isinstance(value, list) and all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in value):
+        if not all(isinstance(key, str) for key, _ in value):
+            raise BadRow("attributes", "is a list of pairs whose keys are not all text")
         value = dict(value)  # a Parquet map
+    if isinstance(value, list) and value and all(isinstance(pair, Mapping) for pair in value):
+        value = dict(map(_name_and_value, value))
     if not isinstance(value, Mapping):
         raise BadRow("attributes", f"is {type(value).__name__}, expected an object of key: value")
-    return {
-        str(key): plain_text(", ".join(map(str, of_key)) if isinstance(of_key, list | tuple) else str(of_key))
-        for key, of_key in value.items()
-        if of_key is not None and of_key == of_key  # NaN: an empty cell
-    }
+    return {str(key): plain_text(_value_text(of_key)) for key, of_key in value.items() if not _is_nothing(of_key)}
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value != value  # NaN: an empty cell
+
+
+def _name_and_value(pair: Mapping[str, Any]) -> tuple[str, Any]:
+    """An attribute of a list of them, as shops' interfaces write it: `{"name": "Color", "value": "red"}`."""
+    name = next((pair[part] for part in ("name", "key", "attribute_name", "label") if pair.get(part)), None)
+    value = next((pair[part] for part in _VALUE_PARTS if part in pair), None)
+    if name is None or not any(part in pair for part in _VALUE_PARTS):
+        raise BadRow("attributes", "is a list of objects without name and value")
+    return str(name), value
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_value_text(one) for one in value if not _is_nothing(one))
+    if isinstance(value, Mapping):
+        named = _named(value)
+        return str(dict(value)) if named is value else _value_text(named)
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _readable(named: list[str], folder: Path, check: bool, archives: bool) -> tuple[dict[str, str], list[BadRow]]:
+    """Images by what names them, and the faults of the others. The leading one is looked at, the rest are believed."""
+    images: dict[str, str] = {}
+    faults: list[BadRow] = []
+    for value in named:
+        try:
+            images[value] = _image(value, folder, check and not images, archives)
+        except BadRow as fault:
+            faults.append(fault)
+    return images, faults
 
 
 def _image(value: str, folder: Path, check: bool, archives: bool) -> str:
     if "\0" in value or len(value) > 4096:
         raise BadRow("image", "is not a path")
-    if _is_address(value):
+    if is_address(value):
         return value
     if "://" in value:
         raise BadRow("image", f"{value[:80]!r} is an address; only http and https are fetched")

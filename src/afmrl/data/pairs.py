@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from afmrl.data.delimited import DelimitedFile, detect_dialect
 from afmrl.data.offer import BadRow, Offer
 from afmrl.data.rows import TABLES
 from afmrl.errors import InputError
-from afmrl.files import read_lines
+from afmrl.files import check_regular, parse_json, read_lines
 
 PAIRS_FILE = "pairs.jsonl"
 """Looked for in the catalog's folder."""
@@ -90,6 +89,7 @@ def read_pair_rows(path: str | Path, *, name: str = "pairs", unlabeled: bool = F
     """
     path = Path(path)
     try:
+        check_regular(path)
         is_table = path.suffix.lower() in TABLES and path.stat().st_size > 0
         rows = DelimitedFile(path, detect_dialect(path)).rows() if is_table else _json_rows(path)
         for number, row in rows:
@@ -113,7 +113,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except (ValueError, RecursionError) as error:
             yield number, BadRow("line", str(error))
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import logging
 import re
 from collections import Counter
@@ -9,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from afmrl.data.check_digit import is_gtin
 from afmrl.data.columns import Columns
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
@@ -32,6 +35,8 @@ class ReadOptions:
     """Between cells; None: detected."""
     encoding: str | None = None
     """Of the text; None: detected."""
+    fetch: bool = False
+    """Fetch images that are http(s) addresses, into one folder for all commands (see `afmrl.data.image_cache`)."""
 
 
 @dataclass
@@ -47,6 +52,8 @@ class Reading:
     """Reason → rows that gave no offer."""
     examples: dict[str, list[SkippedRow]] = field(default_factory=dict)
     """Reason → the first such rows."""
+    lost_images: list[SkippedRow] = field(default_factory=list)
+    """Images that cannot be read."""
     addresses: int = 0
     """Offers whose images are addresses that were not fetched."""
     first: list[Offer] = field(default_factory=list)
@@ -70,6 +77,8 @@ class Reading:
 
     def skipped(self, row: SkippedRow) -> None:
         """Count a row that gave no offer."""
+        while self.lost_images and self.lost_images[-1].row == row.row:
+            self.lost_images.pop()  # the whole row is lost
         self.left_out[row.kind] += 1
         examples = self.examples.setdefault(row.kind, [])
         if len(examples) < SHOWN_OF_A_KIND:
@@ -78,6 +87,8 @@ class Reading:
     def suspects(self) -> list[str]:
         """Columns that are not used and look as if they should be."""
         found = []
+        for column, (meaning, name) in ({} if self.columns is None else self.columns.misspelled()).items():
+            found.append(f"column {column!r} is not used; did you mean {name!r}? --columns {meaning}={column}")
         for column, values in self._values.items():
             for meaning, looks in (("gtin", is_gtin), ("image", _is_image), ("category", _is_category)):
                 if len(values) >= 2 and sum(map(looks, values)) > 0.8 * len(values):
@@ -100,13 +111,37 @@ class Reading:
                 more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
                 parts.append("not used: " + ", ".join(unused[:SHOWN_COLUMNS]) + more)
         if self.addresses:
-            parts.append(f"images of {self.addresses:,} offers are addresses and were not fetched")
+            parts.append(f"images of {self.addresses:,} offers are addresses and were not fetched; --fetch does")
+        if self.lost_images:
+            parts.append(f"{len(self.lost_images):,} images cannot be read and are left out: {self._lost()}")
         if self.left_out:
             parts.append(
                 f"{sum(self.left_out.values()):,} rows left out: "
                 + ", ".join(f"{count:,} × {reason}" for reason, count in self.left_out.most_common())
             )
         return "; ".join(parts)
+
+    def _lost(self) -> str:
+        kinds = Counter(row.kind for row in self.lost_images)
+        return ", ".join(f"{count:,} × {reason}" for reason, count in kinds.most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as the report, for programs."""
+        fields = ("id", "title", "description", "image", "category", "attributes", "product_id")
+        return {
+            "catalog": self.path,
+            "format": self.format,
+            "rows": self.rows,
+            "offers": self.offers,
+            "columns": {} if self.columns is None else self.columns.used(),
+            "columns_not_used": [] if self.columns is None else self.columns.unused(),
+            "warnings": self.suspects(),
+            "rows_left_out": dict(self.left_out.most_common()),
+            "images_not_fetched": self.addresses,
+            "images_left_out": dict(Counter(row.kind for row in self.lost_images).most_common()),
+            "examples": [dataclasses.asdict(row) for rows in self.examples.values() for row in rows],
+            "first_offers": [{name: getattr(offer, name) for name in fields} for offer in self.first],
+        }
 
     def report(self) -> str:
         """At length: every column, every kind of fault with its first rows, and the first offers."""
@@ -119,6 +154,11 @@ class Reading:
         lines += [f"  warning: {suspect}" for suspect in self.suspects()]
         if self.addresses:
             lines.append(f"  images of {self.addresses:,} offers are addresses; they are read where --fetch is given")
+        lines.append(f"  images that cannot be read: {len(self.lost_images):,}")
+        for reason, count in Counter(row.kind for row in self.lost_images).most_common():
+            lines.append(f"    {count:,} × {reason}")
+            of_kind = (row for row in self.lost_images if row.kind == reason)
+            lines += [f"      row {row.row}: {row.reason}" for row in itertools.islice(of_kind, SHOWN_OF_A_KIND)]
         lines.append(f"  rows left out: {sum(self.left_out.values()):,}")
         for reason, count in self.left_out.most_common():
             lines.append(f"    {count:,} × {reason}")
@@ -157,18 +197,6 @@ def announce(reading: Reading) -> None:
     _LOGGER.info(reading.line())
     for suspect in reading.suspects():
         _LOGGER.warning("%s: %s", reading.path, suspect)
-
-
-def is_gtin(text: str) -> bool:
-    """Whether text is 8, 12, 13 or 14 digits of which the last is the check digit of the others.
-
-    >>> is_gtin("4006381333931"), is_gtin("4006381333930"), is_gtin("2024")
-    (True, False, False)
-    """
-    if not (text.isascii() and text.isdigit() and len(text) in (8, 12, 13, 14)) or not int(text):
-        return False
-    digits = [int(digit) for digit in text.rjust(14, "0")]
-    return (3 * sum(digits[::2]) + sum(digits[1::2])) % 10 == 0
 
 
 def _is_image(text: str) -> bool:

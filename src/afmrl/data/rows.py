@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from afmrl.data.delimited import (
     DelimitedFile,
@@ -17,6 +17,7 @@ from afmrl.data.delimited import (
     known_encoding,
 )
 from afmrl.data.feeds.json_ld import is_json_ld, product_rows
+from afmrl.data.feeds.merchant_table import is_merchant, merchant_table_rows
 from afmrl.data.feeds.merchant_xml import merchant_rows
 from afmrl.data.feeds.shopify import is_shopify, shopify_rows
 from afmrl.data.feeds.woocommerce import is_woocommerce, woocommerce_rows
@@ -32,6 +33,8 @@ LINES, TABLES, DOCUMENTS, FEEDS = (
 )
 ENDINGS = (*LINES, *TABLES, *DOCUMENTS, *FEEDS, ".parquet")
 KNOWN_ENDINGS = ".jsonl, .csv, .tsv, .parquet, .json, .xml"
+MAX_LINE = 1 << 24
+"""Bytes of a line of JSON."""
 MEASURED_EVERY = 256  # rows between two looks at how far the file was read
 
 Rows = Iterator[tuple[int, dict[str, Any] | BadRow]]
@@ -42,6 +45,7 @@ def is_catalog(target: str | Path) -> bool:
     return Path(target).is_file() or Path(target).suffix.lower() in ENDINGS
 
 
+@runtime_checkable
 class CatalogRows(Protocol):
     """What gives a catalog's rows one by one: a file, or another source that does as `CatalogFile` does."""
 
@@ -128,8 +132,11 @@ class CatalogFile:
         encoding = self._encoding()
         self.format = f"JSONL, {encoding_name(encoding)}"
         with open(self.path, "rb") as file:
-            for number, line in enumerate(self._lines(file, encoding), 1):
+            for number, line in enumerate(_bounded_lines(self._lines(file, encoding)), 1):
                 self._measure(file.tell())
+                if line is None:
+                    yield number, BadRow("line", f"has more than {MAX_LINE:,} bytes; at most so many are read")
+                    continue
                 if not line.strip(b"\xef\xbb\xbf \t\r\n"):
                     continue
                 try:
@@ -152,12 +159,12 @@ class CatalogFile:
                     yield number, row
 
     @staticmethod
-    def _lines(file: Any, encoding: str) -> Iterable[bytes]:
+    def _lines(file: Any, encoding: str) -> Callable[[int], bytes]:
         if encoding == "utf-8-sig":
-            return file
+            return file.readline
         # newline "\n": other ends of lines that Unicode knows may be inside a JSON string
         text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="\n")
-        return (line.encode("utf-8", "replace") for line in text)
+        return lambda size: text.readline(size).encode("utf-8", "replace")
 
     def _table_rows(self) -> Rows:
         if not self._size_on_disk():
@@ -173,8 +180,9 @@ class CatalogFile:
         if is_woocommerce(header):
             self.format = f"WooCommerce product export, {dialect}"
             return woocommerce_rows(lambda: table.rows(self._measure))
-        if {"image_link", "availability"} <= {name.removeprefix("g:").replace(" ", "_") for name in header}:
-            kind = "Google Merchant feed"
+        if is_merchant(header):
+            self.format = f"Google Merchant feed, {dialect}"
+            return merchant_table_rows(table.rows(self._measure))
         self.format = f"{kind}, {dialect}"
         return iter(()) if first is None else table.rows(self._measure)
 
@@ -222,6 +230,17 @@ class CatalogFile:
                     yield number, row
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read after row {number} ({error}); the file is damaged") from error
+
+
+def _bounded_lines(readline: Callable[[int], bytes]) -> Iterator[bytes | None]:
+    """Lines; None in the place of one that is longer than MAX_LINE, which is passed over in pieces."""
+    while line := readline(MAX_LINE):
+        if len(line) < MAX_LINE or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := readline(MAX_LINE)) and not rest.endswith(b"\n"):
+            pass
+        yield None
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import (
+    DEFAULT_SELLER_ATTRIBUTES,
+    SellerAttributes,
+    check_seller_attributes,
+)
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.inputs import read_inputs
-from afmrl.embedder.text import embedder_text
-from afmrl.errors import InputError
+from afmrl.embedder.text import embedder_text, text_parts
+from afmrl.embedder.text_room import TextRoom
+from afmrl.errors import InputError, check_type
 from afmrl.terminal import track
 
 if TYPE_CHECKING:
@@ -24,29 +30,8 @@ if TYPE_CHECKING:
 
 Modality = Literal["fused", "text", "image"]
 SETTINGS_FILE = "afmrl.json"
-"""Beside the model: what training decided and inference must know (`attributes_on`, …)."""
+"""Beside the model: what training decided and inference must know (`attributes_on`, `seller_attributes`)."""
 CHUNK = 1024  # offers whose images are in memory at a time
-
-
-def embedder_input(
-    offer: Offer,
-    attributes: KeyAttributes | None = None,
-    modality: Modality = "fused",
-    *,
-    opened: Image | None = None,
-) -> Any:
-    """One offer as a sentence-transformers input: text, image, or `{"image": …, "text": …}`.
-
-    An offer without the part that `modality` asks for is rendered as the empty text, never dropped. `opened` is used
-    instead of the offer's own image.
-    """
-    image = None
-    if modality != "text":
-        image = opened if opened is not None else open_image(offer.image) if offer.image else None
-    text = embedder_text(offer, attributes) if modality != "image" else ""
-    if image is None:
-        return text
-    return {"image": image, "text": text} if text else image
 
 
 class Embedder:
@@ -60,23 +45,36 @@ class Embedder:
     def __init__(self, model: SentenceTransformer, settings: dict[str, Any] | None = None) -> None:
         self.model = model
         self.settings = settings or {}
+        self._room = TextRoom(model)
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, device: str | None = None, dtype: str | None = None, max_seq_length: int | None = None
+        cls,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_seq_length: int | None = None,
+        seller_attributes: SellerAttributes | None = None,
     ) -> Embedder:
         """A trained embedder, any sentence-transformers model, or a plain MLLM to start from.
 
         A folder without sentence-transformers modules becomes last-token state + L2 norm (VLM2Vec's head; the
         paper's embedder), asked at the end of the user's turn as in generation.
 
+        Args:
+            max_seq_length: tokens that it reads of an offer; None: its own limit.
+            seller_attributes: which of the seller's attributes it reads; None: those that it was trained with.
+
         Raises:
-            InputError: `path` cannot be loaded.
+            InputError: `path` cannot be loaded, or an unknown option.
         """
+        check_seller_attributes(seller_attributes)
         from sentence_transformers import SentenceTransformer
         from sentence_transformers.util import is_sentence_transformer_model
         from transformers import AutoConfig
 
+        check_type("embedder", path, (str, Path), "a model's folder, or its name on the hub")
         folder = Path(path)
         kwargs: dict[str, Any] = {"model_kwargs": {"dtype": dtype}} if dtype else {}
         if not folder.is_dir() and (folder.is_absolute() or str(path).startswith(".")):
@@ -96,7 +94,47 @@ class Embedder:
             raise InputError(f"embedder {path} does not load{where}: {reason[0]}") from error
         if max_seq_length:
             model.max_seq_length = max_seq_length
-        return cls(model, settings)
+        return cls(model, {**settings, "seller_attributes": seller_attributes} if seller_attributes else settings)
+
+    @property
+    def seller_attributes(self) -> SellerAttributes | None:
+        """Which of the seller's attributes it reads: "none", "identifying" or "all".
+
+        None: it was trained here before there was a choice, and reads none.
+        """
+        known: SellerAttributes | None = self.settings.get("seller_attributes")
+        return known or (None if self.settings else DEFAULT_SELLER_ATTRIBUTES)
+
+    def text(self, offer: Offer, attributes: KeyAttributes | None = None) -> str:
+        """What it reads of an offer beside the image, before a text that is too long is cut."""
+        return embedder_text(offer, attributes, seller_attributes=self.seller_attributes or "none")
+
+    def input(
+        self,
+        offer: Offer,
+        attributes: KeyAttributes | None = None,
+        modality: Modality = "fused",
+        *,
+        opened: Image | None = None,
+    ) -> Any:
+        """One offer as a sentence-transformers input: text, image, or `{"image": …, "text": …}`.
+
+        A text that is longer than the model reads is cut where the title ends, so that the attributes are read. An
+        offer without the part that `modality` asks for is rendered as the empty text, never dropped.
+
+        Args:
+            opened: used instead of the offer's own image.
+        """
+        image = None
+        if modality != "text":
+            image = opened if opened is not None else open_image(offer.image) if offer.image else None
+        text = ""
+        if modality != "image":
+            title, rest = text_parts(offer, attributes, seller_attributes=self.seller_attributes or "none")
+            text = self._room.fit(title, rest, image)
+        if image is None:
+            return text
+        return {"image": image, "text": text} if text else image
 
     @property
     def dimension(self) -> int:
@@ -122,7 +160,8 @@ class Embedder:
         Args:
             inputs: a list; each element is an `Offer`, `{"text": …, "image": …}` with either or both, a row of a
                 catalog as a dict, a text (read as an offer's title), or a PIL image.
-            attributes: one KeyAttributes an input, written after its text; None: none.
+            attributes: one KeyAttributes an input, written after its text; None: none. The seller's attributes, which
+                a model may read too, are the offer's own.
             normalize_embeddings: give every embedding unit length.
             truncate_dim: keep the first numbers alone, for models that were trained for that.
             modality: what of an offer is read: image and text, text alone, image alone.
@@ -147,7 +186,7 @@ class Embedder:
             for start in track(starts, description, show=progress and len(read) > CHUNK):
                 stop = min(start + CHUNK, len(read))
                 rendered = [
-                    embedder_input(offer, attributes[start + i] if attributes else None, modality, opened=opened)
+                    self.input(offer, attributes[start + i] if attributes else None, modality, opened=opened)
                     for i, (offer, opened) in enumerate(read[start:stop])
                 ]
                 rows[start:stop] = self.model.encode(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named
 from afmrl.data.images import decode
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
@@ -74,8 +75,25 @@ def _read_mapping(value: Mapping[str, Any], number: int) -> tuple[Offer, Image |
         raise InputError(
             f"embedder: input {number} has neither a text nor an image (its keys: {keys}); each one is {ACCEPTED}"
         )
-    offer = Offer(id=str(row.get("id", number)), title=texts["title"], description=texts["description"], image=path)
+    offer = Offer(
+        id=str(row.get("id", number)),
+        title=texts["title"],
+        description=texts["description"],
+        image=path,
+        attributes=_attributes(row),
+    )
     return offer, opened
+
+
+def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The seller's attributes of a catalog's row: its object of attributes, and columns such as brand and color."""
+    stated = row.get("attributes")
+    stated = dict(stated) if isinstance(stated, Mapping) else {}
+    columns = Columns(map(str, row), given={"id": ROW_NUMBER}).attributes(row)
+    return {
+        **{name: value for name, value in columns.items() if name not in set(map(attribute_named, stated))},
+        **stated,
+    }
 
 
 def _opened(value: Any) -> Image | None:

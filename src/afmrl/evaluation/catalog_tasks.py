@@ -143,7 +143,7 @@ class CatalogTasks:
                 "not_possible": {task.name: task.reason for task in impossible},
             },
             runs=runs,
-            skipped=self.catalog.skipped,
+            skipped=self.catalog.faults,
             catalog=evaluated,
             classification=classification,
             clustering=clustering,

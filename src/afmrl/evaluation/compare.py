@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.evaluation.metric_text import ordered_metrics
 from afmrl.evaluation.records import QueryRecord, chosen_task, read_query_records, read_settings
 from afmrl.evaluation.significance import bootstrap_intervals, holm, paired_bootstraps
@@ -137,6 +137,8 @@ def compare(
         InputError: files that cannot be read, another set of queries (without `common`), other matches of a query,
             an unknown task or metric.
     """
+    for name, folder in (("a", a), ("b", b)):
+        check_type(f"compare: {name}", folder, (str, Path), "a folder that `afmrl evaluate` wrote")
     from scipy.stats import binomtest
 
     of_a, of_b = read_query_records(a), read_query_records(b)

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from afmrl.attributes.attributes_on import ATTRIBUTES_ON
-from afmrl.data.catalog import Catalog, open_catalog
+from afmrl.attributes.seller_attributes import SellerAttributes, check_seller_attributes
+from afmrl.bulk.images.catalog import catalog_with_images
+from afmrl.data.bad_rows import MAX_BAD
+from afmrl.data.catalog import Catalog
 from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
@@ -37,11 +40,12 @@ def evaluate(
     generator: str | Path | None = None,
     fuse: bool = False,
     attributes_on: str | None = None,
+    seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
     robustness: bool = False,
     k: int = 100,
     batch_size: int = 64,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
     num_resamples: int = 2000,
     progress: bool = False,
@@ -73,11 +77,14 @@ def evaluate(
         fuse: add BM25 and the images' colors, with the weights that the model learned (fusion.json beside it).
         attributes_on: "query", "gallery", "both" or "none"; None: what the model was trained for, "query" if it does
             not say.
+        seller_attributes: which of the sellers' attributes are read: "none", "identifying" or "all"; None: those that
+            the model was trained with. Choose "none" where a catalog's attributes are labels.
         slices: metrics by category, sibling, missing part and number of attributes.
         robustness: also score perturbed queries, of the first task.
         k: hits kept of each query.
         max_bad: share of a file's rows that may be skipped as unreadable.
-        options: of the files: columns, delimiter and encoding, where they do not say them themselves.
+        options: of the files: columns, delimiter and encoding, where they do not say them themselves;
+            `fetch` fetches images that are addresses.
         out: folder for metrics.json (the same bytes for the same inputs), queries.jsonl, hits.jsonl (hits-TASK.jsonl
             of several tasks), and skipped.jsonl where rows were skipped; None: nothing is written.
 
@@ -91,6 +98,7 @@ def evaluate(
     )
     if attributes_on not in (None, *ATTRIBUTES_ON):
         raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(ATTRIBUTES_ON)}")
+    check_seller_attributes(seller_attributes)
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r}: one of {', '.join(PROTOCOLS)}")
     if k < 1:
@@ -100,7 +108,7 @@ def evaluate(
     work: CatalogTasks | GradedTask
     if catalog is not None:
         work = CatalogTasks(
-            open_catalog(catalog, max_bad=max_bad, options=options),
+            catalog_with_images(catalog, max_bad=max_bad, options=options, progress=progress),
             tasks=tasks or (EVERYTHING,),
             split=split,
             gallery_splits=gallery_splits or (),
@@ -108,8 +116,8 @@ def evaluate(
         )
     elif queries is not None and gallery is not None and qrels is not None:
         work = GradedTask(
-            open_catalog(queries, max_bad=max_bad, options=options),
-            open_catalog(gallery, max_bad=max_bad, options=options),
+            catalog_with_images(queries, max_bad=max_bad, options=options, progress=progress),
+            catalog_with_images(gallery, max_bad=max_bad, options=options, progress=progress),
             qrels,
             min_grade=min_grade,
         )
@@ -122,6 +130,7 @@ def evaluate(
         generator=generator,
         fuse=fuse,
         attributes_on=attributes_on,
+        seller_attributes=seller_attributes,
         batch_size=batch_size,
         progress=progress,
     )

@@ -26,7 +26,7 @@ class GradedTask:
     """
 
     def __init__(self, queries: Catalog, gallery: Catalog, qrels: str | Path, *, min_grade: int | None = None) -> None:
-        self.skipped = (*queries.skipped, *gallery.skipped)
+        self.skipped = (*queries.faults, *gallery.faults)
         self.qrels = read_qrels(
             qrels,
             queries.by_id,
@@ -77,5 +77,8 @@ class GradedTask:
             with_robustness=robustness,
             num_resamples=num_resamples,
         )
-        metrics = run.as_json() | {"min_grade": self.qrels.min_grade, "skipped": len(self.skipped)}
+        metrics = run.as_json() | {
+            "min_grade": self.qrels.min_grade,
+            "skipped": sum(fault.lost == "row" for fault in self.skipped),
+        }
         return EvaluationResult(model, protocol, metrics, [run], self.skipped)

@@ -14,6 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.catalog import read_catalog
 from afmrl.data.offer import Offer
 from afmrl.data.offer_text import offer_text
@@ -43,7 +44,7 @@ def catalog_task(
     description: bool = False,
     languages: Sequence[str] = ("eng-Latn",),
     main_score: str = "hit_rate_at_1",
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
 ) -> AbsTaskRetrieval:
     """Same-product retrieval within a catalog, for `mteb.evaluate`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.errors import InputError
+from afmrl.files import parse_json
 
 FILE = "queries.jsonl"
 DEFAULT_TASK = "fine"
@@ -51,7 +51,7 @@ def read_query_records(path: str | Path) -> dict[str, dict[str, QueryRecord]]:
             if not line.strip():
                 continue
             try:
-                task, record = _record(json.loads(line))
+                task, record = _record(parse_json(line))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 reason = f"has no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
                 raise InputError(f"{file}:{number}: not a record of a query ({reason}); evaluate again") from error
@@ -96,7 +96,7 @@ def read_settings(path: str | Path, task: str) -> dict[str, str | float]:
     """
     file = (Path(path) if Path(path).is_dir() else Path(path).parent) / "metrics.json"
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
         of_task = values.get("tasks", {}).get(task, {})
         return {name: value for name, value in (values | of_task).items() if isinstance(value, str | int | float)}
     except (OSError, ValueError, TypeError, AttributeError):

@@ -45,7 +45,7 @@ class EvaluationResult:
     runs: Sequence[TaskRun]
     """The retrieval tasks, in the order of tables."""
     skipped: Sequence[SkippedRow]
-    """Rows of the catalogs that could not be used."""
+    """Rows of the catalogs, and images of their rows, that could not be used."""
     catalog: EvaluatedCatalog | None = None
     """None where queries, gallery and qrels were given."""
     classification: ProbeResult | None = None

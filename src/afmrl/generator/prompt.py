@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from afmrl.attributes.schema import AttributeSchema
 from afmrl.data.offer import Offer
 from afmrl.data.offer_text import EMBEDDER_MAX_CHARACTERS, offer_text, one_line
 from afmrl.errors import InputError
-from afmrl.files import write_json
+from afmrl.files import parse_json, write_json
 
 GENERATOR_INSTRUCTION = "Key attributes:"
 """Asked after image and text. The paper's prompt is not published; a general model gets a longer one."""
@@ -107,7 +106,7 @@ class GeneratorPrompt:
         if not path.is_file():
             return cls()
         try:
-            return cls.of(json.loads(path.read_text(encoding="utf-8")))
+            return cls.of(parse_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: is no generator's prompt ({error}); take the trained model's file") from error
 

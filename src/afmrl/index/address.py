@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.index.backend import IndexBackend
 
 BACKENDS = {
@@ -62,6 +62,8 @@ def open_index(
             |---|---|
             | model | `{"path", "fingerprint"}` of the embedder |
             | attributes_on | whose text carries key attributes; with "query" or "none", BM25 reads none of the rows' |
+            | seller_attributes | which of the sellers' attributes embedder and BM25 read; without it (an older index) \
+the embeddings read none, and BM25 every value of the rows |
             | extracted_words | BM25 also reads the values that rules find in a title |
             | colors | a local index keeps color histograms of the rows' images |
             | dtype | one of DTYPES: how embeddings are stored |
@@ -71,6 +73,7 @@ def open_index(
         InputError: there is no index here, it is damaged, it was made for something else, or a package or server is
             missing.
     """
+    check_type("open_index: address", address, (str, Path), "an index's folder, or its address")
     if create and (dimension is None or settings is None):
         raise InputError(f"index {address}: creating one needs a dimension and settings")
     kind, rest = index_kind(address)

@@ -160,6 +160,7 @@ def offer_words(settings: Mapping[str, Any]) -> OfferWords:
     return OfferWords(
         key_attributes=settings.get("attributes_on") not in ("query", "none"),
         extracted=bool(settings.get("extracted_words")),
+        seller_attributes=settings.get("seller_attributes"),
     )
 
 

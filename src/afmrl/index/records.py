@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -12,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.data.offer import Offer
@@ -135,16 +135,6 @@ def unsealed(address: str, text: str | None) -> tuple[int, dict[str, Any]]:
     raise InputError(f"index {address}: {reason}; give another address")
 
 
-def without_password(address: str) -> str:
-    """The address as messages may show it.
-
-    >>> without_password("postgresql://shop:s3cret@db/offers?password=s3cret&table=t")
-    'postgresql://shop:…@db/offers?password=…&table=t'
-    """
-    shown = re.sub(r"(://[^/@:]*):[^@]*@", r"\1:…@", address)  # a password may hold a slash
-    return re.sub(r"((?:password|api_key)=)[^&\s]*", r"\1…", shown)
-
-
 def without_secrets(message: str, address: str) -> str:
     """A library's message on one line, without the address's password.
 
@@ -155,7 +145,7 @@ def without_secrets(message: str, address: str) -> str:
         password = urlsplit(address).password or ""
     except ValueError:
         password = ""
-    message = " ".join(without_password(message).split())
+    message = " ".join(shown_address(message).split())
     for secret in {password, unquote(password)} - {""}:
         message = message.replace(secret, "…")
     return message

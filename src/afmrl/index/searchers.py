@@ -134,7 +134,11 @@ class IndexSearch:
                 "otherwise; make the index again with `afmrl index`, or leave BM25 out (--no-hybrid)"
             )
         return OfferEncoder.load(
-            model, generator=self.generator, weights=weights, attributes_on=settings.get("attributes_on")
+            model,
+            generator=self.generator,
+            weights=weights,
+            attributes_on=settings.get("attributes_on"),
+            seller_attributes=settings.get("seller_attributes") or "none",
         )
 
 

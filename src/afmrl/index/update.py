@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from afmrl.bulk.folder import EMBEDDINGS, BulkFolder, embeddings_of, key_attributes_of, offers_of
+from afmrl.bulk.images.cache import ImageCache
+from afmrl.bulk.images.catalog import fetch_addresses
+from afmrl.data.image_cache import is_address
 from afmrl.errors import InputError
 from afmrl.files import read_lines
 from afmrl.index.address import index_kind, open_index
@@ -31,13 +34,16 @@ class Update:
     deleted: int
     rows: int
     """Of the index afterwards."""
+    missing_images: Mapping[str, str] = field(default_factory=dict)
+    """Addresses of images that could not be fetched, with the reason; their colors count as none."""
 
     def __str__(self) -> str:
         touched = self.touched
         deleted = f", deleted {self.deleted:,}" if self.deleted else ""
+        images = f"; {len(self.missing_images):,} images cannot be fetched" if self.missing_images else ""
         return (
             f"inserted {touched.inserted:,}, updated {touched.updated:,}, unchanged {touched.unchanged:,}{deleted}; "
-            f"{self.rows:,} rows"
+            f"{self.rows:,} rows{images}"
         )
 
 
@@ -48,6 +54,7 @@ def update_index(
     dtype: str | None = None,
     exact_below: int | None = None,
     mirror: bool = False,
+    fetch: bool = False,
     progress: bool = False,
 ) -> Update:
     """Bring an index up to date with what `afmrl embed` wrote; create it if there is none.
@@ -59,13 +66,15 @@ def update_index(
         address: of the index, see `open_index`.
         dtype: how a new index stores embeddings; exact_below: rows up to which it compares all. None: its default.
         mirror: delete the rows that are not among the embeddings.
+        fetch: fetch images that are http(s) addresses and not in the cache, where the index keeps images' colors.
 
     Raises:
         InputError: embeddings of another model or dimension than the index's, options that an existing index
             contradicts.
     """
     folder = BulkFolder.open(embeddings, kind=EMBEDDINGS)
-    settings = {name: folder.manifest.get(name) for name in ("model", "generator", "attributes_on")}
+    kept = ("model", "generator", "attributes_on", "seller_attributes")
+    settings = {name: folder.manifest.get(name) for name in kept}
     settings |= _fusion_settings(folder.manifest.get("model"), address)
     chosen = {"dtype": dtype, "exact_below": exact_below}
     settings |= {name: value for name, value in chosen.items() if value is not None}
@@ -76,16 +85,31 @@ def update_index(
                     f"index {address}: was made with {name} {index.settings.get(name)}, which cannot be changed to "
                     f"{value}; leave the option out, or make another index"
                 )
+        _check_rendering(address, index.settings, settings)
         touched, deleted, seen = Touched(), 0, set[str]()
+        missing: dict[str, str] = {}
         whole = index.transaction(progress=progress) if isinstance(index, LocalIndex) else contextlib.nullcontext()
-        with whole:
+        with whole, ImageCache() as images:
             for rows in _tracked(folder, progress):
+                if fetch and index.settings.get("colors"):
+                    addresses = dict.fromkeys(offer.image for offer in rows.offers if is_address(offer.image))
+                    missing |= fetch_addresses(addresses, images)
                 touched += index.upsert(rows)
                 seen.update(rows.ids)
             if mirror:
                 gone = [identifier for rows in index.scan() for identifier in rows.ids if identifier not in seen]
                 deleted = index.delete(gone)
-        return Update(touched, deleted, len(index))
+        return Update(touched, deleted, len(index), missing)
+
+
+def _check_rendering(address: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse embeddings of another text than the index's: its searches would not read what its rows read."""
+    ours, theirs = (settings.get("seller_attributes") or "none" for settings in (found, wanted))
+    if ours != theirs:
+        raise InputError(
+            f"index {address}: holds embeddings with seller attributes {ours!r}, these were made with {theirs!r}; make "
+            f"another index, or embed with --seller-attributes {ours}"
+        )
 
 
 def _fusion_settings(model: Mapping[str, Any] | None, address: str) -> dict[str, Any]:
@@ -139,7 +163,7 @@ def describe_index(address: str, index: IndexBackend) -> dict[str, str]:
     if isinstance(index, LocalIndex):
         version = index.version
         size = sum(path.stat().st_size for path in Path(address).rglob("*") if path.is_file())
-        dead = sum(entry["dead"]["rows"] for entry in version.segments if entry.get("dead"))
+        dead = sum(marks["rows"] for entry in version.segments if (marks := entry.get("dead")))
         if version.graph:
             recall = f"{version.graph['recall']:.3f} of the 10 nearest at width {version.graph['width']}"
             facts["search"] = f"HNSW graph, recall {recall}, of {version.segments[0]['rows']:,} rows"

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.image_cache import is_address
 from afmrl.data.offer import FIELDS, BadRow, Offer
 from afmrl.data.rows import CatalogRows
 from afmrl.embedder.embedder import Modality
@@ -61,7 +62,8 @@ def embed_offers(
     from afmrl.bulk.work import EmbedOptions
 
     places = {offer.id: place for place, offer in enumerate(offers)}
-    work = EmbedWork(EmbedOptions(model=model, generator=generator))
+    fetched = any(is_address(offer.image) for offer in offers)
+    work = EmbedWork(EmbedOptions(model=model, generator=generator, fetch=fetched))
     images = work.reads_images and any(offer.image for offer in offers)
     found: dict[str, np.ndarray] = {}
     generated: list[KeyAttributes] | None = None
@@ -70,9 +72,9 @@ def embed_offers(
         out = folder / ("embeddings" if modality == "fused" else f"embeddings-{modality}")
         if modality != "fused" and generator is not None:
             # the generator writes once, of the whole offer
-            work = EmbedWork(EmbedOptions(model=model))
+            work = EmbedWork(EmbedOptions(model=model, fetch=fetched))
         source = rows if modality == "fused" else OneModality(rows, modality)
-        BulkJob(source, work, out, max_bad=1.0, progress=progress).run()
+        BulkJob(source, work, out, max_bad=1.0, addresses=fetched, progress=progress).run()
         shards = BulkFolder.open(out)
         embeddings = np.zeros((len(offers), shards.dimension), dtype=np.float16)
         if modality == "fused" and generator is not None:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from afmrl.addresses import shown_address
+from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
@@ -61,7 +63,7 @@ def match(
     veto: Collection[str] = (),
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
     progress: bool = False,
 ) -> MatchResult:
@@ -88,8 +90,9 @@ def match(
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
         out: folder for offers.csv, groups.jsonl, pairs.jsonl, the same two as .csv, summary.json, and skipped.jsonl
             where rows were skipped; None: nothing is written.
-        max_bad: share of the rows that may be skipped as unusable.
-        options: of a catalog's file: columns, delimiter and encoding, where it does not say them itself.
+        max_bad: share of the rows that may be skipped, see `afmrl.data.bad_rows`.
+        options: columns, delimiter and encoding, where a file does not say them itself; `fetch` fetches images that are
+            addresses.
         progress: show bars.
 
     Raises:
@@ -97,10 +100,9 @@ def match(
             not veto, a precision that is not a share, arguments that do not go together.
     """
     aim = ThresholdAim(precision, recall, best_f1, threshold)
-    if not 0 <= max_bad <= 1:
-        raise InputError(f"--max-bad {max_bad:g}: a share of the rows, from 0 to 1")
     if generator is not None and model is None:
         raise InputError("--generator needs --model: the embedder reads its key attributes")
+    checked_max_bad(max_bad)
     vetoes = veto_keys(veto, no_veto)
     ids_before = None if previous is None else read_group_ids(previous)  # before `out`, which may be the same, changes
     stages = Stages(progress)
@@ -143,10 +145,10 @@ def match(
     )
     matched.notes.extend(source.notes + notes)
     request = {
-        "catalog": None if path is None else str(offers),
-        "against": against,
+        "catalog": None if path is None else shown_address(str(offers)),
+        "against": against and shown_address(against),
         "model": model,
-        "generator": generator,
+        "generator": generator and shown_address(generator),
         "labels_from": _labels_from(labels, rows, matched, path),
         "asked": dict(aim.asked),
         "previous": None if previous is None else str(previous),

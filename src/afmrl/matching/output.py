@@ -93,7 +93,7 @@ def write_changes(out: Path, changes: GroupChanges | None) -> None:
 
 
 def write_skipped(out: Path, skipped: Sequence[SkippedRow]) -> None:
-    """OUT/skipped.jsonl, where rows of the catalog were skipped: which, and why."""
+    """OUT/skipped.jsonl, where rows or images of the catalog were left out: which, and why."""
     if not skipped:
         (out / SKIPPED_FILE).unlink(missing_ok=True)
         return

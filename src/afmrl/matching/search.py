@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
-from afmrl.data.catalog import read_catalog
+from afmrl.bulk.images.cache import ImageCache
+from afmrl.bulk.images.catalog import catalog_with_images
+from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
+from afmrl.data.image_cache import is_address
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.data.splits import split_of
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.index.address import open_index
 from afmrl.index.backend import Where
 from afmrl.index.searchers import CatalogSearch, Hit, IndexSearch, Searcher
@@ -34,6 +37,7 @@ def search(
     hybrid_weight: float | None = ...,
     split: str | None = ...,
     max_bad: float = ...,
+    options: ReadOptions | None = ...,
 ) -> list[Hit]: ...
 @overload
 def search(
@@ -48,6 +52,7 @@ def search(
     hybrid_weight: float | None = ...,
     split: str | None = ...,
     max_bad: float = ...,
+    options: ReadOptions | None = ...,
 ) -> list[list[Hit]]: ...
 def search(
     target: str | Path,
@@ -62,7 +67,8 @@ def search(
     hybrid: bool = True,
     hybrid_weight: float | None = None,
     split: str | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
+    options: ReadOptions | None = None,
 ) -> list[Hit] | list[list[Hit]]:
     """Find the offers that look and read most like an image and a text.
 
@@ -83,6 +89,8 @@ def search(
         hybrid_weight: of BM25; None: what the model learned (fusion.json), or else a fixed one.
         split: of a catalog: search only in offers whose column `split` says this.
         max_bad: share of a catalog's rows that may be skipped as unreadable.
+        options: of catalog files: columns, delimiter and encoding, where they do not say them themselves; `fetch`
+            fetches images that are addresses, also `image`.
 
     Returns:
         hits, best first; with `queries` one list a query.
@@ -90,8 +98,14 @@ def search(
     Raises:
         InputError: nothing to search for, nothing to search in, or a model that does not fit.
     """
-    asked = _queries(text, image, queries, k, max_bad)
-    opening = open_search(target, model, generator, hybrid=hybrid, weight=hybrid_weight, split=split, max_bad=max_bad)
+    check_type("search: target", target, (str, Path), "an index's folder or address, or a catalog's file")
+    check_type("search: text", text, str, "text")
+    if image is not None:
+        check_type("search: image", image, (str, Path), "an image's file")
+    asked = _queries(text, image, queries, k, max_bad, options)
+    opening = open_search(
+        target, model, generator, hybrid=hybrid, weight=hybrid_weight, split=split, max_bad=max_bad, options=options
+    )
     with opening as searcher:
         hits = searcher.search(asked, k, where=where, own_hits=queries is None)
         found = [searcher.details(ids, scores) for ids, scores in zip(hits.ids, hits.scores, strict=True)]
@@ -107,7 +121,7 @@ def open_search(
     hybrid: bool = True,
     weight: float | None = None,
     split: str | None = None,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
     progress: bool = False,
 ) -> Iterator[Searcher]:
@@ -119,6 +133,7 @@ def open_search(
     Raises:
         InputError: options that do not go together, no such index or catalog, no offers of this split.
     """
+    checked_max_bad(max_bad)
     if not hybrid and weight is not None:
         raise InputError("search: --no-hybrid leaves BM25 out, --hybrid-weight weighs it; give one of them")
     if weight is not None and not 0 <= weight < float("inf"):
@@ -126,7 +141,7 @@ def open_search(
     if is_catalog(target):
         if model is None:
             raise InputError("search: a catalog is embedded at every search; give --model")
-        catalog = read_catalog(target, max_bad=max_bad, options=options)
+        catalog = catalog_with_images(target, max_bad=max_bad, options=options, progress=progress)
         offers = [offer for offer in catalog if split is None or split_of(offer) == split]
         if not offers:
             raise InputError(f"search: {target} holds no offer whose column 'split' says {split!r}")
@@ -138,7 +153,7 @@ def open_search(
         yield IndexSearch(index, model, generator, hybrid=hybrid, weight=weight)
 
 
-def query_offer(text: str, image: str | Path | None, k: int) -> Offer:
+def query_offer(text: str, image: str | Path | None, k: int, *, fetch: bool = False) -> Offer:
     """What is searched for, as an offer.
 
     Raises:
@@ -148,16 +163,28 @@ def query_offer(text: str, image: str | Path | None, k: int) -> Offer:
         raise InputError("search: give a text (--text), an image (--image), or both")
     if k < 1:
         raise InputError(f"search: k={k}: at least one hit")
-    if image is not None:
+    if image is None:
+        return Offer(id="query", title=text)
+    if not is_address(str(image)):
         verify_image(image)
-    return Offer(id="query", title=text, image=str(Path(image).resolve()) if image else "")
+        return Offer(id="query", title=text, image=str(Path(image).resolve()))
+    if not fetch:
+        raise InputError(f"search: --image {image} is an address; --fetch fetches it")
+    with ImageCache() as cache:
+        cache.keep(str(image))
+    return Offer(id="query", title=text, image=str(image))
 
 
 def _queries(
-    text: str, image: str | Path | None, queries: str | Path | Sequence[Offer] | None, k: int, max_bad: float
+    text: str,
+    image: str | Path | None,
+    queries: str | Path | Sequence[Offer] | None,
+    k: int,
+    max_bad: float,
+    options: ReadOptions | None,
 ) -> Sequence[Offer]:
     if queries is None:
-        return [query_offer(text, image, k)]
+        return [query_offer(text, image, k, fetch=bool(options and options.fetch))]
     if text or image:
         raise InputError("search: give --queries, or --text and --image")
-    return read_catalog(queries, max_bad=max_bad).offers if isinstance(queries, str | Path) else list(queries)
+    return catalog_with_images(queries, max_bad=max_bad, options=options).offers

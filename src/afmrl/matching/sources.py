@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.catalog import read_catalog
-from afmrl.data.offer import FIELDS, Offer, SkippedRow
+from afmrl.bulk.images.catalog import catalog_with_images
+from afmrl.data.offer import FIELDS, Offer, SkippedRow, skipped_in_words
 from afmrl.data.offer_text import offer_text
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import CatalogFile, CatalogRows
@@ -62,11 +62,15 @@ class MatchSource:
 class OffersInMemory:
     """Offers and dicts as the rows of a catalog; an image's relative path is relative to the working directory."""
 
-    options = ReadOptions()
     format = ""
 
-    def __init__(self, offers: Iterable[Offer | Mapping[str, Any]], path: Path = Path("offers")) -> None:
-        self.path = path
+    def __init__(
+        self,
+        offers: Iterable[Offer | Mapping[str, Any]],
+        path: Path = Path("offers"),
+        options: ReadOptions | None = None,
+    ) -> None:
+        self.path, self.options = path, options or ReadOptions()
         self.folder = Path.cwd()
         self._rows = [self._row(number, offer) for number, offer in enumerate(offers, 1)]
 
@@ -90,7 +94,7 @@ def catalog_rows(offers: Any, options: ReadOptions | None = None) -> CatalogRows
     """The rows of a catalog's file, of offers in memory, or of a pandas DataFrame.
 
     Args:
-        options: of a file.
+        options: which column is read as what, and how a file is written.
 
     Raises:
         InputError: `offers` is something else.
@@ -100,13 +104,13 @@ def catalog_rows(offers: Any, options: ReadOptions | None = None) -> CatalogRows
     if hasattr(offers, "to_dict") and hasattr(offers, "notna"):
         # None for every empty cell: pandas has several kinds, and one of them compares as neither true nor false
         cells = offers.astype(object)
-        return OffersInMemory(cells.where(cells.notna(), None).to_dict("records"))
+        return OffersInMemory(cells.where(cells.notna(), None).to_dict("records"), options=options)
     if isinstance(offers, Mapping | bytes) or not isinstance(offers, Iterable):
         raise InputError(
             f"match: offers is {type(offers).__name__}; give a catalog's file, a list of Offers or dicts, or a pandas "
             "DataFrame"
         )
-    return OffersInMemory(offers)
+    return OffersInMemory(offers, options=options)
 
 
 def read_offers(
@@ -126,16 +130,14 @@ def read_offers(
         options: of a catalog's file.
     """
     rows = catalog_rows(offers, options)
-    catalog = read_catalog(rows, max_bad=max_bad)
+    catalog = catalog_with_images(rows, max_bad=max_bad, options=options, progress=progress)
     source = MatchSource(
         sorted(catalog.offers, key=lambda offer: offer.id),
         skipped_ids=catalog.skipped_ids,
-        skipped=catalog.skipped,
+        skipped=catalog.faults,
     )
-    if catalog.skipped:
-        source.notes.append(
-            f"{len(catalog.skipped)} rows of {rows.path} could not be used, first: {catalog.skipped[0]}"
-        )  # fmt: skip
+    if catalog.faults:
+        source.notes.append(skipped_in_words(catalog.faults))
     if model is not None:
         from afmrl.matching.embeddings import embed_offers
 

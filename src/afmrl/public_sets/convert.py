@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from afmrl.data.bad_rows import MAX_BAD_OF_A_SET, checked_max_bad
 from afmrl.data.catalog import write_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer, SkippedRow
@@ -44,7 +46,7 @@ def convert(
     folder: str | Path,
     out: str | Path,
     *,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD_OF_A_SET,
     check_images: bool = True,
     images: bool = True,
 ) -> Conversion:
@@ -62,6 +64,7 @@ def convert(
     Raises:
         InputError: the folder is not of this set, half downloaded, or has more than `max_bad` bad rows.
     """
+    checked_max_bad(max_bad)
     folder, out = Path(folder).resolve(), Path(out)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; {dataset.title} is not here.\n{_where(dataset)}")
@@ -129,7 +132,7 @@ class _Converter:
             if not offer.title.strip():
                 fault = "image", reason
             else:
-                self._skip(row, "image", f"{reason}; kept without image")
+                self._skip(row, "image", f"{reason}; kept without image", "image")
                 offer = dataclasses.replace(offer, image="")
         if fault is not None:
             self._skip(row, *fault)
@@ -154,8 +157,8 @@ class _Converter:
             return "line", "holds half a character (a lone surrogate)"
         return None
 
-    def _skip(self, row: SourceRow, field_name: str, reason: str) -> None:
-        self.result.skipped.append(SkippedRow(row.file, row.row, field_name, reason, row.offer.id))
+    def _skip(self, row: SourceRow, field_name: str, reason: str, lost: Literal["row", "image"] = "row") -> None:
+        self.result.skipped.append(SkippedRow(row.file, row.row, field_name, reason, row.offer.id, lost))
 
     def _count(self, offer: Offer) -> None:
         self.written.add(offer.id)

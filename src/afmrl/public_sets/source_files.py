@@ -13,6 +13,7 @@ from typing import Any
 
 from afmrl.data.offer import SkippedRow
 from afmrl.errors import InputError
+from afmrl.files import parse_json
 
 READ_CHARACTERS = 1 << 20
 MAX_RECORD_CHARACTERS = 16 << 20
@@ -115,7 +116,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]] | SkippedRow]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             yield SkippedRow(str(path), number, "line", f"is not JSON ({error})")
             continue
@@ -174,7 +175,7 @@ def read_id_list(path: Path) -> list[str]:
     if text[:1] not in ("[", "{"):
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:
-        ids = json.loads(text)
+        ids = parse_json(text)
     except ValueError as error:
         raise InputError(f"{path}: is not JSON ({error}); a list of ids is expected") from error
     return [str(identifier) for identifier in ids]

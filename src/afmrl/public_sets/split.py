@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
@@ -41,7 +42,7 @@ def split_catalog(
     seed: int = 0,
     join_images: bool = False,
     near: bool = True,
-    max_bad: float = 0.01,
+    max_bad: float = MAX_BAD,
 ) -> SplitReport:
     """Write a catalog's offers with a column `split`, dealt out by product or family and checked for leaks.
 
@@ -63,7 +64,7 @@ def split_catalog(
     leaks = check_leaks(offers, near=near)
     write_catalog(out, offers)
     sizes = np.unique(groups, return_counts=True)[1]
-    return SplitReport(len(sizes), int(sizes.max()), split_counts(offers), leaks, catalog.skipped)
+    return SplitReport(len(sizes), int(sizes.max()), split_counts(offers), leaks, tuple(catalog.faults))
 
 
 def product_groups(offers: Sequence[Offer], by: str = "product_id", *, join_images: bool = False) -> list[str]:

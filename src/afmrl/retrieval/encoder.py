@@ -10,9 +10,9 @@ import numpy as np
 
 from afmrl.attributes.attributes_on import ATTRIBUTES_ON, on_gallery, on_query
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import SellerAttributes, check_seller_attributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder, Modality
-from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.generator.generator import AttributeGenerator, open_generator
 from afmrl.retrieval.fusion import FusionWeights
@@ -37,12 +37,13 @@ def trained_attributes_on(embedder: Embedder) -> str:
     return str(embedder.settings.get("attributes_on") or "query")
 
 
-def check_options(attributes_on: str | None, batch_size: int) -> None:
+def check_options(attributes_on: str | None, batch_size: int, seller_attributes: str | None = None) -> None:
     """Refuse options before a model is loaded.
 
     Raises:
-        InputError: an unknown `attributes_on`, a batch of no offers.
+        InputError: an unknown `attributes_on` or `seller_attributes`, a batch of no offers.
     """
+    check_seller_attributes(seller_attributes)
     if attributes_on not in (None, *ATTRIBUTES_ON):
         raise InputError(f"attributes_on {attributes_on!r}: one of {', '.join(ATTRIBUTES_ON)}")
     if batch_size < 1:
@@ -87,16 +88,21 @@ class OfferEncoder:
         generator: str | Path | None = None,
         weights: FusionWeights | None = None,
         attributes_on: str | None = None,
+        seller_attributes: SellerAttributes | None = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> OfferEncoder:
         """Load an embedder's folder or any sentence-transformers model, and a generator by its address.
 
+        Args:
+            seller_attributes: which of the sellers' attributes are read, by the embedder and as words; None: those that
+                the embedder was trained with.
+
         Raises:
             InputError: an unknown option, or a model that does not load.
         """
-        check_options(attributes_on, batch_size)
-        embedder = Embedder.from_pretrained(model)
+        check_options(attributes_on, batch_size, seller_attributes)
+        embedder = Embedder.from_pretrained(model, seller_attributes=seller_attributes)
         attributes_on = attributes_on or trained_attributes_on(embedder)
         return cls(
             embedder,
@@ -115,7 +121,7 @@ class OfferEncoder:
 
     def can_read(self, offer: Offer) -> bool:
         """Whether the offer has a part that the model reads."""
-        return bool(("image" in self.reads and offer.image) or ("text" in self.reads and offer.title.strip()))
+        return bool(("image" in self.reads and offer.image) or ("text" in self.reads and self.embedder.text(offer)))
 
     def readable_part(self, offer: Offer) -> Offer:
         """The offer without an image where the model reads no images."""
@@ -154,7 +160,7 @@ class OfferEncoder:
         """
         offers = [self.readable_part(offer) for offer in offers]
         given = attributes or [KeyAttributes()] * len(offers)
-        keys = [(embedder_text(o, a or None), o.image) for o, a in zip(offers, given, strict=True)]
+        keys = [(self.embedder.text(o, a or None), o.image) for o, a in zip(offers, given, strict=True)]
         missing: dict[tuple[str, str], int] = {}
         for row, key in enumerate(keys):
             if key not in self._embeddings:
@@ -214,6 +220,7 @@ class OfferEncoder:
                 of_queries[start:stop] if of_queries else None,
                 of_gallery,
                 passing=passing,
+                seller_attributes=self.embedder.seller_attributes,
             )
 
         return ComputedScores(len(queries), len(rows), fused)

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import DEFAULT_SELLER_ATTRIBUTES, SellerAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import parse_json
 from afmrl.retrieval.bm25 import bm25_scores
 from afmrl.retrieval.colors import color_scores
 from afmrl.retrieval.exact import ranks_of_scores
@@ -60,17 +62,26 @@ class FusionWeights:
         gallery_attributes: Sequence[KeyAttributes] | None,
         *,
         passing: np.ndarray | None = None,
+        seller_attributes: SellerAttributes | None = DEFAULT_SELLER_ATTRIBUTES,
     ) -> np.ndarray:
         """Fused scores of cosines and what the offers themselves say and show.
 
         Args:
+            seller_attributes: which of the sellers' attributes count as words, see `OfferWords`.
             passing: (P,) gallery rows that are searched; frequencies of words are those of the whole gallery. None:
                 all rows.
 
         Shape:
             dense (Q, P), with P = N where `passing` is None; returns (Q, P) float32.
         """
-        words, values = lexical_scores(queries, gallery, query_attributes, gallery_attributes, extracted=self.extracted)
+        words, values = lexical_scores(
+            queries,
+            gallery,
+            query_attributes,
+            gallery_attributes,
+            extracted=self.extracted,
+            seller_attributes=seller_attributes,
+        )
         if passing is not None:
             words, values, gallery = words[:, passing], values[:, passing], [gallery[row] for row in passing]
         return self.fuse(dense, words, values, color_scores(queries, gallery) if self.color else None)
@@ -92,7 +103,7 @@ class FusionWeights:
             InputError: there is no such file: the model was trained without `evaluation.fuse`.
         """
         try:
-            return cls(**json.loads((Path(folder) / FUSION_FILE).read_text(encoding="utf-8")))
+            return cls(**parse_json((Path(folder) / FUSION_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"{folder}: holds no {FUSION_FILE} ({error}); fusion weights are learned by a run with "
@@ -113,13 +124,16 @@ def lexical_scores(
     gallery_attributes: Sequence[KeyAttributes] | None,
     *,
     extracted: bool = False,
+    seller_attributes: SellerAttributes | None = DEFAULT_SELLER_ATTRIBUTES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, N) BM25 of titles against titles and attributes, and of the query's attributes against the same.
+    """(Q, N) BM25 of titles and sellers' attributes against these and key attributes; of the query's key attributes
+    against the same.
 
     Args:
         extracted: see `FusionWeights.extracted`.
+        seller_attributes: which of the sellers' attributes count as words, see `OfferWords`.
     """
-    words = OfferWords(extracted=extracted)
+    words = OfferWords(extracted=extracted, seller_attributes=seller_attributes)
     theirs = [
         words.of_gallery(offer, gallery_attributes[i] if gallery_attributes else None)
         for i, offer in enumerate(gallery)

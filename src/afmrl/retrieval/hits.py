@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from afmrl.errors import InputError
-from afmrl.files import atomic_write, read_lines
+from afmrl.files import atomic_write, parse_json, read_lines
 
 Hit = tuple[str, float]
 """A gallery offer's id and its score."""
@@ -46,7 +46,7 @@ def read_hits(path: str | Path) -> dict[str, list[Hit]]:
     hits: dict[str, list[Hit]] = {}
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             hits[str(row["query"])] = [(str(hit["id"]), float(hit["score"])) for hit in row["hits"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.seller_attributes import DEFAULT_SELLER_ATTRIBUTES, SellerAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Modality
 from afmrl.errors import InputError
@@ -23,12 +24,13 @@ class FloorScorer:
 
     Args:
         floor: "tfidf", "bm25", "color" or "tfidf+color".
+        seller_attributes: which of the sellers' attributes it reads.
     """
 
     attributes_on = "none"
 
-    def __init__(self, floor: str) -> None:
-        self.floor = floor
+    def __init__(self, floor: str, seller_attributes: SellerAttributes = DEFAULT_SELLER_ATTRIBUTES) -> None:
+        self.floor, self.seller_attributes = floor, seller_attributes
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -55,7 +57,11 @@ class FloorScorer:
         queries = [visible_part(offer, query_modality) for offer in queries]
         gallery = [visible_part(offer, gallery_modality) for offer in gallery]
         return ComputedScores(
-            len(queries), len(gallery), lambda start, stop: floor_scores(queries[start:stop], gallery, self.floor)
+            len(queries),
+            len(gallery),
+            lambda start, stop: floor_scores(
+                queries[start:stop], gallery, self.floor, seller_attributes=self.seller_attributes
+            ),
         )
 
 
@@ -68,6 +74,7 @@ def load_scorer(
     generator: str | Path | None = None,
     fuse: bool = False,
     attributes_on: str | None = None,
+    seller_attributes: SellerAttributes | None = None,
     batch_size: int = 64,
     progress: bool = False,
 ) -> Scorer:
@@ -76,20 +83,22 @@ def load_scorer(
     Args:
         fuse: add BM25 and colors with the weights that the model learned.
         attributes_on: see `OfferEncoder`.
+        seller_attributes: which of the sellers' attributes are read; None: those that the model was trained with.
 
     Raises:
         InputError: options that do not go together, or a model that does not load.
     """
-    check_options(attributes_on, batch_size)
+    check_options(attributes_on, batch_size, seller_attributes)
     if str(model) in get_args(Floor):
         if fuse or generator is not None:
             raise InputError(f"the floor {str(model)!r} reads no generated attributes and is not fused; leave them out")
-        return FloorScorer(str(model))
+        return FloorScorer(str(model), seller_attributes or DEFAULT_SELLER_ATTRIBUTES)
     return OfferEncoder.load(
         model,
         generator=generator,
         weights=FusionWeights.load(model) if fuse else None,
         attributes_on=attributes_on,
+        seller_attributes=seller_attributes,
         batch_size=batch_size,
         progress=progress,
     )

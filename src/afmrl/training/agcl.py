@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
+from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.data.images import bound_pixels
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
@@ -73,7 +74,7 @@ def run_agcl(
     from sentence_transformers import SentenceTransformerTrainer
     from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
-    from afmrl.losses.deferred_inputs import DeferredPreprocessing
+    from afmrl.losses.deferred_inputs import KEEP_BYTES, DeferredPreprocessing
     from afmrl.losses.statistics import LogLossStatistics
 
     if config.text_attributes == "generated" and config.attributes_on != "none" and text_attributes is None:
@@ -87,7 +88,9 @@ def run_agcl(
     torch.manual_seed(seed)  # the same in every process: they start from equal LoRA layers
     lexical = AttributeBM25(attributes)
     plan = make_plan(offers, attributes, config, lexical, queries, seed=seed)
+    embedder = _load(hardware, base, config.seller_attributes)
     inputs = PairInputs(
+        embedder,
         offers,
         attributes,
         attributes if text_attributes is None else text_attributes,
@@ -98,11 +101,10 @@ def run_agcl(
     )
     rows = pair_rows(plan, inputs)
     arguments = agcl_arguments(config, hardware, seed, out_dir, plan.batch_size)
-    embedder = _load(hardware, base)
     loss = _loss(config, embedder, offers, attributes, lexical)
     preprocess = DeferredPreprocessing(
         embedder.model.preprocess,
-        keep_bytes=hardware.keep_bytes if config.mini_batch_size else 0,
+        keep_bytes=KEEP_BYTES if config.mini_batch_size else 0,
         num_workers=2 if config.mini_batch_size and torch.cuda.is_available() else 0,
     )
     trainer = SentenceTransformerTrainer(
@@ -117,7 +119,11 @@ def run_agcl(
     history = train_from_checkpoint(trainer, out_dir)
     if hardware.lora_of("agcl"):
         merge_adapters(embedder.model[0].model)
-    embedder.settings = {**embedder.settings, "attributes_on": config.attributes_on}
+    embedder.settings = {
+        **embedder.settings,
+        "attributes_on": config.attributes_on,
+        "seller_attributes": config.seller_attributes,
+    }
     if rank() == 0:
         embedder.save(out_dir)
         write_json(out_dir / "history.json", history)
@@ -125,10 +131,12 @@ def run_agcl(
     return {"history": history, "num_pairs": len(rows), "num_products": plan.num_products}
 
 
-def _load(hardware: Hardware, base: str | Path) -> Embedder:
+def _load(hardware: Hardware, base: str | Path, seller_attributes: SellerAttributes) -> Embedder:
     """The base as an embedder to train, with LoRA layers where the hardware asks for them."""
     dtype = hardware.weights_dtype("agcl")
-    embedder = Embedder.from_pretrained(base, dtype=dtype, max_seq_length=hardware.max_seq_length)
+    embedder = Embedder.from_pretrained(
+        base, dtype=dtype, max_seq_length=hardware.max_seq_length, seller_attributes=seller_attributes
+    )
     if hardware.max_pixels:
         bound_pixels(embedder.model[0].processor, hardware.max_pixels)
     card = embedder.model.model_card_data

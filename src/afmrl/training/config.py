@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from afmrl.attributes.attributes_on import AttributesOn
+from afmrl.attributes.seller_attributes import DEFAULT_SELLER_ATTRIBUTES, SellerAttributes
 from afmrl.losses.options import Direction, Rule, Scaling, Weighting
 from afmrl.rewards.options import RewardedPairs, RewardKind
 
@@ -67,9 +68,6 @@ class Hardware(Config):
     """Larger images are reduced to this many pixels, in training and afterwards. Null: the base's own bound."""
     max_seq_length: AtLeast1 | None = None
     """Tokens of an offer for the embedder, its image included; longer texts are cut. Null: the base's own."""
-    keep_bytes: AtLeast0 = 64 * 2**20
-    """Bytes of preprocessed inputs that wait in memory for GradCache's second pass, for each side of the pairs. Inputs
-    beyond are decoded again, so memory does not grow with the batch. Larger is faster."""
     save_steps: AtLeast1 = 100
     """Steps between checkpoints, from which a killed run resumes."""
     processes: AtLeast1 | None = None
@@ -216,6 +214,11 @@ class AGCLStage(Config):
     text_attributes: Literal["targets", "generated"] = "targets"
     """Which attributes the text carries in training: "targets", or "generated", what the SFT generator writes of each
     offer, with the mistakes that it will make at retrieval too. Targets draw batches, weigh and filter either way."""
+    seller_attributes: SellerAttributes = DEFAULT_SELLER_ATTRIBUTES
+    """Which of what the seller states as attributes stands in the text behind the title, in training and at search, for
+    the embedder and for BM25: "identifying" (brand, model number, GTIN, color, size, material, …), "all" but prices,
+    stock, ids and links, or "none". Choose "none" where the catalog's attributes are labels, which no offer that is
+    searched for will have."""
     attribute_dropout: Share = 0.5
     """Share of pairs that are trained without attributes in the text, so that the embedder works with and without;
     of the others the sides lose theirs independently once in `one_sided`."""

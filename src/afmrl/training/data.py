@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.catalog import read_catalog
+from afmrl.attributes.seller_attributes import new_values, stated_attributes
+from afmrl.bulk.images.catalog import catalog_with_images
+from afmrl.data.offer import skipped_in_words
 from afmrl.data.roles import ROLES, other_roles
 from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, write_json
@@ -27,10 +29,11 @@ def prepare_data(run: Run) -> None:
     if section.sample is not None:
         path = str(draw_sample(run, "catalog", section.sample, run.folder / "catalog"))
     assert path is not None
-    run.catalog = read_catalog(path, max_bad=section.max_bad, options=section.read_options)
-    if run.catalog.skipped:
-        run.say(f"{len(run.catalog.skipped)} of the catalog's rows were skipped (skipped.json lists them)")
-        skipped = [dataclasses.asdict(row) for row in run.catalog.skipped]
+    options = dataclasses.replace(section.read_options, fetch=run.fetch)
+    run.catalog = catalog_with_images(path, max_bad=section.max_bad, options=options, progress=rank() == 0)
+    if run.catalog.faults:
+        run.say(f"{skipped_in_words(run.catalog.faults)} (skipped.json lists them)")
+        skipped = [dataclasses.asdict(row) for row in run.catalog.faults]
         on_first(lambda: write_json(run.folder / "skipped.json", skipped))
     for role, count in other_roles(run.catalog.offers, section.role_column).items():
         run.say(
@@ -43,7 +46,8 @@ def prepare_data(run: Run) -> None:
         skipped_ids=run.catalog.skipped_ids,
         targets_optional=run.recipe.sft.targets != "catalog",
     )
-    run.made_of["data"] = fingerprint(section, file_hash(path))
+    run.made_of["data"] = fingerprint(section, file_hash(path), *(["fetched"] if run.fetch else []))
+    _say_stated(run)
     _take_targets(run)  # a wrong file is refused before hours of training
     if run.recipe.rar.max_steps and not run.splits["reward"].queries:
         raise InputError(
@@ -63,6 +67,22 @@ def prepare_data(run: Run) -> None:
     for name, split in run.splits.items():
         run.say(
             f"{name}: {len(split.offers)} offers, {len(split.queries)} queries, {len(set(split.families))} families"
+        )
+
+
+def _say_stated(run: Run) -> None:
+    """Say it where the embedder reads the same column that the generator learns to write: it may hold labels."""
+    recipe = run.recipe
+    shown, targets = recipe.agcl.seller_attributes, sample_columns(recipe.catalog).targets
+    if shown == "none" or targets.column != "attributes" or recipe.sft.targets == "teacher":
+        return
+    offers = [offer for split in run.splits.values() for offer in split.offers]
+    count = sum(bool(new_values(stated_attributes(offer, shown), offer.title)) for offer in offers)
+    if count:
+        run.say(
+            f"the text of {count:,} of {len(offers):,} offers shows what sellers state in the column 'attributes', "
+            "from which the generator learns too; if it holds labels that new offers will lack, set "
+            "agcl.seller_attributes=none"
         )
 
 

@@ -108,7 +108,8 @@ def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, Retr
         elif row in ("text", "image"):
             results[row] = score_encoded(run, split, encode(embedder, modality=row))
         elif row == "untrained":
-            results[row] = score_encoded(run, split, encode(Embedder.from_pretrained(run.base)))
+            untrained = Embedder.from_pretrained(run.base, seller_attributes=run.recipe.agcl.seller_attributes)
+            results[row] = score_encoded(run, split, encode(untrained))
         else:
             if row == "cit":
                 found = score_attributed(run, split_name, run.paths["cit"], run.cit_generator)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from afmrl.files import file_hash, fingerprint, write_json
+from afmrl.files import file_hash, fingerprint, parse_json, write_json
 from afmrl.training.processes import on_first, rank
 
 COMPLETE, STARTED = "complete.json", "started.json"
@@ -116,6 +115,6 @@ def _weights_hash(folder: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None

@@ -78,6 +78,7 @@ def _render(
         license=license,
         base=_cell(base),
         attributes_on=settings.get("attributes_on") or "none",
+        seller_attributes=settings.get("seller_attributes") or "none",
         prompt=GeneratorPrompt.load(folder),
         prompt_file=PROMPT_FILE if (folder / PROMPT_FILE).is_file() else "",
         data=_cell(_data(recipe, metrics)),

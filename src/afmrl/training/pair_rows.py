@@ -10,7 +10,7 @@ import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
-from afmrl.embedder.embedder import embedder_input
+from afmrl.embedder.embedder import Embedder
 from afmrl.training.augmentation import augment, is_active
 from afmrl.training.batch_plan import TrainingPlan
 from afmrl.training.config import Augmentation
@@ -28,6 +28,7 @@ class PairInputs:
 
     def __init__(
         self,
+        embedder: Embedder,
         offers: Sequence[Offer],
         attributes: Sequence[KeyAttributes],
         text_attributes: Sequence[KeyAttributes],
@@ -37,6 +38,7 @@ class PairInputs:
         value_dropout: float,
         seed: int,
     ) -> None:
+        self.embedder = embedder
         self.batch_size, self.value_dropout, self.seed = batch_size, value_dropout, seed
         self.offers, self.attributes, self.text_attributes = offers, attributes, text_attributes
         both = augmentation
@@ -57,7 +59,7 @@ class PairInputs:
                 (seed, draw, 3 + column),
                 batch_seeds=(seed, draw // self.batch_size),
             )
-        return embedder_input(offer, self._some(row, draw, column) if with_attributes else None, opened=image)
+        return self.embedder.input(offer, self._some(row, draw, column) if with_attributes else None, opened=image)
 
     def _some(self, row: int, draw: int, column: int) -> KeyAttributes:
         """The offer's attributes, a few left out as a generator leaves some out."""

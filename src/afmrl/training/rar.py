@@ -105,7 +105,11 @@ def run_rar(
     reward = reward.with_(k=survey.k, floors=survey.floors)
     watch = Watch(out_dir, config.patience, hold_truth=reward.holds_to_targets)
     every = config.eval_steps if config.eval_steps is not None else max(config.max_steps // 8, 1)
-    watching = [] if validation is None or not every else [watch_callback(watch, validation, processor, every, prompt)]
+    watching = (
+        []
+        if validation is None or not every
+        else [watch_callback(watch, validation, processor, every, prompt, start=generator_path)]
+    )
     trainer_class: type = GRPOTrainer
     if anchor is not None and config.sft_weight:
         held = Anchor(*anchor, config.sft_weight, config.sft_batch_size, seed, prompt)

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.reading import ReadOptions, column_pairs
-from afmrl.errors import InputError
+from afmrl.errors import InputError, check_type
 from afmrl.retrieval.floors import Floor
 from afmrl.training.config import (
     AGCLStage,
@@ -116,7 +117,7 @@ class CatalogSection(Config):
     and the others are its gallery."""
     family_column: str | None = "family_id"
     """Column of near-identical siblings: intervals are bootstrapped over it."""
-    max_bad: Share = 0.01
+    max_bad: Share = MAX_BAD
     """Share of rows that may be skipped as unreadable."""
 
     @field_validator("columns", mode="before")
@@ -243,7 +244,7 @@ class Recipe(Config):
 
     def settings_of_all_stages(self) -> dict[str, Any]:
         """What every stage is made of beside its own section: all that changes what is learned."""
-        hardware = self.hardware.model_dump(exclude={"processes", "save_steps", "keep_bytes"})
+        hardware = self.hardware.model_dump(exclude={"processes", "save_steps"})
         return {"hardware": hardware, "augment": self.augment.model_dump(), "seed": self.seed}
 
     def changed(self, overrides: Mapping[str, Any]) -> Recipe:
@@ -272,6 +273,7 @@ def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Mapp
     overrides = overrides or {}
     if isinstance(source, Recipe):
         return source.changed(overrides) if overrides else source
+    check_type("run: recipe", source, (str, Path, Mapping), "a recipe's name, its YAML file, nested dicts, or a Recipe")
     file = RecipeFile({**source}, "recipe") if isinstance(source, Mapping) else read_recipe(source)
     return recipe_of(file.with_overrides(overrides), where=file.where)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.yaml_text import parse_yaml
 from afmrl.errors import InputError
 from afmrl.training.config import LEARN
 
@@ -88,7 +87,7 @@ def read_recipe(source: str | Path) -> RecipeFile:
         return RecipeFile(_parsed(shipped_text(name), f"recipe {name}"), f"recipe {name}", name)
     where = f"recipe {path}"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
             f"{where}: cannot be read ({error.strerror}); give the path of a YAML file, or the name of a shipped "
@@ -114,33 +113,8 @@ def override(data: dict[str, Any], name: str, value: Any) -> None:
     data[last] = value
 
 
-def parse_yaml(text: str) -> Any:
-    """YAML's value, numbers such as 1e-5 included, which PyYAML takes for text."""
-    import yaml
-
-    return yaml.load(text, Loader=_loader())
-
-
-@cache
-def _loader() -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """YAML 1.1 wants a dot in 1.0e-5; people write 1e-5."""
-
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-    )
-    return Loader
-
-
 def _parsed(text: str, where: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        data = parse_yaml(text) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: is not YAML: {error}") from error
+    data = parse_yaml(text, where) or {}
     if not isinstance(data, dict):
         raise InputError(f"{where}: holds {type(data).__name__}, expected sections such as 'catalog:'")
     return data

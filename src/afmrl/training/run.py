@@ -58,6 +58,7 @@ def run(
     say: Callable[[str], None] = print,
     callbacks: Callbacks = _no_callbacks,
     until: Stage | None = None,
+    fetch: bool = False,
 ) -> Run:
     """Train and measure a recipe: SFT, AGCL, RAR, evaluation.
 
@@ -73,6 +74,7 @@ def run(
         say: called with one line of text at a time.
         callbacks: makes trainer callbacks, as of a progress bar.
         until: the last stage to run. Its model is in OUT/stages/NAME/model, and nothing else is written.
+        fetch: fetch images of the catalog that are http(s) addresses.
 
     Raises:
         InputError: anything given that cannot work, before the long stages start where that can be known.
@@ -86,7 +88,7 @@ def run(
         say(f"{size} processes train together")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    state = Run(folder=folder, recipe=recipe, ledger=Ledger(folder, say), say=say, callbacks=callbacks)
+    state = Run(folder=folder, recipe=recipe, ledger=Ledger(folder, say), say=say, callbacks=callbacks, fetch=fetch)
     started = time.time()
     prepare_data(state)
     prepare_base(state)

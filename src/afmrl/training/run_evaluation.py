@@ -48,6 +48,7 @@ def evaluate_run(run: Run) -> dict[str, Any]:
         "num_gallery": len(split.gallery),
         "num_families": len(set(split.families)),
         "attributes_on": run.recipe.agcl.attributes_on,
+        "seller_attributes": run.recipe.agcl.seller_attributes,
         "rows": {row: _intervals(result) for row, result in results.items()},
         "floors": {name.removeprefix("floor: "): row for name, row in titles if name.startswith("floor: ")},
         "attribute_accuracy": accuracy,
@@ -89,7 +90,12 @@ def _floor(run: Run, split: Split, kind: str) -> RetrievalResult:
     from afmrl.retrieval.floors import floor_scores
 
     return score_matrix(
-        floor_scores(split.query_offers(), split.gallery_offers(), kind),
+        floor_scores(
+            split.query_offers(),
+            split.gallery_offers(),
+            kind,
+            seller_attributes=run.recipe.agcl.seller_attributes,
+        ),
         split.relevant,
         split.families,
     )
@@ -109,7 +115,9 @@ def _learn_fusion(run: Run) -> None:
     embedder = Embedder.from_pretrained(run.folder / "embedder")
     encoded = encode_split(embedder, split, query_attributes, gallery_attributes)
     queries, gallery = split.query_offers(), split.gallery_offers()
-    words, values = lexical_scores(queries, gallery, query_attributes, gallery_attributes)
+    words, values = lexical_scores(
+        queries, gallery, query_attributes, gallery_attributes, seller_attributes=embedder.seller_attributes
+    )
     has_images = any(o.image for o in queries) and any(o.image for o in gallery)
     colors = color_scores(queries, gallery) if has_images else None
     weights = learn_fusion_weights(encoded.queries @ encoded.gallery.T, words, values, split.relevant, colors)

@@ -102,7 +102,7 @@ def write_run_report(
                 seed=run.recipe.seed,
             ),
             families=families_of(result.ranks, split.families, split.relevant, lambda row: view(split.gallery[row])),
-            skipped=run.catalog.skipped if run.catalog else (),
+            skipped=run.catalog.faults if run.catalog else (),
             facts=_facts(run),
             notes=[*_notes(run), *_tax_notes(tax, split)],
             next_steps=steps,
@@ -139,6 +139,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     facts += [(f"{stage}: seconds", f"{seconds:,.0f}") for stage, seconds in run.ledger.seconds.items()]
     facts.append(("seed", str(run.recipe.seed)))
     facts.append(("key attributes read by the embedder on", run.recipe.agcl.attributes_on))
+    facts.append(("seller attributes read by the embedder", run.recipe.agcl.seller_attributes))
     return facts
 
 

@@ -26,6 +26,8 @@ class Run:
     ledger: Ledger
     say: Callable[[str], None]
     callbacks: Callbacks
+    fetch: bool = False
+    """Whether images that are addresses are fetched."""
     catalog: Catalog | None = None
     splits: dict[str, Split] = field(default_factory=dict)
     teaching_set: TeachingSet = field(default_factory=TeachingSet)

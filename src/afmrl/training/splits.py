@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,14 @@ import numpy as np
 
 from afmrl.attributes.gtin import is_destroyed_gtin, is_gtin_key, normalize_gtin
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.key_kinds import is_trait, traits
 from afmrl.attributes.missing import says_nothing
 from afmrl.data.offer import Offer
 from afmrl.data.pairs import read_pair_rows
 from afmrl.data.roles import role_of
 from afmrl.data.splits import split_of
 from afmrl.errors import InputError
+from afmrl.files import parse_json
 from afmrl.training.recipe import SPLITS, CatalogSection, SplitSection, TargetsSection
 
 DEALING_SEED = 0
@@ -153,6 +154,8 @@ def _from_pairs(offers: Sequence[Offer], path: str, skipped: set[str]) -> list[O
 def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: bool = False) -> list[KeyAttributes]:
     """Key attributes of each offer from the column of targets, restricted to `keys`, `shared` ones taken over.
 
+    Prices, stock, ids and GTINs are never among them: no image shows them, and a generator would learn to invent them.
+
     Args:
         optional: not one offer needs to have any; a teacher writes them.
     """
@@ -163,7 +166,7 @@ def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: 
             value = {}
         if isinstance(value, str):
             try:
-                value = json.loads(value) if value.lstrip().startswith("{") else KeyAttributes.parse(value).as_dict()
+                value = parse_json(value) if value.lstrip().startswith("{") else KeyAttributes.parse(value).as_dict()
             except ValueError as error:
                 raise InputError(
                     f"catalog: offer {offer.id!r}: the column {section.column!r} holds no key attributes ({error}); "
@@ -174,7 +177,7 @@ def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: 
                 f"catalog: offer {offer.id!r}: the column {section.column!r} is {type(value).__name__}, expected an "
                 "object of key: value"
             )
-        found.append(KeyAttributes.of(value).as_dict())
+        found.append(traits(KeyAttributes.of(value)).as_dict())
     for key in section.shared:
         of_product = {o.product_id: v[key] for o, v in zip(offers, found, strict=True) if o.product_id and key in v}
         for offer, values in zip(offers, found, strict=True):
@@ -182,10 +185,16 @@ def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: 
                 values[key] = of_product[offer.product_id]
     if not any(found) and not optional:
         raise InputError(
-            f"catalog: no offer has key attributes in the column {section.column!r}; name it in catalog.targets.column"
+            f"catalog: no offer has key attributes in the column {section.column!r} (prices, stock, ids and GTINs are "
+            "none); name it in catalog.targets.column"
         )
     if section.keys is None:
         return [KeyAttributes.of(values) for values in found]
+    if refused := [key for key in section.keys if not is_trait(key)]:
+        raise InputError(
+            f"catalog.targets.keys: {refused[0]!r} cannot be learned: a price, a stock, an id or a GTIN cannot be read "
+            "off an offer, and a generator would invent it; leave it out"
+        )
     known = dict.fromkeys(key for values in found for key in values)
     if any(found) and (unknown := [key for key in section.keys if key not in known]):
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.files import write_json
+from afmrl.files import parse_json, write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.retrieval_reward import RetrievalReward, Scored
 from afmrl.training.completions import forget_completions, kept_completions
@@ -52,7 +51,7 @@ def kept_survey(
         floors = survey.floors.tolist()
         write_json(path, {"rows": survey.rows, "k": survey.k, "floors": floors, "summary": survey.summary})
         forget_completions(folder)
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = parse_json(path.read_text(encoding="utf-8"))
     return Survey(kept["rows"], kept["k"], np.asarray(kept["floors"], dtype=np.float64), kept["summary"])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.key_kinds import traits
 from afmrl.attributes.schema import AttributeSchema
 from afmrl.attributes.schema_learning import learn_schema
 from afmrl.attributes.words import tokenize
@@ -76,12 +77,15 @@ def teaching_set(config: SFTStage, offers: Sequence[Offer], catalog_targets: Seq
 
 
 def teacher_targets(config: SFTStage) -> dict[str, KeyAttributes] | None:
-    """The teacher's valid targets by offer id; None where the catalog's own are learned.
+    """The teacher's valid targets by offer id, without prices, stock, ids and GTINs; None where the catalog's own are
+    learned.
 
     Raises:
         InputError: they cannot be read.
     """
-    return None if config.teacher is None else read_key_attributes(config.teacher)
+    if config.teacher is None:
+        return None
+    return {identifier: traits(target) for identifier, target in read_key_attributes(config.teacher).items()}
 
 
 def known_targets(

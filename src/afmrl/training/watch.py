@@ -6,7 +6,6 @@ seen is what a shop will get. So that chooses the step that is kept, and ends a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from afmrl.attributes.accuracy import attribute_accuracy
 from afmrl.attributes.attributes_on import AttributesOn, on_gallery, on_query
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
-from afmrl.files import write_json
+from afmrl.files import parse_json, write_json
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.retrieval.exact import ranks_of
@@ -108,7 +107,7 @@ class Watch:
         training came by. What was measured of them is in their own file, so that the two cannot disagree.
         """
         try:
-            record = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+            record = parse_json((self.folder / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return
         kept = kept_entry(self.folder / BEST)
@@ -116,6 +115,7 @@ class Watch:
         if kept is not None:
             self.kept_step = kept["step"]
             self.measured.append(kept)
+            self.measured.sort(key=lambda entry: entry["step"])
 
     @staticmethod
     def best_of(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -133,13 +133,15 @@ class Watch:
     def summary(self) -> dict[str, Any]:
         """{"before", "after" (entries of the first step and of the kept one), "step" (which), "stopped_at"}."""
         best = self.best()
-        return {"before": self.measured[0], "after": best, "step": best["step"], "stopped_at": self.stopped_at}
+        before = next(entry for entry in self.measured if entry["step"] == 0)
+        return {"before": before, "after": best, "step": best["step"], "stopped_at": self.stopped_at}
 
     def add(self, entry: dict[str, Any]) -> bool:
         """Keep one more measure; whether it is the best so far, and its weights are to be saved."""
         if entry["step"] == self.kept_step and entry["mrr"] <= self.best()["mrr"]:
             return False
-        self.measured = [known for known in self.measured if known["step"] != entry["step"]] + [entry]
+        others = [known for known in self.measured if known["step"] != entry["step"]]
+        self.measured = sorted([*others, entry], key=lambda known: known["step"])
         return self.best() is entry
 
     def keep(self) -> None:
@@ -166,9 +168,20 @@ class Watch:
 
 
 def watch_callback(
-    watch: Watch, validation: Validation, processor: Any, every: int, prompt: GeneratorPrompt | None = None
+    watch: Watch,
+    validation: Validation,
+    processor: Any,
+    every: int,
+    prompt: GeneratorPrompt | None = None,
+    *,
+    start: str | Path,
 ) -> Any:
-    """A trainer callback that measures before the first step, every few steps, and after the last."""
+    """A trainer callback that measures before the first step, every few steps, and after the last.
+
+    Args:
+        start: folder of the policy that training began on; it is measured again where a resumed run finds no record of
+            it, for no later step may pass for the first.
+    """
     from transformers import TrainerCallback
 
     from afmrl.generator.engines.local import LocalEngine
@@ -178,21 +191,24 @@ def watch_callback(
 
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             watch.restore(state.global_step)
-            if not watch.measured:
-                self._measure(model, state, control)
+            if any(entry["step"] == 0 for entry in watch.measured):
+                return
+            if state.global_step:
+                model = AttributeGenerator.from_pretrained(start).model
+            self._measure(model, state, control, step=0)
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if state.global_step % every == 0 or state.global_step == state.max_steps:
                 self._measure(model, state, control)
 
-        def _measure(self, model: Any, state: Any, control: Any) -> None:
+        def _measure(self, model: Any, state: Any, control: Any, step: int | None = None) -> None:
             def work() -> tuple[list[dict[str, Any]], bool]:
                 plain = getattr(model, "module", model)  # without the wrapper of several processes
                 was_training = plain.training
                 plain.eval()
                 try:
                     writer = AttributeGenerator(LocalEngine(plain, processor), prompt)
-                    entry = {"step": state.global_step, **validation.measure(writer)}
+                    entry = {"step": state.global_step if step is None else step, **validation.measure(writer)}
                 finally:
                     plain.train(was_training)
                 if watch.add(entry):

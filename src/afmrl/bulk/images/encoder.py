@@ -16,7 +16,7 @@ from afmrl.bulk.images.loader import ImageLoader
 from afmrl.bulk.images.read_ahead import MEMORY_BYTES, PendingImage, ReadAhead, num_cores
 from afmrl.bulk.images.resizing import Resizing
 from afmrl.data.offer import Offer
-from afmrl.embedder.embedder import Embedder, embedder_input
+from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 
 POOL_BATCHES = 16
@@ -53,6 +53,8 @@ class EncodedWindow:
     embeddings: np.ndarray
     bad: dict[int, str] = field(default_factory=dict)
     """Reasons by place in the window."""
+    lost_images: dict[int, str] = field(default_factory=dict)
+    """Reasons, of offers that are embedded without their image."""
 
 
 class BulkEncoder:
@@ -91,6 +93,7 @@ class BulkEncoder:
                 raise InputError(f"embedding: {name}={value} must be at least 1")
         self.embedder, self.batch_size, self.images = embedder, batch_size, images
         self.workers, self.scaled_jpeg, self.memory_bytes = workers, scaled_jpeg, memory_bytes
+        self.reads_text = bool(embedder.model.supports("text"))
         self.reads_images = bool(embedder.model.supports("image"))
         self._resizing = Resizing.of(embedder.model.processor) if self.reads_images else None
         self._prompt = embedder.model.prompts.get(embedder.model.default_prompt_name or "")
@@ -99,7 +102,8 @@ class BulkEncoder:
         """The windows with their embeddings, in order.
 
         Windows are taken from the iterable in the caller's thread, some batches ahead of the model. A row that cannot
-        be embedded (no such image, a damaged one) is in `EncodedWindow.bad` and costs no other row anything.
+        be embedded is in `EncodedWindow.bad` and costs no other row anything. One whose image cannot be read
+        is embedded by its text, where it has a title.
 
         Raises:
             InputError: a window with another number of key attributes than offers, a processor that takes
@@ -144,9 +148,12 @@ class _WindowInWork:
         self.window, self.num_left = window, len(window.offers)
         self.embeddings = np.zeros((len(window.offers), dimension), dtype=np.float32)
         self.bad: dict[int, str] = {}
+        self.lost_images: dict[int, str] = {}
 
     def result(self) -> EncodedWindow:
-        return EncodedWindow(self.window, self.embeddings, dict(sorted(self.bad.items())))
+        return EncodedWindow(
+            self.window, self.embeddings, dict(sorted(self.bad.items())), dict(sorted(self.lost_images.items()))
+        )
 
 
 @dataclass
@@ -281,14 +288,22 @@ class _Run:
         """Make a row's input; returns the bytes of its image."""
         attributes = row.work.window.attributes
         own = attributes[row.place] if attributes else None
-        if row.image is None:
-            row.input = embedder_input(row.offer, own, "text")
+        ready = None
+        if row.image is not None:
+            try:
+                ready = self._reader.wait(row.image)
+            except InputError as error:
+                if not (self._encoder.reads_text and row.offer.title.strip()):
+                    raise
+                self._let_go(row)
+                row.work.lost_images[row.place] = str(error).removeprefix("image ")
+        if ready is None:
+            row.input = self._encoder.embedder.input(row.offer, own, "text")
             if row.offer.image and not row.input:
                 raise InputError("title: is empty, and the model reads no images")
             row.num_tokens = _text_tokens(row.input)
             return 0
-        ready = self._reader.wait(row.image)
-        row.input = embedder_input(row.offer, own, opened=ready.image)
+        row.input = self._encoder.embedder.input(row.offer, own, opened=ready.image)
         row.kind = 2 if isinstance(row.input, dict) else 1
         resizing = self._encoder._resizing
         row.num_tokens = resizing.num_tokens(ready.image.size) if resizing else 0

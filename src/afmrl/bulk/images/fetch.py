@@ -115,7 +115,10 @@ class Fetcher:
             result = self._get(address, at)
             if isinstance(result, bytes):
                 return result
-            at = urljoin(at, result)
+            try:
+                at = urljoin(at, result)
+            except ValueError as error:
+                raise _failure(address, f"is redirected to what is no address ({error})") from error
         raise _failure(address, f"is redirected more than {self.max_redirects} times")
 
     def _get(self, asked: str, at: str) -> bytes | str:

@@ -137,7 +137,12 @@ class ReadAhead:
     def _read(self, pending: PendingImage) -> None:
         try:
             ready = self._made(pending)
-        except BaseException as error:  # whoever waits for the image gets it
+        except (InputError, MemoryError) as error:  # whoever waits for the image gets it
+            pending.future.set_exception(error)
+        except Exception as error:  # whatever one image causes costs its row alone
+            reason = f"image {pending.reference[:200]}: cannot be read ({type(error).__name__}: {error})"
+            pending.future.set_exception(InputError(reason))
+        except BaseException as error:
             pending.future.set_exception(error)
         else:
             pending.future.set_result(ready)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from afmrl.data.columns import attribute_named
 from afmrl.data.offer import BadRow
 
 HEADER = ("Handle", "Title")
@@ -23,6 +24,9 @@ NEWER_NAMES = {
     },
 }
 """Shopify has renamed the columns of its export once."""
+_METAFIELD = re.compile(r"^(?P<name>.+?)\s*\(product\.metafields\.(?P<namespace>[\w-]+)\..+\)$")
+_NO_ATTRIBUTES = ("reviews", "shopify--discovery", "seo", "mc-facebook")
+"""Namespaces of metafields that say nothing of the product itself."""
 _OPTION = re.compile(r"^Option(\d) (Name|Value)$")
 _VARIANTS = re.compile(r"^(?:Variant |Image |Option\d |Cost per item$|Unit Price )")
 
@@ -63,6 +67,7 @@ def _variants(product: list[tuple[int, dict[str, Any]]], skus: set[str]) -> Iter
         is_variant = any(row.get(name) for name in ("Option1 Value", "Variant SKU", "Variant Price", "Variant Barcode"))
         if place and not is_variant:
             continue  # one more image of the product
+        attributes = _metafields(row) or _metafields(first)
         options = {
             names[one]: value
             for one in names
@@ -85,10 +90,20 @@ def _variants(product: list[tuple[int, dict[str, Any]]], skus: set[str]) -> Iter
                 **inherited,
                 **variants,
                 "image": [*([own] if own else []), *(image for image in images if image != own)],
-                "attributes": options,
+                "attributes": {**attributes, **options},
                 "handle": handle,
             },
         )
+
+
+def _metafields(row: dict[str, Any]) -> dict[str, str]:
+    """What the shop says of its products in fields of its own."""
+    found = {}
+    for column, value in row.items():
+        if value and (match := _METAFIELD.match(column)) and not match["namespace"].startswith(_NO_ATTRIBUTES):
+            name = match["name"].rpartition(":")[2].strip()  # "Google: Custom Product"
+            found[attribute_named(name) or name] = value.replace("; ", ", ")
+    return found
 
 
 def _position(numbered: tuple[int, dict[str, Any]]) -> tuple[int, int]:

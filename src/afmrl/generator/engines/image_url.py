@@ -6,6 +6,7 @@ import base64
 import io
 from pathlib import Path
 
+from afmrl.data.image_cache import image_file
 from afmrl.data.images import open_image
 
 JPEG_QUALITY = 95
@@ -24,11 +25,12 @@ def image_url(path: str | Path, *, max_side: int = 1024) -> str:
     from PIL import Image
 
     image = open_image(path, max_side=max_side)
-    with Image.open(path) as raw:
+    file = Path(image_file(path))
+    with Image.open(file) as raw:
         kind = raw.format or ""
         plain = raw.mode == "RGB" and raw.size == image.size and "transparency" not in raw.info
         if kind in _SENT_AS_IT_IS and plain and raw.getexif().get(0x0112, 1) == 1:
-            return _url(_SENT_AS_IT_IS[kind], Path(path).read_bytes())
+            return _url(_SENT_AS_IT_IS[kind], file.read_bytes())
     data = io.BytesIO()
     if kind in ("JPEG", "MPO", "WEBP"):
         image.save(data, "JPEG", quality=JPEG_QUALITY)

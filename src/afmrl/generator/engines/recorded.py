@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.image_cache import image_file
 from afmrl.errors import InputError
-from afmrl.files import content_hash, file_hash, sync_file
+from afmrl.files import content_hash, file_hash, parse_json, sync_file
 from afmrl.generator.engines.base import Completion, Engine, Request, Sampling, Usage
 from afmrl.generator.prompt import GeneratorPrompt
 
@@ -49,7 +50,7 @@ class RecordedEngine:
         whole = data.rfind(b"\n") + 1  # a last line without an end was being written when the recording was killed
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 if number == 1:
                     if record["format"] != FORMAT:
                         raise ValueError(f"the first line names no {FORMAT}")
@@ -106,7 +107,7 @@ class RecordedEngine:
 
 
 def _key(request: Request, sampling: Sampling) -> str:
-    image = file_hash(request.image) if request.image else ""
+    image = file_hash(image_file(request.image)) if request.image else ""
     options = dataclasses.asdict(sampling)
     if sampling.temperature == 0:
         del options["seed"]

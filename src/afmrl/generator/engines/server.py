@@ -12,7 +12,9 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from threading import Event, Lock
 from typing import Any
+from urllib.parse import urlsplit
 
+from afmrl.addresses import shown_address
 from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion, Request, Sampling, Usage
 from afmrl.generator.engines.image_url import image_url
@@ -44,6 +46,16 @@ GUIDES: tuple[tuple[str, Guide], ...] = (
     ("the prompt alone", lambda schema: {}),
 )
 """Ways to hold a server to a JSON schema, the best first; the next is tried where a server answers 400."""
+
+
+def _names_a_host(url: str) -> bool:
+    """Whether an address is one of http(s) with a host, and a port that is a number where there is one."""
+    try:
+        parts = urlsplit(url)
+        known = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return known and parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
 
 
 class ServerEngine:
@@ -88,7 +100,7 @@ class ServerEngine:
     ) -> None:
         import httpx2
 
-        if not url.startswith(("http://", "https://")):
+        if not _names_a_host(url):
             raise InputError(f"generator openai:{url}: expected openai:http://host:8000/v1#model")
         for name, value in (("concurrency", concurrency), ("max_image_side", max_image_side), ("timeout", timeout)):
             if value <= 0:
@@ -305,7 +317,9 @@ class ServerEngine:
         with self._lock:
             first, self._waiting = not self._waiting, True
         if first:
-            log.warning("generator openai:%s: %s; it is tried %d times more", self.url, reason, self.max_retries)
+            log.warning(
+                "generator openai:%s: %s; it is tried %d times more", shown_address(self.url), reason, self.max_retries
+            )
 
     def _refuse(self, status: int, reason: str) -> None:
         if status in REFUSED or (self._known and status not in (401, 403, 404)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from afmrl.addresses import shown_address
 from afmrl.errors import InputError
 from afmrl.index.backend import (
     BATCH_ROWS,
@@ -35,7 +36,6 @@ from afmrl.index.records import (
     sealed,
     stored_dtype,
     unsealed,
-    without_password,
     word_counts,
 )
 
@@ -96,7 +96,7 @@ class LanceIndex:
         Args:
             address: a folder, or an object store's URI with its credentials in the environment, as LanceDB reads them.
         """
-        shown = f"lancedb:{without_password(address)}"
+        shown = f"lancedb:{shown_address(address)}"
         try:
             import lancedb
         except ImportError as error:
@@ -350,7 +350,7 @@ def _answered(address: str) -> Iterator[None]:
     except (RuntimeError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"index lancedb:{without_password(address)}: LanceDB says: {reason}; look at the folder, its rights and "
+            f"index lancedb:{shown_address(address)}: LanceDB says: {reason}; look at the folder, its rights and "
             "the space left, or make the index again"
         ) from error
 

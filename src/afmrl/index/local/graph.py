@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.files import checksum
+from afmrl.files import checksum, damage
 from afmrl.index.local.codes import decode
 from afmrl.index.local.segment import Segment, damaged
+from afmrl.index.local.version import GraphEntry
 from afmrl.retrieval.exact import top_k
 from afmrl.retrieval.scores import pair_scores
 from afmrl.terminal import track
@@ -40,7 +43,7 @@ class Graph:
         recall: what was measured at that width.
     """
 
-    def __init__(self, index: Any, entry: dict[str, Any] | None, width: int, recall: float) -> None:
+    def __init__(self, index: Any, entry: GraphEntry | None, width: int, recall: float) -> None:
         self.index, self.entry, self.width, self.recall = index, entry, width, recall
         self._path: Path | None = None
         self._faiss = import_faiss()
@@ -114,16 +117,15 @@ class Graph:
         return width, recall
 
     @classmethod
-    def open(cls, path: Path, entry: dict[str, Any]) -> Graph:
+    def open(cls, path: Path, entry: GraphEntry) -> Graph:
         """Map a graph's file.
 
         Raises:
             FileNotFoundError: it is not there (any more).
             InputError: it is damaged, or faiss is not installed.
         """
-        size = path.stat().st_size
-        if size != entry["bytes"]:
-            raise damaged(path, f"has {size:,} bytes, its version says {entry['bytes']:,}")
+        if found := damage(path, entry):
+            raise damaged(path, found)
         faiss = import_faiss()
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
@@ -134,9 +136,13 @@ class Graph:
         graph._path = path
         return graph
 
-    def write(self, path: Path) -> dict[str, Any]:
+    def write(self, path: Path) -> GraphEntry:
         """Write the file; returns, and remembers, what the version says of it."""
-        import_faiss().write_index(self.index, str(path))
+        try:
+            import_faiss().write_index(self.index, str(path))
+        except RuntimeError as error:  # faiss names the system's reason in its text alone
+            number = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
         self.entry = {
             "file": path.name, "bytes": path.stat().st_size, "crc32": checksum(path), "width": self.width,
             "recall": round(self.recall, 4), "links": LINKS,

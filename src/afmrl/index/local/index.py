@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.files import exclusive_lock
+from afmrl.files import TEMPORARY, exclusive_lock
 from afmrl.index.backend import (
     BATCH_ROWS,
     DTYPES,
@@ -210,7 +210,8 @@ def _create(folder: Path, dimension: int, settings: Mapping[str, Any]) -> None:
     if int(settings["exact_below"]) < 0:
         raise InputError(f"index {folder}: exact_below {settings['exact_below']}; 0 or more rows")
     folder.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in (LOCK, SEGMENTS))
+    ours = (LOCK, SEGMENTS, POINTER, POINTER + TEMPORARY)  # of a creator that was stopped, or is at work beside
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     if foreign:
         raise InputError(f"index {folder}: the folder holds other files ({foreign[0]}, …); give an empty or new one")
     with exclusive_lock(folder / LOCK, f"index {folder}"):

@@ -13,10 +13,11 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.files import checksum, hash64
+from afmrl.files import checksum, damage, hash64, naming
 from afmrl.index.backend import FILTER_COLUMNS, Rows, filter_value, offer_words
 from afmrl.index.local.codes import NUMPY_TYPE, decode, encode
 from afmrl.index.local.postings import Postings
+from afmrl.index.local.version import FileFacts, SegmentEntry
 from afmrl.retrieval.colors import readable_color_histograms
 
 if TYPE_CHECKING:
@@ -40,15 +41,14 @@ class Segment:
         InputError: a file is not as long as the manifest says, or no such file at all.
     """
 
-    def __init__(self, folder: Path, entry: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, entry: SegmentEntry) -> None:
         import pyarrow
         import pyarrow.ipc
 
         self.folder, self.entry, self.num_rows = folder, entry, int(entry["rows"])
         for name, facts in entry["files"].items():
-            size = (folder / name).stat().st_size
-            if size != facts["bytes"]:
-                raise damaged(folder / name, f"has {size:,} bytes, its version says {facts['bytes']:,}")
+            if found := damage(folder / name, facts):
+                raise damaged(folder / name, found)
         try:
             self.codes = self._array("embeddings")
             self.scales = self._array("scales") if "scales.npy" in entry["files"] else None
@@ -193,18 +193,14 @@ def join_segments(folder: Path, parts: Sequence[Segment], kept: Sequence[np.ndar
     """
     folder.mkdir(parents=True)
     num_rows, dimension = sum(map(len, kept)), parts[0].codes.shape[1]
-    # through a mapping, so that the memory taken does not grow with the index
-    codes = np.lib.format.open_memmap(
-        folder / "embeddings.npy", "w+", dtype=parts[0].codes.dtype, shape=(num_rows, dimension)
-    )
-    first = 0
-    for part, rows in zip(parts, kept, strict=True):
-        for start in range(0, len(rows), COPY_ROWS):
-            block = rows[start : start + COPY_ROWS]
-            codes[first : first + len(block)] = part.codes[block]
-            first += len(block)
-    codes.flush()
-    del codes
+    # piece by piece, so that the memory taken does not grow with the index; a mapping would die of a full disk
+    path = folder / "embeddings.npy"
+    header = {"descr": np.lib.format.dtype_to_descr(parts[0].codes.dtype), "fortran_order": False}
+    with naming(path), open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (num_rows, dimension)})
+        for part, rows in zip(parts, kept, strict=True):
+            for start in range(0, len(rows), COPY_ROWS):
+                file.write(np.ascontiguousarray(part.codes[rows[start : start + COPY_ROWS]]).data)
     if parts[0].scales is not None:
         scales = [part.scales[rows] for part, rows in zip(parts, kept, strict=True) if part.scales is not None]
         _save(folder, "scales", np.concatenate(scales))
@@ -232,7 +228,11 @@ def _finish(
     import pyarrow
     import pyarrow.ipc
 
-    with pyarrow.OSFile(str(folder / RECORDS), "wb") as sink, pyarrow.ipc.new_file(sink, tables[0].schema) as writer:
+    with (
+        naming(folder / RECORDS),
+        open(folder / RECORDS, "wb") as sink,
+        pyarrow.ipc.new_file(sink, tables[0].schema) as writer,
+    ):
         for table in tables:
             writer.write_table(table, max_chunksize=COPY_ROWS)
     by_hash = np.argsort(hashes, kind="stable")
@@ -241,12 +241,18 @@ def _finish(
     _save(folder, "id_rows", by_hash.astype(np.int32))
     for name in POSTINGS:
         _save(folder, name, getattr(postings, name))
-    files = {path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)} for path in sorted(folder.iterdir())}
+    files: dict[str, FileFacts] = {
+        path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)} for path in sorted(folder.iterdir())
+    }
     return Segment(folder, {"name": folder.name, "rows": len(orders), "files": files})
 
 
 def _save(folder: Path, name: str, values: np.ndarray) -> None:
-    np.save(folder / f"{name}.npy", values, allow_pickle=False)
+    path = folder / f"{name}.npy"
+    with naming(path), open(path, "wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(values))
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(np.ascontiguousarray(values).data)
 
 
 def damaged(path: Path, reason: str) -> InputError:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.files import checksum, hash64
+from afmrl.files import checksum, damage, hash64
 from afmrl.index.backend import Rows
 from afmrl.index.local.graph import Graph
 from afmrl.index.local.segment import Segment, damaged
-from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, Version
+from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, DeadEntry, GraphEntry, Version
 from afmrl.retrieval.colors import COLORS
 
 MASKS = 16  # filters whose rows are remembered
@@ -147,7 +147,9 @@ class Snapshot:
         """
         for segment in self.segments:
             segment.check()
-        others = [(DEAD, entry["dead"]) for entry in self.version.segments if entry.get("dead")]
+        others: list[tuple[str, DeadEntry | GraphEntry]] = [
+            (DEAD, dead) for entry in self.version.segments if (dead := entry.get("dead"))
+        ]
         if self.version.graph:
             others.append((GRAPHS, self.version.graph))
         for room, facts in others:
@@ -198,7 +200,7 @@ def _alive(folder: Path, segment: Segment) -> np.ndarray:
     if not dead:
         return np.ones(segment.num_rows, dtype=bool)
     path = folder / DEAD / dead["file"]
+    if found := damage(path, dead):
+        raise damaged(path, found)
     bits = np.fromfile(path, dtype=np.uint8)
-    if len(bits) != dead["bytes"]:
-        raise damaged(path, f"has {len(bits):,} bytes, its version says {dead['bytes']:,}")
     return ~np.unpackbits(bits, count=segment.num_rows).astype(bool)

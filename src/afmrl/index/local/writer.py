@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.files import checksum, sync_path
+from afmrl.files import checksum, naming, sync_path
 from afmrl.index.backend import Rows, Touched, check_rows
 from afmrl.index.local.graph import Graph
 from afmrl.index.local.segment import Segment, join_segments, write_segment
 from afmrl.index.local.snapshot import Snapshot
-from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, Version
+from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, DeadEntry, GraphEntry, SegmentEntry, Version
 
 FAN = 8
 """So many neighboring segments of about one size become one: a row is copied a few times in all, not at every
@@ -94,7 +94,7 @@ class Writer:
         self._compact(progress)
         entries = []
         for segment, alive in zip(self.segments, self.alive, strict=True):
-            entry = dict(segment.entry)
+            entry = segment.entry.copy()
             if segment.name in self._marked:
                 entry["dead"] = self._write_dead(segment, alive)
             entries.append(entry)
@@ -185,23 +185,24 @@ class Writer:
             if self.alive[number].sum() < 0.5 * self.segments[number].num_rows:
                 self._join([number])
 
-    def _write_dead(self, segment: Segment, alive: np.ndarray) -> dict[str, object] | None:
+    def _write_dead(self, segment: Segment, alive: np.ndarray) -> DeadEntry | None:
         dead = int((~alive).sum())
         if not dead:
             return None
         path = self.folder / DEAD / f"{self.version.sequence + 1:06d}-{segment.name}"
         path.parent.mkdir(exist_ok=True)
-        np.packbits(~alive).tofile(path)
+        with naming(path), open(path, "wb") as file:
+            file.write(np.packbits(~alive).data)
         return {"file": path.name, "rows": dead, "bytes": path.stat().st_size, "crc32": checksum(path)}
 
-    def _write_graph(self) -> dict[str, object] | None:
+    def _write_graph(self) -> GraphEntry | None:
         if self.graph is None or self.graph.entry:
             return self.graph.entry if self.graph else None
         path = self.folder / GRAPHS / f"{self.version.sequence + 1:06d}"
         path.parent.mkdir(exist_ok=True)
         return self.graph.write(path)
 
-    def _flush(self, entries: list[dict[str, object]], graph: dict[str, object] | None) -> None:
+    def _flush(self, entries: list[SegmentEntry], graph: GraphEntry | None) -> None:
         """Wait for the disk: a pointer must not name what a loss of power would take."""
         before = self.version.files()
         after = dataclasses.replace(self.version, segments=entries, graph=graph).files()

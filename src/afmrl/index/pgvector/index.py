@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from afmrl.addresses import shown_address
 from afmrl.errors import InputError
 from afmrl.index.backend import (
     BATCH_ROWS,
@@ -42,7 +43,6 @@ from afmrl.index.records import (
     scores_by_id,
     stored_dtype,
     unsealed,
-    without_password,
     without_secrets,
     word_counts,
 )
@@ -80,7 +80,7 @@ class PgvectorIndex:
         self._connection, self._address, self._tables = connection, address, tables
         self.dimension, self.settings = dimension, settings
         self._words = offer_words(settings)
-        self._dtype = stored_dtype(without_password(address), settings)
+        self._dtype = stored_dtype(shown_address(address), settings)
         self._written = False
 
     @classmethod
@@ -98,7 +98,7 @@ class PgvectorIndex:
             address: "postgresql://user:password@host:port/database?table=offers"; every option of libpq may be
                 given beside `table`, which is "offers" where it is not given.
         """
-        shown = without_password(address)
+        shown = shown_address(address)
         try:
             import pgvector.psycopg
             import psycopg
@@ -142,7 +142,7 @@ class PgvectorIndex:
         check_rows(rows, self.dimension)
         records = records_of(rows)
         for record in records:
-            check_record(without_password(self._address), record)
+            check_record(shown_address(self._address), record)
         with answered(self._address), self._writing() as cursor:
             known = {
                 identifier: (fingerprint, length)

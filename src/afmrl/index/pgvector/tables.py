@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from afmrl.addresses import shown_address
 from afmrl.errors import InputError
-from afmrl.index.records import sealed, stored_dtype, without_password, without_secrets, word_counts
+from afmrl.index.records import sealed, stored_dtype, without_secrets, word_counts
 from afmrl.retrieval.bm25 import K1, B
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def server_and_table(address: str) -> tuple[str, str]:
     Raises:
         InputError: no address, or a name that PostgreSQL would cut.
     """
-    shown = without_password(address)
+    shown = shown_address(address)
     try:
         parts = urlsplit(address)
     except ValueError as error:
@@ -197,7 +198,7 @@ def answered(address: str) -> Iterator[None]:
     try:
         yield
     except repairable as error:
-        shown = without_password(address)
+        shown = shown_address(address)
         raise InputError(
             f"index {shown}: PostgreSQL says: {without_secrets(str(error), address)}; look whether the server runs, "
             "and at user, password, database and rights"

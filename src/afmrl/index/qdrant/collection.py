@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from afmrl.addresses import shown_address
 from afmrl.errors import InputError
 from afmrl.files import digest
 from afmrl.index.backend import FILTER_COLUMNS
-from afmrl.index.records import sealed, stored_dtype, without_password, without_secrets
+from afmrl.index.records import sealed, stored_dtype, without_secrets
 from afmrl.retrieval.bm25 import K1, B
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def server_and_collection(address: str) -> tuple[str, str, str]:
     >>> server_and_collection("https://host/qdrant/offers")
     ('https://host:6333', 'qdrant', 'offers')
     """
-    shown = without_password(address)
+    shown = shown_address(address)
     try:
         parts = urlsplit(address)
         port = parts.port or PORT
@@ -84,7 +85,7 @@ def answered(address: str) -> Iterator[None]:
     """Turn what a server, a folder or its administrator must repair into an InputError."""
     from qdrant_client.http.exceptions import ApiException
 
-    shown = without_password(address)
+    shown = shown_address(address)
     try:
         yield
     except ApiException as error:

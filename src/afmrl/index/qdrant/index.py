@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
@@ -49,7 +50,6 @@ from afmrl.index.records import (
     scores_by_id,
     sealed,
     unsealed,
-    without_password,
     word_counts,
 )
 
@@ -108,7 +108,7 @@ class QdrantIndex:
             address: "http://host:6333/collection", with the key in the environment variable QDRANT_API_KEY where the
                 server wants one; or a folder.
         """
-        shown = without_password(address)
+        shown = shown_address(address)
         try:
             from qdrant_client import QdrantClient
         except ImportError as error:
@@ -349,7 +349,7 @@ class QdrantIndex:
     def _check_done(self, result: models.UpdateResult) -> None:
         if result.status.value != "completed":
             raise InputError(
-                f"index qdrant:{without_password(self._address)}: the server has not finished a write "
+                f"index qdrant:{shown_address(self._address)}: the server has not finished a write "
                 f"({result.status.value}); give it time, then run the same again"
             )
 

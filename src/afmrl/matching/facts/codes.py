@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from afmrl.attributes.gtin import has_gtin_check_digit
 from afmrl.attributes.quantities import quantities
+from afmrl.data.check_digit import is_gtin
 
 _CHUNK = re.compile(r"[a-z0-9]+(?:[-./+][a-z0-9]+)*")
 _MARKS = re.compile(r"[-./+]")
@@ -55,7 +55,7 @@ def codes(text: str) -> list[str]:
         digits = sum(map(len, _DIGITS.findall(code)))
         if len(code) < 5 or digits < 2 or len(code) > 24 or _NO_CODE.match(code):
             continue
-        if digits == len(code) and ("." in chunk or _is_gtin(code)):
+        if digits == len(code) and ("." in chunk or is_gtin(code)):
             continue
         if any(_is_word(part) for part in _MARKS.split(chunk)):
             continue
@@ -175,8 +175,4 @@ def gtins(text: str) -> list[str]:
     >>> gtins("ean 4006381333931")
     ['4006381333931']
     """
-    return list(dict.fromkeys(found.lstrip("0") for found in _GTIN.findall(text) if _is_gtin(found)))
-
-
-def _is_gtin(digits: str) -> bool:
-    return len(digits) in (8, 12, 13, 14) and digits.isdigit() and int(digits) > 0 and has_gtin_check_digit(digits)
+    return list(dict.fromkeys(found.lstrip("0") for found in _GTIN.findall(text) if is_gtin(found)))
