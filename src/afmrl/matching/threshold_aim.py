@@ -94,7 +94,7 @@ class JudgedPairs:
 
         >>> pairs = JudgedPairs(np.array([4.0, 3, 2, 1]), np.array([True, True, False, True]), np.zeros(4, bool))
         >>> [pairs.threshold(aim)[0] for aim in (ThresholdAim(precision=0.9), ThresholdAim(recall=0.9))]
-        [2.5, 0.0]
+        [2.5, 0.5]
         """
         ends, logits, found = self._steps()
         if not len(ends):
