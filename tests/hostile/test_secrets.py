@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from afmrl.addresses import shown_address
+from afmrl.errors import shown_address
 from chat_server import said, serve
 
 CANARY = "c4n4ry"

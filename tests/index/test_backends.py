@@ -27,13 +27,13 @@ from index_conformance import (
     same_rows,
     unit,
 )
-from qdrant_bridge import API_KEY
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.index.address import open_index
-from afmrl.index.backend import IndexBackend, Rows, Touched
+from afmrl.index.backend import IndexBackend, Rows, Touched, filter_value
+from qdrant_bridge import API_KEY
 
 PACKAGES = {
     "local": [],
@@ -212,6 +212,20 @@ def test_f16_is_near(create: Callable[..., IndexBackend]) -> None:
         for query, ids, scores in zip(rows.embeddings, hits.ids, hits.scores, strict=False):
             check_hits(ids, scores, dense_truth(rows, query), 5, tolerance=2e-3)
         same_rows(index.get(rows.ids), rows, tolerance=1e-3)
+
+
+def test_values_are_those_of_the_rows_that_are_there(create: Callable[..., IndexBackend], address: str) -> None:
+    rows = drawn_rows([f"o{i}" for i in range(40)], 11)
+    with create() as index:
+        assert index.values("category") == []
+        index.upsert(rows)
+        for column in ("category", "seller", "product_id"):
+            assert index.values(column) == sorted({filter_value(offer, column) for offer in rows.offers})
+        index.delete([offer.id for offer in rows.offers if offer.category == CATEGORIES[0]])
+    with open_index(address) as index:
+        assert index.values("category") == sorted(CATEGORIES[1:])
+        index.delete(rows.ids)
+        assert index.values("category") == []
 
 
 LEXICAL_TEXTS = ["red dress", "A12", "a12s 红", "phone 1.5 m cable cable", "mug 40", "nothing of this", "", "..."]

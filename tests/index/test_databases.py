@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from index_conformance import SETTINGS, D, bm25_truth, check_hits, dense_truth, drawn_rows, joined, same_rows, unit
-from qdrant_bridge import API_KEY, running_bridge
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.index.address import open_index
 from afmrl.index.backend import IndexBackend, Rows, Touched
+from qdrant_bridge import API_KEY, running_bridge
 
 MANY, WIDE = 3000, 16
 pytest_plugins = ["index_servers"]

@@ -112,8 +112,13 @@ def test_filters(call, shop):
     assert code == 0, err
     wanted = {f"g{n:02d}" for n in range(30) if n % 7 == 2 and n % 2 == 0}
     assert {f"g{n:02d}" for n in range(30) if f"g{n:02d}" in out} == wanted
-    code, out, _ = call("search", shop / "index", "--text", "red", "--category", "nothing")
+    asked = ["search", shop / "index", "--text", "red", "--k", 9, "--seller", " S0 ", "--category"]
+    assert call(*asked, "MUG")[1] == out  # the case does not matter
+    code, out, err = call(*asked, "mugs")
     assert code == 0 and "no offer passes the filter" in out
+    assert "no offer has the category 'mugs'; the nearest is 'mug'" in err
+    code, out, err = call(*asked, "mugs", "--category", "Lamp")
+    assert "lamp" in out and "'mugs'" in err and "'Lamp'" not in err
 
 
 def test_queries_are_shown_without_a_file(call, shop):
@@ -145,6 +150,31 @@ def test_updates_say_what_they_touched(call, shop, tiny_model, tmp_path):
     code, out, _ = call("index", index, "--info", "--check")
     assert code == 0 and "every file is as it was written" in out
     assert "rows:          6" in out and "stored as:     f16" in out and str(tiny_model) in out and "exact" in out
+
+
+def test_ids_to_remove_are_taken_as_they_stand(call, tmp_path, tiny_model):
+    ids = ["007", "7", " 7", "7 ", "1e3", "1000", "N/A", "a,b", "ü", '"q"', "x"]
+    embedded = embed(call, tmp_path, tiny_model, [{"id": name, "title": f"mug {name}"} for name in ids])
+    index = tmp_path / "index"
+    assert call("index", embedded, "--out", index)[0] == 0
+    with open_index(str(index)) as opened:
+        ids = opened.get(ids).ids  # as the catalog's reader keeps them
+    gone = ["007", "1e3", "N/A", "a,b", "ü", '"q"', "7 "]
+    (tmp_path / "gone.txt").write_bytes(("\ufeff" + "\r\n".join(gone) + "\r\n\r\n").encode())
+    code, out, err = call("index", index, "--remove", tmp_path / "gone.txt")
+    assert code == 0, err
+    with open_index(str(index)) as opened:
+        assert set(opened.get(ids).ids) == set(ids) - set(gone)
+    assert ("'7 '" in out) == ("7 " not in ids)
+
+
+def test_an_emptied_index_says_that_it_is_empty(mistake, call, tmp_path, tiny_model):
+    index = tmp_path / "index"
+    embedded = embed(call, tmp_path, tiny_model, [offer(1, image=""), offer(2, image="")])
+    assert call("index", embedded, "--out", index)[0] == 0
+    assert "deleted 2; 0 rows" in call("index", index, "--delete", "g01", "--delete", "g02")[1]
+    for command in (["search", index, "--text", "red"], ["match", index, "--out", tmp_path / "out"]):
+        assert f"index {index}: is empty; fill it with: afmrl index EMBEDDINGS --out {index}" in mistake(*command)
 
 
 def test_mistakes(mistake, call, shop, tiny_model, tmp_path):

@@ -18,6 +18,7 @@ from match_catalogs import catalog, index_of, table_of
 from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.index.address import open_index
 from afmrl.matching.match import match, match_result
 from afmrl.matching.matched_table import match_table
 from afmrl.report.match_page import write_match_page
@@ -273,3 +274,24 @@ def test_embeddings_are_kept_and_compared(tmp_path: Path, tiny_model: Path) -> N
         match(tmp_path / "c.jsonl", out=tmp_path / "out", model=str(tiny_model)).pairs
     )
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_against_an_index_of_the_same_ids_is_said(tmp_path: Path) -> None:
+    offers = [Offer(f"o{number}", f"Acme kettle KX{number}00 red") for number in range(8)]
+    index_of(tmp_path / "index", offers)
+    with pytest.raises(InputError, match="holds the same offers, first: 'o0'"):
+        match(offers, against=str(tmp_path / "index"))
+    result = match([offers[0], Offer("new", "Acme kettle KX700, red")], against=str(tmp_path / "index"))
+    assert "1 rows of index" in " ".join(result.summary["notes"]) and "older versions" in " ".join(
+        result.summary["notes"]
+    )
+    assert {(pair.left.id, pair.right.id) for pair in result.pairs if pair.same} == {("new", "o7")}
+
+
+def test_against_an_emptied_index_says_that_it_is_empty(tmp_path: Path) -> None:
+    offers = [Offer(f"o{number}", f"Acme kettle KX{number}00 red") for number in range(3)]
+    index_of(tmp_path / "index", offers)
+    with open_index(str(tmp_path / "index")) as index:
+        index.delete([offer.id for offer in offers])
+    with pytest.raises(InputError, match="is empty"):
+        match([Offer("new", "Acme kettle KX100, red")], against=str(tmp_path / "index"))

@@ -12,7 +12,7 @@ import pytest
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.embeddings import EmbedWork
 from afmrl.bulk.fingerprints import model_fingerprint
-from afmrl.bulk.folder import MANIFEST
+from afmrl.bulk.folder import MANIFEST, read_manifest
 from afmrl.bulk.job import BulkJob
 from afmrl.bulk.work import EmbedOptions
 from afmrl.data.catalog import read_catalog
@@ -20,12 +20,15 @@ from afmrl.data.offer import Offer
 from afmrl.data.rows import CatalogFile
 from afmrl.embedder.embedder import SETTINGS_FILE
 from afmrl.errors import InputError
+from afmrl.evaluation.evaluate import evaluate
+from afmrl.files import write_sealed
 from afmrl.generator.engines.base import Completion, Usage
 from afmrl.generator.engines.recorded import RecordedEngine
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.index.address import open_index
 from afmrl.index.backend import Rows
 from afmrl.index.update import update_index
+from afmrl.matching.match import match
 from afmrl.matching.search import search
 from afmrl.retrieval.encoder import OfferEncoder
 from afmrl.retrieval.fusion import FusionWeights
@@ -152,15 +155,19 @@ def test_evaluate_index_and_catalog_agree(call, shop, tiny_model, tmp_path, attr
     assert code == 0, err
     assert call("index", tmp_path / "embeddings", "--out", tmp_path / "index", "--dtype", "f32")[0] == 0
     exact = evaluated("exact")
-    same_hits(exact, searched("a.jsonl", tmp_path / "index", "--no-hybrid"))
-    same_hits(exact, searched("b.jsonl", shop / "gallery.jsonl", "--no-hybrid"))
-    hybrid = searched("c.jsonl", tmp_path / "index")
-    same_hits(hybrid, searched("d.jsonl", shop / "gallery.jsonl"))
+    same_hits(exact, searched("a.jsonl", tmp_path / "index", "--no-hybrid", "--no-rerank"))
+    same_hits(exact, searched("b.jsonl", shop / "gallery.jsonl", "--no-hybrid", "--no-rerank"))
+    hybrid = searched("c.jsonl", tmp_path / "index", "--no-rerank")
+    same_hits(hybrid, searched("d.jsonl", shop / "gallery.jsonl", "--no-rerank"))
     assert hybrid != exact
+    reranked = searched("g.jsonl", tmp_path / "index")
+    same_hits(reranked, searched("h.jsonl", shop / "gallery.jsonl"))
+    assert reranked != hybrid
     if weights is None:
         weights = FusionWeights(1.0)  # what a search takes where the model learned nothing
         weights.save(model)
     same_hits(evaluated("fused", "--fuse"), hybrid)
+    same_hits(evaluated("reranked", "--fuse", "--rerank"), reranked)
     wanted = ["--category", "mug", "--category", "bag", "--seller", "s1"]
     filtered = searched("e.jsonl", tmp_path / "index", *wanted)
     same_hits(filtered, searched("f.jsonl", shop / "gallery.jsonl", *wanted))
@@ -202,8 +209,8 @@ def test_every_kind_of_index_gives_the_hits_of_the_catalog(shop, tiny_model, tmp
     address = filled(address_of(kind), shop, model)
     queries = shop / "queries.jsonl"
     for hybrid in (False, True):
-        ours = search(address, queries=queries, k=K, hybrid=hybrid)
-        theirs = search(shop / "gallery.jsonl", queries=queries, model=model, k=K, hybrid=hybrid)
+        ours = search(address, queries=queries, k=K, hybrid=hybrid, rerank=False)
+        theirs = search(shop / "gallery.jsonl", queries=queries, model=model, k=K, hybrid=hybrid, rerank=False)
         # LanceDB's BM25 saturates counts earlier
         tolerance = 0.02 if hybrid and kind == "lancedb" else 1e-5
         for found, expected in zip(ours, theirs, strict=True):
@@ -218,14 +225,14 @@ def test_every_kind_of_index_gives_the_hits_of_the_catalog(shop, tiny_model, tmp
                 assert [hit.offer.id for hit in found] == [hit.offer.id for hit in expected]  # ties by id
 
 
-@pytest.mark.parametrize("hybrid", [True, False])
-def test_equal_scores_stand_in_the_order_of_ids(tiny_model, tmp_path, hybrid):
+@pytest.mark.parametrize(("hybrid", "rerank"), [(True, True), (True, False), (False, False)])
+def test_equal_scores_stand_in_the_order_of_ids(tiny_model, tmp_path, hybrid, rerank):
     ids = [f"o{number:02d}" for number in np.random.default_rng(1).permutation(40)]
     lines = [json.dumps({"id": name, "title": "red dress" if name < "o30" else "blue mug"}) for name in ids]
     (tmp_path / "gallery.jsonl").write_text("\n".join(lines) + "\n")
     address = filled(str(tmp_path / "index"), tmp_path, tiny_model)
     for target in (address, tmp_path / "gallery.jsonl"):
-        hits = search(target, text="red dress", model=tiny_model, k=7, hybrid=hybrid)
+        hits = search(target, text="red dress", model=tiny_model, k=7, hybrid=hybrid, rerank=rerank)
         assert [hit.offer.id for hit in hits] == [f"o{number:02d}" for number in range(7)]
         assert len({hit.score for hit in hits}) == 1
 
@@ -244,7 +251,7 @@ def test_a_local_index_keeps_the_colors_of_images_that_are_gone(shop, tiny_model
     folder = tmp_path / "shop"
     shutil.copytree(shop, folder)
     model = model_with(tiny_model, tmp_path / "model", FusionWeights(0.5, color=0.4), "query")
-    asked = {"text": "blue shoe", "image": shop / "images" / "3.png", "k": K}
+    asked = {"text": "blue shoe", "image": shop / "images" / "3.png", "k": K, "rerank": False}
     expected = [(hit.offer.id, hit.score) for hit in search(folder / "gallery.jsonl", model=model, **asked)]
     keeping = filled(str(tmp_path / "keeping"), folder, model, batches=12, colors=True)
     forgetting = filled(str(tmp_path / "forgetting"), folder, model)
@@ -273,6 +280,21 @@ def test_mistakes(shop, tiny_model, tmp_path):
             search(gallery, **options)
     with pytest.raises(InputError, match="no index is here"):
         search(tmp_path / "nothing", text="red")
+    with pytest.raises(InputError, match="nothing.jsonl: no such file"):
+        search(tmp_path / "nothing.jsonl", text="red")
+
+
+@pytest.mark.parametrize("of_run", [True, False])
+def test_a_generator_is_no_embedder(shop, tiny_model, tmp_path, of_run):
+    folder = tmp_path / "run" / ("generator" if of_run else "model")
+    shutil.copytree(tiny_model, folder)
+    (folder.parent / "run.json" if of_run else folder / "generator_prompt.json").write_text("{}")
+    with pytest.raises(InputError, match=f"{folder}: is a generator"):
+        search(shop / "gallery.jsonl", text="red", model=folder)
+    with pytest.raises(InputError, match=f"{folder}: is a generator"):
+        evaluate(folder, queries=shop / "queries.jsonl", gallery=shop / "gallery.jsonl", qrels=shop / "qrels.tsv")
+    with pytest.raises(InputError, match=f"{folder}: is a generator"):
+        match(shop / "gallery.jsonl", model=str(folder))
 
 
 def test_an_index_made_for_other_fusion_weights_is_refused(shop, tiny_model, tmp_path):
@@ -289,9 +311,9 @@ def embedded(shop, model, folder, *, seller_attributes=None):
     work = EmbedWork(EmbedOptions(model=str(model), dtype="float32", seller_attributes=seller_attributes or None))
     BulkJob(CatalogFile(shop / "gallery.jsonl"), work, folder).run()
     if seller_attributes == "":
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = read_manifest(folder)
         del manifest["seller_attributes"]
-        (folder / MANIFEST).write_text(json.dumps(manifest))
+        write_sealed(folder / MANIFEST, manifest)
     return folder
 
 

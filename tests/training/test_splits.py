@@ -174,6 +174,53 @@ def test_a_shared_gallery_that_is_not_there_is_refused():
         split_offers(photographs(), CatalogSection(path="x", split=SplitSection(shared="shelf")))
 
 
+# splits that the catalog does not name
+
+
+def test_a_catalog_without_splits_is_dealt_out_by_product_and_says_so():
+    offers = [offer(n, f"p{n // 2}") for n in range(80)]
+    said = []
+    splits = split_offers(offers, CatalogSection(path="x"), say=said.append)
+    assert [len(splits[name].offers) for name in ("train", "reward", "val", "test")] == [62, 0, 4, 14]
+    assert said == [
+        "the column 'split' names no splits: offers are dealt out by product_id: train 78%, val 6%, test 17%"
+    ]
+    with_reward = split_offers(offers, CatalogSection(path="x"), needs_reward=True)
+    assert with_reward["reward"].queries and with_reward["test"].queries
+    products = [{o.product_id for o in split.offers} for split in with_reward.values()]
+    assert sum(map(len, products)) == len(set.union(*products)) == 40
+
+
+def test_reward_is_taken_from_train_where_the_catalog_names_no_such_split():
+    offers = [offer(n, f"p{n // 2}", split="train" if n < 60 else "test") for n in range(80)]
+    said = []
+    splits = split_offers(offers, CatalogSection(path="x"), needs_reward=True, say=said.append)
+    assert (len(splits["train"].offers), len(splits["reward"].offers), len(splits["test"].offers)) == (52, 8, 20)
+    assert said == [
+        "the column 'split' names no split 'reward', which RAR needs: 8 of the 60 training offers are dealt to it by "
+        "product_id"
+    ]
+    assert len(split_offers(offers, CatalogSection(path="x"))["train"].offers) == 60  # no RAR, nothing is taken
+
+
+def test_offers_of_other_splits_are_counted():
+    offers = [offer(n, f"p{n // 2}", split="train" if n < 8 else "holdout") for n in range(12)]
+    said = []
+    split_offers(offers, CatalogSection(path="x"), say=said.append)
+    assert said == ["4 offers name none of the splits train, reward, val, test in the column 'split' and are left out"]
+
+
+def test_equal_gtins_are_products_where_nothing_else_says_so():
+    codes = ["4006381333931", "4006381333948", "4006381333955"]
+    offers = [
+        Offer(f"o{n}", f"pen {n}", attributes={"EAN code": codes[n // 2]}, extra={"split": "train"}) for n in range(6)
+    ]
+    said = []
+    found = with_positives(offers, CatalogSection(path="x"), say=said.append)
+    assert [o.product_id for o in found] == [f"0{codes[n // 2]}" for n in range(6)]
+    assert said == ["no two offers share a product_id: equal GTINs say which are the same product (3 products)"]
+
+
 LISTED = {"Farbe": "rot", "EAN-Code": "4006381333931", "Verkaufspreis": "12,99", "SKU": "A-17", "list": "$ 5", "qty": 3}
 
 

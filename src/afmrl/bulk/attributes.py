@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
 from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint, without_image
@@ -32,7 +31,7 @@ from afmrl.bulk.work import (
 )
 from afmrl.data.offer import Offer
 from afmrl.data.offer_from_row import ARCHIVE_SEPARATOR
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.files import fingerprint
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.engines.server import ServerEngine

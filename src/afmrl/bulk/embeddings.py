@@ -28,6 +28,7 @@ from afmrl.bulk.work import (
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.files import fingerprint
+from afmrl.generator.prompt import check_embedder
 from afmrl.retrieval.encoder import OfferEncoder
 
 
@@ -58,6 +59,7 @@ class EmbedWork:
     def __init__(self, options: EmbedOptions) -> None:
         if options.attributes_on is not None and options.generator is None and options.attributes is None:
             raise InputError("attributes_on: there are no key attributes; give --generator or --attributes as well")
+        check_embedder(options.model)
         self.options = options
         self.embedder = Embedder.from_pretrained(
             options.model, device=options.device, seller_attributes=options.seller_attributes

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.attributes.evidence import EVIDENCE_FILE
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.data.offer import Offer
@@ -19,7 +20,7 @@ from afmrl.errors import InputError
 from afmrl.files import fingerprint, folder_fingerprint, hash64
 from afmrl.generator.prompt import generator_messages
 
-NOT_OF_THE_MODEL = ("fusion.json", "history.json")
+NOT_OF_THE_MODEL = ("fusion.json", "history.json", EVIDENCE_FILE)
 """Files of a model's folder that do not change what it computes."""
 
 

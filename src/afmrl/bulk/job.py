@@ -6,16 +6,17 @@ import contextlib
 import errno
 import time
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from afmrl.attributes.evidence import Evidence
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.bulk.compaction import compact
 from afmrl.bulk.fingerprints import ImageMissing, lost_image_fingerprint, row_checks, row_fingerprint, without_image
-from afmrl.bulk.folder import COMMAND
+from afmrl.bulk.folder import ATTRIBUTES, COMMAND, key_attributes_of
 from afmrl.bulk.known_rows import KnownRows, SeenIds
 from afmrl.bulk.quarantine import Quarantine, TooManyBadRows
 from afmrl.bulk.shards import ShardWriter
@@ -56,6 +57,10 @@ class Summary:
     lost_images: int = 0
     """Rows that are there without their image."""
     seconds: float = 0.0
+    evidence: Evidence = field(default_factory=Evidence)
+    """Of the key attributes that this run wrote."""
+    with_images: bool = False
+    """Whether one of the offers that were written about has an image."""
 
     def __str__(self) -> str:
         without = f", {self.lost_images:,} without their image" if self.lost_images else ""
@@ -169,15 +174,24 @@ class BulkJob:
 
     def _take(self, done: TaskResult, writer: ShardWriter, quarantine: Quarantine) -> None:
         self._num_done += len(done.task.offers)
-        for place, (field, reason) in sorted(done.bad.items()):
-            quarantine.add(done.task.offers[place].id, done.task.rows[place], field, reason)
+        for place, (name, reason) in sorted(done.bad.items()):
+            quarantine.add(done.task.offers[place].id, done.task.rows[place], name, reason)
         for place, reason in sorted(done.lost_images.items()):
             quarantine.add(done.task.offers[place].id, done.task.rows[place], "image", reason, "image")
         good = [again for place, again in enumerate(done.task.known) if place not in done.bad]
         self.summary.again += sum(good)
         self.summary.new += len(good) - sum(good)
         writer.add(done.rows)
+        if self.description.kind == ATTRIBUTES:
+            self._weigh(done)
         quarantine.check(self.summary.read)
+
+    def _weigh(self, done: TaskResult) -> None:
+        """Count how much of what was written the offers themselves say."""
+        offers = {offer.id: offer for offer in done.task.offers}
+        for identifier, written in zip(done.rows.column("id").to_pylist(), key_attributes_of(done.rows), strict=True):
+            self.summary.evidence.add(offers[identifier], written)
+            self.summary.with_images |= bool(offers[identifier].image)
 
     def _leave_out(self, quarantine: Quarantine, identifier: str, row: int, field: str, reason: str) -> None:
         self._num_done += 1
@@ -193,6 +207,8 @@ class BulkJob:
             "work": self.description.fingerprint,
             "quarantined": quarantined,
         }
+        if self.summary.evidence.written:
+            content["evidence"] = self.summary.evidence.as_json()
         if self.attributes is not None:
             content["attributes"] = str(self.attributes.folder.path.resolve())
         state.complete(shards, content)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from afmrl.addresses import shown_address
 from afmrl.attributes.attributes_on import AttributesOn
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.bulk.fingerprints import lost_image_fingerprint, without_image
 from afmrl.data.offer import Offer
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 
 if TYPE_CHECKING:
     import pyarrow
@@ -96,6 +95,11 @@ class AttributesOptions:
     """Requests under way at a time, of a server; None: its default."""
     show_sellers: bool = False
     """Show a general model the sellers' own attributes too."""
+
+    @property
+    def generator_folder(self) -> str:
+        """The folder of a generator's address: its own, or of one that is served elsewhere."""
+        return self.generator.removeprefix("trained:").partition("@")[0]
 
 
 @dataclass(frozen=True)

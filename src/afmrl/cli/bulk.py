@@ -197,9 +197,10 @@ def _run(
     ray_workers: int | None,
     reading: Reading | None,
 ) -> Summary:
+    from afmrl.attributes.evidence import usual_share
     from afmrl.bulk.job import BulkJob
     from afmrl.bulk.quarantine import TooManyBadRows
-    from afmrl.bulk.work import check_positive
+    from afmrl.bulk.work import AttributesOptions, check_positive
     from afmrl.bulk.written_attributes import WrittenAttributes
     from afmrl.data.reading import announce
 
@@ -240,6 +241,9 @@ def _run(
         )
         raise Ended(3, {"out": out, "error": str(error), **plain(job.summary)}) from None
     print(f"{out}: {summary}")
+    if isinstance(options, AttributesOptions):
+        for line in summary.evidence.lines(usual_share(options.generator_folder), images=summary.with_images):
+            print(line)
     writer = getattr(work, "writer", None)  # Ray's workers hold theirs
     notes = writer.notes() if writer is not None else []
     for note in notes:

@@ -27,7 +27,13 @@ def check(catalog: Path, *, max_bad: float = MAX_BAD, reading: Reading | None = 
     from afmrl.data.catalog import read_report
 
     checked_max_bad(max_bad)
-    report = read_report(catalog, read_options(reading))
+    options = read_options(reading)
+    report = read_report(catalog, options)
+    if options.fetch and report.offers:
+        from afmrl.bulk.images.catalog import catalog_with_images
+
+        read = catalog_with_images(catalog, max_bad=1.0, options=options, progress=True)
+        report = read.reading or report
     print(report.report())
     left_out = sum(report.left_out.values())
     if not report.offers or too_many_bad(left_out, report.rows, max_bad, lost_images=len(report.lost_images)):

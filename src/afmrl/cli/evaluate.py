@@ -37,10 +37,12 @@ def evaluate(
     protocol: Literal["standard", "m5product"] = "standard",
     generator: str | None = None,
     fuse: bool = False,
+    rerank: bool = False,
     attributes_on: AttributesOn | None = None,
     seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
     robustness: bool = False,
+    floors: bool = True,
     k: int = 100,
     batch_size: int = 64,
     max_bad: float = MAX_BAD,
@@ -81,6 +83,9 @@ def evaluate(
     fuse
         Add BM25 over title and attributes, and the images' colors, with the weights learned in training (fusion.json
         beside the model).
+    rerank
+        Order the best 50 hits of each query by the pair model of `afmrl match`, those with a veto behind all others, as
+        `afmrl search` does by default; works with floors too, and not for the task "coarse".
     attributes_on
         Which side carries generated attributes; by default what the model was trained for.
     seller_attributes
@@ -91,6 +96,8 @@ def evaluate(
         Metrics by category, sibling, missing part and number of attributes.
     robustness
         Also score queries whose titles lose words and whose images lose detail; they are embedded again.
+    floors
+        Compare the first retrieval task with methods that learn nothing, and open with the verdict.
     k
         Hits written for each query.
     batch_size
@@ -117,10 +124,12 @@ def evaluate(
         protocol=protocol,
         generator=generator,
         fuse=fuse,
+        rerank=rerank,
         attributes_on=attributes_on,
         seller_attributes=seller_attributes,
         slices=slices,
         robustness=robustness,
+        floors=floors,
         k=k,
         batch_size=batch_size,
         max_bad=max_bad,
@@ -134,7 +143,9 @@ def evaluate(
 
 
 def print_evaluation(result: EvaluationResult, out: Path) -> None:
-    """Print the tables, what was not possible and why, and where the files are."""
+    """Print the verdict, the tables, what was not possible and why, and where the files are."""
+    for line in result.verdict.lines if result.verdict else ():
+        print(line)
     if result.catalog is None:
         _print_graded(result, out)
     else:
@@ -149,8 +160,7 @@ def _print_graded(result: EvaluationResult, out: Path) -> None:
     )
     _print_skipped(result, out)
     if run.unseen:
-        counted = "counted as missed" if result.protocol == "m5product" else "not counted"
-        print(f"{run.unseen} queries have no match in the gallery and are {counted}")
+        print(f"{run.unseen} queries have no match in the gallery and are {run.unseen_count_as}")
     _print_ties(run.result.ties)
     _print_robustness(metrics)
     print(f"{out / 'metrics.json'}   {out / 'hits.jsonl'}   {out / 'queries.jsonl'}   {out / 'report.html'}")
@@ -163,10 +173,7 @@ def _print_catalog(result: EvaluationResult, out: Path) -> None:
         rows = [(run.task.name, run.shown_metrics) for run in result.runs]
         _print_table(f"Retrieval, {split_in_words(result)}, protocol {result.protocol}", rows)
         for run in result.runs:
-            print(
-                f"{run.task.name}: {len(run.result.counted)} queries, {len(run.task.gallery)} gallery offers"
-                + (f", {run.unseen} of the queries without a match and counted as missed" if run.unseen else "")
-            )
+            print(f"{run.task.name}: {run.queries_in_words}" + (", reranked" if run.reranked else ""))
             _print_ties(run.result.ties)
             _print_robustness(result.metrics["tasks"][run.task.name])
     for table in other_tables(result):

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from afmrl.addresses import shown_address
 from afmrl.cli.summary import Summary, plain
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 
 if TYPE_CHECKING:
     from afmrl.index.backend import IndexBackend
@@ -50,7 +49,7 @@ def index(
     delete
         Id of a row to delete, may be repeated.
     remove
-        File of ids to delete, one a line.
+        File of ids to delete, one a line, as they stand.
     info
         Say what the index holds.
     check
@@ -108,8 +107,13 @@ def _delete(opened: IndexBackend, ids: list[str], file: Path | None) -> Summary:
     print(f"deleted {deleted:,}; {len(opened):,} rows")
     if missing:
         more = f", … and {len(missing) - SHOWN_IDS:,} more" if len(missing) > SHOWN_IDS else ""
-        print(f"not found: {len(missing):,} ids: {', '.join(missing[:SHOWN_IDS])}{more}")
+        print(f"not found: {len(missing):,} ids: {', '.join(map(_quoted, missing[:SHOWN_IDS]))}{more}")
     return {"deleted": deleted, "not_found": missing}
+
+
+def _quoted(identifier: str) -> str:
+    """An id, in quotes where white space at its ends could not be seen otherwise."""
+    return identifier if identifier == identifier.strip() else repr(identifier)
 
 
 def _check(address: str, opened: IndexBackend) -> None:

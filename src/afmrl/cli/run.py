@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 
 from afmrl.cli.summary import Summary
 from afmrl.data.yaml_text import parse_yaml
+from afmrl.errors import InputError
 from afmrl.training.config import Stage
 from afmrl.training.recipe import Recipe, load_recipe
 from afmrl.training.recipe_help import RecipeField, leaves, optional_sections
@@ -83,7 +84,10 @@ def _value(field: RecipeField, text: str) -> Any:
     >>> _value(FIELDS["agcl.rules"], "margin,label"), _value(FIELDS["catalog.family_column"], "2024")
     (['margin', 'label'], '2024')
     """
-    value = parse_yaml(text, f"--{field.name} {text}")
+    try:
+        value = parse_yaml(text, "")
+    except InputError as error:
+        raise InputError(f"--{field.name}: {text!r} is not YAML") from error
     if field.kind == "text" and value is not None and not isinstance(value, str):
         return text
     if field.kind == "list" and isinstance(value, str):

@@ -16,9 +16,11 @@ from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
-    from afmrl.index.searchers import Hit, IndexSearch
+    from afmrl.matching.searchers import Hit, Searcher
 
 SHOWN_QUERIES = 10  # of --queries without --out
+RATIOS = {"score": None, "id": 2, "title": 4, "attributes": 3, "why": 4, "image": 2}
+"""Widths of the columns of hits."""
 
 
 def search(
@@ -35,6 +37,7 @@ def search(
     generator: str | None = None,
     hybrid: bool = True,
     hybrid_weight: float | None = None,
+    rerank: bool = True,
     split: str | None = None,
     max_bad: float | None = None,
     reading: Reading | None = None,
@@ -57,11 +60,12 @@ def search(
     k
         Hits of each query.
     category
-        Search only offers of this category; may be repeated.
+        Search only offers of this category, upper or lower case; may be repeated.
     seller
-        Search only offers of this seller; may be repeated.
+        Search only offers of this seller, upper or lower case; may be repeated.
     model
-        A trained embedder's folder; of an index by default the one whose embeddings it holds.
+        A trained embedder's folder; of an index by default the one whose embeddings it holds. Of a catalog also a
+        method that needs no training: tfidf, bm25, color, tfidf+color.
     generator
         A generator's folder: its attributes enrich what is searched for.
     hybrid
@@ -69,6 +73,10 @@ def search(
         them (fusion.json), as `afmrl evaluate --fuse` does; --no-hybrid gives the cosine alone.
     hybrid_weight
         Of BM25, without colors; by default what the model learned (fusion.json), or else 1.
+    rerank
+        Order the best 50 by the pair model of `afmrl match`, those with a veto behind all others, and say beside each
+        hit what agrees and differs; --no-rerank keeps the order of vectors and words. A search by image alone is not
+        reranked.
     split
         Of a catalog: search only in offers whose column `split` says this.
     max_bad
@@ -76,7 +84,6 @@ def search(
     """
     from afmrl.bulk.images.catalog import catalog_with_images
     from afmrl.data.rows import is_catalog
-    from afmrl.index.searchers import IndexSearch
     from afmrl.matching.search import open_search, query_offer
     from afmrl.retrieval.hits import write_hits
     from afmrl.terminal import quiet_libraries
@@ -99,39 +106,42 @@ def search(
         generator,
         hybrid=hybrid,
         weight=hybrid_weight,
+        rerank=rerank,
         split=split,
         max_bad=most_bad,
         options=read_options(reading),
         progress=True,
     )
     with opening as searcher:
-        if isinstance(searcher, IndexSearch):
-            _say_generator(searcher)
+        _say_generator(searcher)
         where = {column: values for column, values in (("category", category), ("seller", seller)) if values}
-        found = searcher.search(asked, k, where=where, own_hits=queries is None)
+        for unknown in searcher.filters.unknown(where):
+            print(f"afmrl: {unknown}", file=sys.stderr)
+        own_hits = queries is None
         if out is not None:
+            found = searcher.search(asked, k, where=where, own_hits=own_hits)
             rows = zip(asked, found.ids, found.scores, strict=True)
             write_hits(out, ((query.id, zip(ids, scores.tolist(), strict=True)) for query, ids, scores in rows))
             print(f"{len(asked):,} queries, {sum(map(len, found.ids)):,} hits: {out}")
             return {"queries": len(asked), "hits": sum(map(len, found.ids)), "out": out}
-        for query, ids, scores in list(zip(asked, found.ids, found.scores, strict=True))[:SHOWN_QUERIES]:
+        every = searcher.hits(asked, k, where=where, own_hits=own_hits)
+        for query, hits in list(zip(asked, every, strict=True))[:SHOWN_QUERIES]:
             name = "" if queries is None else f"{query.id}: "
-            if not ids:
-                print(f"{name}no offer passes the filter")
+            if not hits:
+                print(f"{name}{'no offer passes the filter' if where else 'no other offer is there'}")
                 continue
-            title = f"{name}{query.title}" if name else None
-            print_hits(searcher.details(ids, scores), title=title, images=is_catalog(target))
+            print_hits(hits, title=f"{name}{query.title}" if name else None, images=is_catalog(target))
         if len(asked) > SHOWN_QUERIES:
             print(f"… and {len(asked) - SHOWN_QUERIES:,} queries more; --out FILE writes the hits of all")
-        hits = [searcher.details(ids, scores) for ids, scores in zip(found.ids, found.scores, strict=True)]
-        return {"queries": [{"id": query.id, "title": query.title, "hits": list(map(_hit, of_query))}
-                            for query, of_query in zip(asked, hits, strict=True)]}  # fmt: skip
+        return {"queries": [{"id": query.id, "title": query.title, "hits": list(map(_hit, hits))}
+                            for query, hits in zip(asked, every, strict=True)]}  # fmt: skip
 
 
 def _hit(hit: Hit) -> Summary:
     offer = hit.offer
     return {"id": offer.id, "score": round(float(hit.score), 6), "title": offer.title, "image": offer.image,
-            "category": offer.category, "attributes": hit.attributes.as_dict()}  # fmt: skip
+            "category": offer.category, "attributes": hit.attributes.as_dict(),
+            **({"reasons": hit.reasons.as_dict()} if hit.reasons else {})}  # fmt: skip
 
 
 def print_hits(hits: Sequence[Hit], *, title: str | None = None, images: bool = True) -> None:
@@ -141,25 +151,33 @@ def print_hits(hits: Sequence[Hit], *, title: str | None = None, images: bool = 
 
     from afmrl.terminal import output_console
 
+    columns: dict[str, list[str]] = {
+        "score": ["veto" if hit.reasons and hit.reasons.veto else f"{hit.score:.3f}" for hit in hits],
+        "id": [hit.offer.id for hit in hits],
+        "title": [hit.offer.title for hit in hits],
+        "attributes": [str(hit.attributes) if hit.attributes else "" for hit in hits],
+        "why": [str(hit.reasons) if hit.reasons else "" for hit in hits],
+        "image": [hit.offer.image if images else "" for hit in hits],
+    }
     table = Table(title=Text(title) if title else None, title_justify="left")
-    table.add_column("score", no_wrap=True)
-    table.add_column("id", overflow="fold", ratio=2)
-    table.add_column("title", overflow="fold", ratio=4)
-    table.add_column("attributes", overflow="fold", ratio=3)
-    if images:
-        table.add_column("image", overflow="fold", ratio=2)
-    for hit in hits:
-        attributes = str(hit.attributes) if hit.attributes else ""
-        cells = [f"{hit.score:.3f}", hit.offer.id, hit.offer.title, attributes, hit.offer.image]
-        # as Text: a title in square brackets is no markup
-        table.add_row(*(Text(cell) for cell in (cells if images else cells[:-1])))
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    for name in filled:
+        table.add_column(name, overflow="fold", ratio=RATIOS[name], no_wrap=RATIOS[name] is None)
+    for cells in zip(*filled.values(), strict=True):
+        table.add_row(*map(Text, cells))  # as Text: a title in square brackets is no markup
     output_console().print(table)
 
 
-def _say_generator(searcher: IndexSearch) -> None:
-    settings = searcher.index.settings
+def _say_generator(searcher: Searcher) -> None:
+    from afmrl.matching.reranked_search import RerankedSearch
+    from afmrl.matching.searchers import IndexSearch
+
+    inner = searcher.inner if isinstance(searcher, RerankedSearch) else searcher
+    if not isinstance(inner, IndexSearch):
+        return
+    settings = inner.index.settings
     known = settings.get("generator") or {}
-    if searcher.generator is None and known and on_query(settings.get("attributes_on")):
+    if inner.generator is None and known and on_query(settings.get("attributes_on")):
         print(
             f"afmrl: the model was trained to read key attributes of what is searched for; --generator {known['path']} "
             "writes them",

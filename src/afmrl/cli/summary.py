@@ -76,7 +76,8 @@ def _print(summary: Summary, out: Any) -> None:
 def plain(value: Any) -> Any:
     """A value as JSON has it: paths and other things as text, dataclasses and mappings as objects, NaN as null.
 
-    >>> plain({"out": Path("a"), 3: (1.5, float("nan"))})
+    >>> import pathlib
+    >>> plain({"out": pathlib.Path("a"), 3: (1.5, float("nan"))})
     {'out': 'a', '3': [1.5, None]}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

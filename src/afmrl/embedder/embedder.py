@@ -19,6 +19,7 @@ from afmrl.attributes.seller_attributes import (
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.inputs import read_inputs
+from afmrl.embedder.packaged import is_packaged, packaged_folder
 from afmrl.embedder.text import embedder_text, text_parts
 from afmrl.embedder.text_room import TextRoom
 from afmrl.errors import InputError, check_type
@@ -60,7 +61,8 @@ class Embedder:
         """A trained embedder, any sentence-transformers model, or a plain MLLM to start from.
 
         A folder without sentence-transformers modules becomes last-token state + L2 norm (VLM2Vec's head; the
-        paper's embedder), asked at the end of the user's turn as in generation.
+        paper's embedder), asked at the end of the user's turn as in generation. "minilm" is all-MiniLM-L6-v2 out of
+        the extra `small`.
 
         Args:
             max_seq_length: tokens that it reads of an offer; None: its own limit.
@@ -75,6 +77,8 @@ class Embedder:
         from transformers import AutoConfig
 
         check_type("embedder", path, (str, Path), "a model's folder, or its name on the hub")
+        if is_packaged(path):
+            path = packaged_folder(str(path))
         folder = Path(path)
         kwargs: dict[str, Any] = {"model_kwargs": {"dtype": dtype}} if dtype else {}
         if not folder.is_dir() and (folder.is_absolute() or str(path).startswith(".")):
@@ -126,6 +130,8 @@ class Embedder:
             opened: used instead of the offer's own image.
         """
         image = None
+        if modality == "fused" and not self.reads_images:
+            modality = "text"
         if modality != "text":
             image = opened if opened is not None else open_image(offer.image) if offer.image else None
         text = ""
@@ -140,6 +146,11 @@ class Embedder:
     def dimension(self) -> int:
         """D, the length of an embedding."""
         return int(self.model.get_embedding_dimension() or 0)
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the model reads images; one that does not is shown the text alone."""
+        return bool(self.model.supports("image"))
 
     def encode(
         self,

@@ -18,6 +18,7 @@ from afmrl.evaluation.embedding_tasks import (
     find_duplicates,
     read_labeled_pairs,
 )
+from afmrl.evaluation.floors import unreadable
 from afmrl.evaluation.pairs import PairsResult, evaluated_and_validation
 from afmrl.evaluation.probing import NUM_STARTS, ClusteringResult, ProbeResult
 from afmrl.evaluation.result import EvaluatedCatalog, EvaluationResult
@@ -32,8 +33,11 @@ from afmrl.evaluation.tasks import (
     build_task,
     choose_split,
 )
+from afmrl.evaluation.verdict import Verdict
+from afmrl.evaluation.verdict_of_task import trained_here, verdict_of
 from afmrl.interval import Interval
-from afmrl.retrieval.scorer import FloorScorer, Scorer
+from afmrl.matching.rerank import Reranker
+from afmrl.retrieval.scorer import Scorer
 
 Result = TypeVar("Result")
 
@@ -75,13 +79,17 @@ class CatalogTasks:
         k: int = 100,
         slices: bool = True,
         robustness: bool = False,
+        floors: bool = True,
         num_resamples: int = 2000,
+        reranker: Reranker | None = None,
     ) -> EvaluationResult:
         """Score a scorer on every task that it can do.
 
         Args:
             model: what the scorer is called.
             robustness: also score perturbed queries, of the first retrieval task.
+            floors: compare the first retrieval task with methods that learn nothing.
+            reranker: see `run_task`; None: hits stay in the scorer's order.
 
         Raises:
             InputError: not one task is possible.
@@ -89,7 +97,7 @@ class CatalogTasks:
         runs: list[TaskRun] = []
         impossible: list[Impossible] = []
         for task in self.retrieval:
-            if isinstance(task, RetrievalTask) and (reason := _unreadable(scorer, task)):
+            if isinstance(task, RetrievalTask) and (reason := unreadable(scorer, task)):
                 task = Impossible(task.name, reason)
             if isinstance(task, Impossible):
                 impossible.append(task)
@@ -103,6 +111,7 @@ class CatalogTasks:
                     with_slices=slices,
                     with_robustness=robustness and not runs,
                     num_resamples=num_resamples,
+                    reranker=reranker,
                 )
             )
         classification = clustering = pairs = None
@@ -130,6 +139,7 @@ class CatalogTasks:
         if pairs and isinstance(self.pairs, list):
             tasks["pairs"] = _pairs_as_json(pairs, self.pairs)
         evaluated = _evaluated(self.catalog, self.split)
+        verdict = self._verdict(runs[0], scorer, model, num_resamples) if floors and runs else None
         return EvaluationResult(
             model=model,
             protocol=protocol,
@@ -141,6 +151,7 @@ class CatalogTasks:
                 "other_roles": dict(evaluated.other_roles),
                 "tasks": tasks,
                 "not_possible": {task.name: task.reason for task in impossible},
+                **({"verdict": verdict.as_json()} if verdict else {}),
             },
             runs=runs,
             skipped=self.catalog.faults,
@@ -149,7 +160,26 @@ class CatalogTasks:
             clustering=clustering,
             pairs=pairs,
             impossible=impossible,
+            verdict=verdict,
         )
+
+    def _verdict(self, run: TaskRun, scorer: Scorer, model: str, num_resamples: int) -> Verdict | None:
+        """The first task against the floors."""
+        return verdict_of(
+            run,
+            scorer,
+            model,
+            split="" if self.split.name == EVERYTHING else self.split.name,
+            favored=self._favored() if trained_here(scorer) else "",
+            num_resamples=num_resamples,
+        )
+
+    def _favored(self) -> str:
+        """Why the evaluated split favors a model that a run trained on this catalog."""
+        name = self.split.name
+        if name == TRAIN or (name == EVERYTHING and any(split_of(offer) == TRAIN for offer in self.catalog.offers)):
+            return "these offers include the split 'train', which a run trains on"
+        return f"the split {name!r} also chooses in a run" if name in ("val", "reward") else ""
 
 
 def _task_names(tasks: Sequence[str]) -> list[str]:
@@ -158,22 +188,6 @@ def _task_names(tasks: Sequence[str]) -> list[str]:
         if name != EVERYTHING and name not in TASKS:
             raise InputError(f"task {name!r}: one of {', '.join([EVERYTHING, *TASKS])}")
     return [name for name in TASKS if name in asked or EVERYTHING in asked]
-
-
-def _unreadable(scorer: Scorer, task: RetrievalTask) -> str:
-    """Why the scorer cannot do a task: it reads too little of the offers; "" where it can."""
-    reads = scorer.reads
-    for name, modality, offers in (
-        ("queries", task.query_modality, task.queries),
-        ("gallery", task.gallery_modality, task.gallery),
-    ):
-        if modality != "fused" and modality not in reads:
-            return f"the model reads no {'images' if modality == 'image' else 'text'}"
-        if not any(scorer.can_read(offer) for offer in offers):
-            return f"the model reads {' and '.join(reads)} only, and the {name} have none"
-    if isinstance(scorer, FloorScorer) and (task.query_modality, task.gallery_modality) == ("text", "image"):
-        return f"the floor {scorer.floor!r} compares text with text and images with images only"
-    return ""
 
 
 def _possible(found: Result | Impossible, impossible: list[Impossible]) -> Result | None:

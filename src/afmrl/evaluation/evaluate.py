@@ -18,6 +18,7 @@ from afmrl.evaluation.graded_task import GradedTask
 from afmrl.evaluation.protocols import PROTOCOLS
 from afmrl.evaluation.result import EvaluationResult, write_evaluation
 from afmrl.evaluation.tasks import EVERYTHING
+from afmrl.matching.rerank import Reranker
 from afmrl.retrieval.scorer import load_scorer
 
 Offers = str | Path | Catalog | Sequence[Offer]
@@ -39,10 +40,12 @@ def evaluate(
     protocol: str = "standard",
     generator: str | Path | None = None,
     fuse: bool = False,
+    rerank: bool = False,
     attributes_on: str | None = None,
     seller_attributes: SellerAttributes | None = None,
     slices: bool = True,
     robustness: bool = False,
+    floors: bool = True,
     k: int = 100,
     batch_size: int = 64,
     max_bad: float = MAX_BAD,
@@ -75,12 +78,15 @@ def evaluate(
         protocol: "standard", or "m5product", the metrics of M5Product's release.
         generator: writes key attributes that are embedded with the text.
         fuse: add BM25 and the images' colors, with the weights that the model learned (fusion.json beside it).
+        rerank: order the best 50 hits of each query by the pair model of `afmrl match`, those with a veto behind all
+            others, as `afmrl search` does; not of the task "coarse".
         attributes_on: "query", "gallery", "both" or "none"; None: what the model was trained for, "query" if it does
             not say.
         seller_attributes: which of the sellers' attributes are read: "none", "identifying" or "all"; None: those that
             the model was trained with. Choose "none" where a catalog's attributes are labels.
         slices: metrics by category, sibling, missing part and number of attributes.
         robustness: also score perturbed queries, of the first task.
+        floors: compare the first retrieval task with floors, for a verdict; left out where the catalog is too large.
         k: hits kept of each query.
         max_bad: share of a file's rows that may be skipped as unreadable.
         options: of the files: columns, delimiter and encoding, where they do not say them themselves;
@@ -141,7 +147,9 @@ def evaluate(
         k=k,
         slices=slices,
         robustness=robustness,
+        floors=floors,
         num_resamples=num_resamples,
+        reranker=Reranker() if rerank else None,
     )
     if out is not None:
         write_evaluation(result, out)

@@ -12,6 +12,8 @@ from afmrl.evaluation.qrels import read_qrels
 from afmrl.evaluation.result import EvaluationResult
 from afmrl.evaluation.task_run import run_task
 from afmrl.evaluation.tasks import RetrievalTask, cluster_of
+from afmrl.evaluation.verdict_of_task import verdict_of
+from afmrl.matching.rerank import Reranker
 from afmrl.retrieval.scorer import Scorer
 
 
@@ -63,7 +65,9 @@ class GradedTask:
         k: int = 100,
         slices: bool = True,
         robustness: bool = False,
+        floors: bool = True,
         num_resamples: int = 2000,
+        reranker: Reranker | None = None,
     ) -> EvaluationResult:
         """Score a scorer; the arguments are those of `CatalogTasks.evaluate`."""
         run = run_task(
@@ -76,9 +80,12 @@ class GradedTask:
             with_slices=slices,
             with_robustness=robustness,
             num_resamples=num_resamples,
+            reranker=reranker,
         )
+        verdict = verdict_of(run, scorer, model, num_resamples=num_resamples) if floors else None
         metrics = run.as_json() | {
             "min_grade": self.qrels.min_grade,
             "skipped": sum(fault.lost == "row" for fault in self.skipped),
+            **({"verdict": verdict.as_json()} if verdict else {}),
         }
-        return EvaluationResult(model, protocol, metrics, [run], self.skipped)
+        return EvaluationResult(model, protocol, metrics, [run], self.skipped, verdict=verdict)

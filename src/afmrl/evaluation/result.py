@@ -15,6 +15,7 @@ from afmrl.evaluation.pairs import PairsResult
 from afmrl.evaluation.probing import ClusteringResult, ProbeResult
 from afmrl.evaluation.task_run import TaskRun
 from afmrl.evaluation.tasks import TASKS, Impossible
+from afmrl.evaluation.verdict import Verdict
 from afmrl.files import atomic_write
 from afmrl.retrieval.hits import write_hits
 
@@ -53,6 +54,8 @@ class EvaluationResult:
     pairs: PairsResult | None = None
     impossible: Sequence[Impossible] = ()
     """Tasks that the catalog or the model does not allow."""
+    verdict: Verdict | None = None
+    """The first retrieval task against the best floor; None: it was not asked for, or a floor was evaluated."""
 
     @property
     def notes(self) -> list[str]:

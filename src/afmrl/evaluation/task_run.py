@@ -18,7 +18,8 @@ from afmrl.evaluation.protocols import SHOWN_METRICS, score_protocol
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.evaluation.robustness import PERTURBATIONS, RobustnessScore, perturbed, robustness_score
 from afmrl.evaluation.slices import SliceScore, by_slice, slices_as_json, slices_of
-from afmrl.evaluation.tasks import RetrievalTask
+from afmrl.evaluation.tasks import COARSE, RetrievalTask
+from afmrl.matching.rerank import RerankedScores, Reranker
 from afmrl.retrieval.encoder import visible_part
 from afmrl.retrieval.hits import Hit
 from afmrl.retrieval.score_matrix import ScoreMatrix
@@ -42,11 +43,28 @@ class TaskRun:
     """Of each query."""
     slice_scores: Mapping[str, Mapping[str, SliceScore]] = field(default_factory=dict)
     robustness: Sequence[RobustnessScore] = ()
+    grades: Sequence[np.ndarray] | None = None
+    """Of the task's relevant offers; None: all 1."""
+    min_grade: float = 1
+    """Grade from which an offer is a match."""
+    reranked: bool = False
+    """Whether the pair model of matching ordered the best hits."""
 
     @property
     def unseen(self) -> int:
         """Queries that count and have no match in the gallery (m5product counts them as missed)."""
         return int((self.result.num_relevant == 0).sum())
+
+    @property
+    def unseen_count_as(self) -> str:
+        """What the protocol makes of queries without a match."""
+        return "counted as missed" if self.protocol == "m5product" else "not counted"
+
+    @property
+    def queries_in_words(self) -> str:
+        """How many queries count, how large the gallery is, and what became of queries without a match."""
+        text = f"{len(self.result.counted):,} queries, {len(self.task.gallery):,} gallery offers"
+        return text + (f"; {self.unseen:,} queries without a match, {self.unseen_count_as}" if self.unseen else "")
 
     @property
     def shown_metrics(self) -> dict[str, tuple[float, float, float]]:
@@ -67,6 +85,8 @@ class TaskRun:
             "queries_without_match": self.unseen,
             "ties": dict(self.result.ties),
         }
+        if self.reranked:
+            metrics["reranked"] = True
         if self.slice_scores:
             metrics["slices"] = slices_as_json(self.slice_scores)
         if self.robustness:
@@ -116,18 +136,23 @@ def run_task(
     with_slices: bool = True,
     with_robustness: bool = False,
     num_resamples: int = 2000,
+    reranker: Reranker | None = None,
 ) -> TaskRun:
     """Score a task with a scorer.
 
     Args:
+        reranker: orders each query's best hits, but of the task "coarse"; None: the scorer's order.
         grades: of the task's relevant offers; None: all 1.
         min_grade: grade from which an offer is a match.
         with_robustness: embed the queries again after each perturbation of `afmrl.evaluation.robustness`.
     """
 
+    if task.name == COARSE:  # offers of a category need not be one product
+        reranker = None
+
     def scored(queries: Sequence[Offer], hits: int, resamples: int) -> RetrievalResult:
         return score_protocol(
-            _scores(scorer, task, queries),
+            _scores(scorer, task, queries, reranker),
             task.relevant,
             protocol=protocol,
             grades=grades,
@@ -148,7 +173,10 @@ def run_task(
         rows if grades is None else rows[np.asarray(grades[query]) >= min_grade]
         for query, rows in enumerate(task.relevant)
     ]
-    run = TaskRun(task, protocol, result, matches, attributes, of_gallery)
+    run = TaskRun(
+        task, protocol, result, matches, attributes, of_gallery, grades=grades, min_grade=min_grade,
+        reranked=reranker is not None,
+    )  # fmt: skip
     if with_slices:
         slices = slices_of(task.queries, task.gallery, matches, attributes)
         per_query, clusters = _counted(run)
@@ -178,9 +206,18 @@ def run_task(
     return run
 
 
-def _scores(scorer: Scorer, task: RetrievalTask, queries: Sequence[Offer]) -> ScoreMatrix:
-    return scorer.scores(
+def _scores(scorer: Scorer, task: RetrievalTask, queries: Sequence[Offer], reranker: Reranker | None) -> ScoreMatrix:
+    scores = scorer.scores(
         queries, task.gallery, query_modality=task.query_modality, gallery_modality=task.gallery_modality
+    )
+    if reranker is None:
+        return scores
+    return RerankedScores(
+        scores,
+        [visible_part(offer, task.query_modality) for offer in queries],
+        [visible_part(offer, task.gallery_modality) for offer in task.gallery],
+        task.own_rows,
+        reranker,
     )
 
 

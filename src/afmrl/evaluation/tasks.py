@@ -28,6 +28,7 @@ TASKS: Mapping[str, str] = {
     "pairs": "duplicates among labeled pairs",
 }
 """Name -> what it measures, in the order of tables."""
+COARSE = "coarse"
 EVERYTHING = "all"
 """As a split: every offer of the catalog; as gallery splits: the gallery offers of every split."""
 SHARED_GALLERY = "gallery"
@@ -125,7 +126,7 @@ def build_task(name: RetrievalTaskName | str, split: SplitOffers) -> RetrievalTa
         raise InputError(f"task {name!r}: one of {', '.join(get_args(RetrievalTaskName))}")
     query_modality, gallery_modality = _MODALITIES[name]
     queries, gallery = _roles(split)
-    coarse = name == "coarse"
+    coarse = name == COARSE
     if coarse and not queries:
         queries, gallery = list(split.offers), list(split.gallery_offers)
     label: Callable[[Offer], str] = _category if coarse else _product

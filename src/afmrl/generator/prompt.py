@@ -142,3 +142,20 @@ def generator_messages(offer: Offer, prompt: GeneratorPrompt | None = None) -> l
     content: list[dict[str, Any]] = [{"type": "image"}] if offer.image else []
     content.append({"type": "text", "text": (prompt or GeneratorPrompt()).text(offer)})
     return [{"role": "user", "content": content}]
+
+
+def is_generator(folder: str | Path) -> bool:
+    """Whether a model's folder is known to be a generator: it has a prompt, or is RUN/generator of `afmrl run`."""
+    folder = Path(folder)
+    of_run = folder.name == "generator" and (folder.parent / "run.json").is_file()
+    return of_run or (folder / PROMPT_FILE).is_file()
+
+
+def check_embedder(model: str | Path) -> None:
+    """Refuse a generator's folder in the place of an embedder's.
+
+    Raises:
+        InputError: it is one.
+    """
+    if is_generator(model):
+        raise InputError(f"{model}: is a generator, which writes key attributes; --model needs an embedder's folder")

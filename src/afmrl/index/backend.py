@@ -18,6 +18,7 @@ Where = Mapping[str, Collection[str]]
 """A filter: column -> values. A row passes when each column's value is one of the column's: equality, "or" between the
 values, "and" between the columns. No column: every row passes; a column without values: none does."""
 FILTER_COLUMNS = ("category", "seller", "product_id")
+MAX_VALUES = 100_000
 DTYPES = ("f32", "f16", "i8")
 EXACT_BELOW = 20_000
 BATCH_ROWS = 8192
@@ -135,6 +136,10 @@ class IndexBackend(Protocol):
 
     def lexical_scores(self, texts: Sequence[str], ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """BM25 of chosen rows: for each text that of its ids, float32, 0 where no word is common."""
+        ...
+
+    def values(self, column: str) -> list[str]:
+        """The different values of the rows in one of FILTER_COLUMNS, sorted; of more than MAX_VALUES some."""
         ...
 
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:

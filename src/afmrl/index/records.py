@@ -11,11 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
 from afmrl.data.offer import Offer
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.files import digest
 from afmrl.index.backend import DTYPES, EXACT_BELOW, Rows, filter_value
 from afmrl.retrieval.colors import COLORS, readable_color_histograms
@@ -133,6 +132,16 @@ def unsealed(address: str, text: str | None) -> tuple[int, dict[str, Any]]:
     except (ValueError, TypeError, KeyError):
         reason = "was not made by `afmrl index`"
     raise InputError(f"index {address}: {reason}; give another address")
+
+
+def empty_index(address: str) -> str:
+    """What to say of an index without a row.
+
+    >>> empty_index("shop/index")
+    'index shop/index: is empty; fill it with: afmrl index EMBEDDINGS --out shop/index'
+    """
+    shown = shown_address(address)
+    return f"index {shown}: is empty; fill it with: afmrl index EMBEDDINGS --out {shown}"
 
 
 def without_secrets(message: str, address: str) -> str:

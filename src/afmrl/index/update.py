@@ -134,7 +134,7 @@ def delete_rows(index: IndexBackend, ids: Sequence[str]) -> tuple[int, list[str]
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids of a text file, one a line.
+    """The ids of a text file, one a line, as they stand; an empty line is none.
 
     Raises:
         InputError: no such file, or no text.
@@ -145,7 +145,7 @@ def read_ids(path: Path) -> list[str]:
         raise InputError(f"{path}: no such file; give the ids to delete, one a line") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text; give the ids to delete, one a line") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line for line in lines if line]
 
 
 def describe_index(address: str, index: IndexBackend) -> dict[str, str]:

@@ -13,12 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from afmrl.addresses import shown_address
 from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.interval import Interval
 from afmrl.matching.group_ids import group_changes, read_group_ids
 from afmrl.matching.labeled_pairs import LabeledRows

@@ -19,7 +19,9 @@ from afmrl.data.splits import split_of
 from afmrl.errors import InputError, check_type
 from afmrl.index.address import open_index
 from afmrl.index.backend import Where
-from afmrl.index.searchers import CatalogSearch, Hit, IndexSearch, Searcher
+from afmrl.index.records import empty_index
+from afmrl.matching.reranked_search import RerankedSearch
+from afmrl.matching.searchers import CatalogSearch, Hit, IndexSearch, Searcher
 
 
 @overload
@@ -35,6 +37,7 @@ def search(
     where: Where | None = ...,
     hybrid: bool = ...,
     hybrid_weight: float | None = ...,
+    rerank: bool = ...,
     split: str | None = ...,
     max_bad: float = ...,
     options: ReadOptions | None = ...,
@@ -50,6 +53,7 @@ def search(
     where: Where | None = ...,
     hybrid: bool = ...,
     hybrid_weight: float | None = ...,
+    rerank: bool = ...,
     split: str | None = ...,
     max_bad: float = ...,
     options: ReadOptions | None = ...,
@@ -66,6 +70,7 @@ def search(
     where: Where | None = None,
     hybrid: bool = True,
     hybrid_weight: float | None = None,
+    rerank: bool = True,
     split: str | None = None,
     max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
@@ -73,7 +78,7 @@ def search(
     """Find the offers that look and read most like an image and a text.
 
     An index and the catalog that it was made of give the same hits and scores, which are those of `afmrl evaluate`:
-    with `hybrid` those of `--fuse`, without it those of the embeddings alone.
+    with `hybrid` those of `--fuse`, without it those of the embeddings alone, and with `rerank` those of `--rerank`.
 
     Args:
         target: the folder or address of an index; or a catalog file, whose offers are embedded at every call.
@@ -84,9 +89,12 @@ def search(
         generator: writes key attributes of what is searched for, and of a catalog's offers, where the embedder was
             trained with them.
         k: hits of each query.
-        where: search only the offers that pass: column ("category", "seller", "product_id") -> allowed values.
+        where: search only the offers that pass: column ("category", "seller", "product_id") -> allowed values;
+            categories and sellers are compared without case.
         hybrid: add BM25 to the cosine, and colors where the model learned a weight of them; False: the cosine alone.
         hybrid_weight: of BM25; None: what the model learned (fusion.json), or else a fixed one.
+        rerank: order the best 50 by the pair model of `afmrl match`, those with a veto behind all others, and give each
+            hit its reasons; False: the order of vectors and words. A search by image alone is not reranked.
         split: of a catalog: search only in offers whose column `split` says this.
         max_bad: share of a catalog's rows that may be skipped as unreadable.
         options: of catalog files: columns, delimiter and encoding, where they do not say them themselves; `fetch`
@@ -104,11 +112,18 @@ def search(
         check_type("search: image", image, (str, Path), "an image's file")
     asked = _queries(text, image, queries, k, max_bad, options)
     opening = open_search(
-        target, model, generator, hybrid=hybrid, weight=hybrid_weight, split=split, max_bad=max_bad, options=options
+        target,
+        model,
+        generator,
+        hybrid=hybrid,
+        weight=hybrid_weight,
+        rerank=rerank,
+        split=split,
+        max_bad=max_bad,
+        options=options,
     )
     with opening as searcher:
-        hits = searcher.search(asked, k, where=where, own_hits=queries is None)
-        found = [searcher.details(ids, scores) for ids, scores in zip(hits.ids, hits.scores, strict=True)]
+        found = searcher.hits(asked, k, where=where, own_hits=queries is None)
     return found[0] if queries is None else found
 
 
@@ -120,6 +135,7 @@ def open_search(
     *,
     hybrid: bool = True,
     weight: float | None = None,
+    rerank: bool = True,
     split: str | None = None,
     max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
@@ -139,18 +155,24 @@ def open_search(
     if weight is not None and not 0 <= weight < float("inf"):
         raise InputError(f"search: --hybrid-weight {weight}: 0 or more")
     if is_catalog(target):
+        if not Path(target).is_file():
+            raise InputError(f"search: {target}: no such file; give an index, or a catalog's file")
         if model is None:
             raise InputError("search: a catalog is embedded at every search; give --model")
         catalog = catalog_with_images(target, max_bad=max_bad, options=options, progress=progress)
         offers = [offer for offer in catalog if split is None or split_of(offer) == split]
         if not offers:
             raise InputError(f"search: {target} holds no offer whose column 'split' says {split!r}")
-        yield CatalogSearch(offers, model, generator, hybrid=hybrid, weight=weight, progress=progress)
+        searcher: Searcher = CatalogSearch(offers, model, generator, hybrid=hybrid, weight=weight, progress=progress)
+        yield RerankedSearch(searcher) if rerank else searcher
         return
     if split is not None:
         raise InputError("search: --split is of a catalog; filter an index by --category and --seller")
     with open_index(str(target)) as index:
-        yield IndexSearch(index, model, generator, hybrid=hybrid, weight=weight)
+        if not len(index):
+            raise InputError(empty_index(str(target)))
+        searcher = IndexSearch(index, model, generator, hybrid=hybrid, weight=weight)
+        yield RerankedSearch(searcher) if rerank else searcher
 
 
 def query_offer(text: str, image: str | Path | None, k: int, *, fetch: bool = False) -> Offer:

@@ -16,8 +16,9 @@ from afmrl.data.offer import FIELDS, Offer, SkippedRow, skipped_in_words
 from afmrl.data.offer_text import offer_text
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import CatalogFile, CatalogRows
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.index.address import open_index
+from afmrl.index.records import empty_index
 
 if TYPE_CHECKING:
     from afmrl.index.backend import IndexBackend
@@ -164,7 +165,7 @@ def offers_of_index(address: str) -> MatchSource:
             embeddings.append(rows.embeddings.astype(np.float16))
         dimension = index.dimension
     if not offers:
-        raise InputError(f"index {address}: has no offers to match")
+        raise InputError(empty_index(address))
     order = sorted(range(len(offers)), key=lambda row: offers[row].id)
     dense = np.concatenate(embeddings) if embeddings else np.zeros((0, dimension), np.float16)
     return MatchSource([offers[row] for row in order], [generated[row] for row in order], {"fused": dense[order]})
@@ -180,9 +181,23 @@ def with_index(source: MatchSource, address: str) -> MatchSource:
         InputError: the index was made with another model than the source's.
     """
     with open_index(address) as index:
+        if not len(index):
+            raise InputError(empty_index(address))
         found = _likely_ids(index, source, address)
         ours = source.by_id
         rows = index.get(sorted(found - ours.keys()))
+        older = sorted(found & ours.keys())
+    shown = shown_address(address)
+    if older and not rows.offers:
+        raise InputError(
+            f"index {shown}: holds the same offers, first: {older[0]!r}; give --against an index of other offers, or "
+            "leave it out to match the offers among themselves"
+        )
+    if older:
+        left_out = (
+            f"{len(older):,} rows of index {shown} have ids of the offers and are left out as their older versions"
+        )
+        source.notes.append(f"{left_out}, first: {older[0]!r}")
     offers = [*source.offers, *rows.offers]
     order = sorted(range(len(offers)), key=lambda row: offers[row].id)
     from_index = np.array([False] * len(source.offers) + [True] * len(rows.offers))[order]

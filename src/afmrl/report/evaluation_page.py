@@ -31,6 +31,7 @@ def write_evaluation_page(result: EvaluationResult, out: str | Path) -> Path:
             ladder=[LadderRow(run.task.name, run.shown_metrics, TASKS[run.task.name]) for run in result.runs],
             main_row=first.task.name if first else "",
             headline=_headline(first) if first else "No retrieval task was asked for.",
+            verdict=result.verdict,
             ladder_title="Results, task by task",
             tables=other_tables(result),
             recall_curves=[_recall_curve(result.runs)] if result.runs else (),
@@ -93,7 +94,7 @@ def _of_graded_task(result: EvaluationResult) -> dict[str, Any]:
         "facts": [
             ("protocol", run.protocol),
             ("grade from which a pair is a match", str(result.metrics["min_grade"])),
-            ("queries without a match", f"{run.unseen:,}"),
+            ("queries without a match", f"{run.unseen:,}, {run.unseen_count_as}"),
             ("queries with a tie that matters", f"{run.result.ties['queries']:,}"),
         ],
     }
@@ -106,8 +107,7 @@ def _of_catalog(result: EvaluationResult, catalog: EvaluatedCatalog) -> dict[str
     facts += [
         (
             run.task.name,
-            f"{len(run.result.counted):,} queries, {len(run.task.gallery):,} gallery offers, "
-            f"{run.unseen:,} queries without a match, {run.result.ties['queries']:,} with a tie that matters",
+            f"{run.queries_in_words}; {run.result.ties['queries']:,} with a tie that matters",
         )
         for run in result.runs
     ]

@@ -11,6 +11,7 @@ from afmrl.data.offer import Offer, SkippedRow
 from afmrl.evaluation.metric_text import Metrics
 from afmrl.evaluation.robustness import RobustnessScore
 from afmrl.evaluation.slices import SliceScore
+from afmrl.evaluation.verdict import Verdict
 
 MAX_CARDS = 60
 """Queries that a page shows; of more, a sample is drawn and the page says so."""
@@ -158,6 +159,8 @@ class ResultsView:
     """Heading of the ladder, where its rows are no rungs: "Results, task by task"."""
     headline: str = ""
     """The main result in one sentence; made from `main_row` and `compare_row` if empty."""
+    verdict: Verdict | None = None
+    """The result against the best floor, which the page opens with; None: nothing was compared."""
     main_row: str = ""
     """Name of the ladder's row that is the result; the last rung by default."""
     compare_row: str = ""

@@ -15,6 +15,7 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder, Modality
 from afmrl.errors import InputError
 from afmrl.generator.generator import AttributeGenerator, open_generator
+from afmrl.generator.prompt import check_embedder
 from afmrl.retrieval.fusion import FusionWeights
 from afmrl.retrieval.score_matrix import ComputedScores, DenseScores, ScoreMatrix
 
@@ -102,6 +103,7 @@ class OfferEncoder:
             InputError: an unknown option, or a model that does not load.
         """
         check_options(attributes_on, batch_size, seller_attributes)
+        check_embedder(model)
         embedder = Embedder.from_pretrained(model, seller_attributes=seller_attributes)
         attributes_on = attributes_on or trained_attributes_on(embedder)
         return cls(

@@ -17,6 +17,8 @@ from afmrl.retrieval.colors import color_scores
 from afmrl.retrieval.words import seller_words
 
 Floor = Literal["tfidf", "bm25", "color", "tfidf+color"]
+Untrained = Literal[Floor, "minilm"]
+"""Floors, and the small pretrained model as it comes: what a trained model has to beat."""
 COLOR_WEIGHT = 0.3
 
 

@@ -44,6 +44,16 @@ class FusionWeights:
     color: float = 0.0
     """Weight of the cosine of the images' color histograms."""
 
+    @property
+    def in_words(self) -> str:
+        """The weights for people.
+
+        >>> FusionWeights(0.5, color=0.1).in_words, FusionWeights(0.0).in_words
+        ('cosine + 0.5 × BM25 + 0.1 × colors', 'cosine alone')
+        """
+        parts = ((self.bm25, "BM25"), (self.attributes, "BM25 of the attributes"), (self.color, "colors"))
+        return "cosine" + ("".join(f" + {weight:g} × {name}" for weight, name in parts if weight) or " alone")
+
     def fuse(
         self, dense: np.ndarray, words: np.ndarray, attributes: np.ndarray, colors: np.ndarray | None = None
     ) -> np.ndarray:
@@ -158,7 +168,11 @@ def learn_fusion_weights(
         dense, words, attributes, colors (Q, N) of queries that the embedder was not trained on.
     """
     words, attributes = scaled(words), scaled(attributes)
-    grids = (GRID, GRID if attributes.any() else (0.0,), (0.0,) if colors is None else COLOR_GRID)
+    grids = (
+        GRID if words.any() else (0.0,),
+        GRID if attributes.any() else (0.0,),
+        (0.0,) if colors is None else COLOR_GRID,
+    )
     found = np.empty([len(grid) for grid in grids])
     for place in np.ndindex(found.shape):
         of_words, of_attributes, of_colors = (grid[i] for grid, i in zip(grids, place, strict=True))

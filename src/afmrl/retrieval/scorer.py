@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
+
+import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.seller_attributes import DEFAULT_SELLER_ATTRIBUTES, SellerAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Modality
+from afmrl.embedder.packaged import PACKAGED
 from afmrl.errors import InputError
 from afmrl.retrieval.encoder import OfferEncoder, check_options, visible_part
 from afmrl.retrieval.floors import Floor, floor_scores
@@ -45,6 +49,10 @@ class FloorScorer:
         """None: a floor reads no key attributes."""
         return None
 
+    def gallery_attributes(self, gallery: Sequence[Offer]) -> list[KeyAttributes] | None:
+        """None: a floor reads no key attributes."""
+        return None
+
     def scores(
         self,
         queries: Sequence[Offer],
@@ -52,17 +60,21 @@ class FloorScorer:
         *,
         query_modality: Modality = "fused",
         gallery_modality: Modality = "fused",
+        passing: np.ndarray | None = None,
     ) -> ScoreMatrix:
-        """(Q, N) scores of queries against a gallery, each seen as its modality shows it."""
+        """(Q, N) scores of queries against a gallery, each seen as its modality shows it.
+
+        Args:
+            passing: (P,) gallery rows that are searched; frequencies of words are those of all rows. None: all rows.
+        """
         queries = [visible_part(offer, query_modality) for offer in queries]
         gallery = [visible_part(offer, gallery_modality) for offer in gallery]
-        return ComputedScores(
-            len(queries),
-            len(gallery),
-            lambda start, stop: floor_scores(
-                queries[start:stop], gallery, self.floor, seller_attributes=self.seller_attributes
-            ),
-        )
+
+        def compute(start: int, stop: int) -> np.ndarray:
+            scores = floor_scores(queries[start:stop], gallery, self.floor, seller_attributes=self.seller_attributes)
+            return scores if passing is None else scores[:, passing]
+
+        return ComputedScores(len(queries), len(gallery) if passing is None else len(passing), compute)
 
 
 Scorer = OfferEncoder | FloorScorer
@@ -93,6 +105,7 @@ def load_scorer(
         if fuse or generator is not None:
             raise InputError(f"the floor {str(model)!r} reads no generated attributes and is not fused; leave them out")
         return FloorScorer(str(model), seller_attributes or DEFAULT_SELLER_ATTRIBUTES)
+    _refuse_misspelled(str(model))
     return OfferEncoder.load(
         model,
         generator=generator,
@@ -102,3 +115,13 @@ def load_scorer(
         batch_size=batch_size,
         progress=progress,
     )
+
+
+def _refuse_misspelled(model: str) -> None:
+    """Name the floors where the model is no folder and reads like one of them, before a hub is asked for it."""
+    known = (*get_args(Floor), *PACKAGED)
+    near = difflib.get_close_matches(model.lower().replace("-", ""), known, 1, 0.7)
+    if near and model not in known and not Path(model).exists():
+        raise InputError(
+            f"model {model!r}: no such folder; did you mean {near[0]!r}? Known by name: {', '.join(known)}"
+        )

@@ -139,15 +139,16 @@ class PromptOptions(Config):
 class SFTStage(Config):
     """How the generator learns to write key attributes (the paper: all parameters of Qwen2.5-VL-3B)."""
 
-    targets: Literal["catalog", "teacher", "both"] = "catalog"
-    """Whose key attributes are learned: "catalog" (what catalog.targets names: the seller's), "teacher", or "both" (the
-    teacher's, completed by those of the catalog that the title says)."""
+    targets: Literal["catalog", "teacher", "both", "rules"] = "catalog"
+    """Whose key attributes are learned: "catalog" (what catalog.targets names: the seller's), "teacher", "both" (the
+    teacher's, completed by those of the catalog that the title says), or "rules" (what rules read off the titles, also
+    where the catalog has none)."""
     teacher: str | None = None
     """A teacher's targets: the folder that `afmrl attributes` wrote, or a JSONL file of `id` and `key_attributes`."""
     prompt: PromptOptions = Field(default_factory=PromptOptions)
     """What the generator is shown."""
-    max_steps: AtLeast1 = 300
-    """Optimizer steps. AdamW with weight decay 0.01, gradients clipped to a norm of 1."""
+    max_steps: AtLeast0 = 300
+    """Optimizer steps; 0 leaves the generator out. AdamW with weight decay 0.01, gradients clipped to a norm of 1."""
     batch_size: AtLeast1 = 64
     """Offers a step, of all processes together."""
     micro_batch_size: AtLeast1 | None = None
@@ -159,7 +160,7 @@ class SFTStage(Config):
 
     @model_validator(mode="after")
     def _teacher_goes_with_targets(self) -> SFTStage:
-        if (self.targets == "catalog") != (self.teacher is None):
+        if (self.targets in ("catalog", "rules")) != (self.teacher is None):
             raise faults(
                 (
                     "teacher",

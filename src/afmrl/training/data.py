@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.attributes.key_kinds import traits
 from afmrl.attributes.seller_attributes import new_values, stated_attributes
 from afmrl.bulk.images.catalog import catalog_with_images
 from afmrl.data.offer import skipped_in_words
@@ -16,7 +18,7 @@ from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.sample.catalog import write_sample_catalog
 from afmrl.training.processes import on_first, rank
-from afmrl.training.recipe import CatalogSection, SampleSection
+from afmrl.training.recipe import CatalogSection, SampleSection, TargetsSection
 from afmrl.training.run_state import Run
 from afmrl.training.splits import split_offers
 from afmrl.training.teaching import known_targets, teacher_targets, teaching_set
@@ -40,13 +42,22 @@ def prepare_data(run: Run) -> None:
             f"{section.role_column} {role!r} of {count} offers is unknown (there are {', '.join(ROLES)}) and "
             "counts as no role: a product's first offer is then its query, and the others are its gallery"
         )
+    targets = section.targets
+    named = targets.keys is not None or targets.column != TargetsSection().column
+    needs_reward = run.recipe.rar.max_steps > 0
+    dealt: list[str] = []
     run.splits = split_offers(
         run.catalog.offers,
         sample_columns(section),
         skipped_ids=run.catalog.skipped_ids,
-        targets_optional=run.recipe.sft.targets != "catalog",
+        targets_optional=run.recipe.sft.targets != "catalog" or not named,
+        needs_reward=needs_reward,
+        say=dealt.append,
     )
-    run.made_of["data"] = fingerprint(section, file_hash(path), *(["fetched"] if run.fetch else []))
+    for line in dealt:
+        run.say(line)
+    also = [*([needs_reward] if dealt else []), *(["fetched"] if run.fetch else [])]
+    run.made_of["data"] = fingerprint(section, file_hash(path), *also)
     _say_stated(run)
     _take_targets(run)  # a wrong file is refused before hours of training
     if run.recipe.rar.max_steps and not run.splits["reward"].queries:
@@ -68,6 +79,11 @@ def prepare_data(run: Run) -> None:
         run.say(
             f"{name}: {len(split.offers)} offers, {len(split.queries)} queries, {len(set(split.families))} families"
         )
+    if not run.splits["test"].queries:
+        run.say(
+            "test: holds no query with a match in its gallery, so the run is measured on val; where val also chooses, "
+            "there is no verdict"
+        )
 
 
 def _say_stated(run: Run) -> None:
@@ -88,7 +104,16 @@ def _say_stated(run: Run) -> None:
 
 def _take_targets(run: Run) -> None:
     """What the generator learns, and the same targets for all others that use them: AGCL, reward, accuracy, CIT."""
-    sft, train = run.recipe.sft, run.splits["train"]
+    sft = run.recipe.sft
+    if sft.targets == "rules":
+        _read_targets_by_rules(run)
+    elif sft.targets == "catalog" and not any(map(len, run.splits["train"].targets)):
+        run.say("the catalog has no attributes: rules read targets off the titles (colors, sizes, model numbers, …)")
+        _read_targets_by_rules(run)
+    train = run.splits["train"]
+    if sft.targets in ("catalog", "rules") and not any(map(len, train.targets)):
+        _leave_generator_out(run)
+        return
     run.teaching_set = teaching_set(sft, train.offers, train.targets)
     prompt = run.teaching_set.prompt
     schema = prompt.schema if prompt else None
@@ -104,6 +129,25 @@ def _take_targets(run: Run) -> None:
         run.splits[name] = dataclasses.replace(split, targets=targets)
     of_train = [str(target) for target in run.splits["train"].targets]
     run.made_of["data"] = fingerprint(run.made_of["data"], of_train, schema and schema.as_dict())
+
+
+def _read_targets_by_rules(run: Run) -> None:
+    """Targets of every split as rules read them off the titles; brands are learned on the training offers."""
+    extractor = AttributeExtractor.learn(run.splits["train"].offers)
+    for name, split in run.splits.items():
+        read = (extractor.extract(offer) for offer in split.offers)
+        targets = [traits(of).without("number") for of in read]  # a number that identifies, and nothing to learn
+        run.splits[name] = dataclasses.replace(split, targets=targets)
+    of_train = [str(target) for target in run.splits["train"].targets]
+    run.made_of["data"] = fingerprint(run.made_of["data"], of_train)
+
+
+def _leave_generator_out(run: Run) -> None:
+    """Train the embedder alone: there is nothing that a generator could learn to write."""
+    if run.recipe.sft.max_steps:
+        run.say("neither the catalog nor its titles hold attributes: the embedder is trained alone, no generator")
+    changes = {"sft.max_steps": 0, "rar.max_steps": 0, "cit.rounds": 0, "agcl.attributes_on": "none"}
+    run.recipe = run.recipe.changed({**changes, "agcl.text_attributes": "targets", "cit.guidance": "written"})
 
 
 def sample_columns(section: CatalogSection) -> CatalogSection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ ROW_NAMES = {
     "rar": "AGCL + RAR attributes",
     "cit": "AGCL again on RAR attributes (CIT)",
     "perfect": "AGCL + everything visible (perfect reader)",
+    "published": "as published",
 }
 
 
@@ -102,7 +104,14 @@ def score_rows(run: Run, split_name: str, rows: Sequence[str]) -> dict[str, Retr
         return encode_split(model, split, batch_size=run.recipe.evaluation.batch_size, **options)
 
     plain = encode(embedder)
+    both_parts = embedder.reads_images and all(
+        any(of(offer) for offer in offers)
+        for of in (attrgetter("image"), attrgetter("title"))
+        for offers in (split.query_offers(), split.gallery_offers())
+    )
     for row in rows:
+        if row in ("text", "image") and not both_parts:
+            continue  # the part that there is has its own row: AGCL's
         if row == "agcl":
             results[row] = score_encoded(run, split, plain)
         elif row in ("text", "image"):

@@ -8,6 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from afmrl.attributes.evidence import usual_share
+from afmrl.embedder.packaged import PACKAGED
 from afmrl.errors import InputError
 from afmrl.files import write_text
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt
@@ -64,6 +66,8 @@ def _render(
     base = recipe.get("base") or ""
     if kind == "generator":
         base = recipe.get("generator_base") or base
+    if base in PACKAGED:
+        base = PACKAGED[base][2]
     if base and Path(base).is_absolute():
         base = Path(base).name  # a folder of the machine that trained says nothing to others
     settings = _read(folder / "afmrl.json")
@@ -86,6 +90,8 @@ def _render(
         seed=run.get("seed", "not recorded"),
         versions=_cell(", ".join(f"{library} {version}" for library, version in (run.get("versions") or {}).items())),
         measured=_measured(metrics),
+        verdict=_verdict(metrics),
+        evidence=_evidence(folder),
         metrics=list(METRICS.values()),
         rows=_rows(metrics),
     )
@@ -117,6 +123,18 @@ def _measured(metrics: Mapping[str, Any]) -> str:
         f"Retrieval of the same product on the split `{metrics['split']}`: {metrics['num_queries']:,} queries against "
         f"{metrics['num_gallery']:,} offers."
     )
+
+
+def _verdict(metrics: Mapping[str, Any]) -> str:
+    """The verdict's sentences, as the run's report opens with them; "" of a run that has none."""
+    verdict = metrics.get("verdict") or {}
+    return " ".join(filter(None, [verdict.get("text", ""), *verdict.get("notes", ())]))
+
+
+def _evidence(folder: Path) -> str:
+    """How much of what a generator wrote its own catalog's offers said; "" where it was not measured."""
+    share = usual_share(folder)
+    return "" if share is None else f"{share:.0%}"
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:

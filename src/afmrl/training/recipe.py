@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.reading import ReadOptions, column_pairs
+from afmrl.embedder.packaged import PACKAGED
 from afmrl.errors import InputError, check_type
-from afmrl.retrieval.floors import Floor
+from afmrl.retrieval.floors import Untrained
 from afmrl.training.config import (
     AGCLStage,
     AtLeast0,
@@ -35,6 +36,7 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 Row = Literal["text", "image", "untrained", "agcl", "sft", "rar", "perfect"]
 ROWS: tuple[Row, ...] = get_args(Row)
 """Rows of the table; "cit" joins them where there are rounds."""
+FLOORS: tuple[Untrained, ...] = get_args(Untrained)
 
 
 class SampleSection(Config):
@@ -177,10 +179,11 @@ class EvaluationSection(Config):
     """Offers embedded or generated for at a time."""
     rows: Annotated[tuple[Row, ...], Field(strict=False, min_length=1)] = ROWS
     """Rows of the table."""
-    floors: Annotated[tuple[Floor, ...], Field(strict=False)] = ()
-    """Baselines without learning that are printed too."""
+    floors: Annotated[tuple[Untrained, ...], Field(strict=False)] = FLOORS
+    """What the trained model is compared with for the verdict, as far as the offers allow."""
     fuse: bool = False
-    """Learn the weights of BM25 and image colors beside the dense score, and store them with the embedder."""
+    """Learn the weights of BM25 and image colors beside the dense score, and store them with the embedder. Where they
+    do not help on the split val, they are 0."""
 
 
 class Recipe(Config):
@@ -193,7 +196,8 @@ class Recipe(Config):
     catalog: CatalogSection
     """The offers."""
     base: str | None = None
-    """Model that the embedder starts from: a folder or a hub name (the paper: Qwen/Qwen2-VL-2B-Instruct)."""
+    """Model that the embedder starts from: a folder, a hub name (the paper: Qwen/Qwen2-VL-2B-Instruct), or "minilm",
+    which reads text (extra `small`)."""
     generator_base: str | None = None
     """Model that the generator starts from (the paper: Qwen/Qwen2.5-VL-3B-Instruct). Null: `base`."""
     tiny: TinySection | None = None
@@ -228,6 +232,20 @@ class Recipe(Config):
         if rewarded and rewarded != trained and trained in ("query", "gallery"):
             what = f"is {rewarded!r}, and 'agcl.attributes_on' {trained!r}: the embedder would read attributes where it"
             found.append(("rar.attributes_on", f"{what} never saw any; leave rar.attributes_on out"))
+        if self.base in PACKAGED and self.generator_base is None and self.sft.max_steps:
+            found.append(
+                (
+                    "generator_base",
+                    f"needs a model that writes, and 'base: {self.base}' only embeds; name one"
+                    ", or set 'sft.max_steps' and 'rar.max_steps' to 0",
+                )
+            )
+        if self.sft.max_steps == 0:
+            what = "the generator that SFT trains, and 'sft.max_steps' is 0"
+            if self.rar.max_steps:
+                found.append(("rar.max_steps", f"needs {what}; set it to 0"))
+            if self.agcl.text_attributes == "generated":
+                found.append(("agcl.text_attributes", f"'generated' needs {what}"))
         if self.cit.rounds and self.rar.max_steps == 0:
             found.append(("cit.rounds", "needs a generator that RAR trained; set 'rar.max_steps' above 0"))
         if (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.rows import ENDINGS
 from afmrl.data.yaml_text import parse_yaml
 from afmrl.errors import InputError
 from afmrl.training.config import LEARN
@@ -86,6 +88,11 @@ def read_recipe(source: str | Path) -> RecipeFile:
         name = str(source)
         return RecipeFile(_parsed(shipped_text(name), f"recipe {name}"), f"recipe {name}", name)
     where = f"recipe {path}"
+    if path.suffix.lower() in ENDINGS:
+        raise InputError(
+            f"{where}: is a catalog of offers, and `afmrl run` takes a recipe: afmrl run own_catalog --catalog.path "
+            f"{shlex.quote(str(path))}, or own_text for titles alone"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

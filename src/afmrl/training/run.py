@@ -95,7 +95,8 @@ def run(
     for name, train in (("sft", train_generator), ("agcl", train_embedder), ("rar", reinforce_generator)):
         train(state)
         if name == until:
-            say(f"stopped after {name}, as asked: {state.paths[name]}; the same command without --until continues")
+            where = state.paths.get(name, "the recipe leaves it out")
+            say(f"stopped after {name}, as asked: {where}; the same command without --until continues")
             return state
     if recipe.cit.rounds:
         train_in_cycles(state)
@@ -179,6 +180,8 @@ def prepare_base(run: Run) -> None:
 def train_generator(run: Run) -> None:
     """SFT: the generator learns to write the key attributes of the training offers."""
     recipe, config = run.recipe, run.recipe.sft
+    if config.max_steps == 0:
+        return
     offers, targets, prompt = run.teaching_set.offers, run.teaching_set.targets, run.teaching_set.prompt
     made_of = fingerprint(
         config,
@@ -248,7 +251,8 @@ def reinforce_generator(run: Run, name: str = "rar", start: str = "sft", trained
     attributes_on = cast(AttributesOn, recipe.rar.attributes_on or default_attributes_on(run))
     config = recipe.rar.model_copy(update={"attributes_on": attributes_on})
     if config.max_steps == 0:
-        run.paths[name], run.made_of[name] = run.paths[start], run.made_of[start]
+        if start in run.paths:
+            run.paths[name], run.made_of[name] = run.paths[start], run.made_of[start]
         return
     made_of = fingerprint(
         config, recipe.settings_of_all_stages(), run.made_of[start], run.made_of[trained], run.made_of["data"]
@@ -308,10 +312,15 @@ def train_in_cycles(run: Run, name: str = "cit") -> None:
 def _finish(run: Run, started: float) -> None:
     """Copy the models to where they are looked for, and measure them."""
     _publish(run.paths["cit" if run.cit else "agcl"], run.folder / "embedder")
-    _publish(run.paths[run.cit_generator], run.folder / "generator")
+    kinds = ["embedder"]
+    if run.cit_generator in run.paths:
+        _publish(run.paths[run.cit_generator], run.folder / "generator")
+        kinds.append("generator")
+    else:
+        shutil.rmtree(run.folder / "generator", ignore_errors=True)  # of an earlier run, and not this embedder's
     result = evaluate_run(run)
     write_json(run.folder / "run.json", _run_record(run, started, result))
-    for kind in ("embedder", "generator"):
+    for kind in kinds:
         write_model_card(run.folder / kind, f"{run.folder.resolve().name}/{kind}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.evaluation.slices import FAMILY_COLUMNS, by_slice, slices_of
+from afmrl.evaluation.verdict import Verdict
 from afmrl.report.charts import recall_curve
 from afmrl.report.results_page import write_results_page
 from afmrl.report.samples import cards_of, families_of
@@ -39,6 +40,9 @@ def write_run_report(
     tax: Mapping[str, Mapping[str, Sequence[float]]],
     attributes: Sequence[KeyAttributes] | None,
     steps: Sequence[str | tuple[str, str]],
+    *,
+    verdict: Verdict,
+    published: str,
 ) -> None:
     """Write DIR/report.html.
 
@@ -46,10 +50,10 @@ def write_run_report(
         results, titles: the ladder, by row and by title.
         tax: coarse retrieval, classification and clustering by row.
         attributes: what the final generator wrote for each offer of the split.
+        published: the row of the variant that is published.
     """
     split = run.splits[split_name]
-    final = next((row for row in ("rar", "sft", "agcl") if row in results), next(iter(results)))
-    result = results[final]
+    result = results[published]
     ladder = [
         LadderRow(
             name, metrics, kind="floor" if name.startswith("floor") else "ceiling" if "perfect" in name else "rung"
@@ -78,8 +82,8 @@ def write_run_report(
                 f"{len(split.gallery):,} gallery offers, {len(set(split.families)):,} families."
             ),
             ladder=ladder,
-            main_row=by_row[final].name if final in by_row else "",
-            compare_row=by_row["untrained"].name if "untrained" in by_row and final != "untrained" else "",
+            main_row=by_row[published].name,
+            verdict=verdict,
             ceiling=[LadderRow(name, ceiling[row]) for row, name in CEILING_NAMES.items() if row in ceiling],
             ceiling_note="Measured before RAR on the validation split.",
             accuracy=accuracy,

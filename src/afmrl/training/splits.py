@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from afmrl.attributes.gtin import is_destroyed_gtin, is_gtin_key, normalize_gtin
+from afmrl.attributes.gtin import gtins_in, is_destroyed_gtin, is_gtin_key, normalize_gtin
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.key_kinds import is_trait, traits
 from afmrl.attributes.missing import says_nothing
@@ -20,7 +20,7 @@ from afmrl.data.roles import role_of
 from afmrl.data.splits import split_of
 from afmrl.errors import InputError
 from afmrl.files import parse_json
-from afmrl.training.recipe import SPLITS, CatalogSection, SplitSection, TargetsSection
+from afmrl.training.recipe import SPLITS, CatalogSection, SplitName, TargetsSection
 
 DEALING_SEED = 0
 """Offers are dealt out the same whatever a run's seed, so that seeds are compared on the same test offers."""
@@ -52,19 +52,26 @@ def split_offers(
     *,
     skipped_ids: Collection[str] = (),
     targets_optional: bool = False,
+    needs_reward: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Split]:
     """Deal the offers out. No product is in two splits, unless `split.shared` names a gallery of all.
 
+    A catalog whose column names no split but "train" is dealt out by family or product. One that names splits but no
+    "reward" gives up some training products for it where RAR needs one.
+
     Args:
         skipped_ids: ids of catalog rows that were skipped as unreadable: pairs that name them are skipped.
-        targets_optional: the catalog need not have key attributes; a teacher writes them.
+        targets_optional: the catalog need not have key attributes; a teacher writes them, or rules read them.
+        needs_reward: RAR is trained, and its split must not be empty.
+        say: told in one line what was dealt out unasked.
 
     Raises:
         InputError: a split is empty, a product is in two splits, no positives are known, or there are no targets.
     """
-    offers = with_positives(offers, section, skipped_ids=skipped_ids)
+    offers = with_positives(offers, section, skipped_ids=skipped_ids, say=say)
     targets = read_targets(offers, section.targets, optional=targets_optional)
-    names = _split_names(offers, section.split)
+    names = _split_names(offers, section, needs_reward, say)
     _refuse_leaks(offers, names, section)
     splits: dict[str, Split] = {}
     for split in SPLITS:
@@ -81,9 +88,15 @@ def split_offers(
 
 
 def with_positives(
-    offers: Sequence[Offer], section: CatalogSection, *, skipped_ids: Collection[str] = ()
+    offers: Sequence[Offer],
+    section: CatalogSection,
+    *,
+    skipped_ids: Collection[str] = (),
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Offer]:
     """The offers with `product_id` set from what the recipe names: a column, or a file of pairs.
+
+    Where no two offers share a `product_id`, equal valid GTINs are the positives.
 
     Raises:
         InputError: nothing says which offers are the same product.
@@ -99,14 +112,28 @@ def with_positives(
         offer if offer.product_id == product else dataclasses.replace(offer, product_id=product)
         for offer, product in zip(offers, products, strict=True)
     ]
-    values = [offer.product_id for offer in offers if offer.product_id]
-    if len(values) == len(set(values)):
-        raise InputError(
-            f"catalog: no two offers share a value of '{column}', so nothing says which offers are the same product. "
-            "Name the positives in the recipe: catalog.positives.column (a GTIN, an MPN, a style of which there are "
-            "two views) or catalog.positives.pairs (a JSONL file of left, right)" + _rounded(destroyed)
-        )
-    return list(offers)
+    if _num_shared(offers):
+        return list(offers)
+    by_gtin = [dataclasses.replace(offer, product_id=_gtin(offer)) for offer in offers]
+    if column == "product_id" and (shared := _num_shared(by_gtin)):
+        say(f"no two offers share a product_id: equal GTINs say which are the same product ({shared:,} products)")
+        return by_gtin
+    raise InputError(
+        f"catalog: no two offers share a value of '{column}', so nothing says which offers are the same product. "
+        "Name the positives in the recipe: catalog.positives.column (a GTIN, an MPN, a style of which there are "
+        "two views) or catalog.positives.pairs (a file of left, right, label)" + _rounded(destroyed)
+    )
+
+
+def _num_shared(offers: Sequence[Offer]) -> int:
+    """How many products have two offers or more."""
+    return sum(count > 1 for count in Counter(offer.product_id for offer in offers if offer.product_id).values())
+
+
+def _gtin(offer: Offer) -> str:
+    """The first valid GTIN among an offer's attributes and columns; "" where it has none."""
+    stated = (*offer.attributes.items(), *offer.extra.items())
+    return next((gtin for key, value in stated if is_gtin_key(key) for gtin in gtins_in(value)), "")
 
 
 def _value(offer: Offer, column: str) -> Any:
@@ -204,15 +231,51 @@ def read_targets(offers: Sequence[Offer], section: TargetsSection, *, optional: 
     return [KeyAttributes.of([(k, values[k]) for k in section.keys if k in values]) for values in found]
 
 
-def _split_names(offers: Sequence[Offer], section: SplitSection) -> list[str]:
-    if section.by is None:
-        return [split_of(offer, section.column or "split") for offer in offers]
-    if not any(offer.column(section.by) for offer in offers):
-        raise InputError(f"catalog.split.by: no offer has a value in the column {section.by!r}")
-    dealt = [offer.column(section.by) or offer.product_id or offer.id for offer in offers]
+def _split_names(
+    offers: Sequence[Offer], section: CatalogSection, needs_reward: bool, say: Callable[[str], None]
+) -> list[str]:
+    split = section.split
+    if split.by is not None:
+        if not any(offer.column(split.by) for offer in offers):
+            raise InputError(f"catalog.split.by: no offer has a value in the column {split.by!r}")
+        return _dealt(offers, split.by, split.fractions)
+    names = [split_of(offer, split.column or "split") for offer in offers]
+    stated = {name for name in names if name in SPLITS}
+    family = section.family_column or ""
+    by = family if family and any(offer.column(family) for offer in offers) else "product_id"
+    if set(names) <= {"", "train"} and not split.shared:  # other words for the splits are told below
+        shares = {name: share for name, share in split.fractions.items() if name != "reward" or needs_reward}
+        whole = sum(shares.values())
+        shown = ", ".join(f"{name} {share / whole:.0%}" for name, share in shares.items() if share)
+        says = "names no split but 'train'" if stated else "names no splits"
+        say(f"the column {split.column!r} {says}: offers are dealt out by {by}: {shown}")
+        return _dealt(offers, by, shares)
+    train = [row for row, name in enumerate(names) if name == "train"]
+    share = split.fractions.get("reward", 0.0)
+    if needs_reward and "reward" not in stated and train and share and not split.shared:
+        dealt = _dealt(
+            [offers[row] for row in train], by, {"train": split.fractions.get("train", 0.0), "reward": share}
+        )
+        for row, name in zip(train, dealt, strict=True):
+            names[row] = name
+        say(
+            f"the column {split.column!r} names no split 'reward', which RAR needs: {dealt.count('reward'):,} of the "
+            f"{len(train):,} training offers are dealt to it by {by}"
+        )
+    if left_out := sum(name not in (*SPLITS, split.shared) for name in names):
+        say(
+            f"{left_out:,} offers name none of the splits {', '.join(SPLITS)} in the column {split.column!r} and are "
+            "left out"
+        )
+    return names
+
+
+def _dealt(offers: Sequence[Offer], by: str, fractions: Mapping[SplitName, float]) -> list[str]:
+    """A split for each offer: equal values of a column are dealt out whole, those without one by product."""
+    dealt = [offer.column(by) or offer.product_id or offer.id for offer in offers]
     values = sorted(set(dealt))
     order = np.random.default_rng(DEALING_SEED).permutation(len(values))
-    bounds = np.cumsum([section.fractions.get(split, 0.0) for split in SPLITS])
+    bounds = np.cumsum([fractions.get(split, 0.0) for split in SPLITS])
     place = (np.arange(len(values)) + 0.5) / len(values) * bounds[-1]
     names = {values[int(v)]: SPLITS[int(np.searchsorted(bounds, p))] for v, p in zip(order, place, strict=True)}
     return [names[value] for value in dealt]

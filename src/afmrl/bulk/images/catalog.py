@@ -80,9 +80,11 @@ def fetch_images(catalog: Catalog, cache: ImageCache, *, max_bad: float = MAX_BA
         if isinstance(extra.get("images"), list):
             extra["images"] = [name for name in extra["images"] if name not in faults]
         offers.append(dataclasses.replace(offer, image=image, extra=extra))
-    _announce(catalog.path, cache, lost, skipped, faults)
+    _announce(catalog.path, cache, faults)
     if catalog.reading is not None:
         reading = catalog.reading
+        for left_out in skipped[len(catalog.skipped) :]:
+            reading.skipped(left_out)
         reading.lost_images, reading.offers = lost, len(offers)
         refuse_bad(reading, skipped, max_bad)
     return dataclasses.replace(catalog, offers=tuple(offers), skipped=tuple(skipped), lost_images=tuple(lost))
@@ -130,13 +132,10 @@ def _first_readable(offer: Offer, faults: dict[str, str], cache: ImageCache) -> 
     return "", reasons
 
 
-def _announce(
-    path: str, cache: ImageCache, lost: Sequence[SkippedRow], skipped: Sequence[SkippedRow], faults: dict[str, str]
-) -> None:
+def _announce(path: str, cache: ImageCache, faults: dict[str, str]) -> None:
     line = f"{path}: {cache.num_fetched:,} images fetched, {cache.num_known:,} were in {cache_folder()}"
     if faults:
-        rows = [row for row in (*lost, *skipped) if row.field == "image"]
-        kinds = Counter(row.kind for row in rows)
+        kinds = Counter(SkippedRow(path, 0, "image", reason).kind for reason in faults.values())
         listed = ", ".join(f"{count:,} × {kind}" for kind, count in kinds.most_common())
         line += f", {len(faults):,} cannot be fetched: {listed}"
     _LOGGER.info(line)

@@ -14,8 +14,7 @@ from threading import Event, Lock
 from typing import Any
 from urllib.parse import urlsplit
 
-from afmrl.addresses import shown_address
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.generator.engines.base import Completion, Request, Sampling, Usage
 from afmrl.generator.engines.image_url import image_url
 from afmrl.terminal import track

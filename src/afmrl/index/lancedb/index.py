@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from afmrl.addresses import shown_address
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.index.backend import (
     BATCH_ROWS,
     EXACT_BELOW,
     FILTER_COLUMNS,
+    MAX_VALUES,
     Hits,
     Rows,
     Touched,
@@ -213,6 +213,14 @@ class LanceIndex:
                 else np.empty(0, dtype=np.float32)
                 for text, names in zip(texts, ids, strict=True)
             ]
+
+    def values(self, column: str) -> list[str]:
+        """See `IndexBackend`."""
+        found: set[str] = set()
+        with _answered(self._address):
+            for batch in self._table.search().limit(None).select([column]).to_batches(BATCH_ROWS):
+                found.update(batch.column(column).unique().to_pylist())
+        return sorted(found)[:MAX_VALUES]
 
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
         """See `IndexBackend.color_histograms`."""

@@ -17,6 +17,7 @@ from afmrl.index.backend import (
     BATCH_ROWS,
     DTYPES,
     EXACT_BELOW,
+    MAX_VALUES,
     Hits,
     Rows,
     Touched,
@@ -137,6 +138,10 @@ class LocalIndex:
         """See `IndexBackend`."""
         now = self._now()
         return [now.bm25.scores_of(text, now.snapshot.find(names)) for text, names in zip(texts, ids, strict=True)]
+
+    def values(self, column: str) -> list[str]:
+        """See `IndexBackend`."""
+        return self._now().snapshot.values(column)[:MAX_VALUES]
 
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
         """See `IndexBackend`."""

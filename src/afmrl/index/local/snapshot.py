@@ -96,6 +96,14 @@ class Snapshot:
                 self._masks.popitem(last=False)
         return mask
 
+    def values(self, column: str) -> list[str]:
+        """The different values of the living rows in one of FILTER_COLUMNS, sorted."""
+        found: set[str] = set()
+        for segment, alive in zip(self.segments, self.alive, strict=True):
+            names, numbers = segment.filters[column]
+            found.update(names[number] for number in np.unique(numbers[alive]).tolist())
+        return sorted(found)
+
     def find(self, ids: Sequence[str]) -> np.ndarray:
         """(n,) int64: the row of each id, -1 if there is none."""
         rows = np.full(len(ids), -1, dtype=np.int64)

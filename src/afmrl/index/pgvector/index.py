@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from afmrl.addresses import shown_address
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.index.backend import (
     BATCH_ROWS,
     EXACT_BELOW,
+    MAX_VALUES,
     Hits,
     Rows,
     Touched,
@@ -278,6 +278,16 @@ class PgvectorIndex:
             for text, names in zip(texts, ids, strict=True):
                 _append(found, cursor.execute(query, [*scored_words_values(text), storable(names)]).fetchall())
         return [scores_by_id(*one) for one in zip(ids, found.ids, found.scores, strict=True)]
+
+    def values(self, column: str) -> list[str]:
+        """See `IndexBackend`."""
+        from psycopg import sql
+
+        query = self._tables(
+            "SELECT DISTINCT {column} FROM {rows} ORDER BY {column} LIMIT %s", column=sql.Identifier(column)
+        )
+        with answered(self._address), self._connection.cursor() as cursor:
+            return [value for (value,) in cursor.execute(query, [MAX_VALUES]).fetchall()]
 
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
         """See `IndexBackend.color_histograms`."""

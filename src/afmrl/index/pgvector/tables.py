@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from afmrl.addresses import shown_address
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.index.records import sealed, stored_dtype, without_secrets, word_counts
 from afmrl.retrieval.bm25 import K1, B
 

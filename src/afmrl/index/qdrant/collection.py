@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from afmrl.addresses import shown_address
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.files import digest
 from afmrl.index.backend import FILTER_COLUMNS
 from afmrl.index.records import sealed, stored_dtype, without_secrets

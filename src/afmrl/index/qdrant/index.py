@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from afmrl.addresses import shown_address
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.index.backend import (
     BATCH_ROWS,
     EXACT_BELOW,
+    MAX_VALUES,
     Hits,
     Rows,
     Touched,
@@ -243,6 +243,12 @@ class QdrantIndex:
             found = self._query([query], WORDS, len(names), None, None, among=among)
             scores.append(scores_by_id(names, found.ids[0], found.scores[0]))
         return scores
+
+    def values(self, column: str) -> list[str]:
+        """See `IndexBackend`."""
+        with answered(self._address):
+            hits = self._client.facet(self._collection, key=column, limit=MAX_VALUES, exact=True).hits
+        return sorted(str(hit.value) for hit in hits)
 
     def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
         """See `IndexBackend.color_histograms`."""

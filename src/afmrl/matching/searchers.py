@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import get_args
 
 import numpy as np
 
@@ -16,11 +17,15 @@ from afmrl.bulk.fingerprints import model_fingerprint
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.index.backend import Hits, IndexBackend, Where, check_where, filter_value, offer_words
+from afmrl.index.filters import Filters
 from afmrl.index.hybrid import HybridQueries, hybrid_search
-from afmrl.retrieval.colors import color_histograms
+from afmrl.matching.reasons import Reasons
+from afmrl.retrieval.colors import color_histograms, readable_color_histograms
 from afmrl.retrieval.encoder import OfferEncoder
 from afmrl.retrieval.exact import top_k_of_scores
+from afmrl.retrieval.floors import Floor
 from afmrl.retrieval.fusion import FusionWeights
+from afmrl.retrieval.scorer import Scorer, load_scorer
 from afmrl.retrieval.words import attribute_words
 
 BLOCK_BYTES = 256_000_000  # of a catalog's score matrix held at a time
@@ -34,28 +39,47 @@ class Hit:
     score: float
     attributes: KeyAttributes
     """What a generator wrote of the offer, as far as the index or the search knows it."""
+    reasons: Reasons | None = None
+    """What agrees and differs with the query (left); None where the search is not reranked or the query has no text."""
 
 
-class Searcher(Protocol):
+class Searcher(ABC):
     """An index or a catalog, ready to be searched."""
 
+    @abstractmethod
     def search(self, queries: Sequence[Offer], k: int, *, where: Where | None = None, own_hits: bool = True) -> Hits:
         """The k best offers for each query, equal scores in the order of their ids.
 
         Args:
+            where: categories and sellers are compared without case.
             own_hits: False: an offer with the query's id is no hit of it, as in `afmrl evaluate`.
 
         Raises:
             InputError: k below 1, a filter that cannot be used, a model that does not load.
         """
-        ...
 
+    @abstractmethod
     def details(self, ids: Sequence[str], scores: np.ndarray) -> list[Hit]:
         """One query's hits with their offers."""
-        ...
+
+    @cached_property
+    @abstractmethod
+    def filters(self) -> Filters:
+        """Finds the values of its offers that a filter means."""
+
+    @abstractmethod
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """(n, 216) float32 color histograms of offers' images, zeros where an offer has no image that can be read."""
+
+    def hits(
+        self, queries: Sequence[Offer], k: int, *, where: Where | None = None, own_hits: bool = True
+    ) -> list[list[Hit]]:
+        """As `search`, with the hits' offers."""
+        found = self.search(queries, k, where=where, own_hits=own_hits)
+        return [self.details(ids, scores) for ids, scores in zip(found.ids, found.scores, strict=True)]
 
 
-class IndexSearch:
+class IndexSearch(Searcher):
     """Searches an index.
 
     Args:
@@ -80,7 +104,8 @@ class IndexSearch:
 
     def search(self, queries: Sequence[Offer], k: int, *, where: Where | None = None, own_hits: bool = True) -> Hits:
         """See `Searcher.search`; also refuses a model that is not the index's."""
-        _check(k, where)
+        check_search(k, where)
+        where = self.filters.existing(where)
         encoder = self._encoder
         attributes = encoder.query_attributes(queries)
         embeddings = encoder.embed(queries, attributes)
@@ -108,6 +133,15 @@ class IndexSearch:
             for identifier, score in zip(ids, scores, strict=True)
             if identifier in place
         ]
+
+    @cached_property
+    def filters(self) -> Filters:
+        """See `Searcher.filters`."""
+        return Filters(self.index.values)
+
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """See `Searcher.color_histograms`."""
+        return self.index.color_histograms(ids)
 
     @cached_property
     def _encoder(self) -> OfferEncoder:
@@ -142,12 +176,12 @@ class IndexSearch:
         )
 
 
-class CatalogSearch:
+class CatalogSearch(Searcher):
     """Searches offers in memory; they are embedded at the first search.
 
     Args:
         offers: what is searched in.
-        model: the embedder.
+        model: the embedder, or a floor by its name ("tfidf", "bm25", …), which needs no training.
         generator: writes key attributes of queries and offers, where the embedder was trained with them; None: none.
         hybrid, weight: as in `IndexSearch`.
     """
@@ -168,7 +202,8 @@ class CatalogSearch:
 
     def search(self, queries: Sequence[Offer], k: int, *, where: Where | None = None, own_hits: bool = True) -> Hits:
         """See `Searcher.search`."""
-        checked = _check(k, where)
+        check_search(k, where)
+        checked = self.filters.existing(where)
         passing = [
             row
             for row, offer in enumerate(self.offers)
@@ -201,20 +236,31 @@ class CatalogSearch:
         return [Hit(*one) for one in zip(found, map(float, scores), attributes, strict=True)]
 
     @cached_property
+    def filters(self) -> Filters:
+        """See `Searcher.filters`."""
+        return Filters(lambda column: sorted({filter_value(offer, column) for offer in self.offers}))
+
+    def color_histograms(self, ids: Sequence[str]) -> np.ndarray:
+        """See `Searcher.color_histograms`."""
+        return readable_color_histograms([self._by_id[identifier] for identifier in ids])
+
+    @cached_property
     def _by_id(self) -> dict[str, Offer]:
         return {offer.id: offer for offer in self.offers}
 
     @cached_property
-    def _encoder(self) -> OfferEncoder:
+    def _encoder(self) -> Scorer:
+        if str(self.model) in get_args(Floor):
+            return load_scorer(self.model, generator=self.generator)
         weights = _weights(self.model, self.hybrid, self.weight)
         return OfferEncoder.load(self.model, generator=self.generator, weights=weights, progress=self.progress)
 
 
-def _check(k: int, where: Where | None) -> dict[str, frozenset[str]]:
+def check_search(k: int, where: Where | None) -> None:
     """Refuse what no search can do, before a model is loaded."""
     if k < 1:
         raise InputError(f"search: k={k}: at least one hit")
-    return check_where(where)
+    check_where(where)
 
 
 def _weights(model: str | Path, hybrid: bool, weight: float | None) -> FusionWeights | None:

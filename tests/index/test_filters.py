@@ -1,0 +1,56 @@
+"""Filters find what people mean, and suggest what there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from afmrl.errors import InputError
+from afmrl.index.filters import Filters
+
+SHOP = {
+    "category": ["Haushalt & Küche", "Shoes", "shoes ", "Straße", "mugs"],
+    "seller": [f"shop {number}" for number in range(30)],
+    "product_id": ["P1", "p1"],
+}
+FILTERS = Filters(SHOP.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("column", "asked", "found"),
+    [
+        ("category", "SHOES", {"Shoes", "shoes "}),
+        ("category", " haushalt  & KÜCHE", {"Haushalt & Küche"}),
+        ("category", "STRASSE", {"Straße"}),
+        ("category", "boots", {"boots"}),
+        ("seller", "Shop 7", {"shop 7"}),
+        ("product_id", "P1", {"P1"}),
+    ],
+)
+def test_a_filter_means_the_values_that_are_there(column, asked, found):
+    assert FILTERS.existing({column: [asked]}) == {column: found}
+
+
+def test_no_filter_and_a_filter_of_nothing_stay_so():
+    assert FILTERS.existing(None) == {}
+    assert FILTERS.existing({"category": []}) == {"category": frozenset()}
+    with pytest.raises(InputError, match="cannot filter by 'colour'"):
+        FILTERS.existing({"colour": ["red"]})
+
+
+def test_the_nearest_values_are_suggested():
+    assert FILTERS.unknown({"category": ["mug", "shoes"], "product_id": ["P9"]}) == [
+        "no offer has the category 'mug'; the nearest is 'mugs'"
+    ]
+    (said,) = FILTERS.unknown({"seller": ["warehouse"]})
+    assert said == "no offer has the seller 'warehouse'; there are 'shop 0', 'shop 1', 'shop 2', …"
+    assert Filters(lambda column: [""]).unknown({"seller": ["x"]}) == [
+        "no offer has the seller 'x'; none has any seller"
+    ]
+
+
+def test_a_value_that_comes_later_is_found():
+    values = ["mugs"]
+    filters = Filters(lambda column: values)
+    assert filters.unknown({"category": ["Lamps"]})
+    values.append("lamps")
+    assert filters.existing({"category": ["Lamps"]}) == {"category": {"lamps"}}
