@@ -196,7 +196,7 @@ def test_images_decide_between_titles_that_are_alike(tmp_path: Path) -> None:
     alike = pairs["r1", "r2"]
     unlike = pairs.get(("g", "r1"), {"score": -99.0, "reasons": {"image": -99.0}})
     assert alike["score"] > unlike["score"] and alike["reasons"]["image"] > unlike["reasons"]["image"]
-    assert any("images cannot be read" in note for note in result.summary["notes"])
+    assert any("1 image cannot be read" in note for note in result.summary["notes"])
 
 
 def test_command_line(tmp_path: Path) -> None:
