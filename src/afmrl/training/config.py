@@ -26,6 +26,7 @@ Positive = Annotated[float, Field(gt=0)]
 Rules = Annotated[tuple[Rule, ...], Field(strict=False)]
 Directions = Annotated[tuple[Direction, ...], Field(strict=False)]
 Stages = Annotated[tuple[Stage, ...], Field(strict=False)]
+Towers = Annotated[tuple[Literal["text", "image"], ...], Field(strict=False)]
 
 
 class Config(BaseModel):
@@ -187,6 +188,14 @@ class AGCLStage(Config):
     """Steps of linear warm-up of the learning rate."""
     weight_decay: NotNegative = 0.01
     """AdamW's weight decay."""
+    frozen_towers: Towers = ()
+    """For the small model: "text", "image" or both stay as they are, and what joins them is trained. Features of a
+    frozen image tower are computed once and kept beside the model while it trains."""
+    tower_learning_rate: Positive | None = None
+    """For the small model: peak learning rate of its pretrained towers. Null: `learning_rate`."""
+    image_views: AtLeast1 = 1
+    """With a frozen image tower and augmentation: of so many versions of each image features are computed, the first
+    one the image as it is; each time an offer is drawn, so is one of them."""
     temperature: Positive = 0.02
     """τ of the cosine logits."""
     weighting: Weighting = "bm25"

@@ -80,6 +80,7 @@ def agcl_arguments(
 
     from afmrl.training.batch_plan import plan_batches
 
+    towers = {r"(text|image)_tower": config.tower_learning_rate} if config.tower_learning_rate else {}
     return SentenceTransformerTrainingArguments(
         **_common(config, hardware, seed, out_dir),
         # accelerate deals consecutive batches to the processes: a step sees the same rows whatever their number
@@ -89,6 +90,7 @@ def agcl_arguments(
         weight_decay=config.weight_decay,
         max_grad_norm=MAX_GRAD_NORM,
         gradient_checkpointing_kwargs={"use_reentrant": False},
+        learning_rate_mapping=towers,
         logging_steps=_log_steps(config.max_steps),
     )
 
