@@ -41,8 +41,6 @@ from common import add_data
 from magento_cv import ONE_IN, STYLE, deal_folds, style_of
 
 IMAGE_SETS = ("grocery_store", "magento_luma")
-BLOCK_WEIGHTS = {"early": 0.2, "late": 1.0, "colors": 0.7}
-LATE_LEVELS = 2  # the last ones, which name things
 WHITENING = 0.25
 PART_DIMENSION = 384
 BATCH = 16
@@ -69,23 +67,13 @@ def learn(towers: TwoTowers, raw: np.ndarray) -> dict[str, torch.Tensor]:
     """Statistics of raw numbers, and the projection of what `ImageFeatures` makes of them."""
     towers.features.learn_statistics(torch.from_numpy(raw))
     features = towers.features(torch.from_numpy(raw)).numpy()
-    weights = _block_weights(towers)
-    _, scales, directions = np.linalg.svd(features * weights, full_matrices=False)
+    _, scales, directions = np.linalg.svd(features, full_matrices=False)
     scale = (scales[:PART_DIMENSION, None] / scales[0]) ** -WHITENING
     return {
         "mean": towers.features.mean.clone(),
         "std": towers.features.std.clone(),
-        "projection": torch.from_numpy(directions[:PART_DIMENSION] * scale * weights).half(),
+        "projection": torch.from_numpy(directions[:PART_DIMENSION] * scale).half(),
     }
-
-
-def _block_weights(towers: TwoTowers) -> np.ndarray:
-    blocks, levels = towers.features.blocks, 2 * len(towers.features.channels)
-    of_blocks = [
-        BLOCK_WEIGHTS["colors" if block >= levels else "late" if block >= levels - 2 * LATE_LEVELS else "early"]
-        for block in range(len(blocks))
-    ]
-    return np.repeat(of_blocks, blocks)
 
 
 def untaught_towers() -> TwoTowers:

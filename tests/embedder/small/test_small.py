@@ -210,19 +210,68 @@ def test_a_folder_that_holds_something_is_not_overwritten(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_the_name(tmp_path, offers):
     rows = [{"id": o.id, "title": o.title, "image": o.image} for o in offers]
     catalog = tmp_path / "catalog.jsonl"
     catalog.write_text("".join(json.dumps(row) + "\n" for row in rows))
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    found = afmrl("search", catalog, "--model", "small", "--text", "canon camera 80d", "--k", 1, env=env)
-    assert found.returncode == 0, found.stderr
-    assert "canon eos 80d camera" in found.stdout
     done = afmrl("embed", catalog, "--model", "small", "--out", tmp_path / "embedded", env=env)
     assert done.returncode == 0, done.stderr
-    written = afmrl("model", "small", "--out", tmp_path / "model", env=env)
-    assert written.returncode == 0, written.stderr
+    done = afmrl("index", tmp_path / "embedded", "--out", tmp_path / "index", env=env)
+    assert done.returncode == 0, done.stderr
+    found = afmrl("search", tmp_path / "index", "--text", "canon camera 80d", "--k", 1, env=env)  # it knows its model
+    assert found.returncode == 0, found.stderr
+    assert "canon eos 80d camera" in found.stdout
+
+
+def test_the_command_line_writes_the_folder(tmp_path, capsys):
+    from afmrl.cli.model import model
+
+    model("small", out=tmp_path / "model")
+    assert "small: " in capsys.readouterr().out
     assert Embedder.from_pretrained(tmp_path / "model").dimension == 768
+
+
+def test_training_moves_both_towers_and_no_statistics(folder, offers):
+    model = Embedder.from_pretrained(folder).model
+    towers = model[0]
+    model.train()
+    norms = [m for m in towers.image_tower.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = norms[3].running_mean.clone()
+    inputs = [{"text": o.title, "image": Image.open(o.image).convert("RGB")} for o in offers]
+    rows = model(model.preprocess(inputs))["sentence_embedding"]
+    (rows @ rows.T).triu(1).sum().backward()
+    assert torch.equal(norms[3].running_mean, before)
+    for tower in (towers.text_tower, towers.image_tower):
+        gradients = [p.grad for p in tower.parameters() if p.grad is not None]
+        assert gradients
+        assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+        assert any(float(gradient.abs().max()) > 0 for gradient in gradients)
+    towers.freeze(["text", "image"])
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"1"}
+
+
+@pytest.mark.slow
+def test_sentence_transformers_trainer_and_matryoshka_work_with_it(folder, offers, tmp_path):
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer import losses
+
+    model = Embedder.from_pretrained(folder).model
+    model[0].freeze(["image"])
+    rows = Dataset.from_dict(
+        {"anchor": [o.title for o in offers], "positive": [{"text": o.title, "image": o.image} for o in offers]}
+    )
+    loss = losses.MatryoshkaLoss(model, losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=2), [768, 256])
+    arguments = SentenceTransformerTrainingArguments(
+        str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=4, report_to="none", use_cpu=True, save_steps=1
+    )
+    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss).train()
+    model.save_pretrained(str(tmp_path / "model"))
+    assert (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    again = Embedder.from_pretrained(tmp_path / "model").encode(offers)
+    np.testing.assert_allclose(again, Embedder(model).encode(offers), atol=1e-5)
 
 
 def test_bulk_embedding_gives_the_same_rows(embedder, offers, tmp_path):

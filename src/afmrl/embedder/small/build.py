@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SMALL = "small"
 """The model's name, wherever a model is asked for."""
+VERSION = 1
+"""Raised when the same files give another model: folders in caches are then made anew."""
 IMAGE_SIDE = 224
 LEVELS = (0, 1, 3, 5, 8, 11, 14, 16, 17)
 """Of EfficientNet-Lite0's hidden states (0: the stem, n: block n - 1, 17: the head) those that are pooled."""
@@ -83,7 +85,7 @@ EFFICIENTNET = Weights(
     file="models/efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     model="EfficientNet-Lite0, ImageNet",
-    license="Apache-2.0",
+    license="Apache-2.0 (Google's weights; the package itself names no license)",
     source="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
 )
 
@@ -199,7 +201,7 @@ def small_model_folder() -> Path:
     learned = importlib.resources.files("afmrl.embedder.small") / LEARNED_FILE
     made_of = fingerprint(
         [MINILM.sha256, EFFICIENTNET.sha256, hashlib.sha256(learned.read_bytes()).hexdigest()],
-        [IMAGE_SIDE, LEVELS, MAX_SEQ_LENGTH, TEXT_WEIGHT],
+        [VERSION, IMAGE_SIDE, LEVELS, MAX_SEQ_LENGTH, TEXT_WEIGHT],
     )
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "afmrl" / f"{SMALL}-{made_of[:16]}"
