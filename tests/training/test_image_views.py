@@ -1,6 +1,5 @@
 """AGCL on features of images that were computed once, and on towers that stay as they are."""
 
-import dataclasses
 import importlib.util
 
 import numpy as np
@@ -87,11 +86,10 @@ def test_frozen_towers_stay_and_what_joins_them_learns(small, offers, tmp_path, 
 
 def test_without_frozen_towers_both_learn_at_their_own_rate(small, offers, tmp_path):
     none = [KeyAttributes()] * len(offers)
-    config = CONFIG.model_copy(update={"frozen_towers": (), "tower_learning_rate": 1e-12, "max_steps": 1})
-    few = [dataclasses.replace(offer, image=offer.image) for offer in offers[:4]]
-    run_agcl(config, small, few, none[:4], tmp_path / "out")
+    config = CONFIG.model_copy(update={"frozen_towers": (), "tower_learning_rate": 1e-12, "max_steps": 1, "warmup_steps": 0})
+    run_agcl(config, small, offers[:4], none[:4], tmp_path / "out")
     before, after = (dict(Embedder.from_pretrained(f).model.named_parameters()) for f in (small, tmp_path / "out"))
-    moved = {name: float((after[name] - before[name]).abs().max()) for name in before}
+    moved = {name: float((after[name] - before[name]).detach().abs().max()) for name in before}
     assert moved["1.image_projection.weight"] > 1e-6
     assert max(moved[name] for name in moved if "_tower" in name) < 1e-7
 
