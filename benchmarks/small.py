@@ -128,8 +128,8 @@ def clothes(data: Path, work: Path, seed: int, changes: dict[str, Any]) -> None:
     """Cross-validation over styles: the model alone, and with words and colors whose weights are learned on val."""
     alone, fused, all_weights = [], [], []
     for number, fold in enumerate(folds_of(read_set(data, "magento_luma"))):
-        config = CLOTHES.model_copy(update=changes)
-        embedder = train(config, fold.training, work / f"clothes-{seed}-{number}", STUDIO, seed)
+        config = changed(CLOTHES, changes)
+        embedder = train(config, fold.training, work / f"clothes-{seed}-{number}", Augmentation(), seed)
         weights = _fusion(embedder, fold.validation)
         dense = embedder.encode(fold.queries) @ embedder.encode(fold.gallery).T
         alone.append(first_is_right(dense, fold.queries, fold.gallery))
@@ -208,10 +208,10 @@ def folds_of(offers: Sequence[Offer], num_folds: int = 4) -> list[Fold]:
 
 
 GROCERY = AGCLStage(
-    max_steps=400,
+    max_steps=150,
     batch_size=81,
     learning_rate=1e-3,
-    temperature=0.05,
+    temperature=0.1,
     weighting="none",
     weight_decay=0.05,
     rules=("label",),
@@ -220,13 +220,13 @@ GROCERY = AGCLStage(
     attributes_on="none",
     across_roles=0.75,
     frozen_towers=("image", "text"),
-    image_views=3,
+    image_views=2,
 )
 CLOTHES = AGCLStage(
-    max_steps=200,
+    max_steps=50,
     batch_size=64,
-    learning_rate=1e-3,
-    temperature=0.05,
+    learning_rate=3e-4,
+    temperature=0.1,
     weighting="none",
     weight_decay=0.05,
     rules=("label",),
@@ -236,10 +236,13 @@ CLOTHES = AGCLStage(
     self_pairs=True,
     attributes_on="none",
     frozen_towers=("image", "text"),
-    image_views=3,
 )
 PHOTOGRAPHS = Augmentation(crop=1.0, smallest_crop=0.55, mirror=True, light=0.2, contrast=0.2, tint=0.05, rotate=0.3)
-STUDIO = Augmentation(crop=1.0, smallest_crop=0.6, mirror=True, light=0.1, contrast=0.05)
+
+
+def changed(config: AGCLStage, changes: dict[str, Any]) -> AGCLStage:
+    """A stage with some fields changed, checked."""
+    return AGCLStage(**{**config.model_dump(), **changes})
 
 
 def train(config: AGCLStage, offers: list[Offer], out: Path, augmentation: Augmentation, seed: int) -> Embedder:
@@ -254,12 +257,12 @@ def grocery(data: Path, work: Path, seed: int, changes: dict[str, Any]) -> None:
     """Train on the train split, score on val."""
     offers = read_set(data, "grocery_store")
     training = in_split(offers, "train") + in_split(offers, "gallery")
-    started = time.time()
-    embedder = train(GROCERY.model_copy(update=changes), training, work / f"grocery-{seed}", PHOTOGRAPHS, seed)
-    seconds = time.time() - started
+    started = time.process_time()
+    embedder = train(changed(GROCERY, changes), training, work / f"grocery-{seed}", PHOTOGRAPHS, seed)
+    seconds = time.process_time() - started
     queries, gallery = in_split(offers, "val"), in_split(offers, "gallery")
-    found = {kind: recall_at_1(embedder, queries, gallery, kind) for kind in ("image", "fused")}
-    print(f"grocery_store val, seed {seed}: R@1 {found}, trained in {seconds:.0f} s", changes, flush=True)
+    found = recall_at_1(embedder, queries, gallery, "image")
+    print(f"grocery_store val, seed {seed}: R@1 {found:.3f}, {seconds:.0f} s of processor time", changes, flush=True)
 
 
 def main() -> None:
