@@ -220,7 +220,6 @@ GROCERY = AGCLStage(
     attributes_on="none",
     across_roles=0.75,
     frozen_towers=("image", "text"),
-    image_views=2,
 )
 CLOTHES = AGCLStage(
     max_steps=50,

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 CHANGES = Augmentation(crop=1.0, mirror=True)
 CONFIG = AGCLStage(
     max_steps=3, batch_size=4, weighting="none", rules=("label",), attributes_on="none", similar_group=1,
-    frozen_towers=("image", "text"), image_views=2,
+    frozen_towers=("image", "text"),
 )  # fmt: skip
 
 
@@ -86,12 +86,15 @@ def test_frozen_towers_stay_and_what_joins_them_learns(small, offers, tmp_path, 
 
 def test_without_frozen_towers_both_learn_at_their_own_rate(small, offers, tmp_path):
     none = [KeyAttributes()] * len(offers)
-    config = CONFIG.model_copy(update={"frozen_towers": (), "tower_learning_rate": 1e-12, "max_steps": 1, "warmup_steps": 0})
+    changes = {"frozen_towers": (), "max_steps": 1, "warmup_steps": 0}
+    config = CONFIG.model_copy(update=changes)
     run_agcl(config, small, offers[:4], none[:4], tmp_path / "out")
     before, after = (dict(Embedder.from_pretrained(f).model.named_parameters()) for f in (small, tmp_path / "out"))
     moved = {name: float((after[name] - before[name]).detach().abs().max()) for name in before}
     assert moved["1.image_projection.weight"] > 1e-6
-    assert max(moved[name] for name in moved if "_tower" in name) < 1e-7
+    for tower in ("text_tower", "image_tower"):  # Adam's first step is the learning rate itself
+        rate = max(moved[name] for name in moved if tower in name)
+        assert 0.05 < rate / moved["1.image_projection.weight"] < 0.15
 
 
 def test_a_model_of_one_tower_cannot_freeze_any(offers, tmp_path):

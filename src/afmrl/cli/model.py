@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from afmrl.cli.summary import Summary
 
-def model(name: Literal["small"], *, out: Path) -> None:
+
+def model(name: Literal["small"], *, out: Path) -> Summary:
     """Write a model's folder, made of pretrained weights that lie in installed packages.
 
     `--model small` takes it by its name and needs no folder; the folder is for other programs and for changes.
@@ -25,3 +27,4 @@ def model(name: Literal["small"], *, out: Path) -> None:
     folder = write_small_model(out)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{name}: {folder} ({size / 1e6:.0f} MB); its README.md names licenses, checksums and sources")
+    return {"folder": str(folder), "bytes": size}

@@ -28,7 +28,7 @@ from afmrl.files import write_json
 from afmrl.training.batch_plan import make_plan
 from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint
 from afmrl.training.config import AGCLStage, Augmentation, Hardware
-from afmrl.training.image_views import ImageViews, remove_image_views, write_image_views
+from afmrl.training.image_views import NUM_VIEWS, ImageViews, remove_image_views, write_image_views
 from afmrl.training.lora import add_adapters, lora_config, merge_adapters
 from afmrl.training.pair_rows import PairInputs, pair_rows
 from afmrl.training.processes import on_first, rank, world_size
@@ -97,7 +97,7 @@ def run_agcl(
                 embedder.model[0],
                 offers,
                 out_dir,
-                num_views=config.image_views,
+                num_views=NUM_VIEWS,
                 augmentation=augmentation,
                 seed=seed,
                 made_by=model_fingerprint(base),

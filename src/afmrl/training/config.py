@@ -190,12 +190,8 @@ class AGCLStage(Config):
     """AdamW's weight decay."""
     frozen_towers: Towers = ()
     """For the small model: "text", "image" or both stay as they are, and what joins them is trained. Features of a
-    frozen image tower are computed once and kept beside the model while it trains."""
-    tower_learning_rate: Positive | None = None
-    """For the small model: peak learning rate of its pretrained towers. Null: `learning_rate`."""
-    image_views: AtLeast1 = 1
-    """With a frozen image tower and augmentation: of so many versions of each image features are computed, the first
-    one the image as it is; each time an offer is drawn, so is one of them."""
+    frozen image tower are computed once, with augmentation of two versions of each image, and kept beside the model
+    while it trains. Towers that are not frozen train at a tenth of `learning_rate`."""
     temperature: Positive = 0.02
     """τ of the cosine logits."""
     weighting: Weighting = "bm25"

@@ -16,6 +16,8 @@ from afmrl.training.augmentation import changed_image, is_active
 from afmrl.training.config import Augmentation
 
 BATCH = 16  # images at a time
+NUM_VIEWS = 2
+"""Versions of each image that a training draws from."""
 
 
 class ImageViews:

@@ -228,7 +228,8 @@ def test_the_command_line_takes_the_name(tmp_path, offers):
 def test_the_command_line_writes_the_folder(tmp_path, capsys):
     from afmrl.cli.model import model
 
-    model("small", out=tmp_path / "model")
+    summary = model("small", out=tmp_path / "model")
+    assert summary["bytes"] == sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file())
     assert "small: " in capsys.readouterr().out
     assert Embedder.from_pretrained(tmp_path / "model").dimension == 768
 
