@@ -134,8 +134,6 @@ def test_all_that_is_held_to_labels_reads_them_in_the_schemas_words(tmp_path):
 
 def test_a_catalog_without_attributes_learns_from_its_teacher(tmp_path):
     rows = three_splits()
-    with pytest.raises(InputError, match="no offer has key attributes in the column 'attributes'"):
-        prepared(tmp_path, rows, {})
     answers = [{"id": row["id"], "key_attributes": {"color": row["split"]}} for row in rows if row["id"] != "test1"]
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
     run = prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher})
@@ -145,6 +143,34 @@ def test_a_catalog_without_attributes_learns_from_its_teacher(tmp_path):
     answers[0]["key_attributes"] = {"color": "other"}
     teacher = str(jsonl(tmp_path / "t.jsonl", *answers))
     assert prepared(tmp_path, rows, {"targets": "teacher", "teacher": teacher}).made_of["data"] != first
+
+
+def test_a_catalog_without_attributes_learns_what_rules_read(tmp_path):
+    rows = three_splits()
+    for row in rows:
+        row["title"] = f"Red dress, 1.5 kg, 4006381333931, sold by {row['split']}"
+    run = prepared(tmp_path, rows, {})
+    assert any(line.startswith("the catalog has no attributes: rules read targets") for line in run.said)
+    assert {str(target) for split in run.splits.values() for target in split.targets} == {"weight: 1500 g; color: red"}
+    assert list(map(str, run.teaching_set.targets)) == ["weight: 1500 g; color: red"] * 2
+    stated = [{**row, "attributes": {"price": "3"}} for row in rows]  # no trait of a product
+    assert str(prepared(tmp_path, stated, {}).splits["train"].targets[0]) == "weight: 1500 g; color: red"
+    labeled = [{**row, "attributes": {"color": "wine"}} for row in rows]
+    assert str(prepared(tmp_path, labeled, {}).splits["train"].targets[0]) == "color: wine"
+    assert "weight" in str(prepared(tmp_path, labeled, {"targets": "rules"}).splits["train"].targets[0])
+
+
+def test_where_titles_say_nothing_either_the_embedder_is_trained_alone(tmp_path):
+    run = prepared(tmp_path, three_splits(), {})
+    assert any("the embedder is trained alone, no generator" in line for line in run.said)
+    assert (run.recipe.sft.max_steps, run.recipe.rar.max_steps, run.recipe.agcl.attributes_on) == (0, 0, "none")
+
+
+def test_targets_that_the_recipe_names_and_no_offer_has_are_refused(tmp_path):
+    path = str(jsonl(tmp_path / "c.jsonl", *three_splits()))
+    for targets in ({"column": "seen"}, {"keys": ["color"]}):
+        with pytest.raises(InputError, match="no offer has key attributes in the column"):
+            prepared(tmp_path, three_splits(), {}, catalog={"path": path, "targets": targets})
 
 
 class Embeds:
@@ -234,7 +260,9 @@ def test_rar_describes_what_carries_attributes(
 
 def test_the_recipe_says_whose_labels(tmp_path):
     base = {"catalog": {"path": "x.jsonl"}, "base": "m"}
-    with pytest.raises(InputError, match="'sft.targets': 'sellers' is not allowed; expected catalog, teacher or both"):
+    with pytest.raises(
+        InputError, match="'sft.targets': 'sellers' is not allowed; expected catalog, teacher, both or rules"
+    ):
         recipe_of({**base, "sft": {"targets": "sellers"}})
     for sft in ({}, {"targets": "both", "teacher": "t.jsonl"}):
         with pytest.raises(InputError, match=r"shows what 'sft.targets' .* and the generator would learn to copy it"):
