@@ -158,6 +158,8 @@ def _score(folder: Path, offers: Sequence[Offer]) -> dict[str, Any]:
             out=folder / "scores" / system,
             generator=run / "generator" if system in ("generator", "fused") else None,
             fuse=system == "fused",
+            attributes_on="query",  # as the recipe; also where val chose to publish the embedder without
+            floors=False,
             seller_attributes="none",
             k=10_000,
             num_resamples=10,

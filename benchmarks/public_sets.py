@@ -179,6 +179,7 @@ def run_cell(name: str, system: str, data: Path, work: Path, cells: Cells, base:
         seller_attributes="none",  # of some sets they are labels
         max_bad=0.05,
         slices=False,
+        floors=False,
         num_resamples=NUM_RESAMPLES,
     )
     shown = {"minilm": "MINILM", "untrained": "BASE", "agcl": "RUN/embedder", "sft": "RUN/embedder"}.get(system, system)

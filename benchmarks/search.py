@@ -86,7 +86,7 @@ def _scored(catalog: Catalog, scorer: Scorer, split: str, *, rerank: bool) -> Ta
     tasks = CatalogTasks(catalog, tasks=["fine"], split=split, gallery_splits=["all"])
     try:
         result = tasks.evaluate(
-            scorer, model="", slices=False, num_resamples=10, reranker=Reranker() if rerank else None
+            scorer, model="", slices=False, floors=False, num_resamples=10, reranker=Reranker() if rerank else None
         )
     except InputError:
         return None

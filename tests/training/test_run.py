@@ -444,7 +444,7 @@ def test_a_catalog_of_ones_own(quickstart, tmp_path, named):
     assert metrics["floors"]["tfidf"]["recall@1"][0] == 1.0  # every title tells its number
     (skipped,) = json.loads((out / "skipped.json").read_text())
     assert (skipped["id"], skipped["row"]) == ("empty", 91)
-    assert "1 of the catalog's rows were skipped" in done.stdout
+    assert "1 row was left out" in done.stdout
     assert json.loads((out / "run.json").read_text())["skipped_rows"] == 1
 
     # and what it left can be used: evaluate with the weights it learned

@@ -34,7 +34,7 @@ def verdict_of(
         run.result.per_query[metric][run.result.counted],
         {name: _values(floor, run, metric) for name, floor in floors.scorers.items()},
         [run.task.clusters[row] for row in run.result.counted],
-        model=model,
+        model=f"{model}, reranked" if run.reranked else model,
         metric=metric,
         split=split,
         favored=favored,
