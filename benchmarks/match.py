@@ -2,12 +2,13 @@
 
     python benchmarks/match.py defaults --data DIR    # learns the default pair model from the train splits
     python benchmarks/match.py run --data DIR         # quality: every set, with and without labels and models
+    python benchmarks/match.py labels --data DIR      # groups by the plain command, with labels and without
     python benchmarks/match.py vetoes --data DIR      # what each veto costs and saves on labeled pairs
     python benchmarks/match.py linkage --data DIR     # groups: average linkage, complete linkage, union-find
     python benchmarks/match.py scale --offers 10000 100000 1000000
     python benchmarks/match.py table
 
-DIR holds wdc_products, abt_buy, amazon_google and magento_luma (`afmrl dataset` says where they come from).
+DIR holds wdc_products, abt_buy, amazon_google, wdc_lspc and magento_luma (`afmrl dataset` says where they come from).
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ def main() -> None:
     """One subcommand."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("defaults", "run", "vetoes", "linkage"):
+    for name in ("defaults", "run", "labels", "vetoes", "linkage"):
         command = commands.add_parser(name)
         add_data(command)
-        if name == "run":
+        if name in ("run", "labels"):
             command.add_argument("--sets", nargs="+", default=None)
+        if name == "run":
             command.add_argument("--peers", action="store_true", help="dedupe and splink too")
         if name == "defaults":
             command.add_argument("--image-model", default=None, help="embedder that reads images, for magento_luma")
@@ -47,6 +49,11 @@ def main() -> None:
 
         match_defaults.run(arguments.data, RESULTS / "match_defaults.json", arguments.image_model)
         return
+    if arguments.command == "labels":
+        import match_labels
+
+        match_labels.run(arguments.data, RESULTS / "match_labels.json", arguments.sets)
+        return
     import match_quality
 
     if arguments.command == "run":
@@ -56,7 +63,10 @@ def main() -> None:
     elif arguments.command == "linkage":
         match_quality.linkages(arguments.data, RESULTS / "match_linkage.json")
     else:
+        import match_labels
+
         match_quality.table(RESULTS)
+        match_labels.table(RESULTS / "match_labels.json")
 
 
 if __name__ == "__main__":

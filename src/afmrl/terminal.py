@@ -21,6 +21,15 @@ LOG_SECONDS = 30.0
 """Between two lines of progress where there is no terminal to draw a bar on."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "group"), counted(1200, "pair"), counted(0, "offer")
+    ('1 group', '1,200 pairs', '0 offers')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def output_console() -> Console:
     """rich's console of the standard output; COLUMNS in the environment sets its width."""
     from rich.console import Console

@@ -112,6 +112,10 @@ def test_texts_of_a_model_without_a_tokenizer_are_bounded_by_characters() -> Non
     class Bare:
         max_seq_length = None
 
+        @staticmethod
+        def supports(part: str) -> bool:
+            return part == "text"
+
     embedder = Embedder(Bare(), {"seller_attributes": "identifying"})  # type: ignore[arg-type]
     text = embedder.input(painted("a" * 9_000, "red"))
     assert text == "a" * 2_000 + "\nred"

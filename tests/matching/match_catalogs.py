@@ -35,8 +35,8 @@ def catalog(seed: int = 0, families: int = 30) -> tuple[list[Offer], dict[str, s
     return offers, products
 
 
-def labeled(split: str = "") -> tuple[list[Offer], list[LabeledPair]]:
-    offers, products = catalog(seed=4, families=25)
+def labeled(split: str = "", families: int = 25) -> tuple[list[Offer], list[LabeledPair]]:
+    offers, products = catalog(seed=4, families=families)
     table = offer_table(sorted(offers, key=lambda offer: offer.id))
     left, right = candidate_pairs(table)
     names = ("train", "train", "valid", "test")

@@ -1,87 +1,76 @@
-"""Labeled pairs: what is learned from them, and what is not."""
+"""Labeled pairs as rows of a table, and what they say of other pairs."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
-from match_catalogs import labeled
 
-from afmrl.data.catalog import write_catalog
-from afmrl.errors import InputError
-from afmrl.matching.features import feature_names
-from afmrl.matching.labeled_pairs import LabeledRows, learn_from_labels
-from afmrl.matching.match import match
-from afmrl.matching.pair_model import default_model
-from afmrl.matching.scorer import Scorer
-from afmrl.matching.table import offer_table
-from afmrl.report.match_page import write_match_page
+from afmrl.matching.group_quality import GroupQuality
+from afmrl.matching.labeled_pairs import KnownPairs, LabeledRows
 
 
-@pytest.mark.parametrize("split", ["", "-"])
-def test_labels_choose_the_threshold_and_respect_their_splits(split: str) -> None:
-    offers, pairs = labeled(split)
-    table = offer_table(sorted(offers, key=lambda offer: offer.id))
-    rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(table.offers)})
-    scorer = Scorer(table, default_model(feature_names(table), dense=False).model)
-    result = learn_from_labels(scorer, rows, 0.95)
-    assert result.threshold.reached and result.precision.mean >= 0.9 and result.recall.mean > 0.9
-    assert ("test pairs" in result.measured_on) == (split == "")
-    if split == "":
-        # what test pairs say changes nothing but the measurement
-        turned = LabeledRows(rows.left, rows.right, rows.same ^ (rows.split == "test"), rows.split)
-        again = learn_from_labels(scorer, turned, 0.95)
-        assert again.threshold.logit == result.threshold.logit and again.precision.mean < result.precision.mean
+def rows(*pairs: tuple[int, int, int], split: str = "train") -> LabeledRows:
+    left, right, same = np.array(pairs).T
+    return LabeledRows(left, right, same.astype(bool), np.array([split] * len(pairs)))
 
 
-def test_wrong_labels_do_not_put_every_pair_out_of_reach() -> None:
-    offers, pairs = labeled()
-    table = offer_table(sorted(offers, key=lambda offer: offer.id))
-    rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(table.offers)})
-    scorer = Scorer(table, default_model(feature_names(table), dense=False).model)
-    assert "precision 0.99 on" in learn_from_labels(scorer, rows, None).threshold.origin
-    wrong = rows.same & (rows.split == "validation") & (np.random.default_rng(0).random(len(rows.same)) < 0.06)
-    noisy = LabeledRows(rows.left, rows.right, rows.same & ~wrong, rows.split)
-    asked, given = learn_from_labels(scorer, noisy, 0.99), learn_from_labels(scorer, noisy, None)
-    assert asked.threshold.recall is not None and asked.threshold.recall.mean < 0.25
-    assert given.threshold.logit < asked.threshold.logit and "asks for it" in given.threshold.origin
-    assert given.threshold.recall is not None and given.threshold.recall.mean > 0.25
+def said(known: KnownPairs, *pairs: tuple[int, int]) -> list[float]:
+    left, right = np.array(pairs).T
+    return known.of(left, right).tolist()
 
 
-def test_pairs_without_a_split_beside_test_pairs_do_not_learn_from_these() -> None:
-    offers, pairs = labeled("-")
-    table = offer_table(sorted(offers, key=lambda offer: offer.id))
-    rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(table.offers)})
-    split = np.where(np.arange(len(pairs)) % 3 == 0, "test", "")
-    scorer = Scorer(table, default_model(feature_names(table), dense=False).model)
-    found = [
-        learn_from_labels(scorer, LabeledRows(rows.left, rows.right, same, split), 0.95)
-        for same in (rows.same, rows.same ^ (split == "test"))
-    ]
-    assert found[0].threshold.logit == found[1].threshold.logit and found[0].measured_on == "test pairs"
-    np.testing.assert_array_equal(found[0].model.coefficients, found[1].model.coefficients)
+def test_pairs_are_joined_to_products_and_one_different_pair_keeps_two_products_apart() -> None:
+    known = KnownPairs(rows((0, 1, 1), (1, 2, 1), (3, 4, 1), (2, 3, 0)), 7)
+    assert said(known, (0, 2), (0, 4), (4, 1)) == [1, 0, 0]
+    assert np.isnan(said(known, (0, 5), (5, 6))).all() and known.sizes.tolist() == [3, 3, 3, 2, 2, 1, 1]
 
 
-def test_labels_of_one_kind_are_refused(tmp_path: Path) -> None:
-    offers, pairs = labeled()
-    write_catalog(tmp_path / "c.jsonl", offers)
-    with open(tmp_path / "pairs.jsonl", "w", encoding="utf-8") as file:
-        for pair in pairs:
-            file.write(json.dumps({"left": pair.left.id, "right": pair.right.id, "label": 0}) + "\n")
-    with pytest.raises(InputError, match="pairs of both kinds"):
-        match(tmp_path / "c.jsonl", out=tmp_path / "out")
+def test_a_pair_that_somebody_called_different_is_so_inside_a_product_too() -> None:
+    assert said(KnownPairs(rows((0, 1, 1), (1, 2, 1), (0, 2, 0)), 3), (2, 0), (0, 1)) == [0, 1]
 
 
-def test_pairs_beside_the_catalog_are_used(tmp_path: Path) -> None:
-    offers, pairs = labeled()
-    write_catalog(tmp_path / "c.jsonl", offers)
-    with open(tmp_path / "pairs.jsonl", "w", encoding="utf-8") as file:
-        for pair in pairs:
-            row = {"left": pair.left.id, "right": pair.right.id, "label": int(pair.same), "pair_split": pair.split}
-            file.write(json.dumps(row) + "\n")
-    result = match(tmp_path / "c.jsonl", out=tmp_path / "out", precision=0.95)
-    summary = result.summary
-    assert "validation pairs" in summary["threshold"]["from"] and summary["labels"]["measured_on"] == "test pairs"
-    assert "Reliability" in write_match_page(result, tmp_path).read_text(encoding="utf-8")
+def test_test_pairs_say_nothing() -> None:
+    assert np.isnan(said(KnownPairs(rows((0, 1, 1), (1, 2, 0), split="test"), 3), (0, 1), (1, 2))).all()
+
+
+def test_offers_of_one_side_are_different_where_labels_compare_two_sides() -> None:
+    across = [(a, b, int(b == a + 10 < 14)) for a in range(10) for b in range(10, 20) if (a + b) % 3]
+    known = KnownPairs(rows(*across), 22)
+    assert said(known, (0, 1), (5, 8), (15, 19)) == [0, 0, 0] and np.isnan(said(known, (0, 21), (20, 21))).all()
+    # one pair within a side: they compare whatever is alike, and say nothing of the rest
+    within = KnownPairs(rows(*across, (0, 1, 1)), 22)
+    assert np.isnan(said(within, (5, 8), (15, 19))).all()
+    # too few pairs to tell
+    assert np.isnan(said(KnownPairs(rows((0, 2, 0), (1, 2, 0)), 3), (0, 1))).all()
+
+
+def test_products_say_all_of_their_offers_but_those_of_test() -> None:
+    products = np.array([0, 0, 1, -1, 1])
+    splits = np.array(["train", "train", "validation", "", "test"])
+    none = np.empty(0, np.int64)
+    known = KnownPairs(LabeledRows(none, none, none.astype(bool), none.astype(str), products, splits), 5)
+    assert said(known, (0, 1), (0, 2)) == [1, 0] and np.isnan(said(known, (0, 3), (2, 4))).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_expected_bcubed_is_bcubed_where_all_is_known(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    products, groups = draw.integers(8, size=40), draw.integers(8, size=40)
+    none = np.empty(0, np.int64)
+    labels = LabeledRows(none, none, none.astype(bool), none.astype(str), products, np.array([""] * 40))
+    left, right = np.triu_indices(40, 1)
+    offers = np.flatnonzero(draw.random(40) < 0.5)
+    touching = np.isin(left, offers) | np.isin(right, offers)
+    quality = GroupQuality(offers, KnownPairs(labels, 40), lambda a, b: np.full(len(a), np.nan), left[touching],
+                           right[touching])  # fmt: skip
+    for ours, of in zip(quality.of(groups), (groups, products), strict=True):
+        shared = [((groups == groups[row]) & (products == products[row])).sum() for row in offers]
+        np.testing.assert_allclose(ours, [n / (of == of[row]).sum() for n, row in zip(shared, offers, strict=True)])
+
+
+def test_a_pair_that_nobody_knows_counts_by_its_probability() -> None:
+    none = np.empty(0, np.int64)
+    known = KnownPairs(LabeledRows(none, none, none.astype(bool), none.astype(str)), 2)
+    quality = GroupQuality(np.array([0]), known, lambda a, b: np.full(len(a), 0.25), np.array([0]), np.array([1]))
+    assert [float(of[0]) for of in quality.of(np.array([0, 0]))] == [1.25 / 2, 1]
+    assert [float(of[0]) for of in quality.of(np.array([0, 1]))] == [1, 1 / 1.25]

@@ -72,7 +72,7 @@ def test_a_path_offers_dicts_and_a_data_frame_give_the_same(tmp_path: Path) -> N
     for given in (str(tmp_path / "c.jsonl"), offers, tuple(rows), iter(rows), pandas.DataFrame(rows)):
         found = match(given)
         assert found.pairs == list(written.pairs) and found.groups == written.groups
-        known = {"catalog", "labels_file"}
+        known = {"catalog", "labels_from"}
         assert {k: v for k, v in found.summary.items() if k not in known} == {
             k: v for k, v in written.summary.items() if k not in known
         }
@@ -144,10 +144,10 @@ def test_output_is_what_is_promised(tmp_path: Path) -> None:
     result = match(tmp_path / "c.jsonl", out=tmp_path / "out")
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "groups.jsonl", "pairs.jsonl", "groups.csv", "pairs.csv", "summary.json",
+        "offers.csv", "groups.jsonl", "pairs.jsonl", "groups.csv", "pairs.csv", "summary.json",
     }  # fmt: skip
     groups = [json.loads(line) for line in (out / "groups.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [set(group) for group in groups] == [{"group", "offers"}] * len(groups)
+    assert [set(group) for group in groups] == [{"group", "canonical", "offers"}] * len(groups)
     assert [group["offers"] for group in groups] == [group.ids for group in result.groups]
     assert all(len(group.offers) > 1 and 0 < group.probability <= 1 for group in result.groups)
     number_of = {identifier: group["group"] for group in groups for identifier in group["offers"]}
@@ -155,7 +155,10 @@ def test_output_is_what_is_promised(tmp_path: Path) -> None:
     pairs = [json.loads(line) for line in (out / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
     seen = set()
     for pair in pairs:
-        assert {"left", "right", "score", "probability", "same", "reasons"} == set(pair)
+        assert {
+            "left", "right", "left_group", "right_group", "score", "probability", "same", "reasons",
+        } == set(pair)  # fmt: skip
+        assert pair["same"] is (pair["left_group"] == pair["right_group"])
         assert {"agree", "differ", "only_left", "only_right", "veto", "text"} <= set(pair["reasons"])
         together = pair["left"] in number_of and number_of[pair["left"]] == number_of.get(pair["right"])
         assert pair["same"] is together and 0 <= pair["probability"] <= 1
@@ -168,7 +171,7 @@ def test_output_is_what_is_promised(tmp_path: Path) -> None:
     assert vetoed["reasons"]["veto"] == ["color"]
     assert vetoed["reasons"]["differ"]["color"] == {"left": "red", "right": "blue", "from": ["extracted"] * 2}
     assert vetoed["reasons"]["agree"]["model"]["left"] == "ab9999"
-    with open(out / "pairs.csv", encoding="utf-8", newline="") as file:
+    with open(out / "pairs.csv", encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["left"], row["right"], row["same"]) for row in rows] == [
         (pair["left"], pair["right"], str(pair["same"]).lower()) for pair in pairs
@@ -196,7 +199,7 @@ def test_images_decide_between_titles_that_are_alike(tmp_path: Path) -> None:
     alike = pairs["r1", "r2"]
     unlike = pairs.get(("g", "r1"), {"score": -99.0, "reasons": {"image": -99.0}})
     assert alike["score"] > unlike["score"] and alike["reasons"]["image"] > unlike["reasons"]["image"]
-    assert any("images cannot be read" in note for note in result.summary["notes"])
+    assert any("1 image cannot be read" in note for note in result.summary["notes"])
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Thresholds, calibration and intervals."""
+"""Calibration and intervals."""
 
 from __future__ import annotations
 
@@ -6,24 +6,7 @@ import numpy as np
 import pytest
 
 from afmrl.matching.pair_model import PairModel
-from afmrl.matching.probability import calibrated, precision_and_recall, reliability, threshold_for_precision, wilson
-
-
-def test_threshold_reaches_the_precision_that_was_asked_for_and_no_higher() -> None:
-    draw = np.random.default_rng(1)
-    logits = draw.normal(size=4000) * 2
-    same = draw.random(4000) < 1 / (1 + np.exp(-2 * logits))
-    none = np.zeros(4000, bool)
-    for target in (0.8, 0.95, 0.99):
-        threshold, reached = threshold_for_precision(logits, same, none, target)
-        assert reached and same[logits >= threshold].mean() >= target
-        lower = np.sort(logits[logits < threshold])
-        assert all(same[logits >= value].mean() < target for value in lower[::-1][:50])
-    # vetoed pairs are not called the same: those that are wrong do no harm
-    wrong = np.append(logits, [99.0] * 500), np.append(same, [False] * 500)
-    vetoed = np.append(none, [True] * 500)
-    assert threshold_for_precision(*wrong, vetoed, 0.95)[0] == threshold_for_precision(logits, same, none, 0.95)[0]
-    assert threshold_for_precision(np.array([2.0, 1.0]), np.array([0, 0]), none[:2], 0.9)[1] is False
+from afmrl.matching.probability import calibrated, precision_and_recall, reliability, wilson
 
 
 def test_calibration_and_intervals() -> None:

@@ -58,6 +58,14 @@ def test_labels_do_not_change_scores():
     np.testing.assert_array_equal(theirs.scores, Reranker().compare(DRESS, CANDIDATES, FOUND).scores)
 
 
+def test_attributes_that_are_labels_are_not_compared():
+    mugs = [Offer(name, "mug", attributes={"color": name}) for name in ("red", "blue")]
+    query, found = Offer("q", "mug", attributes={"color": "blue"}), np.ones(2, np.float32)
+    assert order(Reranker().compare(query, mugs, found)) == [1, 0]
+    blind = Reranker(seller_attributes=False).compare(query, mugs, found)
+    assert blind.scores[0] == blind.scores[1] and not blind.reasons(np.arange(2))[0].veto
+
+
 @pytest.mark.parametrize(
     ("query", "candidates"),
     [

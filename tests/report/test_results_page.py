@@ -429,7 +429,10 @@ def test_tables_with_many_metrics_are_turned(data: ResultsView, tmp_path: Path) 
 def test_skipped_rows_are_listed_without_folders(data: ResultsView, tmp_path: Path) -> None:
     html = html_of(data, tmp_path)
     page = section(html, "skipped")
-    assert "3 rows were not usable and left out." in page.text and "o2.jsonl:2 offer 2 image: no such file" in page.text
+    assert (
+        "3 rows were not usable and left out, or used without an image." in page.text
+        and "o2.jsonl:2 offer 2 image: no such file" in page.text
+    )
     assert page.all("details") == [] and "secret" not in html
     many = section(html_of(replace(data, skipped=skipped(9), num_skipped=700), tmp_path), "skipped")
     assert "700 rows were" in many.text and "Show the first 9" in many.text and len(many.all("details")) == 1

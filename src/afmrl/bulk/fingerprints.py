@@ -15,6 +15,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.data.offer import Offer
 from afmrl.data.offer_from_row import ARCHIVE_SEPARATOR
+from afmrl.embedder.names import model_folder
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, folder_fingerprint, hash64
@@ -83,7 +84,7 @@ def model_fingerprint(model: str | Path) -> str:
     Raises:
         InputError: a hub name whose files are not in the local cache.
     """
-    folder = Path(model)
+    folder = Path(model_folder(model))
     if not folder.is_dir():
         from huggingface_hub import try_to_load_from_cache
 

@@ -13,6 +13,7 @@ from afmrl.cli.dataset import dataset_app
 from afmrl.cli.evaluate import evaluate
 from afmrl.cli.index import index
 from afmrl.cli.match import match
+from afmrl.cli.model import model
 from afmrl.cli.push import push
 from afmrl.cli.quickstart import quickstart
 from afmrl.cli.reading import show_readings
@@ -27,7 +28,7 @@ app = App(name="afmrl", help="Are two offers the same product? Key attributes, e
 
 
 for command in (
-    quickstart, run, recipe, evaluate, compare, check, schema, attributes, embed, match, index, search, push,
+    quickstart, run, recipe, evaluate, compare, check, schema, attributes, embed, model, match, index, search, push,
 ):  # fmt: skip
     app.command(summarized(command))
     if command is check:

@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from afmrl.cli.reading import Reading, read_options
 from afmrl.cli.summary import Summary
 from afmrl.data.bad_rows import MAX_BAD
+from afmrl.errors import InputError
+from afmrl.terminal import counted
 
 if TYPE_CHECKING:
     from afmrl.matching.result import MatchResult
@@ -23,7 +25,12 @@ def match(
     model: str | None = None,
     generator: str | None = None,
     labels: Path | None = None,
+    no_labels: Annotated[bool, Parameter(negative=())] = False,
     precision: float | None = None,
+    recall: float | None = None,
+    best_f1: Annotated[bool, Parameter(negative=())] = False,
+    threshold: float | None = None,
+    previous: Path | None = None,
     veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     no_veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     max_bad: float = MAX_BAD,
@@ -38,7 +45,7 @@ def match(
     catalog
         Offers: .jsonl, .csv, .tsv, .parquet; or an index, whose embeddings are then used.
     out
-        Folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json and report.html.
+        Folder for offers.csv, groups.jsonl, pairs.jsonl, the same two as .csv, summary.json and report.html.
     against
         An index: only pairs of the catalog's offers with the index's are looked for.
     model
@@ -46,12 +53,22 @@ def match(
     generator
         With --model: a generator's folder or address; the key attributes that it writes are compared too.
     labels
-        Labeled pairs (JSONL of left, right, label) that the scores are fitted to and the threshold is chosen by; by
-        default pairs.jsonl beside the catalog. Without any, a default threshold is used: its precision was about 0.88
-        on public sets.
+        Labeled pairs (JSONL of left, right, label, or a table) that scores and threshold are learned from. By default
+        pairs.jsonl beside the catalog; without it `product_id` of its offers. Without any of them a default threshold
+        is used: its precision was about 0.88 on public sets.
+    no_labels
+        Use neither pairs.jsonl nor `product_id`.
     precision
-        Target precision on the labels: the share of true pairs among those called the same. By default 0.99, or the
-        first of 0.97, 0.95 and 0.9 that finds a quarter of the true pairs.
+        Choose the threshold by the labels: this share of the pairs called the same is. By default the threshold of the
+        best groups is taken, and the default one where no other is better.
+    recall
+        Choose the threshold by the labels: this share of the true pairs is found.
+    best_f1
+        Choose the threshold by the labels: the highest F1 of pairs.
+    threshold
+        Call two offers the same from this probability on; needs no labels.
+    previous
+        OUT of the last run: groups keep their ids, and changes.jsonl lists splits, merges, new and vanished groups.
     veto
         An attribute whose conflict keeps two offers apart, in addition to the default ones; may be repeated.
     no_veto
@@ -65,14 +82,20 @@ def match(
 
     if model is not None:
         quiet_libraries()
+    if no_labels and labels is not None:
+        raise InputError("--labels and --no-labels exclude each other; give one")
     result = match_offers(
         catalog,
         out=out,
         against=against,
         model=model,
         generator=generator,
-        labels=labels,
+        labels=False if no_labels else labels,
         precision=precision,
+        recall=recall,
+        best_f1=best_f1,
+        threshold=threshold,
+        previous=previous,
         veto=veto or (),
         no_veto=no_veto or (),
         max_bad=max_bad,
@@ -89,17 +112,33 @@ def print_match(result: MatchResult, out: Path) -> None:
     summary: dict[str, Any] = result.summary
     threshold, labels = summary["threshold"], summary["labels"]
     print(
-        f"{summary['groups']:,} groups of {summary['offers_in_groups']:,} of {summary['offers']:,} offers, the largest "
-        f"of {summary['largest_group']:,}; {summary['pairs_compared']:,} pairs compared, "
-        f"{summary['pairs_same']:,} in one group."
+        f"{counted(summary['groups'], 'group')} of {summary['offers_in_groups']:,} of "
+        f"{counted(summary['offers'], 'offer')}, the largest of {summary['largest_group']:,}; "
+        f"{counted(summary['pairs_compared'], 'pair')} compared, {summary['pairs_same']:,} in one group."
     )
+    if labels is not None:
+        print(f"Labels: {summary['labels_from']}; --no-labels leaves them out.")
     print(f"Same product from probability {threshold['probability']:.3f}: {threshold['from']}.")
     if labels is not None:
-        precision, recall = labels["precision"], labels["recall"]
         print(
-            f"On {labels['measured_on']}: precision {precision['mean']:.3f} [{precision['low']:.3f}, "
-            f"{precision['high']:.3f}], recall {recall['mean']:.3f} [{recall['low']:.3f}, {recall['high']:.3f}]."
+            f"On {labels['measured_on']}: precision {_share(labels['precision'])}, recall {_share(labels['recall'])}."
         )
+    if summary["changes"] is not None:
+        changes = summary["changes"]
+        print(
+            f"Since {summary['previous']}: {counted(changes['unchanged'], 'group')} as before, "
+            f"{changes['split']:,} split, {changes['merge']:,} merged, {changes['new']:,} new, "
+            f"{changes['vanished']:,} vanished; see {out / 'changes.jsonl'}"
+        )
+    if summary["offers_to_review"]:
+        print(f"{counted(summary['offers_to_review'], 'offer')} to review: needs_review in {out / 'offers.csv'}")
     for note in summary["notes"]:
         print(f"Note: {note}")
-    print(f"Report: {out / 'report.html'}   pairs: {out / 'pairs.jsonl'}")
+    print(f"Report: {out / 'report.html'}   offers: {out / 'offers.csv'}   pairs: {out / 'pairs.jsonl'}")
+
+
+def _share(interval: dict[str, float | None]) -> str:
+    """A share with its interval."""
+    if interval["mean"] is None:
+        return "unknown"
+    return f"{interval['mean']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_FORMULA = re.compile("'*[=+\\-@\t\r]")
+_NUMBER = re.compile(r"-\d+(\.\d+)?(e-?\d+)?", re.ASCII)
 _NAMES = {"utf-8-sig": "UTF-8", "utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 
 
@@ -232,9 +235,30 @@ class DelimitedFile:
             return BadRow("line", "has another number of cells than the header")
         if not all(is_unicode(cell) for cell in cells):
             return BadRow("line", f"is not {encoding_name(self.dialect.encoding)}")
-        row = dict(zip(self.header, cells, strict=True))
+        row = dict(zip(self.header, map(without_guard, cells), strict=True))
         row.pop("", None)
         return row
+
+
+def guarded(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: an apostrophe leads where it would begin with = + - @.
+
+    A number stays a number, and `without_guard` gives back what was there.
+
+    >>> guarded("=1+1"), guarded("-0.5"), guarded("'=x"), guarded("'tis")
+    ("'=1+1", '-0.5', "''=x", "'tis")
+    """
+    return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
+
+
+def without_guard(cell: str) -> str:
+    """A cell as it was before `guarded`, which shops' exports do too.
+
+    >>> without_guard("'=1+1"), without_guard("''=x"), without_guard("'tis")
+    ('=1+1', "'=x", "'tis")
+    """
+    guard = cell[:1] == "'" and _FORMULA.match(cell[1:]) and not _NUMBER.fullmatch(cell[1:])
+    return cell[1:] if guard else cell
 
 
 def _checked_header(path: Path, header: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from afmrl.attributes.seller_attributes import (
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.inputs import read_inputs
-from afmrl.embedder.packaged import is_packaged, packaged_folder
+from afmrl.embedder.names import has_own_modules, model_folder
 from afmrl.embedder.text import embedder_text, text_parts
 from afmrl.embedder.text_room import TextRoom
 from afmrl.errors import InputError, check_type
@@ -58,7 +58,7 @@ class Embedder:
         max_seq_length: int | None = None,
         seller_attributes: SellerAttributes | None = None,
     ) -> Embedder:
-        """A trained embedder, any sentence-transformers model, or a plain MLLM to start from.
+        """A trained embedder, any sentence-transformers model, "small", or a plain MLLM to start from.
 
         A folder without sentence-transformers modules becomes last-token state + L2 norm (VLM2Vec's head; the
         paper's embedder), asked at the end of the user's turn as in generation. "minilm" is all-MiniLM-L6-v2 out of
@@ -77,12 +77,13 @@ class Embedder:
         from transformers import AutoConfig
 
         check_type("embedder", path, (str, Path), "a model's folder, or its name on the hub")
-        if is_packaged(path):
-            path = packaged_folder(str(path))
+        path = model_folder(path)
         folder = Path(path)
         kwargs: dict[str, Any] = {"model_kwargs": {"dtype": dtype}} if dtype else {}
         if not folder.is_dir() and (folder.is_absolute() or str(path).startswith(".")):
             raise InputError(f"embedder {path}: no such folder; give a model's folder or its name on the hub")
+        if has_own_modules(folder):
+            kwargs["trust_remote_code"] = True
         try:
             if is_sentence_transformer_model(str(path)) or not hasattr(
                 AutoConfig.from_pretrained(str(path)), "vision_config"
@@ -119,7 +120,7 @@ class Embedder:
         attributes: KeyAttributes | None = None,
         modality: Modality = "fused",
         *,
-        opened: Image | None = None,
+        opened: Image | np.ndarray | None = None,
     ) -> Any:
         """One offer as a sentence-transformers input: text, image, or `{"image": …, "text": …}`.
 
@@ -127,9 +128,9 @@ class Embedder:
         offer without the part that `modality` asks for is rendered as the empty text, never dropped.
 
         Args:
-            opened: used instead of the offer's own image.
+            opened: used instead of the offer's own image: an image, or features of one where the model takes them.
         """
-        image = None
+        image: Image | np.ndarray | None = None
         if modality == "fused" and not self.reads_images:
             modality = "text"
         if modality != "text":
@@ -140,7 +141,8 @@ class Embedder:
             text = self._room.fit(title, rest, image)
         if image is None:
             return text
-        return {"image": image, "text": text} if text else image
+        # features that stand for an image (the small model's) are known for one by their name alone
+        return {"image": image, "text": text} if text else {"image": image} if isinstance(image, np.ndarray) else image
 
     @property
     def dimension(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
     from sentence_transformers import SentenceTransformer
 
@@ -37,7 +38,7 @@ class TextRoom:
         limit = getattr(self._model, "max_seq_length", None)
         return int(limit) if limit and limit < UNBOUNDED else None
 
-    def fit(self, title: str, attributes: str, image: Image | None = None) -> str:
+    def fit(self, title: str, attributes: str, image: Image | np.ndarray | None = None) -> str:
         """Title and attributes as one text that the model reads to its end.
 
         The title is cut first. A quarter of the room is left to it; attributes beyond the rest lose their end.
@@ -77,7 +78,7 @@ class TextRoom:
             return self._around_text
         return self._around_largest_image
 
-    def _around(self, image: Image | None) -> int:
+    def _around(self, image: Image | np.ndarray | None) -> int:
         """Tokens around a text, the image's included."""
         return self._around_text if image is None else self._measured({"image": image, "text": _PROBE})
 

@@ -149,7 +149,7 @@ def evaluate(
         robustness=robustness,
         floors=floors,
         num_resamples=num_resamples,
-        reranker=Reranker() if rerank else None,
+        reranker=Reranker(seller_attributes=seller_attributes != "none") if rerank else None,
     )
     if out is not None:
         write_evaluation(result, out)

@@ -13,11 +13,12 @@ import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import tokenize
+from afmrl.data.color_bins import COLORS
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError, shown_address
 from afmrl.files import digest
 from afmrl.index.backend import DTYPES, EXACT_BELOW, Rows, filter_value
-from afmrl.retrieval.colors import COLORS, readable_color_histograms
+from afmrl.retrieval.colors import readable_color_histograms
 
 MAX_WORD_CHARACTERS = 100
 FORMAT, VERSION = "afmrl-index", 1

@@ -59,6 +59,12 @@ class PairFeatures:
     same_gtin: np.ndarray
     """(P,) bool."""
 
+    def at(self, rows: np.ndarray) -> PairFeatures:
+        """Of some of the pairs."""
+        return PairFeatures(
+            self.names, self.values[rows], self.keys, self.agree[rows], self.differ[rows], self.same_gtin[rows]
+        )
+
 
 class Comparer:
     """Compares pairs of offers of one table."""

@@ -1,158 +1,172 @@
-"""Labeled pairs: fit the pair model to them, calibrate it, choose the threshold, say how good it is."""
+"""Labeled pairs as rows of a table, and what they say of pairs that nobody labeled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from zlib import crc32
+from functools import cached_property
 
 import numpy as np
 
+from afmrl.attributes.missing import says_nothing
+from afmrl.data.offer import Offer
 from afmrl.data.pairs import LabeledPair
-from afmrl.errors import InputError
-from afmrl.interval import Interval
-from afmrl.matching.features import FALLING
-from afmrl.matching.pair_model import PairModel, Threshold, fit_pair_model
-from afmrl.matching.probability import (
-    ReliabilityRow,
-    calibrated,
-    precision_and_recall,
-    reliability,
-    threshold_for_precision,
-)
-from afmrl.matching.scorer import Scorer
 
-FOLDS = 5
-FEWEST = 10
-"""Pairs of either kind below which labels only choose the threshold."""
-
-
-AIMS = (0.99, 0.97, 0.95, 0.9)
-"""Target precisions where none is asked for: a few wrong labels can put the highest out of reach."""
-MIN_RECALL = 0.25
-
-
-@dataclass(frozen=True)
-class LabeledResult:
-    """What labels gave."""
-
-    model: PairModel
-    threshold: Threshold
-    num_train: int
-    num_validation: int
-    precision: Interval
-    """At the threshold, on the test pairs (or, without any, out of fold on all)."""
-    recall: Interval
-    measured_on: str
-    reliability: list[ReliabilityRow]
+MAX_PAIRS = 200_000
+"""Pairs of labeled products that are learned from; of more, so many are drawn with a seed."""
+MIN_SAME = 10
+"""Candidates of one `product_id` below which it is no label: a shop's may be another number for every row."""
+SURE_CYCLES = 20
+"""Independent cycles of a graph, from which having two sides is no chance."""
 
 
 @dataclass(frozen=True)
 class LabeledRows:
-    """Labeled pairs as rows of a table.
+    """Labeled pairs as rows of a table, and the offers whose labels are known.
 
     Shape:
-        left, right (P,) rows; same (P,) bool; split P names: "train", "validation", "test" or "".
+        left, right (P,) rows; same (P,) bool; split P names: "train", "validation", "test" or ""; products (N,) product
+        numbers of the offers where every two of them are known to be the same or not, -1 elsewhere; None: only the
+        pairs are known; product_splits: N names, of the products.
     """
 
     left: np.ndarray
     right: np.ndarray
     same: np.ndarray
     split: np.ndarray
+    products: np.ndarray | None = None
+    product_splits: np.ndarray | None = None
 
     @classmethod
     def of(cls, pairs: Sequence[LabeledPair], rows: Mapping[str, int]) -> LabeledRows:
         """Pairs of offers whose rows are known."""
-        splits = [
-            "train" if name.startswith("train") else "validation" if name.startswith("val") else "test" if name else ""
-            for name in (pair.split.lower() for pair in pairs)
-        ]
         return cls(
             np.array([rows[pair.left.id] for pair in pairs], dtype=np.int64),
             np.array([rows[pair.right.id] for pair in pairs], dtype=np.int64),
             np.array([pair.same for pair in pairs], dtype=bool),
-            np.array(splits),
+            np.array([split_name(pair.split) for pair in pairs]),
         )
 
+    @classmethod
+    def of_products(cls, offers: Sequence[Offer], left: np.ndarray, right: np.ndarray) -> LabeledRows:
+        """The candidate pairs whose offers both have a `product_id`; a pair is of the later of their splits.
 
-def learn_from_labels(scorer: Scorer, labels: LabeledRows, precision: float | None) -> LabeledResult:
-    """Fit on the train pairs around the scorer's coefficients, calibrate and choose the threshold on validation pairs.
+        Shape:
+            left, right (P,) rows of the candidates.
+        """
+        names = np.array(["" if says_nothing(offer.product_id) else offer.product_id for offer in offers], dtype=object)
+        products = np.unique(names.astype(str), return_inverse=True)[1].astype(np.int64)
+        products[names == ""] = -1
+        splits = np.array([split_name(offer.column("split")) for offer in offers])
+        known = np.flatnonzero((products[left] >= 0) & (products[right] >= 0))
+        if len(known) > MAX_PAIRS:
+            known = np.sort(np.random.default_rng(0).choice(known, MAX_PAIRS, replace=False))
+        left, right = left[known].astype(np.int64), right[known].astype(np.int64)
+        order = {"": 0, "train": 1, "validation": 2, "test": 3}
+        later = [max(pair, key=order.__getitem__) for pair in zip(splits[left], splits[right], strict=True)]
+        return cls(left, right, products[left] == products[right], np.array(later, dtype=str), products, splits)
 
-    Pairs without a split, and sets without train or validation pairs, are dealt into folds by their left offer: the
-    threshold and the calibration are then chosen on what each fold's model says of pairs that it has not seen. Test
-    pairs are only measured on.
+    @property
+    def says_enough(self) -> bool:
+        """Whether there is something to learn from: MIN_SAME pairs of one product, and pairs of different ones."""
+        learns = self.split != "test"
+        num_same = int(self.same[learns].sum())
+        return MIN_SAME <= num_same < int(learns.sum())
+
+
+def split_name(name: str) -> str:
+    """A split as its publisher names it: train, validation, test or "".
+
+    >>> split_name("valid_large"), split_name("gs050"), split_name("")
+    ('validation', 'test', '')
+    """
+    name = name.lower()
+    return "train" if name.startswith("train") else "validation" if name.startswith("val") else "test" if name else ""
+
+
+class KnownPairs:
+    """What labels say of any two offers, also of those that nobody labeled; the labels of test pairs are not used.
+
+    Of pairs: offers that labeled pairs join are one product, and one pair labeled different keeps two products apart.
+    Where labels only ever compare two sets of offers with each other, as two shops', the offers of one set are taken to
+    be different: whoever labels so takes each set to hold a product once. Of products: all is said.
 
     Args:
-        precision: the target; None: the first of AIMS at which MIN_RECALL of the true pairs are still called the same,
-            else the last.
-
-    Raises:
-        InputError: pairs of one kind alone, where both are needed.
+        num_offers: N.
     """
-    features = scorer.compare(labels.left, labels.right)
-    vetoed = scorer.of_features(features)[1]
-    learns = labels.split != "test"
-    if not labels.same[learns].any() or labels.same[learns].all():
-        raise InputError(
-            "labels: pairs of both kinds are needed to choose a threshold (label 1: same product, 0: not); "
-            f"{int(labels.same[learns].sum())} of {int(learns.sum())} pairs outside the test split are labeled 1"
-        )
-    train, held = labels.split == "train", labels.split == "validation"
-    if _enough(labels.same[train]) and _both(labels.same[held]):
-        model = _fit(features.values[train], labels.same[train], scorer)
-        logits, judged, num_train = model.logits(features.values), held, int(train.sum())
-    else:
-        logits = _out_of_fold(features.values, labels, learns, scorer)
-        model = _fit(features.values[learns], labels.same[learns], scorer)
-        logits[~learns] = model.logits(features.values[~learns])
-        judged, num_train = learns, int(learns.sum())
-    model = calibrated(model, logits[judged], labels.same[judged])
-    for aim in AIMS if precision is None else (precision,):
-        logit, reached = threshold_for_precision(logits[judged], labels.same[judged], vetoed[judged], aim)
-        called = (logits >= logit) & ~vetoed
-        of_judged = precision_and_recall(called[judged], labels.same[judged])
-        if reached and of_judged[1].mean >= MIN_RECALL:
-            break
-    how = f"labels: precision {aim:g} on {int(judged.sum()):,} " + (
-        "validation pairs" if judged is held else f"pairs in {FOLDS} folds"
-    )
-    if not reached:
-        how += f" is not reached; the highest, {of_judged[0].mean:.3f}, was taken"
-    if precision is None and aim != AIMS[0]:
-        how += f"; at {AIMS[0]:g} too few of the true pairs are found, --precision {AIMS[0]:g} asks for it"
-    test = labels.split == "test"
-    measured = test if _both(labels.same[test]) else judged
-    found = precision_and_recall(called[measured], labels.same[measured])
-    return LabeledResult(
-        model,
-        Threshold(logit, how, *of_judged, reached),
-        num_train,
-        int(judged.sum()),
-        *found,
-        "test pairs" if measured is test else "the same pairs as the threshold",
-        reliability(model.probabilities(logits[measured]), labels.same[measured]),
-    )
+
+    def __init__(self, labels: LabeledRows, num_offers: int) -> None:
+        from scipy import sparse
+        from scipy.sparse.csgraph import connected_components
+
+        self._count = np.int64(max(num_offers, 1))
+        learns = labels.split != "test"
+        self._complete: np.ndarray | None = None
+        if labels.products is not None and labels.product_splits is not None:
+            self._complete = (labels.products >= 0) & (labels.product_splits != "test")
+            alone = labels.products.max(initial=0) + 1 + np.arange(num_offers)
+            self.products = np.where(self._complete, labels.products, alone)
+            return
+        left, right, same = labels.left[learns], labels.right[learns], labels.same[learns]
+        graph = sparse.coo_matrix((np.ones(same.sum()), (left[same], right[same])), shape=(num_offers, num_offers))
+        self.products = connected_components(graph, directed=False)[1].astype(np.int64)
+        """(N,) which offers are known to be one product."""
+        self._apart = np.unique(self._codes(self.products[left[~same]], self.products[right[~same]]))
+        self._together = np.unique(self._codes(left[same], right[same]))
+        self._different = np.setdiff1d(self._codes(left[~same], right[~same]), self._together)
+        self._sides = _two_sides(labels.left, labels.right, num_offers)
+
+    def of(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(P,) 1 where two offers are known to be the same product, 0 where they are not, NaN where nobody knows."""
+        known = np.full(len(left), np.nan)
+        ours, theirs = self.products[left], self.products[right]
+        if self._complete is not None:
+            both = self._complete[left] & self._complete[right]
+            known[both] = ours[both] == theirs[both]
+            return known
+        if self._sides is not None:
+            known[(self._sides[left] == self._sides[right]) & (self._sides[left] != 0)] = 0
+        known[_is_in(self._codes(ours, theirs), self._apart)] = 0
+        known[ours == theirs] = 1
+        known[_is_in(self._codes(left, right), self._different)] = 0
+        return known
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(N,) how many offers are known to be of an offer's product, itself among them."""
+        numbers = np.unique(self.products, return_inverse=True)[1]
+        return np.bincount(numbers)[numbers]
+
+    def _codes(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.minimum(left, right).astype(np.int64) * self._count + np.maximum(left, right)
 
 
-def _fit(values: np.ndarray, same: np.ndarray, scorer: Scorer) -> PairModel:
-    if not _enough(same):
-        return scorer.model
-    return fit_pair_model(values, same, scorer.model.features, scorer.model, falling=FALLING)
+def _is_in(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    if not len(ordered):
+        return np.zeros(len(values), dtype=bool)
+    found: np.ndarray = ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
+    return found
 
 
-def _out_of_fold(values: np.ndarray, labels: LabeledRows, learns: np.ndarray, scorer: Scorer) -> np.ndarray:
-    offers = scorer.table.offers
-    folds = np.array([crc32(offers[row].id.encode("utf-8", "replace")) % FOLDS for row in labels.left])
-    logits = np.zeros(len(values))
-    for fold in range(FOLDS):
-        others, ours = learns & (folds != fold), learns & (folds == fold)
-        logits[ours] = _fit(values[others], labels.same[others], scorer).logits(values[ours])
-    return logits
+def _two_sides(left: np.ndarray, right: np.ndarray, num_offers: int) -> np.ndarray | None:
+    """(N,) the side of each offer, 0 for none, where pairs only compare offers of two sides; None where they do not.
 
+    Offers that no chain of pairs joins have sides of their own.
+    """
+    from scipy import sparse
+    from scipy.sparse.csgraph import connected_components
 
-def _both(same: np.ndarray) -> bool:
-    return bool(same.any() and not same.all())
-
-
-def _enough(same: np.ndarray) -> bool:
-    return int(same.sum()) >= FEWEST and int((~same).sum()) >= FEWEST
+    pairs = np.unique(np.stack([np.minimum(left, right), np.maximum(left, right)], axis=1), axis=0)
+    # each offer twice, in black and in white: a pair joins black with white, so two sides never meet
+    ends = np.concatenate([pairs, pairs[:, ::-1]])
+    ones = np.ones(len(ends), np.int8)
+    doubled = sparse.coo_matrix((ones, (ends[:, 0], ends[:, 1] + num_offers)), shape=(2 * num_offers, 2 * num_offers))
+    of_color = connected_components(doubled, directed=False)[1].reshape(2, num_offers)
+    compared = np.zeros(num_offers, dtype=bool)
+    compared[pairs] = True
+    if (of_color[0] == of_color[1])[compared].any():
+        return None
+    num_parts = len(np.unique(of_color[:, compared].min(axis=0)))
+    if len(pairs) - int(compared.sum()) + num_parts < SURE_CYCLES:
+        return None
+    return np.where(compared, of_color[0] + 1, 0)

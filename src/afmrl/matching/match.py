@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,16 +18,30 @@ from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError, shown_address
-from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows
+from afmrl.interval import Interval
+from afmrl.matching.group_ids import group_changes, read_group_ids
+from afmrl.matching.labeled_pairs import LabeledRows
+from afmrl.matching.learning import LabeledResult
+from afmrl.matching.matched_offers import OfferCollector
 from afmrl.matching.matched_table import MatchedTable, match_table
-from afmrl.matching.output import WrittenPairs, clear_output, pair_files, write_groups, write_skipped, write_summary
+from afmrl.matching.output import (
+    WrittenPairs,
+    clear_output,
+    pair_files,
+    write_changes,
+    write_groups,
+    write_offers,
+    write_skipped,
+    write_summary,
+)
 from afmrl.matching.result import MatchedPair, MatchResult
 from afmrl.matching.review import ReviewCollector
 from afmrl.matching.sources import MatchSource, OffersToMatch, offers_of_index, read_offers, with_index
 from afmrl.matching.table import OfferTable, offer_table
-from afmrl.matching.vetoes import veto_keys
+from afmrl.matching.threshold_aim import CurvePoint, ThresholdAim
+from afmrl.matching.vetoes import check_vetoes, veto_keys
 from afmrl.retrieval.colors import color_histograms
-from afmrl.terminal import Stages
+from afmrl.terminal import Stages, counted
 
 FORMAT = "afmrl-match"
 PROGRESS_EVERY = 1024  # pairs
@@ -38,8 +53,12 @@ def match(
     against: str | None = None,
     model: str | None = None,
     generator: str | None = None,
-    labels: str | Path | None = None,
+    labels: str | Path | Literal[False] | None = None,
     precision: float | None = None,
+    recall: float | None = None,
+    best_f1: bool = False,
+    threshold: float | None = None,
+    previous: str | Path | None = None,
     veto: Collection[str] = (),
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
@@ -59,14 +78,17 @@ def match(
         against: an index: only pairs of the offers with the index's are looked for.
         model: a trained embedder's folder, or any sentence-transformers model; embeddings are kept in OUT/embeddings.
         generator: with `model`: a generator's folder or address; the key attributes that it writes are compared too.
-        labels: labeled pairs (JSONL of left, right, label) that the scores are fitted to and the threshold is chosen
-            by; None: pairs.jsonl beside the catalog's file, if it is there, otherwise a default threshold, whose
-            precision was about 0.88 on public sets.
-        precision: target precision on the labels, the share of true pairs among those called the same; None: 0.99,
-            or less where that would find next to nothing.
+        labels: labeled pairs (JSONL of left, right, label, or a table) that the scores are fitted to and the threshold
+            is chosen by. None: pairs.jsonl beside the catalog's file; without it `product_id` of the offers; without
+            either a default threshold, whose precision was about 0.88 on public sets. False: no labels.
+        precision, recall, best_f1, threshold: how the threshold is chosen, at most one of them. The share of true pairs
+            among the labeled pairs called the same; the share of the true pairs that are found; the best F1 of both; or
+            a probability, which needs no labels. None: the best groups of labeled products, or the default threshold
+            where labels show none that is better.
+        previous: `out` of the last run: groups keep its ids, and changes.jsonl lists what was split and merged.
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
-        out: folder for groups.jsonl, pairs.jsonl, the same as .csv, summary.json, and skipped.jsonl where rows were
-            skipped; None: nothing is written.
+        out: folder for offers.csv, groups.jsonl, pairs.jsonl, the same two as .csv, summary.json, and skipped.jsonl
+            where rows were skipped; None: nothing is written.
         max_bad: share of the rows that may be skipped, see `afmrl.data.bad_rows`.
         options: columns, delimiter and encoding, where a file does not say them itself; `fetch` fetches images that are
             addresses.
@@ -76,16 +98,16 @@ def match(
         InputError: offers that cannot be read, unknown ids or labels of one kind only, a key to take away that does
             not veto, a precision that is not a share, arguments that do not go together.
     """
-    if precision is not None and not 0 < precision <= 1:
-        raise InputError(f"--precision {precision:g}: a share above 0, up to 1")
+    aim = ThresholdAim(precision, recall, best_f1, threshold)
     if generator is not None and model is None:
         raise InputError("--generator needs --model: the embedder reads its key attributes")
     checked_max_bad(max_bad)
     vetoes = veto_keys(veto, no_veto)
+    ids_before = None if previous is None else read_group_ids(previous)  # before `out`, which may be the same, changes
     stages = Stages(progress)
     path = Path(offers) if isinstance(offers, str | Path) else None
     if isinstance(offers, str | Path) and not is_catalog(offers):
-        if model is not None or labels is not None or against is not None:
+        if model is not None or labels or against is not None:
             raise InputError(f"{offers} is an index: --model, --labels and --against need a catalog's file")
         source = offers_of_index(str(offers))
     else:
@@ -106,12 +128,19 @@ def match(
     if out is not None:
         write_skipped(Path(out), source.skipped)
     table, notes = prepared_table(source, stages)
+    check_vetoes(table, veto)
     rows = None
-    if labels is not None:
+    if labels:
         pairs = read_pairs(labels, source.by_id, skipped_ids=source.skipped_ids)
         rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(source.offers)})
     matched = match_table(
-        table, vetoes=vetoes, labels=rows, precision=precision, from_index=source.from_index, stages=stages
+        table,
+        vetoes=vetoes,
+        labels=rows,
+        product_ids=labels is None,
+        aim=aim,
+        from_index=source.from_index,
+        stages=stages,
     )
     matched.notes.extend(source.notes + notes)
     request = {
@@ -119,43 +148,59 @@ def match(
         "against": against and shown_address(against),
         "model": model,
         "generator": generator and shown_address(generator),
-        "labels_file": None if labels is None else str(labels),
-        "precision_asked": precision if labels is not None else None,
+        "labels_from": _labels_from(labels, rows, matched, path),
+        "asked": dict(aim.asked),
+        "previous": None if previous is None else str(previous),
     }
-    return match_result(matched, request, None if out is None else Path(out), stages=stages)
+    return match_result(matched, request, None if out is None else Path(out), previous=ids_before, stages=stages)
 
 
 def match_result(
-    matched: MatchedTable, request: dict[str, Any], out: Path | None, *, stages: Stages | None = None
+    matched: MatchedTable,
+    request: dict[str, Any],
+    out: Path | None,
+    *,
+    previous: Mapping[str, str] | None = None,
+    stages: Stages | None = None,
 ) -> MatchResult:
     """The groups and pairs of a matched table; with `out`, written there.
 
     Args:
         request: what was asked for; the summary begins with it.
+        previous: the group's id of every offer of the last run.
     """
     stages = stages or Stages(False)
-    groups = matched.matched_groups()
+    groups, ids = matched.matched_groups(previous)
+    offers = matched.scorer.table.offers
+    by_offer = {offer.id: identifier for offer, identifier in zip(offers, ids, strict=True)}
+    changes = None if previous is None else group_changes(_members(by_offer), previous)
     if out is not None:
         clear_output(out)
         write_groups(out, groups)
     left, right = matched.listed_rows()
-    collector = ReviewCollector(matched.threshold.logit)
+    collector, of_offers = ReviewCollector(matched.threshold.logit), OfferCollector(matched.threshold.logit)
     vetoes: Counter[str] = Counter()
-    num_same = num_vetoed = 0
+    num_same = num_vetoed = num_kept_apart = 0
     kept: list[MatchedPair] = []
     with contextlib.ExitStack() as stack:
-        pairs = kept if out is None else stack.enter_context(pair_files(out))
+        pairs = kept if out is None else stack.enter_context(pair_files(out, by_offer))
         advance = stack.enter_context(stages("explaining pairs", len(left)))
         for number, (pair, alike) in enumerate(matched.explained(left, right), 1):
             pairs.append(pair)
             collector.see(pair, alike)
+            of_offers.see(pair, alike)
             vetoes.update(pair.veto)
             num_same += pair.same
             num_vetoed += bool(pair.veto)
+            num_kept_apart += pair.reasons.kept_apart
             if number % PROGRESS_EVERY == 0:
                 advance(PROGRESS_EVERY)
     sizes = [len(group.offers) for group in groups]
-    offers = matched.scorer.table.offers
+    kept_offers = of_offers.offers(offers, groups, ids)
+    if matched.from_index is not None:  # of an index, the offers that are in a group of one that is not
+        alone = ~np.isin(np.arange(len(offers)), np.concatenate([np.empty(0, int), *matched.group_rows]))
+        left_out = matched.from_index & alone
+        kept_offers = [of for of, is_out in zip(kept_offers, left_out, strict=True) if not is_out]
     summary = {
         "format": FORMAT,
         "version": 1,
@@ -166,9 +211,12 @@ def match_result(
         "pairs_same": num_same,
         "pairs_vetoed": num_vetoed,
         "vetoes": dict(vetoes.most_common()),
+        "pairs_kept_apart": num_kept_apart,
+        "offers_to_review": sum(of.needs_review for of in kept_offers),
         "groups": len(groups),
         "offers_in_groups": sum(sizes),
         "largest_group": max(sizes, default=1),
+        "changes": None if changes is None else changes.counts,
         "threshold": _threshold(matched),
         "labels": _labels(matched.labeled),
         "model_of_pairs": matched.scorer.model.as_dict(),
@@ -176,10 +224,20 @@ def match_result(
     }
     review = collector.review(groups)
     if out is None:
-        return MatchResult(groups, kept, summary, review)
+        return MatchResult(groups, kept, summary, review, kept_offers)
+    write_offers(out, kept_offers)
+    write_changes(out, changes)
     write_summary(out, summary)
     written = WrittenPairs(out, offers, len(left))
-    return MatchResult(groups, written, summary, review, out)
+    return MatchResult(groups, written, summary, review, kept_offers, out)
+
+
+def _members(by_offer: Mapping[str, str]) -> dict[str, list[str]]:
+    """Group's id → ids of its offers."""
+    members: dict[str, list[str]] = {}
+    for offer, group in by_offer.items():
+        members.setdefault(group, []).append(offer)
+    return members
 
 
 def prepared_table(source: MatchSource, stages: Stages) -> tuple[OfferTable, list[str]]:
@@ -216,6 +274,18 @@ def _pairs_beside(catalog: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def _labels_from(
+    labels: str | Path | Literal[False] | None, rows: LabeledRows | None, matched: MatchedTable, catalog: Path | None
+) -> str | None:
+    """Which labels were used, in words; None: none."""
+    if matched.labeled is None:
+        return None
+    if rows is not None:
+        return f"{counted(len(rows.left), 'pair')} of {labels}"
+    num_labeled = sum(bool(offer.product_id) for offer in matched.scorer.table.offers)
+    return f"product_id of {counted(num_labeled, 'offer')} in {catalog.name if catalog else 'the catalog'}"
+
+
 def _threshold(matched: MatchedTable) -> dict[str, Any]:
     threshold = matched.threshold
     probability = float(matched.scorer.model.probabilities(np.array([threshold.logit]))[0])
@@ -228,12 +298,36 @@ def _labels(result: LabeledResult | None) -> dict[str, Any] | None:
     return {
         "train_pairs": result.num_train,
         "validation_pairs": result.num_validation,
+        "model": "fitted" if result.groups.is_fitted else "default",
+        "groups_on_validation": {
+            "bcubed_f1": round(result.groups.bcubed_f1, 4),
+            "bcubed_f1_without_labels": round(result.groups.default_bcubed_f1, 4),
+        },
         "measured_on": result.measured_on,
-        "precision": asdict(result.precision),
-        "recall": asdict(result.recall),
+        "precision": _share(result.precision),
+        "recall": _share(result.recall),
+        "curve": [_point(result, point) for point in result.curve],
+        "chosen": _point(result, result.chosen),
         "reliability": [
             {"from": row.low, "to": row.high, "pairs": row.num_pairs,
              "mean_probability": round(row.mean_probability, 4), "share_same": asdict(row.share_same)}
             for row in result.reliability
         ],
     }  # fmt: skip
+
+
+def _point(result: LabeledResult, point: CurvePoint) -> dict[str, Any]:
+    """A point of the curve of precision and recall, as summary.json keeps it."""
+    probability = float(result.model.probabilities(np.array([point.logit]))[0])
+    return {
+        "score": round(point.logit, 4),
+        "probability": round(probability, 4),
+        "precision": _share(point.precision),
+        "recall": _share(point.recall),
+        "found": point.num_found,
+    }
+
+
+def _share(interval: Interval) -> dict[str, float | None]:
+    """An interval as summary.json keeps it; a share of nothing is None."""
+    return {name: round(of, 4) if math.isfinite(of) else None for name, of in asdict(interval).items()}

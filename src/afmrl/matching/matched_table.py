@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
+from afmrl.errors import InputError
 from afmrl.matching.candidates import candidate_pairs
 from afmrl.matching.features import feature_names
+from afmrl.matching.group_ids import group_ids
 from afmrl.matching.groups import group_offers
-from afmrl.matching.labeled_pairs import LabeledResult, LabeledRows, learn_from_labels
+from afmrl.matching.labeled_pairs import LabeledRows
+from afmrl.matching.learning import LabeledResult, learn_from_labels
 from afmrl.matching.pair_model import PairModel, Threshold, default_model
 from afmrl.matching.reasons import Explainer
 from afmrl.matching.result import MatchedGroup, MatchedPair
 from afmrl.matching.scorer import AT_ONCE, PairScores, Scorer
 from afmrl.matching.table import OfferTable
+from afmrl.matching.threshold_aim import ThresholdAim, logit_of
 from afmrl.matching.vetoes import DEFAULT_VETOES, public_key
 from afmrl.terminal import Stages
 
@@ -58,18 +62,32 @@ class MatchedTable:
         starts = np.flatnonzero(np.append(True, np.diff(self.groups[order]) != 0))
         return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
 
-    def matched_groups(self) -> list[MatchedGroup]:
-        """The groups of two or more, by first row."""
+    def matched_groups(self, previous: Mapping[str, str] | None = None) -> tuple[list[MatchedGroup], list[str]]:
+        """The groups of two or more, by first row; and the group's id of every offer, also of those that are alone.
+
+        Args:
+            previous: the group's id of every offer of the last run.
+        """
         weakest = np.full(len(self.groups), np.inf)
         inside = self.groups[self.left] == self.groups[self.right]
         np.minimum.at(weakest, self.groups[self.left[inside]], self.scores.logits[inside])
         numbers = np.array([self.groups[rows[0]] for rows in self.group_rows], dtype=np.int64)
         probabilities = self.scorer.model.probabilities(weakest[numbers])
         offers = self.scorer.table.offers
-        return [
-            MatchedGroup(tuple(offers[row] for row in rows), float(probability))
-            for rows, probability in zip(self.group_rows, probabilities, strict=True)
+        alone = np.ones(len(offers), dtype=bool)
+        for rows in self.group_rows:
+            alone[rows] = False
+        every = [*self.group_rows, *np.flatnonzero(alone)[:, None]]
+        found = group_ids([[offers[row].id for row in rows] for rows in every], previous)
+        ids = [""] * len(offers)
+        for identifier, rows in zip(found, every, strict=True):
+            for row in rows.tolist():
+                ids[row] = identifier
+        groups = [
+            MatchedGroup(tuple(offers[row] for row in rows), float(probability), identifier)
+            for rows, probability, identifier in zip(self.group_rows, probabilities, found, strict=False)
         ]
+        return groups, ids
 
     def listed_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the pairs worth listing: likely ones, those of one group, and those that only a veto keeps apart."""
@@ -97,6 +115,7 @@ class MatchedTable:
             logits, vetoed, alike = self.scorer.of_features(features)
             probabilities = self.probabilities(logits, vetoed)
             same = self.groups[ours] == self.groups[theirs]
+            kept_apart = ~same & ~vetoed & (logits >= self.threshold.logit)
             if self.from_index is not None:
                 turned = self.from_index[ours]
                 ours, theirs = np.where(turned, theirs, ours), np.where(turned, ours, theirs)
@@ -107,7 +126,7 @@ class MatchedTable:
                     round(float(logits[place]), 4),
                     round(float(probabilities[place]), 6),
                     bool(same[place]),
-                    reasons,
+                    replace(reasons, kept_apart=True) if kept_apart[place] else reasons,
                 )
                 yield pair, float(alike[place])
 
@@ -117,7 +136,8 @@ def match_table(
     *,
     vetoes: Collection[str] = DEFAULT_VETOES,
     labels: LabeledRows | None = None,
-    precision: float | None = None,
+    product_ids: bool = False,
+    aim: ThresholdAim | None = None,
     from_index: np.ndarray | None = None,
     model: PairModel | None = None,
     threshold: float | None = None,
@@ -128,23 +148,40 @@ def match_table(
     Args:
         vetoes: keys whose conflict keeps two offers apart.
         labels: None: the default model and threshold are used.
-        precision: the target precision of the threshold on the labels; None: see `learn_from_labels`.
+        product_ids: without `labels`: whether the offers' `product_id` is what is learned from, if it says enough.
+        aim: how the threshold is chosen; None: see `learn_from_labels`.
         from_index: (N,) bool: only pairs of an offer of an index with one that is not are compared; None: all.
         model: in place of the default one.
         threshold: a logit to use whatever the labels or the default say.
     """
     stages = stages or Stages(False)
+    aim = aim or ThresholdAim()
     default = default_model(feature_names(table), dense=bool(table.dense))
     scorer = Scorer(table, model or default.model, vetoes)
-    chosen, result = default.threshold, None
+    chosen, result, notes = default.threshold, None, []
+    with stages("looking for candidates", len(table)) as advance:
+        left, right = candidate_pairs(table, progress=advance)
+    if labels is None and product_ids:
+        labels = LabeledRows.of_products(table.offers, left, right)
+        if not labels.says_enough:
+            if labels.products is not None and (labels.products >= 0).any():
+                notes = ["product_id joins too few offers that are alike to learn from, so it is not used as labels"]
+            labels = None
     if labels is not None:
-        result = learn_from_labels(scorer, labels, precision)
-        scorer = Scorer(table, result.model, vetoes)
-        chosen = result.threshold
+        with stages("learning from labels", 1) as advance:
+            result = learn_from_labels(scorer, labels, (left, right), default, aim)
+            advance(1)
+        scorer, chosen, notes = scorer.with_model(result.model), result.threshold, result.notes
+    elif aim.needs_labels:
+        raise InputError(
+            f"{next(iter(aim.asked))} needs labels: --labels FILE, pairs.jsonl beside the catalog, or product_id of "
+            "its offers"
+        )
+    elif aim.probability is not None:
+        chosen = Threshold(logit_of(scorer.model, aim.probability), f"--threshold {aim.probability:g}")
     if threshold is not None:
         chosen = Threshold(threshold, "given")
-    with stages("looking for candidates", len(table)) as advance:
-        left, right = _across(*candidate_pairs(table, progress=advance), from_index)
+    left, right = _across(left, right, from_index)
     with stages("comparing pairs", len(left)) as advance:
         scores = scorer.score(left, right, progress=advance)
 
@@ -159,7 +196,7 @@ def match_table(
         advance(1)
     return MatchedTable(
         scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result,
-        doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]),
+        notes + doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]),
     )  # fmt: skip
 
 

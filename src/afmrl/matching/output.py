@@ -11,17 +11,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, overload
 
+from afmrl.data.delimited import guarded
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.files import atomic_write
-from afmrl.matching.reasons import ComparedValues, Reasons, StatedValue
-from afmrl.matching.result import MatchedGroup, MatchedPair
+from afmrl.matching.group_ids import OFFERS_FILE, GroupChanges
+from afmrl.matching.reasons import KEPT_APART, ComparedValues, Reasons, StatedValue
+from afmrl.matching.result import MatchedGroup, MatchedOffer, MatchedPair
 
 GROUPS_FILE, PAIRS_FILE, SUMMARY_FILE, REPORT_FILE = "groups.jsonl", "pairs.jsonl", "summary.json", "report.html"
-SKIPPED_FILE = "skipped.jsonl"
+SKIPPED_FILE, CHANGES_FILE = "skipped.jsonl", "changes.jsonl"
+OFFER_COLUMNS = ("id", "group_id", "canonical_id", "title", "confidence", "needs_review", "why")
 PAIR_COLUMNS = (
-    "left", "right", "left_title", "right_title", "score", "probability", "same", "agree", "differ", "only_left",
-    "only_right", "veto", "text", "image", "embedding",
+    "left", "right", "left_group", "right_group", "left_title", "right_title", "score", "probability", "same", "agree",
+    "differ", "only_left", "only_right", "veto", "kept_apart", "text", "image", "embedding",
 )  # fmt: skip
+Cell = str | int | float
 
 
 @contextlib.contextmanager
@@ -42,14 +46,50 @@ def clear_output(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
+class SheetWriter:
+    """Rows of a CSV file that a spreadsheet opens as it is: UTF-8 with its mark, no cell taken for a formula.
+
+    Texts are in quotes and numbers are not: programs that look at quotes keep ids and GTINs as text, and all others
+    read the same digits.
+    """
+
+    def __init__(self, file: IO[str], columns: Sequence[str]) -> None:
+        file.write("\ufeff")
+        self._rows = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+        self._rows.writerow(columns)
+
+    def write(self, *cells: Cell) -> None:
+        """One row."""
+        self._rows.writerow([guarded(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
 def write_groups(out: Path, groups: Sequence[MatchedGroup]) -> None:
     """OUT/groups.jsonl and OUT/groups.csv."""
     with whole_file(out / GROUPS_FILE) as lines, whole_file(out / "groups.csv") as table:
-        rows = csv.writer(table)
-        rows.writerow(("group", "offer", "title"))
-        for number, group in enumerate(groups, 1):
-            lines.write(json.dumps({"group": number, "offers": group.ids}, ensure_ascii=False) + "\n")
-            rows.writerows((number, offer.id, offer.title) for offer in group.offers)
+        sheet = SheetWriter(table, ("group", "offer", "title"))
+        for group in groups:
+            record = {"group": group.id, "canonical": group.canonical.id, "offers": group.ids}
+            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+            for offer in group.offers:
+                sheet.write(group.id, offer.id, offer.title)
+
+
+def write_offers(out: Path, offers: Sequence[MatchedOffer]) -> None:
+    """OUT/offers.csv: a row for every offer."""
+    with whole_file(out / OFFERS_FILE) as table:
+        sheet = SheetWriter(table, OFFER_COLUMNS)
+        for of in offers:
+            review = "yes" if of.needs_review else "no"
+            sheet.write(of.offer.id, of.group_id, of.canonical_id, of.offer.title, of.confidence, review, of.why)
+
+
+def write_changes(out: Path, changes: GroupChanges | None) -> None:
+    """OUT/changes.jsonl, where there is an earlier run to compare with."""
+    if changes is None:
+        (out / CHANGES_FILE).unlink(missing_ok=True)
+        return
+    with whole_file(out / CHANGES_FILE) as file:
+        file.writelines(json.dumps(event, ensure_ascii=False) + "\n" for event in changes.events)
 
 
 def write_skipped(out: Path, skipped: Sequence[SkippedRow]) -> None:
@@ -69,35 +109,37 @@ def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
 
 
 class PairWriter:
-    """OUT/pairs.jsonl and OUT/pairs.csv, line by line."""
+    """OUT/pairs.jsonl and OUT/pairs.csv, line by line.
 
-    def __init__(self, lines: IO[str], table: IO[str]) -> None:
-        self._lines, self._rows = lines, csv.writer(table)
-        self._rows.writerow(PAIR_COLUMNS)
+    Args:
+        group_ids: the group's id of every offer.
+    """
+
+    def __init__(self, lines: IO[str], table: IO[str], group_ids: Mapping[str, str]) -> None:
+        self._lines, self._sheet, self._group_ids = lines, SheetWriter(table, PAIR_COLUMNS), group_ids
 
     def append(self, pair: MatchedPair) -> None:
         """Write one pair."""
         reasons = pair.reasons
+        groups = [self._group_ids[offer.id] for offer in (pair.left, pair.right)]
         record = {
-            "left": pair.left.id, "right": pair.right.id, "score": pair.score, "probability": pair.probability,
-            "same": pair.same, "reasons": reasons.as_dict(),
+            "left": pair.left.id, "right": pair.right.id, "left_group": groups[0], "right_group": groups[1],
+            "score": pair.score, "probability": pair.probability, "same": pair.same, "reasons": reasons.as_dict(),
         }  # fmt: skip
         self._lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._rows.writerow(
-            (
-                pair.left.id, pair.right.id, pair.left.title, pair.right.title, pair.score, pair.probability,
-                str(pair.same).lower(), _cell(reasons.agree), _cell(reasons.differ), _cell(reasons.only_left),
-                _cell(reasons.only_right), "; ".join(reasons.veto), reasons.text,
-                "" if reasons.image is None else reasons.image, "" if reasons.embedding is None else reasons.embedding,
-            )
+        self._sheet.write(
+            pair.left.id, pair.right.id, *groups, pair.left.title, pair.right.title, pair.score, pair.probability,
+            str(pair.same).lower(), _cell(reasons.agree), _cell(reasons.differ), _cell(reasons.only_left),
+            _cell(reasons.only_right), "; ".join(reasons.veto), KEPT_APART if reasons.kept_apart else "", reasons.text,
+            "" if reasons.image is None else reasons.image, "" if reasons.embedding is None else reasons.embedding,
         )  # fmt: skip
 
 
 @contextlib.contextmanager
-def pair_files(out: Path) -> Iterator[PairWriter]:
+def pair_files(out: Path, group_ids: Mapping[str, str]) -> Iterator[PairWriter]:
     """The writer of both files."""
     with whole_file(out / PAIRS_FILE) as lines, whole_file(out / "pairs.csv") as table:
-        yield PairWriter(lines, table)
+        yield PairWriter(lines, table, group_ids)
 
 
 class WrittenPairs(Sequence[MatchedPair]):

@@ -1,4 +1,4 @@
-"""From scores to probabilities and a threshold: Platt scaling, target precision, reliability."""
+"""From scores to probabilities: Platt scaling, precision and recall, reliability."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ class ReliabilityRow:
 
 
 def calibrated(model: PairModel, logits: np.ndarray, same: np.ndarray) -> PairModel:
-    """Platt scaling (1999) on labeled pairs that the coefficients were not fitted on, with his smoothed targets."""
+    """Platt scaling (1999) on pairs that the coefficients were not fitted on, with his smoothed targets.
+
+    Shape:
+        logits (P,); same (P,) 0 or 1, or how likely a pair is the same product.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    num_same = int(np.sum(same))
+    num_same = float(np.sum(same))
     num_other = len(same) - num_same
     high, low = (num_same + 1) / (num_same + 2), 1 / (num_other + 2)
-    target = np.where(np.asarray(same) > 0, high, low)
+    target = low + np.asarray(same, dtype=np.float64) * (high - low)
     inputs = np.concatenate([logits, logits])[:, None]
     weights = np.concatenate([target, 1 - target])
     fitted = LogisticRegression(C=1e6, max_iter=1000).fit(inputs, np.repeat([1, 0], len(logits)), sample_weight=weights)
@@ -39,30 +43,6 @@ def calibrated(model: PairModel, logits: np.ndarray, same: np.ndarray) -> PairMo
     if slope <= 0:  # scores that say nothing: every pair has the same probability
         return replace(model, slope=1e-6, offset=float(np.log((num_same + 1) / (num_other + 1))))
     return replace(model, slope=slope, offset=float(fitted.intercept_[0]))
-
-
-def threshold_for_precision(
-    logits: np.ndarray, same: np.ndarray, vetoed: np.ndarray, precision: float
-) -> tuple[float, bool]:
-    """The lowest logit from which the share of true pairs is at least `precision`; vetoed pairs are never called same.
-
-    Where no threshold reaches it: the one of the highest precision, and False.
-
-    >>> threshold_for_precision(np.array([4.0, 3, 2, 1]), np.array([1, 1, 0, 1]), np.zeros(4, bool), 0.9)
-    (2.5, True)
-    """
-    order = np.argsort(-logits[~vetoed], kind="stable")
-    ours, true = logits[~vetoed][order].astype(np.float64), np.asarray(same)[~vetoed][order]
-    if not len(ours):
-        return float("inf"), False
-    ends = np.flatnonzero(np.append(np.diff(ours) != 0, True))
-    precisions = np.cumsum(true)[ends] / (ends + 1)
-    reached = np.flatnonzero(precisions >= precision)
-    place = int(reached[-1]) if len(reached) else int(np.argmax(precisions))
-    last = ends[place]
-    below = ours[last + 1] if last + 1 < len(ours) else ours[last] - 1
-    # halfway to the next pair: neither of the two is more sure than that
-    return float((ours[last] + below) / 2), bool(len(reached))
 
 
 def precision_and_recall(called: np.ndarray, same: np.ndarray) -> tuple[Interval, Interval]:

@@ -17,6 +17,7 @@ from afmrl.matching.vetoes import MODEL, public_key
 
 _ORDER: Mapping[Source, int] = {"seller": 0, "generated": 1, "extracted": 2}
 """Whose word counts first."""
+KEPT_APART = "kept apart: their groups are unlike on average"
 Stated = Mapping[str, Mapping[str, Source]]
 """Key → value → source of one offer."""
 
@@ -62,16 +63,19 @@ class Reasons:
     """What the embeddings add; None: there are none."""
     same_gtin: bool = False
     """Whether an equal GTIN makes the two one product, whatever their words say; a veto still keeps them apart."""
+    kept_apart: bool = False
+    """Whether the two are alike enough and yet in two groups, which are unlike on average."""
 
     def __str__(self) -> str:
-        """What vetoes; where nothing does, whether the GTIN decides, what agrees and what differs."""
+        """What vetoes; where nothing does, whether the groups or the GTIN decide, what agrees and what differs."""
         if self.veto:
             return "; ".join(map(self._line, self.veto))
         agree = [key if of.left == of.right else f"{key} ({of})" for key, of in self.agree.items()]
         differ = [self._line(key) for key in self.differ]
         parts = [("agree", ", ".join(agree)), ("differ", "; ".join(differ))]
         said = [f"{name}: {part}" for name, part in parts if part]
-        return "; ".join(["same GTIN", *said] if self.same_gtin else said)
+        rules = [KEPT_APART] * self.kept_apart + ["same GTIN"] * self.same_gtin
+        return "; ".join([*rules, *said])
 
     def _line(self, key: str) -> str:
         # a code or a pack may conflict under a key that only one of the two states
@@ -93,7 +97,7 @@ class Reasons:
         }
         parts = {"text": self.text, "image": self.image, "embedding": self.embedding}
         added = {name: part for name, part in parts.items() if part is not None}
-        rule = {"same_gtin": True} if self.same_gtin else {}
+        rule = {name: True for name in ("same_gtin", "kept_apart") if getattr(self, name)}
         return {**compared, **stated, "veto": list(self.veto), **added, **rule}
 
     @classmethod
@@ -110,6 +114,7 @@ class Reasons:
         return cls(
             compared[0], compared[1], stated[0], stated[1], tuple(stored["veto"]), stored["text"],
             stored.get("image"), stored.get("embedding"), stored.get("same_gtin", False),
+            stored.get("kept_apart", False),
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,10 +59,11 @@ class Reranker:
 
     Args:
         vetoes: keys whose conflict puts a candidate behind all that have none.
+        seller_attributes: compare what the sellers state too; False: where a catalog's `attributes` are labels.
     """
 
-    def __init__(self, vetoes: Collection[str] = DEFAULT_VETOES) -> None:
-        self.vetoes = vetoes
+    def __init__(self, vetoes: Collection[str] = DEFAULT_VETOES, *, seller_attributes: bool = True) -> None:
+        self.vetoes, self.seller_attributes = vetoes, seller_attributes
         self.model = default_model(TEXT_FEATURES + IMAGE_FEATURES, dense=False).model
 
     def compare(
@@ -73,10 +75,11 @@ class Reranker:
             found: (C,) the scores that the candidates were found with.
             colors: (1 + C, 216) color histograms of the query's image and the candidates'; None: colors do not count.
         """
-        if not has_text(query) or not any(map(has_text, candidates)):
-            return None
         # labels are for measuring: brands must not be learned with them
-        offers = [dataclasses.replace(offer, product_id="") for offer in (query, *candidates)]
+        known: dict[str, Any] = {"product_id": ""} if self.seller_attributes else {"product_id": "", "attributes": {}}
+        offers = [dataclasses.replace(offer, **known) for offer in (query, *candidates)]
+        if not has_text(offers[0]) or not any(map(has_text, offers[1:])):
+            return None
         table = offer_table(offers)
         table.colors = colors
         scorer = Scorer(table, self.model, self.vetoes)

@@ -46,11 +46,40 @@ class MatchedGroup:
     offers: tuple[Offer, ...]
     probability: float
     """Of its least likely pair, among the pairs that were compared."""
+    id: str = ""
+    """Stays while the members do; with `previous` it is carried over from the last run."""
 
     @property
     def ids(self) -> list[str]:
         """The offers' ids."""
         return [offer.id for offer in self.offers]
+
+    @property
+    def canonical(self) -> Offer:
+        """The offer that says most: the one to show for all of them. Of equals, the first by id."""
+        return min(self.offers, key=lambda offer: (*(-said for said in _said(offer)), offer.id))
+
+
+def _said(offer: Offer) -> tuple[int, int, int]:
+    """How much an offer says: fields that are filled, attributes, characters of its texts."""
+    filled = sum(map(bool, (offer.title, offer.description, offer.image, offer.category)))
+    return filled, len(offer.attributes), len(offer.title) + len(offer.description)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedOffer:
+    """One offer, its group, and whether somebody should look at it."""
+
+    offer: Offer
+    group_id: str
+    """An offer that is alone has one too."""
+    canonical_id: str
+    """The offer to show for all of its group."""
+    confidence: float
+    """In a group: the mean probability of its pairs there. Alone: 1 less the probability of its likeliest pair."""
+    needs_review: bool
+    why: str
+    """What speaks for its group; where it needs review, what speaks against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +109,8 @@ class MatchResult:
     """Counts, the threshold and where it is from, what the labels say, notes: as in summary.json."""
     review: Review
     """The pairs and groups that a reader should look at first."""
+    offers: Sequence[MatchedOffer] = ()
+    """Every offer, by id."""
     out: Path | None = None
     """Where the files are; None: nothing was written."""
 

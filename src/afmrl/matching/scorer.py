@@ -35,14 +35,25 @@ class Scorer:
 
     Args:
         vetoes: keys whose conflict keeps two offers apart.
+        comparer: of the table and the keys, where there is one already.
     """
 
-    def __init__(self, table: OfferTable, model: PairModel, vetoes: Collection[str] = DEFAULT_VETOES) -> None:
+    def __init__(
+        self,
+        table: OfferTable,
+        model: PairModel,
+        vetoes: Collection[str] = DEFAULT_VETOES,
+        comparer: Comparer | None = None,
+    ) -> None:
         self.table, self.model = table, model
-        self.comparer = Comparer(table, [key for key in vetoes if key not in DEFAULT_VETOES])
+        self.comparer = comparer or Comparer(table, [key for key in vetoes if key not in DEFAULT_VETOES])
         self.vetoes = tuple(key for key in self.comparer.conflicts.keys if key in set(vetoes))
         self.veto_columns = [self.comparer.conflicts.keys.index(key) for key in self.vetoes]
         self._conflicts = [i for i, name in enumerate(model.features) if name in CONFLICT_FEATURES]
+
+    def with_model(self, model: PairModel) -> Scorer:
+        """The same table and vetoes, scored by another model of the same features."""
+        return Scorer(self.table, model, self.vetoes, self.comparer)
 
     def score(
         self, left: np.ndarray, right: np.ndarray, *, progress: Callable[[int], None] | None = None

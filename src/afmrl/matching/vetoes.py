@@ -6,6 +6,7 @@ keeps the two out of one group, however alike they are. A conflict in another ke
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection
 from typing import Any
 from zlib import crc32
@@ -14,6 +15,7 @@ import numpy as np
 
 from afmrl.errors import InputError
 from afmrl.matching.facts.choices import CHOICES
+from afmrl.matching.facts.facts import key_name
 from afmrl.matching.facts.packs import CONTENT, MULTIPACK
 from afmrl.matching.table import HASHES, OfferTable
 
@@ -33,6 +35,8 @@ DEFAULT_VETOES = (
 """Keys that veto by default; docs/results/matching.md has what each one costs and saves on labeled pairs."""
 MAX_GTINS = 2
 """An offer with more of them lists its variants: it is the same product as none of them for that alone."""
+MAX_NAMED = 20
+"""Attributes that an error message lists."""
 SURE_DIGITS = 11
 """Of a GTIN in a title, without leading zeros."""
 SOFT = ("version", "pixels", "frequency", "rate", "resolution")
@@ -49,7 +53,7 @@ def veto_keys(veto: Collection[str] = (), no_veto: Collection[str] = ()) -> tupl
         InputError: a key of both, or one to take away that does not veto.
     """
     named = [(keys,) if isinstance(keys, str) else keys for keys in (veto, no_veto)]
-    added, removed = ([ALIASES.get(key.lower(), key.lower()) for key in keys] for keys in named)
+    added, removed = ([_key(key) for key in keys] for keys in named)
     both = set(added) & set(removed)
     if both:
         raise InputError(f"--veto and --no-veto both name {sorted(both)[0]!r}; give it once")
@@ -59,6 +63,33 @@ def veto_keys(veto: Collection[str] = (), no_veto: Collection[str] = ()) -> tupl
         raise InputError(f"--no-veto {unknown[0]}: does not veto; these do: {known}")
     gone = {*removed, *(CODES if MODEL in removed else ())}
     return tuple(dict.fromkeys(key for key in (*DEFAULT_VETOES, *added) if key not in gone))
+
+
+def _key(name: str) -> str:
+    name = ALIASES.get(name.lower(), name.lower())
+    return name if name in DEFAULT_VETOES or name == MODEL else key_name(name)
+
+
+def check_vetoes(table: OfferTable, veto: Collection[str]) -> None:
+    """Refuse a veto that no offer can meet: most often the name is misspelled.
+
+    Raises:
+        InputError: names the nearest of the attributes that offers have.
+    """
+    stated = [key for key, columns in table.keys.items() if table.values[:, columns].nnz]
+    known = list(
+        dict.fromkeys(
+            public_key(key.split(" ")[0] if key.startswith(("series ", "variant ")) else key) for key in stated
+        )
+    )
+    for name in (veto,) if isinstance(veto, str) else veto:
+        key = _key(name)
+        if key in DEFAULT_VETOES or key in known:
+            continue
+        near = difflib.get_close_matches(key, known, 3, 0.6)
+        others = f"did you mean {' or '.join(near)}?" if near else f"they have: {', '.join(sorted(known)[:MAX_NAMED])}"
+        generated = " but the generator, whose attributes never veto" if key in table.keys else ""
+        raise InputError(f"--veto {name}: no offer has this attribute{generated}; {others}")
 
 
 def public_key(key: str) -> str:

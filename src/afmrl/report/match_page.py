@@ -10,10 +10,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from afmrl.data.offer import Offer
+from afmrl.matching.reasons import KEPT_APART
 from afmrl.matching.result import MatchedPair, MatchResult, Review
+from afmrl.report.charts import line_charts
 from afmrl.report.images import PageImages
 from afmrl.report.offer_attributes import AttributeLine
 from afmrl.report.page import write_page
+from afmrl.report.views import Curve
 
 MAX_MEMBERS = 12  # of a group that are shown
 MAX_REASONS = 8  # of a kind
@@ -21,6 +24,7 @@ SECTIONS = {
     "vetoed": "Kept apart by a veto",
     "near": "Near the threshold",
     "groups": "Groups",
+    "curve": "Precision and recall",
     "reliability": "Reliability",
     "vetoes": "Vetoes",
     "facts": "Facts",
@@ -32,12 +36,14 @@ FACTS = {
     "against": "against",
     "model": "model",
     "generator": "generator",
-    "labels": "labels_file",
+    "labels": "labels_from",
     "offers": "offers",
     "pairs compared": "pairs_compared",
     "pairs listed": "pairs_listed",
     "pairs in one group": "pairs_same",
     "pairs vetoed": "pairs_vetoed",
+    "pairs above the threshold in two groups": "pairs_kept_apart",
+    "offers to review": "offers_to_review",
 }
 """Fact -> its name in the summary."""
 
@@ -53,6 +59,7 @@ def write_match_page(result: MatchResult, out: str | Path) -> Path:
         "vetoed": review.vetoed,
         "near": review.near,
         "groups": True,
+        "curve": line_charts([_curve(summary["labels"])]) if summary["labels"] else (),
         "reliability": summary["labels"],
         "vetoes": summary["vetoes"],
         "facts": _facts(summary),
@@ -72,6 +79,7 @@ def write_match_page(result: MatchResult, out: str | Path) -> Path:
         max_members=MAX_MEMBERS,
         reason_lines=reason_lines,
         weights=weights_in_words,
+        kept_apart=KEPT_APART,
     )
 
 
@@ -103,6 +111,19 @@ def weights_in_words(pair: MatchedPair) -> str:
     reasons = pair.reasons.as_dict()
     names = [name for name in ("text", "image", "embedding") if name in reasons]
     return " · ".join(f"{name} {reasons[name]:+.1f}" for name in names)
+
+
+def _curve(labels: Mapping[str, Any]) -> Curve:
+    """Precision over recall on the validation pairs, with the ends of its 95 % interval and the chosen point."""
+    points = [point for point in labels["curve"] if point["precision"]["mean"] is not None]
+    series = {
+        name: [(point["recall"]["mean"], point["precision"][key]) for point in points]
+        for name, key in (("precision", "mean"), ("95 % interval, from", "low"), ("to", "high"))
+    }
+    chosen = labels["chosen"]
+    mean = chosen["precision"]["mean"]
+    marks = {} if mean is None else {"chosen": (chosen["recall"]["mean"], mean)}
+    return Curve("Precision over recall", "recall", "precision", series, "precision-recall", marks)
 
 
 def _remark(sources: Sequence[str], remark: str = "") -> str:

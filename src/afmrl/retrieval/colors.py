@@ -7,16 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from afmrl.data.color_bins import BACKGROUND, BINS, COLORS
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 
 log = logging.getLogger(__name__)
-BINS = 6  # a channel
-COLORS = BINS**3
-"""Numbers of a histogram: 216."""
-BACKGROUND = 235
-"""Pixels whose darkest channel is above this are taken for a white background and not counted."""
 
 
 def color_histogram(offer: Offer) -> np.ndarray:

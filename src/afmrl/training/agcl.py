@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25
-from afmrl.attributes.seller_attributes import SellerAttributes
+from afmrl.bulk.fingerprints import model_fingerprint
 from afmrl.data.images import bound_pixels
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
@@ -28,9 +28,10 @@ from afmrl.files import write_json
 from afmrl.training.batch_plan import make_plan
 from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint
 from afmrl.training.config import AGCLStage, Augmentation, Hardware
+from afmrl.training.image_views import NUM_VIEWS, ImageViews, remove_image_views, write_image_views
 from afmrl.training.lora import add_adapters, lora_config, merge_adapters
 from afmrl.training.pair_rows import PairInputs, pair_rows
-from afmrl.training.processes import rank, world_size
+from afmrl.training.processes import on_first, rank, world_size
 from afmrl.training.trainer_arguments import agcl_arguments
 
 if TYPE_CHECKING:
@@ -88,7 +89,21 @@ def run_agcl(
     torch.manual_seed(seed)  # the same in every process: they start from equal LoRA layers
     lexical = AttributeBM25(attributes)
     plan = make_plan(offers, attributes, config, lexical, queries, seed=seed)
-    embedder = _load(hardware, base, config.seller_attributes)
+    embedder = _load(hardware, base, config)
+    views = None
+    if "image" in config.frozen_towers:
+        path = on_first(
+            lambda: write_image_views(
+                embedder.model[0],
+                offers,
+                out_dir,
+                num_views=NUM_VIEWS,
+                augmentation=augmentation,
+                seed=seed,
+                made_by=model_fingerprint(base),
+            )
+        )
+        views = ImageViews(path, offers)
     inputs = PairInputs(
         embedder,
         offers,
@@ -98,6 +113,7 @@ def run_agcl(
         augmentation=augmentation,
         value_dropout=config.value_dropout,
         seed=seed,
+        views=views,
     )
     rows = pair_rows(plan, inputs)
     arguments = agcl_arguments(config, hardware, seed, out_dir, plan.batch_size)
@@ -128,17 +144,22 @@ def run_agcl(
         embedder.save(out_dir)
         write_json(out_dir / "history.json", history)
         remove_checkpoints(out_dir)
+        remove_image_views(out_dir)
     return {"history": history, "num_pairs": len(rows), "num_products": plan.num_products}
 
 
-def _load(hardware: Hardware, base: str | Path, seller_attributes: SellerAttributes) -> Embedder:
-    """The base as an embedder to train, with LoRA layers where the hardware asks for them."""
+def _load(hardware: Hardware, base: str | Path, config: AGCLStage) -> Embedder:
+    """The base as an embedder to train: towers frozen, with LoRA layers, as it is asked for."""
     dtype = hardware.weights_dtype("agcl")
     embedder = Embedder.from_pretrained(
-        base, dtype=dtype, max_seq_length=hardware.max_seq_length, seller_attributes=seller_attributes
+        base, dtype=dtype, max_seq_length=hardware.max_seq_length, seller_attributes=config.seller_attributes
     )
     if hardware.max_pixels:
         bound_pixels(embedder.model[0].processor, hardware.max_pixels)
+    if config.frozen_towers:
+        if not hasattr(embedder.model[0], "freeze"):
+            raise InputError("agcl.frozen_towers: only the small model has towers that can be frozen; leave it out")
+        embedder.model[0].freeze(config.frozen_towers)
     card = embedder.model.model_card_data
     card.generate_widget_examples = False  # it would embed examples at every save
     card.widget = [{}]  # any entry keeps the trainer from choosing examples among a thousand rendered rows

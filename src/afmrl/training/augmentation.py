@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,18 +35,22 @@ def augment(
     seeds: tuple[int, ...],
     *,
     batch_seeds: tuple[int, ...],
-) -> tuple[Offer, Image | None]:
+    made_image: Any = None,
+) -> tuple[Offer, Any]:
     """An offer with its title changed, and its changed image; the same again for the same seeds.
 
     Args:
         target: its words are hidden by `hide_values` and never renamed.
         seeds: of what this offer alone goes through.
         batch_seeds: of the invented words.
+        made_image: what stands for the image, changed already; None: the offer's own is opened and changed.
     """
     rng = np.random.default_rng(seeds)
     hidden = rng.random() < config.hide_values
     kept = rng.random(64) >= config.word_dropout
-    image = _image(open_image(offer.image), config, rng) if offer.image else None
+    image = made_image
+    if image is None and offer.image:
+        image = changed_image(open_image(offer.image), config, rng)
     values = {token for _, value in target for token in tokenize(value)}
     words = [
         word for word, keep in zip(offer.title.split(), np.resize(kept, len(offer.title.split())), strict=True) if keep
@@ -100,7 +104,8 @@ def _as_another_camera(image: Image, config: Augmentation, rng: np.random.Genera
     return image
 
 
-def _image(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
+def changed_image(image: Image, config: Augmentation, rng: np.random.Generator) -> Image:
+    """An image as it might also have been taken."""
     from PIL import ImageEnhance, ImageOps
 
     draws = rng.random(8)

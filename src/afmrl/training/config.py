@@ -26,6 +26,7 @@ Positive = Annotated[float, Field(gt=0)]
 Rules = Annotated[tuple[Rule, ...], Field(strict=False)]
 Directions = Annotated[tuple[Direction, ...], Field(strict=False)]
 Stages = Annotated[tuple[Stage, ...], Field(strict=False)]
+Towers = Annotated[tuple[Literal["text", "image"], ...], Field(strict=False)]
 
 
 class Config(BaseModel):
@@ -187,6 +188,10 @@ class AGCLStage(Config):
     """Steps of linear warm-up of the learning rate."""
     weight_decay: NotNegative = 0.01
     """AdamW's weight decay."""
+    frozen_towers: Towers = ()
+    """For the small model: "text", "image" or both stay as they are, and what joins them is trained. Features of a
+    frozen image tower are computed once, with augmentation of two versions of each image, and kept beside the model
+    while it trains. Towers that are not frozen train at a tenth of `learning_rate`."""
     temperature: Positive = 0.02
     """τ of the cosine logits."""
     weighting: Weighting = "bm25"

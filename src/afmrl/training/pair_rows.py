@@ -14,6 +14,7 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.training.augmentation import augment, is_active
 from afmrl.training.batch_plan import TrainingPlan
 from afmrl.training.config import Augmentation
+from afmrl.training.image_views import ImageViews
 from afmrl.training.lazy_rows import lazy_rows
 
 ANCHOR, CANDIDATE = 0, 1  # columns of a pair
@@ -37,6 +38,7 @@ class PairInputs:
         augmentation: Augmentation,
         value_dropout: float,
         seed: int,
+        views: ImageViews | None = None,
     ) -> None:
         self.embedder = embedder
         self.batch_size, self.value_dropout, self.seed = batch_size, value_dropout, seed
@@ -46,11 +48,12 @@ class PairInputs:
             both,
             both if both.hide_candidates is None else both.model_copy(update={"hide_values": both.hide_candidates}),
         ]
-        self.is_augmented = is_active(both)
+        self.is_augmented, self.views = is_active(both), views
 
     def make(self, row: int, with_attributes: bool, draw: int, column: int) -> Any:
         """The input of one offer."""
-        offer, image, seed = self.offers[row], None, self.seed
+        offer, seed = self.offers[row], self.seed
+        image: Any = self.views.draw(row, (seed, draw, 5 + column)) if self.views else None
         if self.is_augmented:
             offer, image = augment(
                 offer,
@@ -58,6 +61,7 @@ class PairInputs:
                 self.changes[column],
                 (seed, draw, 3 + column),
                 batch_seeds=(seed, draw // self.batch_size),
+                made_image=image,
             )
         return self.embedder.input(offer, self._some(row, draw, column) if with_attributes else None, opened=image)
 

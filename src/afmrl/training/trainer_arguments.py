@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SFT_WEIGHT_DECAY = 0.01
 MAX_GRAD_NORM = 1.0
+TOWER_RATE = 0.1
+"""Learning rate of the small model's pretrained towers beside that of what joins them, which knows nothing yet."""
 SAMPLING_TEMPERATURE = 1.0
 """Of RAR's completions: GRPO learns from the policy's own samples."""
 CURVE_POINTS = 20
@@ -89,6 +91,7 @@ def agcl_arguments(
         weight_decay=config.weight_decay,
         max_grad_norm=MAX_GRAD_NORM,
         gradient_checkpointing_kwargs={"use_reentrant": False},
+        learning_rate_mapping={r"(text|image)_tower\.": TOWER_RATE * config.learning_rate},
         logging_steps=_log_steps(config.max_steps),
     )
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from afmrl.data.color_bins import COLORS
 from afmrl.errors import InputError
 from afmrl.files import TEMPORARY, exclusive_lock
 from afmrl.index.backend import (
@@ -32,7 +33,6 @@ from afmrl.index.local.snapshot import Snapshot
 from afmrl.index.local.version import LOCK, POINTER, SEGMENTS, Version, pointer_state
 from afmrl.index.local.writer import Writer
 from afmrl.index.records import color_histograms_of
-from afmrl.retrieval.colors import COLORS
 
 
 class LocalIndex:

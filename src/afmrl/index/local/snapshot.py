@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from afmrl.data.color_bins import COLORS
 from afmrl.files import checksum, damage, hash64
 from afmrl.index.backend import Rows
 from afmrl.index.local.graph import Graph
 from afmrl.index.local.segment import Segment, damaged
 from afmrl.index.local.version import DEAD, GRAPHS, SEGMENTS, DeadEntry, GraphEntry, Version
-from afmrl.retrieval.colors import COLORS
 
 MASKS = 16  # filters whose rows are remembered
 OPENINGS = 10

@@ -1,0 +1,40 @@
+"""A model's name to the folder that it lies in: one place for all that take a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from afmrl.embedder.packaged import is_packaged, packaged_folder
+from afmrl.embedder.small.build import SMALL, small_model_folder
+
+OWN_MODULES = ("afmrl.embedder.small.towers.TwoTowers", "afmrl.embedder.small.join.JoinParts")
+"""Modules of ours that a model's folder may name. sentence-transformers imports them as it would import foreign code,
+where it is told to trust the folder; of a folder with any other module it is not told."""
+_HARMLESS = ("sentence_transformers.", "Normalize")
+
+
+def model_folder(model: str | Path) -> str | Path:
+    """The folder of a model that has a name here; any other model as it was given.
+
+    "small" is made at its first use; "minilm" lies in its package.
+
+    A folder of that name in the current one comes first.
+
+    Raises:
+        InputError: the packages of its weights are not installed.
+    """
+    if str(model) == SMALL and not Path(model).is_dir():
+        return small_model_folder()
+    return packaged_folder(str(model)) if is_packaged(model) else model
+
+
+def has_own_modules(folder: str | Path) -> bool:
+    """Whether a model's folder is made of our modules and a final norm alone, and so runs no code of its own."""
+    path = Path(folder) / "modules.json"
+    if not path.is_file():
+        return False
+    types = [str(module.get("type")) for module in json.loads(path.read_text(encoding="utf-8"))]
+    others = [name for name in types if name not in OWN_MODULES]
+    start, end = _HARMLESS
+    return len(others) < len(types) and all(name.startswith(start) and name.endswith(end) for name in others)

