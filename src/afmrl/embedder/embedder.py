@@ -131,7 +131,7 @@ class Embedder:
             opened: used instead of the offer's own image: an image, or features of one where the model takes them.
         """
         image: Image | np.ndarray | None = None
-        if modality == "fused" and not self.reads_images:
+        if modality == "fused" and (offer.image or opened is not None) and not self.reads_images:
             modality = "text"
         if modality != "text":
             image = opened if opened is not None else open_image(offer.image) if offer.image else None

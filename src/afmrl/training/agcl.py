@@ -116,7 +116,7 @@ def run_agcl(
         views=views,
     )
     rows = pair_rows(plan, inputs)
-    arguments = agcl_arguments(config, hardware, seed, out_dir, plan.batch_size)
+    arguments = agcl_arguments(config, hardware, seed, out_dir, plan.batch_size, embedder.model)
     loss = _loss(config, embedder, offers, attributes, lexical)
     preprocess = DeferredPreprocessing(
         embedder.model.preprocess,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 SFT_WEIGHT_DECAY = 0.01
 MAX_GRAD_NORM = 1.0
+TOWERS = r"(text|image)_tower\."
 TOWER_RATE = 0.1
 """Learning rate of the small model's pretrained towers beside that of what joins them, which knows nothing yet."""
 SAMPLING_TEMPERATURE = 1.0
@@ -75,9 +77,13 @@ def sft_arguments(config: SFTStage, hardware: Hardware, seed: int, out_dir: Path
 
 
 def agcl_arguments(
-    config: AGCLStage, hardware: Hardware, seed: int, out_dir: Path, batch_size: int
+    config: AGCLStage, hardware: Hardware, seed: int, out_dir: Path, batch_size: int, model: Any
 ) -> SentenceTransformerTrainingArguments:
-    """Of sentence-transformers' trainer, whose rows are already in the order of their batches."""
+    """Of sentence-transformers' trainer, whose rows are already in the order of their batches.
+
+    Args:
+        model: what is trained; pretrained towers learn at a part of the rate, where it has them.
+    """
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     from afmrl.training.batch_plan import plan_batches
@@ -91,9 +97,13 @@ def agcl_arguments(
         weight_decay=config.weight_decay,
         max_grad_norm=MAX_GRAD_NORM,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        learning_rate_mapping={r"(text|image)_tower\.": TOWER_RATE * config.learning_rate},
+        learning_rate_mapping={TOWERS: TOWER_RATE * config.learning_rate} if _has_towers(model) else {},
         logging_steps=_log_steps(config.max_steps),
     )
+
+
+def _has_towers(model: Any) -> bool:
+    return any(weight.requires_grad and re.search(TOWERS, name) for name, weight in model.named_parameters())
 
 
 def rar_arguments(config: RARStage, hardware: Hardware, seed: int, out_dir: Path) -> GRPOConfig:
