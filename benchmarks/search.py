@@ -102,7 +102,11 @@ def _record(found: TaskRun) -> dict[str, Any]:
 def _milliseconds(encoder: OfferEncoder, model: str, found: TaskRun, *, rerank: bool) -> float:
     """Median milliseconds of a query in a local index of the gallery."""
     offers = list(found.task.gallery)
-    settings = {"model": {"path": model, "fingerprint": model_fingerprint(model)}, "attributes_on": "query"}
+    settings = {
+        "model": {"path": model, "fingerprint": model_fingerprint(model)},
+        "attributes_on": "query",
+        "seller_attributes": encoder.embedder.seller_attributes or "none",
+    }
     ids = [offer.id for offer in offers]
     rows = Rows(ids, encoder.embed(offers), offers, [KeyAttributes()] * len(offers), ["1"] * len(offers))
     with tempfile.TemporaryDirectory() as folder:
@@ -121,6 +125,9 @@ def _milliseconds(encoder: OfferEncoder, model: str, found: TaskRun, *, rerank: 
 def table(cells: Cells, split: str) -> None:
     """Markdown: R@1 and MRR with 95 % intervals over products; what reranking adds."""
     records = {(r["set"], r["model"], r["search"]): r for r in cells.all() if r["split"] == split}
+    if not records:
+        print(f"no cells of the split {split} in {cells.path}; measure them with `search.py run --split {split}`")
+        return
     sets = [name for name in SETS if any(key[0] == name for key in records)]
     models = list(dict.fromkeys(key[1] for key in records))
     print("| set | model | search | queries | R@1 | MRR | reranking adds to R@1 | ms a query |")
