@@ -200,7 +200,7 @@ def test_an_unreadable_image_costs_the_image_and_not_the_offer(tmp_path, image, 
     assert not catalog.skipped and not catalog.reading.left_out
     (lost,) = catalog.faults
     assert (lost.row, lost.field, lost.id, lost.lost) == (4, "image", "x", "image") and reason in lost.reason
-    assert "1 images cannot be read and are left out" in catalog.reading.line()
+    assert "1 image cannot be read and left out" in catalog.reading.line()
     assert str(lost) in refused(path, max_bad=0)
 
 

@@ -15,6 +15,7 @@ from afmrl.data.check_digit import is_gtin
 from afmrl.data.columns import Columns
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
+from afmrl.terminal import counted
 
 SAMPLED = 300  # rows whose unused columns are looked at
 SHOWN_OFFERS = 3
@@ -102,7 +103,7 @@ class Reading:
     def line(self) -> str:
         """One line: rows, columns used and not used, rows left out by reason."""
         form = f" ({self.format})" if self.format else ""
-        parts = [f"{self.path}: {self.offers:,} offers of {self.rows:,} rows{form}"]
+        parts = [f"{self.path}: {counted(self.offers, 'offer')} of {counted(self.rows, 'row')}{form}"]
         if self.columns is not None:
             used = [_use(meaning, columns) for meaning, columns in self.columns.used().items()]
             parts.append("read: " + ", ".join(used))
@@ -111,12 +112,12 @@ class Reading:
                 more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
                 parts.append("not used: " + ", ".join(unused[:SHOWN_COLUMNS]) + more)
         if self.addresses:
-            parts.append(f"images of {self.addresses:,} offers are addresses and were not fetched; --fetch does")
+            parts.append(f"images of {counted(self.addresses, 'offer')} are addresses and were not fetched; --fetch does")
         if self.lost_images:
-            parts.append(f"{len(self.lost_images):,} images cannot be read and are left out: {self._lost()}")
+            parts.append(f"{counted(len(self.lost_images), 'image')} cannot be read and left out: {self._lost()}")
         if self.left_out:
             parts.append(
-                f"{sum(self.left_out.values()):,} rows left out: "
+                f"{counted(sum(self.left_out.values()), 'row')} left out: "
                 + ", ".join(f"{count:,} × {reason}" for reason, count in self.left_out.most_common())
             )
         return "; ".join(parts)
@@ -153,7 +154,7 @@ class Reading:
             lines.append(f"  columns not used: {', '.join(unused) or 'none'}")
         lines += [f"  warning: {suspect}" for suspect in self.suspects()]
         if self.addresses:
-            lines.append(f"  images of {self.addresses:,} offers are addresses; they are read where --fetch is given")
+            lines.append(f"  images of {counted(self.addresses, 'offer')} are addresses; they are read where --fetch is given")
         lines.append(f"  images that cannot be read: {len(self.lost_images):,}")
         for reason, count in Counter(row.kind for row in self.lost_images).most_common():
             lines.append(f"    {count:,} × {reason}")
