@@ -141,7 +141,7 @@ def test_updates_say_what_they_touched(call, shop, tiny_model, tmp_path):
         "inserted 0, updated 0, unchanged 9, deleted 2; 9 rows" in call("index", again, "--out", index, "--mirror")[1]
     )
     code, out, _ = call("index", index, "--delete", "g02", "--delete", "g77")
-    assert code == 0 and "deleted 1; 8 rows" in out and "not found: 1 ids: g77" in out
+    assert code == 0 and "deleted 1; 8 rows" in out and "not found: 1 id: g77" in out
     (tmp_path / "gone.txt").write_text("g03\n\ng04\n")
     assert "deleted 2; 6 rows" in call("index", index, "--remove", tmp_path / "gone.txt")[1]
     with open_index(str(index)) as opened:

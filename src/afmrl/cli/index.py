@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from afmrl.cli.summary import Summary, plain
 from afmrl.errors import InputError, shown_address
+from afmrl.terminal import counted
 
 if TYPE_CHECKING:
     from afmrl.index.backend import IndexBackend
@@ -107,7 +108,7 @@ def _delete(opened: IndexBackend, ids: list[str], file: Path | None) -> Summary:
     print(f"deleted {deleted:,}; {len(opened):,} rows")
     if missing:
         more = f", … and {len(missing) - SHOWN_IDS:,} more" if len(missing) > SHOWN_IDS else ""
-        print(f"not found: {len(missing):,} ids: {', '.join(map(_quoted, missing[:SHOWN_IDS]))}{more}")
+        print(f"not found: {counted(len(missing), 'id')}: {', '.join(map(_quoted, missing[:SHOWN_IDS]))}{more}")
     return {"deleted": deleted, "not_found": missing}
 
 

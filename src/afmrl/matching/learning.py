@@ -216,8 +216,8 @@ def _origin(aim: ThresholdAim, choice: GroupChoice, point: CurvePoint, reached: 
     if not aim.asked:
         if choice.is_default:
             return (
-                "labels: the default model and threshold: no other groups validation products better "
-                f"(B-cubed F1 {choice.bcubed_f1:.3f})"
+                "labels: the default model and threshold, with probabilities as the labels calibrate them; no other "
+                f"groups validation products better (B-cubed F1 {choice.bcubed_f1:.3f})"
             )
         model = "fitted" if choice.is_fitted else "default"
         return (
