@@ -112,7 +112,9 @@ class Reading:
                 more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
                 parts.append("not used: " + ", ".join(unused[:SHOWN_COLUMNS]) + more)
         if self.addresses:
-            parts.append(f"images of {counted(self.addresses, 'offer')} are addresses and were not fetched; --fetch does")
+            parts.append(
+                f"images of {counted(self.addresses, 'offer')} are addresses and were not fetched; --fetch does"
+            )
         if self.lost_images:
             parts.append(f"{counted(len(self.lost_images), 'image')} cannot be read and left out: {self._lost()}")
         if self.left_out:
@@ -154,7 +156,9 @@ class Reading:
             lines.append(f"  columns not used: {', '.join(unused) or 'none'}")
         lines += [f"  warning: {suspect}" for suspect in self.suspects()]
         if self.addresses:
-            lines.append(f"  images of {counted(self.addresses, 'offer')} are addresses; they are read where --fetch is given")
+            lines.append(
+                f"  images of {counted(self.addresses, 'offer')} are addresses; they are read where --fetch is given"
+            )
         lines.append(f"  images that cannot be read: {len(self.lost_images):,}")
         for reason, count in Counter(row.kind for row in self.lost_images).most_common():
             lines.append(f"    {count:,} × {reason}")
