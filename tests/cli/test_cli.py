@@ -410,7 +410,7 @@ def test_a_misspelled_floor_is_answered_with_those_that_there_are(mistake, shop)
 
 
 def test_fusing_needs_weights(mistake, shop, tiny_model):
-    assert "holds no fusion.json" in mistake("evaluate", *sides(shop, model=tiny_model), "--fuse")
+    assert "has no weights of its own (fusion.json)" in mistake("evaluate", *sides(shop, model=tiny_model), "--fuse")
 
 
 # search

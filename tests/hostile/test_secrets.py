@@ -22,8 +22,9 @@ def offers(tmp_path):
 
 
 @pytest.fixture
-def seen_nowhere(call, tmp_path, caplog):
+def seen_nowhere(call, tmp_path, caplog, monkeypatch):
     """`afmrl …` after which the canary is in no output, log or file; its exit code."""
+    monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO, "afmrl")
 
     def run(*arguments):

@@ -53,8 +53,8 @@ def evaluate(
     Parameters
     ----------
     model
-        A trained embedder's folder, any sentence-transformers model, or a floor without learning:
-        "tfidf", "bm25", "color", "tfidf+color".
+        A trained embedder's folder; any sentence-transformers model; "small" or "minilm" (extra `small`); or a floor
+        without learning: "tfidf", "bm25", "color", "tfidf+color".
     catalog
         A catalog with `product_id` or `category`, and maybe `split` and `role` (query, gallery).
     task

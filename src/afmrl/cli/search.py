@@ -64,8 +64,8 @@ def search(
     seller
         Search only offers of this seller, upper or lower case; may be repeated.
     model
-        A trained embedder's folder; of an index by default the one whose embeddings it holds. Of a catalog also a
-        method that needs no training: tfidf, bm25, color, tfidf+color.
+        A trained embedder's folder, or "small" or "minilm" (extra `small`); of an index by default the one whose
+        embeddings it holds. Of a catalog also a method that needs no training: tfidf, bm25, color, tfidf+color.
     generator
         A generator's folder: its attributes enrich what is searched for.
     hybrid

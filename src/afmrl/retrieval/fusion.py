@@ -116,8 +116,7 @@ class FusionWeights:
             return cls(**parse_json((Path(folder) / FUSION_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
-                f"{folder}: holds no {FUSION_FILE} ({error}); fusion weights are learned by a run with "
-                "evaluation.fuse=true"
+                f"{folder}: has no weights of its own ({FUSION_FILE}); a run with evaluation.fuse=true learns them"
             ) from error
 
 

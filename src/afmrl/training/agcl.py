@@ -90,6 +90,8 @@ def run_agcl(
     lexical = AttributeBM25(attributes)
     plan = make_plan(offers, attributes, config, lexical, queries, seed=seed)
     embedder = _load(hardware, base, config)
+    if not embedder.reads_images and not any(offer.title.strip() for offer in offers):
+        raise InputError(f"{base}: reads text alone, and no offer has a title; train a model that reads images")
     views = None
     if "image" in config.frozen_towers:
         path = on_first(

@@ -90,7 +90,8 @@ def _say_stated(run: Run) -> None:
     """Say it where the embedder reads the same column that the generator learns to write: it may hold labels."""
     recipe = run.recipe
     shown, targets = recipe.agcl.seller_attributes, sample_columns(recipe.catalog).targets
-    if shown == "none" or targets.column != "attributes" or recipe.sft.targets == "teacher":
+    learns = recipe.sft.max_steps and recipe.sft.targets != "teacher"
+    if shown == "none" or targets.column != "attributes" or not learns:
         return
     offers = [offer for split in run.splits.values() for offer in split.offers]
     count = sum(bool(new_values(stated_attributes(offer, shown), offer.title)) for offer in offers)

@@ -33,6 +33,11 @@ class Variant:
     """Of words and colors beside the cosine; None: the cosine alone."""
 
     @property
+    def num_parts(self) -> int:
+        """How much there is beside the embedder: a generator costs more than words."""
+        return 2 * (self.attributes_on != "none") + (self.weights is not None)
+
+    @property
     def in_words(self) -> str:
         """How it differs from the embedder alone."""
         attributes = "" if self.attributes_on == "none" else "with generated attributes"
@@ -52,7 +57,7 @@ class Choice:
 
 
 def choose_variant(run: Run) -> Choice:
-    """The variant of highest MRR on val, of equals the recipe's own; write it into RUN/embedder."""
+    """The variant of highest MRR on val, of equals the one that needs least; write it into RUN/embedder."""
     sides = [run.recipe.agcl.attributes_on] if run.cit_generator in run.paths else []
     variants = []
     for side in dict.fromkeys([*sides, "none"]):
@@ -62,7 +67,7 @@ def choose_variant(run: Run) -> Choice:
     if len(variants) > 1 and run.splits["val"].queries:
         found = score_variants(run, "val", variants)
         val_mrr = {variant.in_words: round(of.metrics["mrr"].mean, 6) for variant, of in found.items()}
-        chosen = max(variants, key=lambda variant: found[variant].metrics["mrr"].mean)  # of equals the first
+        chosen = max(variants, key=lambda variant: (round(found[variant].metrics["mrr"].mean, 6), -variant.num_parts))
     _publish(run, chosen)
     return Choice(chosen, variants, val_mrr)
 

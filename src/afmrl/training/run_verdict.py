@@ -116,7 +116,11 @@ def _notes(choice: Choice, scored: Mapping[Variant, RetrievalResult], split: Spl
             notes.append(
                 f"Generated attributes lower the score{chosen}: {where}; --attributes-on none leaves them out."
             )
-    if variant.weights is None and any(one.weights for one in choice.variants):
+    if not choice.val_mrr and len(choice.variants) > 1:
+        notes.append(
+            f"Val holds no query, so nothing chose what is published: the recipe's own way, {variant.in_words}."
+        )
+    elif variant.weights is None and any(one.weights for one in choice.variants):
         notes.append("Words beside the cosine do not help on val: the fusion weights are published as 0.")
     return tuple(notes)
 

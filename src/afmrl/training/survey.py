@@ -109,7 +109,7 @@ def _choose(config: RARStage, reward: RetrievalReward, scored: Scored) -> tuple[
             f"RAR: {len(chosen)} of {len(reward.offers)} reward {reward.described} "
             + ("earn different rewards for different completions" if config.teachable_only else "can be trained on")
             + f", fewer than rar.prompts_per_step={config.prompts_per_step}{kinds if num_left_out else ''}; deal more "
-            "families to the split 'reward', or lower prompts_per_step"
+            "families to the split 'reward', lower prompts_per_step, or leave RAR out (rar.max_steps=0)"
         )
     return chosen, {
         "num_queries": len(reward.offers),
