@@ -335,7 +335,7 @@ def test_what_does_not_go_together_is_refused(tmp_path, tiny_model):
 def test_too_many_bad_rows_are_exit_code_3_with_a_summary(tmp_path, tiny_model):
     path, rows = catalog_of(tmp_path)
     write(path, [*rows, {"id": "x"}])
-    done = afmrl("embed", path, "--model", tiny_model, "--out", tmp_path / "e")
+    done = afmrl("embed", path, "--model", tiny_model, "--out", tmp_path / "e", "--max-bad", "0.01")
     assert done.returncode == 3, done.stderr
     assert "1 of the 25 rows read are bad" in done.stderr and "quarantine.jsonl" in done.stderr
     assert "Traceback" not in done.stderr

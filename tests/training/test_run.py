@@ -189,7 +189,7 @@ def test_a_stage_that_was_deleted_runs_again_and_only_what_depends_on_it(copy):
 def test_an_override_runs_what_it_changes_and_nothing_before(copy):
     before = json.loads((copy / "run.json").read_text())["fingerprints"]
     done, taken = ran(again(copy, "--rar.max_steps", "1"))
-    assert done == {"rar", "attributes-rar-test"}
+    assert done == {"rar", "attributes-rar-val", "attributes-rar-test"}
     assert {"catalog", "base", "sft", "agcl"} <= taken
     after = json.loads((copy / "run.json").read_text())
     assert after["recipe"]["rar"]["max_steps"] == 1
@@ -222,7 +222,9 @@ def test_attributes_may_stand_on_the_gallery_alone(copy):
     assert all(metrics["rows"][row] == metrics["rows"][f"{row}:gallery"] for row in ("sft", "rar"))
     # eighty offers that the forty queries look for are described, in place of the queries
     assert metrics["rar"]["num_queries"] > 0 and metrics["rar"]["baseline"]["valid"] > 0
-    assert json.loads((copy / "embedder" / "afmrl.json").read_text())["attributes_on"] == "gallery"
+    published = metrics["published"]["attributes_on"]  # what was best on val: with them, or without
+    assert json.loads((copy / "embedder" / "afmrl.json").read_text())["attributes_on"] == published
+    assert published in ("gallery", "none")
 
 
 # killed
@@ -297,11 +299,13 @@ def test_killed_in_sft_and_while_it_writes_attributes_it_goes_on_from_there(quic
     assert (copy / "stages" / "sft" / "complete.json").is_file()
     models = [folder / "stages" / "sft" / "model" / "model.safetensors" for folder in (copy, quickstart)]
     assert models[0].read_bytes() == models[1].read_bytes()
-    part = copy / "stages" / "attributes-sft-test" / "completions.part.jsonl"
+    stage = "attributes-sft-val"  # by which it is chosen what is published
+    part = copy / "stages" / stage / "completions.part.jsonl"
     assert len(part.read_text().splitlines()) == 2 * 8
     out = again(copy, *options)
-    assert "attributes-sft-test: was interrupted, resumes from what is there" in out and not part.exists()
-    assert len((part.parent / "attributes.jsonl").read_text().splitlines()) == 80
+    assert f"{stage}: was interrupted, resumes from what is there" in out and not part.exists()
+    written = [(folder / "stages" / stage / "attributes.jsonl").read_text() for folder in (copy, quickstart)]
+    assert written[0] == written[1]
 
 
 def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstart, copy):

@@ -107,6 +107,7 @@ def evaluate(
     """
     from afmrl.evaluation.evaluate import evaluate as run_evaluation
     from afmrl.report.evaluation_page import write_evaluation_page
+    from afmrl.retrieval.fusion import FUSION_FILE, FusionWeights
     from afmrl.terminal import quiet_libraries
 
     quiet_libraries()
@@ -139,6 +140,10 @@ def evaluate(
     )
     write_evaluation_page(result, out)
     print_evaluation(result, out)
+    if not fuse and (Path(model) / FUSION_FILE).is_file() and FusionWeights.load(model) != FusionWeights(0.0):
+        print(
+            f"{model} learned weights of words and colors beside the cosine; --fuse adds them, as `afmrl search` does"
+        )
     return {"out": out, **result.metrics}
 
 
