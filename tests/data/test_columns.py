@@ -71,7 +71,7 @@ def test_several_columns_of_one_meaning_fill_each_other(tmp_path):
     path = csv(tmp_path, "id,title,name,ean,upc", "1,,Mug,,036000291452", "2,Cup,Other,4006381333931,036000291452")
     mug, cup = read_catalog(path)
     assert (mug.title, mug.attributes["gtin"]) == ("Mug", "036000291452")
-    assert (cup.title, cup.attributes["gtin"]) == ("Cup", "4006381333931")
+    assert (cup.title, cup.attributes["gtin"]) == ("Cup", "4006381333931, 036000291452")
 
 
 def test_product_id_is_the_label_and_an_id_only_where_there_is_no_other(tmp_path):

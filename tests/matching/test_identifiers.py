@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from afmrl.data.check_digit import check_digit
 from afmrl.data.offer import Offer
 from afmrl.matching.match import match
 from afmrl.matching.result import MatchResult
@@ -106,9 +107,56 @@ def test_a_gtin_of_offers_that_a_veto_keeps_apart_is_doubtful() -> None:
     )
 
 
-def test_a_gtin_that_many_strangers_share_joins_nothing() -> None:
-    result = strangers(gtin="4006381333931")
+def of_several_brands() -> list[Offer]:
+    gtin = "4006381333931"
+    return [Offer(f"{n}", title, attributes={"gtin": gtin, "brand": f"B{n}x"}) for n, title in enumerate(STRANGERS)]
+
+
+def test_a_gtin_of_many_unlike_offers_of_several_brands_joins_nothing_and_is_reviewed() -> None:
+    result = match(of_several_brands())
     assert not result.groups and any("GTIN" in note and "10 offers" in note for note in result.summary["notes"])
+    assert len(result.pairs) == 45
+    for offer in result.offers:
+        assert offer.needs_review and "4006381333931 is shared by 10 unlike offers" in offer.why
+
+
+@pytest.mark.parametrize("count", [25, 60])
+def test_a_gtin_of_very_many_unlike_offers_joins_nothing_whatever_their_brands(count: int) -> None:
+    titles = [f"{chr(97 + n % 26) * 4}{chr(97 + n // 26) * 3} {chr(98 + n % 24) * 5}" for n in range(count)]
+    result = match([Offer(f"{n:02}", title, attributes={"gtin": "4006381333931"}) for n, title in enumerate(titles)])
+    assert not result.groups and all(offer.needs_review for offer in result.offers)
+
+
+@pytest.mark.parametrize("count", [2, 5, 6, 8])
+@pytest.mark.parametrize("brand", [{}, {"brand": "Luma"}])
+def test_a_translated_title_is_no_reason_to_distrust_a_gtin(count: int, brand: dict[str, str]) -> None:
+    titles = ["Tagesrucksack", "Daypack", "Sac à dos", "Mochila", "Zaino", "Rugzak", "Plecak", "Ryggsäck"][:count]
+    result = match([Offer(title, title, attributes={"gtin": "4006381333931", **brand}) for title in titles])
+    assert [len(group.ids) for group in result.groups] == [count]
+
+
+def test_a_gtin_of_more_offers_than_are_compared_with_one_another_joins_them_all() -> None:
+    titles = [f"{chr(97 + n % 26) * 4}{chr(97 + n // 26) * 3}" for n in range(60)]
+    same = {"gtin": "4006381333931", "brand": "Luma"}
+    groups = match([Offer(title, title, attributes=same) for title in titles]).groups
+    assert [len(group.ids) for group in groups] == [60]
+
+
+RESTRICTED = ["2012345678900", "0212345678909", "212345678909", "20123451", "0412345678903", "9912345678904"]
+
+
+@pytest.mark.parametrize("gtin", RESTRICTED)
+def test_a_number_that_each_shop_gives_as_it_likes_decides_nothing_alone(gtin: str) -> None:
+    gtin = gtin[:-1] + str(check_digit(gtin[:-1]))
+    result = pair({"gtin": gtin}, {"gtin": gtin}, ("Garden hose 25 m", "Fresh salmon fillet"))
+    assert not result.groups and not any(found.reasons.same_gtin for found in result.pairs)
+
+
+@pytest.mark.parametrize("other", ["2012345678917", "4006381333931"])
+def test_a_number_that_each_shop_gives_as_it_likes_keeps_nothing_apart(other: str) -> None:
+    left, right = ({"gtin": code[:-1] + str(check_digit(code[:-1]))} for code in ("2012345678900", other))
+    result = pair(left, right, ("Garden hose AB1234", "Garden hose AB1234"))
+    assert [group.ids for group in result.groups] == [["a", "b"]] and not result.pairs[0].veto
 
 
 def test_one_product_in_many_languages_is_one_by_its_gtin() -> None:

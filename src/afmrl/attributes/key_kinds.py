@@ -6,9 +6,9 @@ import functools
 import re
 from typing import Any
 
-from afmrl.attributes.gtin import is_gtin_key
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.words import normalize
+from afmrl.data.gtin import is_gtin_key
 
 # as words of a key
 _COMMERCIAL_WORDS = (

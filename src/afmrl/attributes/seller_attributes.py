@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from typing import Any, Literal, get_args
 
-from afmrl.attributes.gtin import gtins_in, is_gtin_key
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.key_kinds import is_trait
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.columns import attribute_named
+from afmrl.data.gtin import gtins_in, is_gtin_key
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 

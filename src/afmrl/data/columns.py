@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from afmrl.data.gtin import gtins_in
 from afmrl.data.offer import FIELDS
 from afmrl.errors import InputError
 
@@ -207,14 +208,12 @@ class Columns:
         return (columns[0] if columns else meaning), None
 
     def attributes(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The seller attributes that are columns of a row: attribute → value."""
+        """The seller attributes that are columns of a row: attribute → value; of GTINs all that differ."""
         found: dict[str, Any] = {}
         for meaning, columns in self.of_attribute.items():
-            for column in columns:
-                value = row.get(column)
-                if not is_empty(value):
-                    found[meaning] = value
-                    break
+            values = [value for column in columns if not is_empty(value := row.get(column))]
+            if values:
+                found[meaning] = _each_once(values) if meaning == "gtin" and len(values) > 1 else values[0]
         return found
 
     def others(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,6 +230,13 @@ class Columns:
     def unused(self) -> list[str]:
         """Columns that nothing is read from; they are kept and can be named (a family, a style)."""
         return [name for name in self.names if name and name not in self._used and name not in KEPT_AS]
+
+
+def _each_once(gtins: list[Any]) -> Any:
+    """The GTINs of several columns, ean and upc: a list where they are several numbers."""
+    found = {tuple(gtins_in(value)) or str(value).strip(): value for value in reversed(gtins)}
+    values = list(reversed(found.values()))
+    return values[0] if len(values) == 1 else values
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from typing import Any
 
 from afmrl.data.check_digit import is_gtin
 from afmrl.data.columns import Columns
+from afmrl.data.gtin import gtin_faults, is_gtin_key
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
 from afmrl.terminal import counted
@@ -57,6 +58,10 @@ class Reading:
     """Images that cannot be read."""
     addresses: int = 0
     """Offers whose images are addresses that were not fetched."""
+    gtins_not_used: Counter[str] = field(default_factory=Counter)
+    """Fault → numbers of the offers' GTIN attributes that are none: rounded, or with a wrong check digit."""
+    _first_gtins: dict[str, str] = field(default_factory=dict)
+    """Fault → the first such offer and what it states."""
     first: list[Offer] = field(default_factory=list)
     """The first offers, as they were understood."""
     _values: dict[str, list[str]] = field(default_factory=dict)
@@ -73,6 +78,10 @@ class Reading:
     def took(self, offer: Offer) -> None:
         """Count an offer."""
         self.offers += 1
+        for key, value in offer.attributes.items():
+            for fault in gtin_faults(value) if is_gtin_key(str(key)) else ():
+                self.gtins_not_used[fault] += 1
+                self._first_gtins.setdefault(fault, f"offer {offer.id}: {_short(str(value))}")
         if len(self.first) < SHOWN_OFFERS:
             self.first.append(offer)
 
@@ -117,6 +126,8 @@ class Reading:
             )
         if self.lost_images:
             parts.append(f"{counted(len(self.lost_images), 'image')} cannot be read and left out: {self._lost()}")
+        if self.gtins_not_used:
+            parts.append(self._gtins())
         if self.left_out:
             parts.append(
                 f"{counted(sum(self.left_out.values()), 'row')} left out: "
@@ -127,6 +138,11 @@ class Reading:
     def _lost(self) -> str:
         kinds = Counter(row.kind for row in self.lost_images)
         return ", ".join(f"{count:,} × {reason}" for reason, count in kinds.most_common())
+
+    def _gtins(self) -> str:
+        (first, count), *others = self.gtins_not_used.most_common()
+        more = "".join(f", {count:,} {fault}" for fault, count in others)
+        return f"{counted(count, 'GTIN')} {first}{more}: not used as GTIN"
 
     def as_dict(self) -> dict[str, Any]:
         """The same as the report, for programs."""
@@ -140,6 +156,7 @@ class Reading:
             "columns_not_used": [] if self.columns is None else self.columns.unused(),
             "warnings": self.suspects(),
             "rows_left_out": dict(self.left_out.most_common()),
+            "gtins_not_used": dict(self.gtins_not_used.most_common()),
             "images_not_fetched": self.addresses,
             "images_left_out": dict(Counter(row.kind for row in self.lost_images).most_common()),
             "examples": [dataclasses.asdict(row) for rows in self.examples.values() for row in rows],
@@ -159,6 +176,9 @@ class Reading:
             lines.append(
                 f"  images of {counted(self.addresses, 'offer')} are addresses; they are read where --fetch is given"
             )
+        if self.gtins_not_used:
+            lines.append(f"  {self._gtins()}")
+            lines += [f"    {fault}: {self._first_gtins[fault]}" for fault, _ in self.gtins_not_used.most_common()]
         lines.append(f"  images that cannot be read: {len(self.lost_images):,}")
         for reason, count in Counter(row.kind for row in self.lost_images).most_common():
             lines.append(f"    {count:,} × {reason}")

@@ -69,6 +69,10 @@ def _by_codes(table: OfferTable) -> Iterator[np.ndarray]:
     stated = [(table.codes, other) for other in (table.codes, table.forms, table.loose)]
     stated += [(table.stems, table.stems)]
     stated += [(of, of) for key in ("gtin", "mpn") if key in table.keys for of in [table.values[:, table.keys[key]]]]
+    stated += [(table.distrusted, table.distrusted)]
+    if "gtin" in table.keys:
+        yield _in_a_row(len(table), table.values[:, table.keys["gtin"]])
+    yield _in_a_row(len(table), table.distrusted)
     for ours, theirs in stated:
         yield _sharing(len(table), ours, theirs)
 
@@ -95,6 +99,16 @@ def _sharing(count: int, ours: Any, theirs: Any) -> np.ndarray:
     for start in range(0, count, 65_536):
         block = (left[start : start + 65_536] @ right).tocoo()
         found.append(_coded(count, block.row + start, block.col))
+    return np.concatenate(found)
+
+
+def _in_a_row(count: int, values: Any) -> np.ndarray:
+    """Pairs of a row with the next MAX_SHARING // 2 ones of a value that more than MAX_SHARING rows have."""
+    by_value = values.tocsc()
+    found = [np.empty(0, np.int64)]
+    for column in np.flatnonzero(np.diff(by_value.indptr) > MAX_SHARING):
+        rows = np.sort(by_value.indices[by_value.indptr[column] : by_value.indptr[column + 1]])
+        found += [_coded(count, rows[:-step], rows[step:]) for step in range(1, MAX_SHARING // 2 + 1)]
     return np.concatenate(found)
 
 

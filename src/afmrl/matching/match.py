@@ -178,7 +178,10 @@ def match_result(
         clear_output(out)
         write_groups(out, groups)
     left, right = matched.listed_rows()
-    collector, of_offers = ReviewCollector(matched.threshold.logit), OfferCollector(matched.threshold.logit)
+    collector, of_offers = (
+        ReviewCollector(matched.threshold.logit),
+        OfferCollector(matched.threshold.logit, matched.scorer.table.doubts()),
+    )
     vetoes: Counter[str] = Counter()
     num_same = num_vetoed = num_kept_apart = 0
     kept: list[MatchedPair] = []

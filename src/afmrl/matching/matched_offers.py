@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from afmrl.data.offer import Offer
@@ -33,10 +33,12 @@ class OfferCollector:
 
     Args:
         threshold: the logit from which pairs are called the same.
+        doubts: id of an offer → what else there is to look at.
     """
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, doubts: Mapping[str, str]) -> None:
         self.threshold = threshold
+        self.doubts = doubts
         self._seen: dict[str, _Seen] = {}
 
     def see(self, pair: MatchedPair, alike: float) -> None:
@@ -74,7 +76,7 @@ class OfferCollector:
 
     def _offer(self, offer: Offer, group: MatchedGroup | None, identifier: str) -> MatchedOffer:
         seen = self._seen.get(offer.id, _Seen())
-        doubts = self._doubts(seen)
+        doubts = [*self._doubts(seen), *filter(None, [self.doubts.get(offer.id)])]
         if group is None:
             confidence = 1 - seen.outside[0]
             _, _, other, keys = seen.vetoed

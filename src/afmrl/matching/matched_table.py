@@ -21,7 +21,7 @@ from afmrl.matching.result import MatchedGroup, MatchedPair
 from afmrl.matching.scorer import AT_ONCE, PairScores, Scorer
 from afmrl.matching.table import OfferTable
 from afmrl.matching.threshold_aim import ThresholdAim, logit_of
-from afmrl.matching.vetoes import DEFAULT_VETOES, public_key
+from afmrl.matching.vetoes import DEFAULT_VETOES, paired, public_key
 from afmrl.terminal import Stages
 
 LISTED_FROM = 0.05
@@ -90,12 +90,17 @@ class MatchedTable:
         return groups, ids
 
     def listed_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the pairs worth listing: likely ones, those of one group, and those that only a veto keeps apart."""
+        """Rows of the pairs worth listing.
+
+        Likely ones, those of one group or of one distrusted GTIN, and those that only a veto keeps apart.
+        """
         count = np.int64(len(self.groups))
         scores, left, right = self.scores, self.left, self.right
         listed = self.probabilities(scores.logits, scores.vetoed) >= LISTED_FROM
         listed |= scores.vetoed & (scores.alike >= self.threshold.logit)
         listed |= self.groups[left] == self.groups[right]
+        distrusted = self.scorer.table.distrusted
+        listed |= paired(distrusted, distrusted, left, right) > 0
         codes = [left[listed].astype(np.int64) * count + right[listed]]
         for rows in self.group_rows:
             ours, theirs = np.triu_indices(len(rows), 1)

@@ -11,11 +11,11 @@ from zlib import crc32
 import numpy as np
 
 from afmrl.attributes.extractor import AttributeExtractor
-from afmrl.attributes.gtin import is_destroyed_gtin
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import quantities
 from afmrl.attributes.words import normalize, tokenize
+from afmrl.data.gtin import is_destroyed_gtin
 from afmrl.data.offer import Offer
 from afmrl.matching.facts.codes import codes, forms, loose_forms, numbers, schemes, series, stem
 from afmrl.matching.facts.fact import Fact
@@ -78,6 +78,10 @@ class OfferTable:
     """(N, U) which values of which key it states, whoever says so, except the generator."""
     keys: dict[str, slice]
     """Columns of `values` that belong to a key."""
+    distrusted: Any
+    """(N, H) which of `distrusted_gtins` it states."""
+    distrusted_gtins: list[str]
+    """GTINs that unlike offers share: they join and keep apart nobody, and a reader should look at their offers."""
     notes: list[str] = field(default_factory=list)
     """Which of the sellers' identifiers are not used, and why."""
     colors: np.ndarray | None = None
@@ -87,6 +91,16 @@ class OfferTable:
 
     def __len__(self) -> int:
         return len(self.offers)
+
+    def doubts(self) -> dict[str, str]:
+        """Id of an offer with a distrusted GTIN → what there is to look at."""
+        sharing = np.asarray(self.distrusted.sum(axis=0)).ravel()
+        rows, columns = self.distrusted.nonzero()
+        return {
+            self.offers[row].id: f"its GTIN {self.distrusted_gtins[column]} is shared by {sharing[column]:,.0f} unlike "
+            "offers, so it was not used"
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+        }
 
 
 def offer_table(
@@ -155,19 +169,21 @@ def offer_table(
         vocabulary,
         values,
         keys,
+        _distrusted(len(offers), hollow["gtin"]),
+        list(hollow["gtin"]),
         _notes(offers, hollow),
     )
 
 
-def _notes(offers: Sequence[Offer], hollow: Mapping[str, Mapping[str, int]]) -> list[str]:
+def _notes(offers: Sequence[Offer], hollow: Mapping[str, Mapping[str, Sequence[int]]]) -> list[str]:
     """What is not used of the sellers' identifiers, in words."""
     notes: list[str] = []
     for key, shared in hollow.items():
         if shared:
-            most = max(shared, key=lambda value: shared[value])
+            most = max(shared, key=lambda value: len(shared[value]))
             notes.append(
                 f"{_counted(len(shared), key.upper())} shared by offers with unlike titles, so not used: "
-                f"{most!r} ({shared[most]} offers){', …' if len(shared) > 1 else ''}"
+                f"{most!r} ({len(shared[most])} offers){', …' if len(shared) > 1 else ''}"
             )
     destroyed = [
         (offer.id, str(value))
@@ -182,6 +198,15 @@ def _notes(offers: Sequence[Offer], hollow: Mapping[str, Mapping[str, int]]) -> 
             f"{value}; export the column as text"
         )
     return notes
+
+
+def _distrusted(count: int, shared: Mapping[str, Sequence[int]]) -> Any:
+    from scipy import sparse
+
+    rows = np.array([row for sharing in shared.values() for row in sharing], dtype=np.int64)
+    columns = np.repeat(np.arange(len(shared)), [len(sharing) for sharing in shared.values()])
+    shape = (count, max(len(shared), 1))
+    return sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
 
 
 def _counted(number: int, name: str) -> str:

@@ -13,6 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
+from afmrl.data.gtin import is_restricted_gtin
 from afmrl.errors import InputError
 from afmrl.matching.facts.choices import CHOICES
 from afmrl.matching.facts.facts import key_name
@@ -119,6 +120,11 @@ class Conflicts:
         self.table = table
         self.keys = tuple(dict.fromkeys((*DEFAULT_VETOES, *SOFT, *keys)))
         self._by_value = {key: table.values[:, table.keys[key]] for key in self.keys if key in table.keys}
+        if "gtin" in self._by_value:
+            gtins = dict.fromkeys(fact.value for fact in table.vocabulary if fact.key == "gtin")
+            restricted = np.array([is_restricted_gtin(gtin) for gtin in gtins])
+            self._in_store = self._by_value["gtin"][:, restricted]
+            self._by_value["gtin"] = self._by_value["gtin"][:, ~restricted]
         self._counts = {key: np.diff(values.indptr).astype(np.int16) for key, values in self._by_value.items()}
         self._codes = np.diff(table.codes.indptr) > 0
         self._series = _single(table, "series ")
@@ -136,7 +142,7 @@ class Conflicts:
         agree = np.zeros((len(left), len(self.keys)), dtype=bool)
         differ = np.zeros_like(agree)
         for place, key in enumerate(self.keys):
-            if key in CODES or key == "pack":
+            if key in CODES or key in ("pack", "gtin"):
                 agree[:, place], differ[:, place] = getattr(self, f"_of_{key}")(left, right)
             elif key in self._by_value:
                 self._compare(key, left, right, agree[:, place], differ[:, place])
@@ -167,6 +173,14 @@ class Conflicts:
         rows = np.flatnonzero(self._codes[left] & self._codes[right] & ~same & ~loose)
         conflict[rows] = paired(table.schemes, table.schemes, left[rows], right[rows]) > 0
         return same, loose & ~same, conflict
+
+    def _of_gtin(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        agree, differ = np.zeros((2, len(left)), dtype=bool)
+        if "gtin" in self._by_value:
+            self._compare("gtin", left, right, agree, differ)
+            # numbers that each shop gives as it likes agree like any other code; that two differ says nothing
+            agree |= ~differ & (paired(self._in_store, self._in_store, left, right) > 0)
+        return agree, differ
 
     def _of_pack(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         agree, differ = np.zeros((2, len(left)), dtype=bool)
@@ -236,14 +250,15 @@ def _multipacks(table: OfferTable) -> Any:
 
 
 def _sure_gtins(table: OfferTable) -> tuple[Any, list[str]]:
-    """(N, U) GTINs that a seller states as such, and those of a title that are too long to be a chance number; and
-    their digits."""
+    """(N, U) GTINs that a seller states as such, and those of a title that are too long to be a chance number, without
+    those that each shop gives as it likes; and their digits."""
     from scipy import sparse
 
     sure = [
         (column, fact.value)
         for column, fact in enumerate(table.vocabulary)
         if fact.key == "gtin"
+        and not is_restricted_gtin(fact.value)
         and (fact.source == "seller" or (fact.source == "extracted" and len(fact.value) >= SURE_DIGITS))
     ]
     names = list(dict.fromkeys(value for _, value in sure))

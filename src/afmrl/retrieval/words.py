@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 
 from afmrl.attributes.extractor import AttributeExtractor
-from afmrl.attributes.gtin import normalize_gtin
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.seller_attributes import DEFAULT_SELLER_ATTRIBUTES, SellerAttributes, stated_attributes
 from afmrl.attributes.words import tokenize
+from afmrl.data.gtin import normalize_gtin
 from afmrl.data.offer import Offer
 
 _RULES = AttributeExtractor()

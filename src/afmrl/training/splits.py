@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.attributes.gtin import gtins_in, is_destroyed_gtin, is_gtin_key, normalize_gtin
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.key_kinds import is_trait, traits
 from afmrl.attributes.missing import says_nothing
+from afmrl.data.gtin import gtins_in, is_destroyed_gtin, is_gtin_key, normalize_gtin
 from afmrl.data.offer import Offer
 from afmrl.data.pairs import read_pair_rows
 from afmrl.data.roles import role_of

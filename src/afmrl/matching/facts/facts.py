@@ -8,11 +8,11 @@ from typing import Any
 
 from afmrl.attributes.colors import plain_colors
 from afmrl.attributes.extractor import AttributeExtractor
-from afmrl.attributes.gtin import gtins_in, is_gtin_key
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.missing import says_nothing
 from afmrl.attributes.quantities import UNITS, Measures, measures, written
 from afmrl.attributes.words import normalize
+from afmrl.data.gtin import gtins_in, is_gtin_key
 from afmrl.data.offer import Offer
 from afmrl.matching.facts.choices import choices, sizes
 from afmrl.matching.facts.codes import codes, gtins, series

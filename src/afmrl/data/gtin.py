@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from afmrl.attributes.missing import says_nothing
-from afmrl.attributes.words import normalize
 from afmrl.data.check_digit import check_digit, has_check_digit
 
 _NAMES = (
@@ -31,17 +31,22 @@ _LABEL = re.compile(
 _SCIENTIFIC = re.compile(r"(\d(?:[.,]\d+)?) ?e ?\+? ?(\d{1,2})", re.IGNORECASE)
 _DECIMALS = re.compile(r"[.,]0+$")
 _GAPS = re.compile(r"[\s\u2010-\u2015-]+")
+_SEVERAL = re.compile(r"[;|/\n]+|,(?!\d+ ?[eE])")  # 5,90123E+12 is one number
+_RESTRICTED = ("02", "04", "05", "98", "99")
+ROUNDED = "rounded by a spreadsheet"
+WRONG_CHECK_DIGIT = "with a wrong check digit"
 _LENGTHS = (8, 11, 12, 13, 14)  # 11: a UPC whose zero in front a spreadsheet has dropped
 _ROUNDED = re.compile(r"\d{1,8}0{6,}")
 
 
+@functools.lru_cache(maxsize=4096)
 def is_gtin_key(key: str) -> bool:
     """Whether a column or an attribute of this name holds GTINs, however it is spelled.
 
     >>> [is_gtin_key(key) for key in ("EAN code", "GTIN/EAN", "g:gtin", "Variant Barcode", "isbn13", "mean", "mpn")]
     [True, True, True, True, True, False, False]
     """
-    name = re.sub(r"[\W_]+", "", _NAMESPACE.sub("", normalize(key)))
+    name = re.sub(r"[\W_]+", "", _NAMESPACE.sub("", _folded(key)))
     return bool(_KEY.fullmatch(name)) and bool(_NAMED.search(name))
 
 
@@ -96,12 +101,42 @@ def is_destroyed_gtin(value: Any) -> bool:
     >>> [is_destroyed_gtin(value) for value in ("5.90123E+12", "5,90123E+12", 5901230000000.0, "5901234123457")]
     [True, True, True, False]
     """
-    if says_nothing(value, identifier=True):
-        return False
-    if isinstance(value, str) and (match := _SCIENTIFIC.fullmatch(normalize(value).strip("'\" "))):
+    if isinstance(value, str) and (match := _SCIENTIFIC.fullmatch(_folded(value).strip("'\" "))):
         return int(match[2]) >= 7 and _digits(value) is None
     digits = _digits(value)
     return digits is not None and _is_rounded(digits)
+
+
+def gtin_faults(value: Any) -> list[str]:
+    """Why numbers that were meant as GTINs are none: ROUNDED or WRONG_CHECK_DIGIT, one a number.
+
+    >>> [gtin_faults(value) for value in ("5.90123E+12", "4006381333932", "4006381333931, 4006381333932", "n/a")]
+    [['rounded by a spreadsheet'], ['with a wrong check digit'], ['with a wrong check digit'], []]
+    """
+    faults = []
+    for one in value if isinstance(value, list | tuple | set | frozenset) else [value]:
+        whole = is_destroyed_gtin(one) or not isinstance(one, str)
+        for part in [one] if whole else _SEVERAL.split(one):
+            if is_destroyed_gtin(part):
+                faults.append(ROUNDED)
+            elif not gtins_in(part) and (digits := _digits(part)) and len(digits) in _LENGTHS and digits.strip("0"):
+                faults.append(WRONG_CHECK_DIGIT)
+    return faults
+
+
+def is_restricted_gtin(gtin: str) -> bool:
+    """Whether a valid GTIN is one that any shop may give: in-store and weighed goods, coupons, refund receipts.
+
+    GS1 leaves to each shop what begins with 02, 04 or 20 to 29 (of a UPC: 2 and 4), and of eight digits with 0 or 2.
+    05, 98 and 99 are coupons and receipts.
+
+    >>> [is_restricted_gtin(gtin) for gtin in ("2012345678900", "212345678901", "20123451", "4006381333931")]
+    [True, True, True, False]
+    """
+    digits = gtin.zfill(14)
+    if digits.startswith("000000"):
+        return digits[6] in "02"
+    return digits[1] == "2" or digits[1:3] in _RESTRICTED
 
 
 def _of(parts: Iterable[str]) -> list[str]:
@@ -110,7 +145,7 @@ def _of(parts: Iterable[str]) -> list[str]:
 
 def _digits(value: Any) -> str | None:
     """The signs of a number, an ISBN's x included; None where it has others, or where digits are lost."""
-    if isinstance(value, bool) or says_nothing(value, identifier=True):
+    if isinstance(value, bool) or value is None:
         return None
     if not isinstance(value, str):
         try:
@@ -118,7 +153,7 @@ def _digits(value: Any) -> str | None:
         except (TypeError, ValueError):
             return None
         return str(int(value)) if math.isfinite(number) and number == int(number) and number > 0 else None
-    text = normalize(value).strip("=\"'` ")
+    text = _folded(value).strip("=\"'` ")
     if match := _SCIENTIFIC.fullmatch(text):
         try:
             number_of = Decimal(match[1].replace(",", ".")).scaleb(int(match[2]))
@@ -132,7 +167,11 @@ def _digits(value: Any) -> str | None:
 
 
 def _is_rounded(digits: str) -> bool:
-    return 11 <= len(digits) <= 14 and _ROUNDED.fullmatch(digits) is not None
+    return 11 <= len(digits) <= 14 and _ROUNDED.fullmatch(digits) is not None and bool(digits.strip("0"))
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _of_isbn(digits: str) -> str | None:

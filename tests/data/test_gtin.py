@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afmrl.attributes.gtin import gtins_in, is_destroyed_gtin, is_gtin_key, normalize_gtin
+from afmrl.data.gtin import gtins_in, is_destroyed_gtin, is_gtin_key, normalize_gtin
 
 SPELLINGS = [
     ("4006381333931", "04006381333931"),
