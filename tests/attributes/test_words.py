@@ -30,6 +30,8 @@ def test_one_measured_number_is_one_word(texts: list[str], word: str) -> None:
         ("flour 1 500 g", ["flour", "1", "500", "g"]),
         ("ssd 64 GB", ["ssd", "64", "gb"]),
         ("ryzen 5600g", ["ryzen", "5600g"]),
+        ("series 4000 v. 10", ["series", "4000", "v", "10"]),
+        ("tools 7.3 m-audio", ["tools", "7.3", "m", "audio"]),
         ("v1.5 l", ["v1.5", "l"]),
         ("office 2007 and 3,5", ["office", "2007", "and", "3", "5"]),
     ],
