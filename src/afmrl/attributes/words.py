@@ -10,13 +10,13 @@ _IDEOGRAPH = "\u3005\u3040-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\
 _WORD = rf"[^\W_{_IDEOGRAPH}]+"
 _TOKENS = re.compile(rf"(?P<run>[{_IDEOGRAPH}]+)|{_WORD}(?:(?<=\d)\.(?=\d){_WORD})*")
 
-# a number that is grouped or has decimals, or four digits, and its unit; v1.5, 14.10.2, series 4000 v. 10 hold none
+# a number that is grouped or has decimals, or four digits, and its unit; a v is as often a version: series 4000 v. 10
 _MEASURED = re.compile(
     r"(?<![\w.,'’/-])(\d{1,3}(?:[.,'’]\d{3})+(?:[.,]\d{1,2})?|\d{1,6}[.,]\d{1,4}|"
     r"\d{1,3}(?: \d{3})+|\d{4,6}(?= ?(?:mah|wh|rpm|btu|watt|w|g|ml)(?!\w))) ?"
-    r"(mah|wh|rpm|btu|dpi|watt|kw|w|volt|v|mhz|ghz|khz|hz|tb|gb|mb|kg|mg|g|ml|cl|liter|litre|l|cm|mm|m|lbs?|oz)(?![\w/-])"
+    r"(mah|wh|rpm|btu|dpi|watt|kw|w|mhz|ghz|khz|hz|tb|gb|mb|kg|mg|g|ml|cl|liter|litre|l|cm|mm|m|lbs?|oz)(?![\w/-])"
 )
-_ONE_UNIT = {"watt": "w", "volt": "v", "liter": "l", "litre": "l", "lbs": "lb"}
+_ONE_UNIT = {"watt": "w", "liter": "l", "litre": "l", "lbs": "lb"}
 _COUNTED = frozenset(("mah", "rpm", "btu", "dpi", "watt", "w", "hz"))
 _SMALL = frozenset(("g", "mg", "ml", "mm", "mb", "mhz"))
 """Units in which three digits after one mark are thousands, not decimals."""
