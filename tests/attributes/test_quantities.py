@@ -69,6 +69,28 @@ def test_counts_in_several_languages(text: str) -> None:
     assert quantities(normalize(f"soap {text}"))[0] == {"pack": "3 pieces"}
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("Doppelpack", 2), ("Dreierpack", 3), ("Viererset", 4), ("Sixpack", 6), ("Zwölferpack", 12), ("twin pack", 2)]
+    + [("three-pack", 3), ("double pack", 2), ("dubbelpack", 2), ("duopak", 2), ("dwupak", 2), ("pack duo", 2)]
+    + [(f"6 {word}", 6) for word in ("szt.", "ks", "stuks", "unidades", "unités", "adet", "kpl", "kom", "шт", "τμχ")]
+    + [("6ks", 6), ("(6er)", 6), ("6er Sparpack", 6), ("6'lı paket", 6), ("6 db-os", 6), ("6-pak", 6)]
+    + [("doos van 6", 6), ("caja de 12", 12), ("lot de 2", 2), ("lot de deux", 2), ("pack of two", 2)]
+    + [("confezione da due", 2), ("förpackning med 6", 6), ("zestaw 6 szt.", 6), ("caixa de 6", 6)],
+)
+def test_packs_in_words_and_languages(text: str, count: int) -> None:
+    assert quantities(normalize(f"soap mira {text}"))[0] == {"pack": f"{count} pieces"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["noise 6 db", "woman 8 st", "BMW 3er touring", "2er Backpack", "sixpack abs trainer", "set of 5 l", "set of 12cm"]
+    + ["caja de 10 x 20 cm", "set of fire tools", "kit de 2.5 mm", "backpack", "lot de neuf"],
+)
+def test_what_only_looks_like_a_pack(text: str) -> None:
+    assert "pack" not in quantities(normalize(text))[0]
+
+
 def test_what_holds_bottles_and_what_magnifies_is_no_pack() -> None:
     assert "pack" not in quantities("wine rack for 6 bottles")[0]
     assert quantities("camera 6x optical zoom")[0] == {"zoom": "6 x"}

@@ -42,6 +42,8 @@ VARIANTS = [
     ("weight", "Barilla spaghetti 500 g 3 pz", "Barilla spaghetti 500 g"),
     ("pack", "Energizer AA batteries pack of 4", "Energizer AA batteries"),
     ("pack", "Soap Mira 3er Pack", "Soap Mira"),
+    ("pack", "Soap Mira Dreierpack", "Soap Mira"),
+    ("pack", "Soap Mira doos van 6", "Soap Mira 12 stuks"),
 ]
 NO_CONFLICT = [
     ("Cola Zero 1 l", "Cola Zero 1000 ml"),
@@ -124,6 +126,25 @@ def test_a_single_and_a_multipack_are_told_apart_and_it_is_said() -> None:
     stated = Offer("a", "Cola Zero 330 ml", attributes={"multipack": "6"})
     assert match([stated, Offer("b", "Cola Zero 6 x 330 ml")]).groups
     assert not match([stated, Offer("b", "Cola Zero 330 ml")]).groups
+
+
+@pytest.mark.parametrize(("left", "right", "told"), [("6", "1", "6 pieces | 1 pieces"), (6.0, "", "6 pieces | –")])
+def test_a_multipack_column_tells_packs_apart(left: object, right: str, told: str) -> None:
+    from afmrl.data.columns import Columns
+    from afmrl.matching.match import match
+
+    columns = Columns(["id", "title", "multipack"])
+    offers = [
+        Offer(name, "Soap Mira", attributes=columns.attributes({"id": name, "multipack": value}))
+        for name, value in (("a", left), ("b", right))
+    ]
+    assert str(match(offers).pairs[0]) == f"a ≠ b   veto   pack: {told}"
+
+
+@pytest.mark.parametrize("stated", [{"pack": "0"}, {"pack": "large box"}, {"weight": "heavy"}, {"volume": "1.5"}])
+def test_a_size_or_pack_without_a_number_and_unit_is_no_pack(stated: dict[str, str]) -> None:
+    offers = [Offer("a", "Soap Mira", attributes=stated), Offer("b", "Soap Mira")]
+    assert not Comparer(offer_table(offers)).compare(np.array([0]), np.array([1])).differ.any()
 
 
 def test_a_feeds_quantity_is_stock() -> None:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-_PIECES = ("pz", "pezzi", "pièces", "piezas", "uds", "szt", "stück", "stk", "capsules", "kapseln", "rolls", "rollen")
+from afmrl.attributes.pack_words import PIECES, pack_count, pack_pattern
+
+_PIECES = (*PIECES.split(), "capsules", "kapseln", "rolls", "rollen")
 UNITS: Mapping[str, tuple[str, dict[str, float]]] = {
     # key: (unit that values are written in, {other spelling: its size in that unit})
     "memory": ("gb", {"tb": 1000, "gb": 1, "gig": 1, "mb": 1e-3, "kb": 1e-6}),
@@ -44,7 +46,19 @@ UNITS: Mapping[str, tuple[str, dict[str, float]]] = {
     "users": ("users", {"user": 1, "users": 1, "license": 1, "licenses": 1, "seat": 1, "seats": 1}),
     "pack": (
         "pieces",
-        {"pack": 1, "pk": 1, "pcs": 1, "pc": 1, "pieces": 1, "piece": 1, "ct": 1, "count": 1, "件": 1}
+        {
+            "pack": 1,
+            "pak": 1,
+            "pakk": 1,
+            "pk": 1,
+            "pcs": 1,
+            "pc": 1,
+            "pieces": 1,
+            "piece": 1,
+            "ct": 1,
+            "count": 1,
+            "件": 1,
+        }
         | dict.fromkeys(_PIECES, 1.0),
     ),
     "ports": ("ports", {"port": 1, "ports": 1}),
@@ -87,13 +101,7 @@ _CONTENT_TIMES = re.compile(
 )
 # at a title's beginning, where something is measured out: 6 x cola 330 ml
 _LEADING_COUNT = re.compile(rf"^(\d{{1,3}}) ?[x×] ?(?=[^\W\d])(?=.*\d[ -]?{_CONTENT})(?!.*zoom)")
-_PACK_OF = re.compile(
-    r"\b(?:pack|set|box|lot|case|pacco|confezione|paquete|caja|paquet|carton|tray|bundle)"
-    r" (?:of|de|da|di|con|à|a|von|mit|x) (\d{1,5})\b(?! ?(?:ml|cl|l|g|kg|oz)\b)|"
-    r"(?<![\w.,-])(\d{1,4})(?:er|-er| er)[ -]?(?:pack(?:ung)?|set|box|karton|kasten|träger)\b|"
-    r"(?<![\w.,-])(\d{1,4})[ -]?(?:cans?|bottles?|tins?|dosen?|flaschen?|lattine|bottiglie|bouteilles|latas|botellas|"
-    r"puszek|butelek)\b"
-)
+_PACK_OF = pack_pattern([spelling for spelling, (key, _, _) in _OF.items() if key != "pack" and spelling[-1].isalpha()])
 _HOLDS = re.compile(r"\b(?:for|für|holds|up to|bis zu|pour|per) (?:\d{1,4} ?(?:-|to|bis) ?)?$")
 MAX_EACH = 6
 """Pieces up to which volume and weight are rather those of one: 3 pz 500 g, but 100 pieces 500 g."""
@@ -182,8 +190,7 @@ def measures(text: str) -> Measures:
         if _HOLDS.search(match.string[: match.start()]):
             return match[0]  # a rack for 6 bottles
         each = True
-        count = float(next(filter(None, match.groups())))
-        return note("pack", "pieces", count)
+        return note("pack", "pieces", pack_count(match))
 
     def times(match: re.Match[str]) -> str:
         nonlocal each

@@ -51,6 +51,8 @@ _ATTRIBUTE_NAMES = {
     "pattern": "pattern, muster",
     "gender": "gender, target_gender, geschlecht",
     "age_group": "age_group, target_age_group, altersgruppe",
+    "pack": "pack, multipack, multi_pack, pack_size, pack_count, pack_quantity, units_per_pack, pieces_per_pack, "
+    "items_per_pack, number_of_pieces, packungsgröße, stückzahl",
     "style": "style", "flavor": "flavor, flavour", "scent": "scent, fragrance", "finish": "finish",
     "capacity": "capacity", "edition": "edition", "format": "format", "platform": "platform",
 }  # fmt: skip

@@ -30,6 +30,7 @@ SELLERS_KEYS: Mapping[str, str] = {
         ("pack", "pack size", "pack count", "count", "number of pieces", "multipack", "unit count"), "pack"
     ),
     **dict.fromkeys(("number of items", "pieces", "items per pack", "stückzahl", "packungsgröße"), "pack"),
+    **dict.fromkeys(("units per pack", "pieces per pack", "multi pack", "pack quantity"), "pack"),
     **dict.fromkeys(("brand", "manufacturer", "vendor", "marke", "品牌"), "brand"),
     **dict.fromkeys(("size", "größe", "taille", "shoe size", "clothing size"), "size"),
     **dict.fromkeys(("version",), "version"),
@@ -49,6 +50,7 @@ IDENTIFIERS = frozenset(("brand", "mpn", "gtin"))
 _MARKS = re.compile("[™®©℠]")
 _NAMESPACE = re.compile(r"^[a-z]{1,8}:(?=\w)")
 _BETWEEN_WORDS = re.compile(r"[\s_.-]+")
+_PACK_VALUE = re.compile(r"(\d{1,5})(?:[.,]0+)?(?:['’]?er| ?x)?")  # 6, 6.0, 6er
 _MAX_VALUE = 80
 MAX_COLORS = 5
 _FROM_RULES = frozenset(("brand", "gtin", "aperture", "year", "version", "license", "edition", "platform", *QUANTITIES))
@@ -168,8 +170,9 @@ def _stated(key: str, value: Any, source: Source) -> Iterator[Fact]:
         return
     if key in STOCK and re.fullmatch(r"[\d.,]+", value):
         return
-    if key == "pack" and re.fullmatch(r"\d{1,5}", value):
-        yield Fact("pack", f"{int(value)} pieces", source)
+    if key == "pack" and (count := _PACK_VALUE.fullmatch(value)):
+        if int(count[1]):  # 0: what a feed writes for no pack
+            yield Fact("pack", f"{int(count[1])} pieces", source)
         return
     measured = measures(value)
     if measured.found:
@@ -177,6 +180,8 @@ def _stated(key: str, value: Any, source: Source) -> Iterator[Fact]:
             for one in (*_SEVERAL.split(values), *measured.others.get(kind, ())):
                 yield Fact(kind, rounded(kind, one), source)
         return
+    if key == "pack":  # "large box": no count
+        key = "packaging"
     yield Fact(key, value, source)
 
 
