@@ -226,3 +226,25 @@ def test_names_without_case_and_punctuation():
     assert plain_name("{http://base.google.com/ns/1.0}Image Link") == "imagelink"
     assert plain_name("Color (product.metafields.shopify.color-pattern)") == "color"
     assert Columns(["Id", "id", "ID"]).used()["id"] == ["id"]
+
+
+@pytest.mark.parametrize("nothing", ["nan", "N/A", "null", "-", "None", "--", "n. a."])
+def test_a_cell_that_says_nothing_is_empty(tmp_path, nothing):
+    path = csv(
+        tmp_path,
+        "id,title,name,description,brand,category,product_id,image",
+        f"1,{nothing},Mug,{nothing},{nothing},{nothing},{nothing},{nothing}",
+        f"2,{nothing},{nothing},red,Acme,Mugs,p,",
+        "NA,Pot,,,,,,",
+    )
+    catalog = read_catalog(path, max_bad=1)
+    assert list(catalog)[0] == Offer("1", "Mug", extra=catalog.offers[0].extra)
+    assert [offer.id for offer in catalog] == ["1", "NA"] and not catalog.lost_images
+    assert [row.kind for row in catalog.skipped] == ["title, image: are both empty, one of them is needed"]
+
+
+def test_a_brand_that_says_nothing_gives_way_to_one_that_does(tmp_path):
+    (tmp_path / "o.jsonl").write_text(
+        '{"id": 1, "title": "Mug", "attributes": {"Brand": "N/A"}, "brand": null, "manufacturer": "Acme"}'
+    )
+    assert read_catalog(tmp_path / "o.jsonl").offers[0].attributes["brand"] == "Acme"

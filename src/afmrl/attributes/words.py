@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from afmrl.data.normalized import normalize
+
+__all__ = ["has_ideographs", "normalize", "tokenize"]
 
 # Han, kana and the iteration mark, without the middle dot that separates words
 _IDEOGRAPH = "\u3005\u3040-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = rf"[^\W_{_IDEOGRAPH}]+"
 _TOKENS = re.compile(rf"(?P<run>[{_IDEOGRAPH}]+)|{_WORD}(?:(?<=\d)\.(?=\d){_WORD})*")
-
-
-def normalize(text: str) -> str:
-    """Lower case, full-width forms folded (NFKC), white space collapsed.
-
-    >>> normalize("  Deep　ＲＥＤ ")
-    'deep red'
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(unicodedata.normalize("NFKC", folded).split())  # folding may undo the first form
 
 
 def tokenize(text: str) -> list[str]:

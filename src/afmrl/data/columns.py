@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from afmrl.data.missing import says_nothing
 from afmrl.data.offer import FIELDS
 from afmrl.errors import InputError
 
@@ -198,11 +199,15 @@ class Columns:
         return ", ".join(self.names).encode("utf-8", "replace").decode()[:400]
 
     def first(self, row: Mapping[str, Any], meaning: str) -> tuple[str, Any]:
-        """The column that a row's field is taken from, and its value: the first that is not empty."""
+        """The column that a row's field is taken from, and its value: the first that says something ("N/A" does not).
+
+        An id is any that is not empty: a shop may call an offer "NA". Attributes are looked at one by one.
+        """
+        silent = is_empty if meaning in ("id", "attributes") else says_nothing
         columns = self.of_field.get(meaning, ())
         for column in columns:
             value = row.get(column)
-            if not is_empty(value):
+            if not silent(value):
                 return column, value
         return (columns[0] if columns else meaning), None
 
@@ -212,7 +217,7 @@ class Columns:
         for meaning, columns in self.of_attribute.items():
             for column in columns:
                 value = row.get(column)
-                if not is_empty(value):
+                if not says_nothing(value):
                     found[meaning] = value
                     break
         return found
