@@ -248,3 +248,25 @@ def test_a_brand_that_says_nothing_gives_way_to_one_that_does(tmp_path):
         '{"id": 1, "title": "Mug", "attributes": {"Brand": "N/A"}, "brand": null, "manufacturer": "Acme"}'
     )
     assert read_catalog(tmp_path / "o.jsonl").offers[0].attributes["brand"] == "Acme"
+
+
+def test_short_names_that_are_alike_by_accident_are_no_misspellings(tmp_path):
+    path = csv(tmp_path, "id,title,handle", "1,Mug,mug", "2,Pot,pot")
+    assert read_report(path).suspects() == []
+
+
+def test_columns_that_differ_only_in_case_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r":1: column 'Brand' is there 2 times, also as 'brand' \(columns 2, 4\)"):
+        read_catalog(csv(tmp_path, "id,Brand,title,brand", "1,A,Mug,B"))
+    rows = [{"id": 1, "title": "a", "Brand": "A", "brand": "B"}, {"id": 2, "title": "b", "Brand": "A", "brand": "A"},
+            {"id": 3, "title": "c", "Brand": "A", "brand": None}]  # fmt: skip
+    (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "o.json").write_text(json.dumps(rows))
+    for name in ("o.jsonl", "o.json"):
+        catalog = read_catalog(tmp_path / name, max_bad=1)
+        assert [offer.attributes["brand"] for offer in catalog] == ["A", "A"]
+        assert [row.field for row in catalog.skipped] == ["Brand"] and "'brand' too" in catalog.skipped[0].reason
+
+
+def test_one_is_counted_as_one(tmp_path):
+    assert "  1 offer of 1 row\n" in read_report(csv(tmp_path, "id,title", "1,Mug")).report()

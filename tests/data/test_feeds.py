@@ -52,7 +52,13 @@ def test_shopify(tmp_path):
     assert "gtin" not in blue.attributes  # a barcode is one variant's
     assert mug.attributes == {"brand": "Stelton"}
     assert catalog.reading.addresses == 3
-    assert catalog.reading.format.startswith("Shopify product export")
+    reading = catalog.reading
+    assert reading.format.startswith("Shopify product export")
+    used = reading.used()
+    assert (used["id"], used["image"]) == (["Variant SKU", "Handle"], ["Variant Image", "Image Src"])
+    assert used["attributes"] == ["Option1 Value", "Option2 Value"]
+    assert not {"Variant SKU", "handle", "Handle"} & set(reading.unused()) and reading.suspects() == []
+    assert "no offers of their own: 1 image row;" in reading.line() + ";" and "1 image row" in reading.report()
 
 
 def test_shopifys_images_lead_with_the_variants_own(tmp_path):
@@ -123,7 +129,10 @@ def test_woocommerce(tmp_path):
     assert blue.attributes["gtin"] == "4006381333931" and "gtin" not in red.attributes
     assert (blue.image, red.image) == (str(tmp_path / "b.jpg"), str(tmp_path / "h.jpg"))
     assert (album.title, album.category, album.attributes) == ("Album", "Music", {})
-    assert catalog.reading.format.startswith("WooCommerce product export")
+    reading = catalog.reading
+    assert reading.format.startswith("WooCommerce product export")
+    assert reading.used()["id"] == ["SKU", "ID"] and not {"SKU", "ID", "Parent"} & set(reading.unused())
+    assert dict(reading.notes.besides) == {"parent row": 1} and "1 parent row" in reading.report()
 
 
 def test_a_variation_inherits_what_it_does_not_name(tmp_path):
@@ -247,6 +256,7 @@ def test_json_ld(tmp_path, name):
     assert offer.extra["images"] == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
     assert offer.extra["seller"] == "Shop"
     assert "JSON-LD" in catalog.reading.format
+    assert catalog.reading.used()["id"] == ["sku"] and "sku" not in catalog.reading.unused()
 
 
 def test_variants_of_a_json_ld_group_inherit(tmp_path):

@@ -15,6 +15,8 @@ from afmrl.errors import InputError
 
 NEAR = 0.84
 """How alike a column's name and a known one are (difflib's ratio) where the one is taken for a slip of the other."""
+LONG = 18
+"""Letters of two names together, from which two slips are one too few to make another name."""
 ROW_NUMBER = "#"
 """As the column of the ids: the number of the row is its id."""
 KEPT_AS = ("seller", "split", "role")
@@ -250,8 +252,12 @@ def meant_by(column: str, meanings: tuple[str, ...]) -> str:
 
 
 def _nearest(written: str, names: Iterable[str]) -> str:
-    """The name that was meant, by a slip of the fingers; "" where there is none."""
-    names = list(names)
+    """The name that was meant, by a slip of the fingers; "" where there is none.
+
+    Short names are alike by accident ("handle" and "haendler"): there one letter too many or too few is all that a slip
+    may be.
+    """
+    names = [name for name in names if len(name) + len(written) > LONG or abs(len(name) - len(written)) < 2]
     swapped = [name for name in names if sorted(name) == sorted(written)]
     return next(iter(swapped or difflib.get_close_matches(written, names, 1, NEAR)), "")
 
