@@ -1,6 +1,7 @@
 """Columns as shops name them."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -270,3 +271,30 @@ def test_columns_that_differ_only_in_case_are_refused_by_name(tmp_path):
 
 def test_one_is_counted_as_one(tmp_path):
     assert "  1 offer of 1 row\n" in read_report(csv(tmp_path, "id,title", "1,Mug")).report()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Référence;Titre;Descriptif;Catégorie;Image principale;Marque;Code EAN;Couleur;Taille",
+        "Código;Título;Descripción;Categoría;Imagen;Fabricante;Código EAN;Color;Talla",
+        "CÓDIGO;NOMBRE;DESCRIPCIÓN;CATEGORÍAS;IMÁGENES;MARCA;CÓDIGO DE BARRAS;COLOR;TAMAÑO",
+        "Codice;Nome prodotto;Descrizione;Categoria;Immagine;Produttore;Codice EAN;Colore;Taglia",
+        "Artikelcode;Productnaam;Omschrijving;Productgroep;Afbeelding;Merk;Streepjescode;Kleur;Maat",
+        "Kod produktu;Nazwa;Opis;Kategoria;Zdjęcie;Producent;Kod kreskowy;Kolor;Rozmiar",
+        "Referência;Nome;Descrição;Categoria;Imagem;Fabricante;Código de barras;Cor;Tamanho",
+        "Artikelnr;Artikelname;Artikelbeschreibung;Warengruppe;Bild;Hersteller;EAN;Farbe;Grösse",
+        "Art.-Nr.;Bezeichnung;Beschreibung;Produktgruppe;Bilddatei;Marke;EAN-Nummer;Farbe;Größe",
+    ],
+)
+def test_names_of_columns_in_the_languages_of_shops(header):
+    names = header.split(";")
+    meanings = ("id", "title", "description", "category", "image", "brand", "gtin", "color", "size")
+    for form in ("NFC", "NFD"):
+        spelled = [unicodedata.normalize(form, name) for name in names]
+        expected = {meaning: [name] for meaning, name in zip(meanings, spelled, strict=True)}
+        assert Columns(spelled).used() == expected
+
+
+def test_marks_that_make_another_letter_are_no_accents():
+    assert plain_name("ハ") != plain_name("バ") and plain_name("バ") == plain_name(unicodedata.normalize("NFD", "バ"))
