@@ -232,6 +232,49 @@ def test_xml_that_declares_entities_or_is_broken_is_refused(tmp_path):
         read_catalog(tmp_path / "f.xml")
 
 
+ITEM = """<SHOPITEM><ITEM_ID>{id}</ITEM_ID><PRODUCTNAME>Hrnek &amp; {id}</PRODUCTNAME><DESCRIPTION>Red</DESCRIPTION>
+<IMGURL>https://cdn/{id}.jpg</IMGURL><IMGURL_ALTERNATIVE>https://cdn/b.jpg</IMGURL_ALTERNATIVE><PRICE_VAT>9</PRICE_VAT>
+<CATEGORYTEXT>Home | Mugs</CATEGORYTEXT><MANUFACTURER>Stelton</MANUFACTURER><EAN>4006381333931</EAN>
+<PARAM><PARAM_NAME>Barva</PARAM_NAME><VAL>red</VAL></PARAM><PARAM><PARAM_NAME>Objem</PARAM_NAME><VAL>0.4 l</VAL></PARAM>
+</SHOPITEM>"""
+
+
+@pytest.mark.parametrize("ids", ["12", "1"])
+def test_xml_of_another_shop_is_read_by_the_element_that_is_repeated(tmp_path, ids):
+    items = "".join(ITEM.format(id=one) for one in ids)
+    (tmp_path / "f.xml").write_text(f'<?xml version="1.0" encoding="utf-8"?><SHOP>{items}</SHOP>')
+    catalog = read_catalog(tmp_path / "f.xml", max_bad=0)
+    assert [offer.id for offer in catalog] == list(ids)
+    offer = catalog.offers[0]
+    assert (offer.title, offer.description, offer.category) == ("Hrnek & 1", "Red", "Home | Mugs")
+    assert offer.attributes == {"Barva": "red", "Objem": "0.4 l", "brand": "Stelton", "gtin": "4006381333931"}
+    assert offer.extra["images"] == ["https://cdn/1.jpg", "https://cdn/b.jpg"]
+    assert catalog.reading.format == "XML, SHOPITEM elements" and catalog.reading.rows == len(ids)
+
+
+def test_xml_whose_ids_are_in_the_elements_own_attributes(tmp_path):
+    offers = "".join(
+        f'<offer id="{n}"><name>Mug {n}</name><vendor>Stelton</vendor><param name="Color">red</param></offer>'
+        for n in "12"
+    )
+    (tmp_path / "f.xml").write_text(
+        f'<yml_catalog><shop><name>Shop</name><categories><category id="7">Mugs</category></categories>'
+        f"<offers>{offers}</offers></shop></yml_catalog>"
+    )
+    first, second = read_catalog(tmp_path / "f.xml")
+    assert (first.id, first.title, second.id) == ("1", "Mug 1", "2")
+    assert first.attributes == {"Color": "red", "brand": "Stelton"}
+
+
+def test_xml_without_products_says_what_it_has(tmp_path):
+    (tmp_path / "f.xml").write_text("<urlset><url><loc>a</loc></url><url><loc>b</loc></url></urlset>")
+    with pytest.raises(InputError, match="no feed of products: found 2 × url in urlset, no item or entry"):
+        read_catalog(tmp_path / "f.xml")
+    (tmp_path / "f.xml").write_text("<rss><channel><title>Shop</title></channel></rss>")
+    with pytest.raises(InputError, match="the catalog is empty"):
+        read_catalog(tmp_path / "f.xml")
+
+
 PRODUCT = {
     "@context": "https://schema.org", "@type": "Product", "sku": "s1", "name": "Mug", "description": "<p>Warm</p>",
     "image": [{"@type": "ImageObject", "contentUrl": "a.jpg"}, "b.jpg"], "brand": {"@type": "Brand", "name": "Stelton"},

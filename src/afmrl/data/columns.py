@@ -103,6 +103,7 @@ def _plain_names(names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 _FIELDS = _plain_names(_FIELD_NAMES)
 _ATTRIBUTES = _plain_names(_ATTRIBUTE_NAMES)
 _ATTRIBUTE_OF = {name: attribute for attribute, names in _ATTRIBUTES.items() for name in names}
+_FIELD_OF = {name: meaning for meaning, names in _FIELDS.items() for name in names}
 ATTRIBUTE_COLUMNS = tuple(_ATTRIBUTE_NAMES)
 """Attributes of the seller that may be columns of their own."""
 
@@ -114,6 +115,15 @@ def attribute_named(name: str) -> str:
     ('gtin', 'color', '')
     """
     return _ATTRIBUTE_OF.get(plain_name(name), "")
+
+
+def field_named(name: str) -> str:
+    """The field that a name means: "Titre" is "title"; "" where it is none that is known.
+
+    >>> field_named("PRODUCTNAME"), field_named("price")
+    ('title', '')
+    """
+    return _FIELD_OF.get(plain_name(name), "")
 
 
 @dataclass

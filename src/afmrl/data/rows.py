@@ -18,7 +18,7 @@ from afmrl.data.delimited import (
 )
 from afmrl.data.feeds.json_ld import is_json_ld, product_rows
 from afmrl.data.feeds.merchant_table import is_merchant, merchant_table_rows
-from afmrl.data.feeds.merchant_xml import merchant_rows
+from afmrl.data.feeds.merchant_xml import merchant_rows, repeated_element
 from afmrl.data.feeds.notes import FeedNotes
 from afmrl.data.feeds.shopify import is_shopify, shopify_rows
 from afmrl.data.feeds.woocommerce import is_woocommerce, woocommerce_rows
@@ -70,7 +70,8 @@ class CatalogFile:
 
     Args:
         path: JSONL (.jsonl, .ndjson), a table (.csv, .tsv, .tab, .txt: also the exports of Shopify and WooCommerce and
-            Google Merchant's feed), Parquet, JSON-LD (.jsonld, .json), or Google Merchant's XML (.xml, .rss, .atom).
+            Google Merchant's feed), Parquet, JSON-LD (.jsonld, .json), or a feed in XML (.xml, .rss,
+            .atom: Google Merchant's, others by the element that is repeated).
         options: what the file does not say itself.
     """
 
@@ -106,8 +107,7 @@ class CatalogFile:
         elif ending in DOCUMENTS:
             rows = self._json_rows()
         elif ending in FEEDS:
-            self.format = "Google Merchant XML"
-            rows = iter(merchant_rows(path, self._measure))
+            rows = self._xml_rows()
         elif ending == ".parquet":
             rows = self._parquet_rows()
         else:
@@ -192,6 +192,16 @@ class CatalogFile:
             return merchant_table_rows(table.rows(self._measure))
         self.format = f"{kind}, {dialect}"
         return iter(()) if first is None else table.rows(self._measure)
+
+    def _xml_rows(self) -> Rows:
+        self.format = "Google Merchant XML"
+        is_empty = True
+        for row in merchant_rows(self.path, self._measure):
+            is_empty = False
+            yield row
+        if is_empty and (element := repeated_element(self.path)):
+            self.format = f"XML, {element} elements"
+            yield from merchant_rows(self.path, self._measure, (element,))
 
     def _size_on_disk(self) -> int:
         return self.path.stat().st_size
