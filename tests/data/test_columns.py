@@ -298,3 +298,20 @@ def test_names_of_columns_in_the_languages_of_shops(header):
 
 def test_marks_that_make_another_letter_are_no_accents():
     assert plain_name("ハ") != plain_name("バ") and plain_name("バ") == plain_name(unicodedata.normalize("NFD", "バ"))
+
+
+def test_attributes_inside_of_an_object_are_read(tmp_path):
+    rows = [{"id": n, "title": "Mug", "identifiers": {"ean": "4006381333931", "asin": "B0"}, "color": "red",
+             "details": {"Color": "blue", "Marca": "Acme"}, "shipping": {"size": "XL"}} for n in range(2)]  # fmt: skip
+    (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    catalog = read_catalog(tmp_path / "o.jsonl")
+    assert catalog.offers[0].attributes == {"brand": "Acme", "gtin": "4006381333931", "color": "red"}
+    assert catalog.reading.used()["gtin"] == ["identifiers.ean"]
+    assert "shipping" in catalog.reading.unused() and catalog.reading.suspects() == []
+
+
+def test_a_gtin_deep_inside_of_a_row_is_told(tmp_path):
+    row = {"id": 1, "title": "Mug", "codes": {"all": [{"value": "4006381333931"}, {"value": "1234567890123"}]}}
+    (tmp_path / "o.jsonl").write_text(json.dumps(row))
+    (suspect,) = read_report(tmp_path / "o.jsonl").suspects()
+    assert suspect.startswith("codes.all.value holds a GTIN ('4006381333931') and is not used")

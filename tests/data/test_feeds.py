@@ -322,3 +322,27 @@ def test_merchant_table_is_named(tmp_path):
     catalog = read_catalog(path)
     assert catalog.reading.format.startswith("Google Merchant feed, tab, UTF-8")
     assert (catalog.offers[0].category, dict(catalog.offers[0].attributes)) == ("A > B", {"brand": "X"})
+
+
+SHOPIFY_PRODUCT = {
+    "id": 7, "title": "Silk dress", "body_html": "<p>Soft</p>", "vendor": "Maison Lune", "product_type": "Dresses",
+    "handle": "silk-dress", "options": [{"name": "Color", "values": ["Red", "Blue"]}],
+    "variants": [{"id": 71, "title": "Red", "option1": "Red", "sku": "D-R", "barcode": "4006381333931", "price": "90"},
+                 {"id": 72, "title": "Blue", "option1": "Blue", "sku": "", "price": "90"}],
+    "images": [{"src": "https://cdn/1.jpg", "variant_ids": []}, {"src": "https://cdn/2.jpg", "variant_ids": [72]}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["products.json", "list.json", "one.json", "lines.jsonl"])
+def test_shopifys_json_gives_one_offer_a_variant(tmp_path, name):
+    value = {"products.json": {"products": [SHOPIFY_PRODUCT]}, "list.json": [SHOPIFY_PRODUCT]}
+    (tmp_path / name).write_text(json.dumps(value.get(name, SHOPIFY_PRODUCT)))
+    catalog = read_catalog(tmp_path / name, max_bad=0)
+    red, blue = catalog
+    assert (red.id, blue.id) == ("D-R", "72")
+    for offer in catalog:
+        assert (offer.title, offer.description, offer.category) == ("Silk dress", "Soft", "Dresses")
+    assert red.attributes == {"Color": "Red", "brand": "Maison Lune", "gtin": "4006381333931"}
+    assert blue.attributes == {"Color": "Blue", "brand": "Maison Lune"}
+    assert blue.extra["images"] == ["https://cdn/2.jpg", "https://cdn/1.jpg"]
+    assert catalog.reading.used()["id"] == ["variants.sku", "variants.id"]

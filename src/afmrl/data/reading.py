@@ -14,6 +14,7 @@ from typing import Any
 from afmrl.data.check_digit import is_gtin
 from afmrl.data.columns import Columns
 from afmrl.data.feeds.notes import FeedNotes
+from afmrl.data.nested import nested_gtins
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
 from afmrl.terminal import counted
@@ -63,6 +64,7 @@ class Reading:
     notes: FeedNotes = field(default_factory=FeedNotes)
     """What a feed's reader made its rows from."""
     _values: dict[str, list[str]] = field(default_factory=dict)
+    _nested: dict[str, str] = field(default_factory=dict)
 
     def used(self) -> dict[str, list[str]]:
         """Field or attribute → the file's columns that it is read from."""
@@ -87,6 +89,9 @@ class Reading:
             value = row.get(column)
             if isinstance(value, str | int) and str(value).strip():
                 self._values.setdefault(column, []).append(str(value).strip())
+            elif isinstance(value, Mapping | list):
+                for path, gtin in nested_gtins(column, value):
+                    self._nested.setdefault(path, gtin)
 
     def took(self, offer: Offer) -> None:
         """Count an offer."""
@@ -109,6 +114,8 @@ class Reading:
         for column, (meaning, name) in ({} if self.columns is None else self.columns.misspelled()).items():
             if column in self.unused():
                 found.append(f"column {column!r} is not used; did you mean {name!r}? --columns {meaning}={column}")
+        for path, gtin in self._nested.items() if "gtin" not in self.used() else ():
+            found.append(f"{path} holds a GTIN ({gtin!r}) and is not used; give it as a column gtin")
         for column, values in self._values.items():
             for meaning, looks in (("gtin", is_gtin), ("image", _is_image), ("category", _is_category)):
                 if len(values) >= 2 and sum(map(looks, values)) > 0.8 * len(values):

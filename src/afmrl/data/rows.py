@@ -21,8 +21,10 @@ from afmrl.data.feeds.merchant_table import is_merchant, merchant_table_rows
 from afmrl.data.feeds.merchant_xml import merchant_rows, repeated_element
 from afmrl.data.feeds.notes import FeedNotes
 from afmrl.data.feeds.shopify import is_shopify, shopify_rows
+from afmrl.data.feeds.shopify_json import is_shopify_product, shopify_product_rows
 from afmrl.data.feeds.woocommerce import is_woocommerce, woocommerce_rows
 from afmrl.data.missing import says_nothing
+from afmrl.data.nested import unnested
 from afmrl.data.offer import BadRow
 from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
@@ -101,15 +103,15 @@ class CatalogFile:
         self.notes = FeedNotes()
         ending = path.suffix.lower()
         if ending in LINES:
-            rows = self._jsonl_rows()
+            rows = self._whole(self._jsonl_rows())
         elif ending in TABLES:
             rows = self._table_rows()
         elif ending in DOCUMENTS:
-            rows = self._json_rows()
+            rows = self._whole(self._json_rows())
         elif ending in FEEDS:
             rows = self._xml_rows()
         elif ending == ".parquet":
-            rows = self._parquet_rows()
+            rows = self._whole(self._parquet_rows())
         else:
             raise InputError(f"{path}: unknown ending {ending!r}; known are {KNOWN_ENDINGS}")
         self._rows_read = 0
@@ -193,6 +195,11 @@ class CatalogFile:
         self.format = f"{kind}, {dialect}"
         return iter(()) if first is None else table.rows(self._measure)
 
+    def _whole(self, rows: Rows) -> Rows:
+        """The rows with what they hold in objects: variants as rows, attributes as columns."""
+        for number, row in shopify_product_rows(rows, self.notes):
+            yield number, row if isinstance(row, BadRow) else unnested(row, self.notes)
+
     def _xml_rows(self) -> Rows:
         self.format = "Google Merchant XML"
         is_empty = True
@@ -218,10 +225,10 @@ class CatalogFile:
         if any(map(is_json_ld, listed)):
             self.format = "schema.org JSON-LD"
             return enumerate(product_rows(value, self.notes), 1)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not is_shopify_product(value):
             lists = [of for of in value.values() if isinstance(of, list) and of and isinstance(of[0], dict)]
             listed = lists[0] if len(lists) == 1 else listed
-        self.format = "JSON list"
+        self.format = "Shopify products.json" if any(map(is_shopify_product, listed)) else "JSON list"
         return (
             (number, _in_two_cases(row) or row if isinstance(row, dict) else BadRow("line", "is not a JSON object"))
             for number, row in enumerate(listed, 1)
