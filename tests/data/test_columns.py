@@ -1,6 +1,7 @@
 """Columns as shops name them."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -226,3 +227,91 @@ def test_names_without_case_and_punctuation():
     assert plain_name("{http://base.google.com/ns/1.0}Image Link") == "imagelink"
     assert plain_name("Color (product.metafields.shopify.color-pattern)") == "color"
     assert Columns(["Id", "id", "ID"]).used()["id"] == ["id"]
+
+
+@pytest.mark.parametrize("nothing", ["nan", "N/A", "null", "-", "None", "--", "n. a."])
+def test_a_cell_that_says_nothing_is_empty(tmp_path, nothing):
+    path = csv(
+        tmp_path,
+        "id,title,name,description,brand,category,product_id,image",
+        f"1,{nothing},Mug,{nothing},{nothing},{nothing},{nothing},{nothing}",
+        f"2,{nothing},{nothing},red,Acme,Mugs,p,",
+        "NA,Pot,,,,,,",
+    )
+    catalog = read_catalog(path, max_bad=1)
+    assert list(catalog)[0] == Offer("1", "Mug", extra=catalog.offers[0].extra)
+    assert [offer.id for offer in catalog] == ["1", "NA"] and not catalog.lost_images
+    assert [row.kind for row in catalog.skipped] == ["title, image: are both empty, one of them is needed"]
+
+
+def test_a_brand_that_says_nothing_gives_way_to_one_that_does(tmp_path):
+    (tmp_path / "o.jsonl").write_text(
+        '{"id": 1, "title": "Mug", "attributes": {"Brand": "N/A"}, "brand": null, "manufacturer": "Acme"}'
+    )
+    assert read_catalog(tmp_path / "o.jsonl").offers[0].attributes["brand"] == "Acme"
+
+
+def test_short_names_that_are_alike_by_accident_are_no_misspellings(tmp_path):
+    path = csv(tmp_path, "id,title,handle", "1,Mug,mug", "2,Pot,pot")
+    assert read_report(path).suspects() == []
+
+
+def test_columns_that_differ_only_in_case_are_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r":1: column 'Brand' is there 2 times, also as 'brand' \(columns 2, 4\)"):
+        read_catalog(csv(tmp_path, "id,Brand,title,brand", "1,A,Mug,B"))
+    rows = [{"id": 1, "title": "a", "Brand": "A", "brand": "B"}, {"id": 2, "title": "b", "Brand": "A", "brand": "A"},
+            {"id": 3, "title": "c", "Brand": "A", "brand": None}]  # fmt: skip
+    (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "o.json").write_text(json.dumps(rows))
+    for name in ("o.jsonl", "o.json"):
+        catalog = read_catalog(tmp_path / name, max_bad=1)
+        assert [offer.attributes["brand"] for offer in catalog] == ["A", "A"]
+        assert [row.field for row in catalog.skipped] == ["Brand"] and "'brand' too" in catalog.skipped[0].reason
+
+
+def test_one_is_counted_as_one(tmp_path):
+    assert "  1 offer of 1 row\n" in read_report(csv(tmp_path, "id,title", "1,Mug")).report()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Référence;Titre;Descriptif;Catégorie;Image principale;Marque;Code EAN;Couleur;Taille",
+        "Código;Título;Descripción;Categoría;Imagen;Fabricante;Código EAN;Color;Talla",
+        "CÓDIGO;NOMBRE;DESCRIPCIÓN;CATEGORÍAS;IMÁGENES;MARCA;CÓDIGO DE BARRAS;COLOR;TAMAÑO",
+        "Codice;Nome prodotto;Descrizione;Categoria;Immagine;Produttore;Codice EAN;Colore;Taglia",
+        "Artikelcode;Productnaam;Omschrijving;Productgroep;Afbeelding;Merk;Streepjescode;Kleur;Maat",
+        "Kod produktu;Nazwa;Opis;Kategoria;Zdjęcie;Producent;Kod kreskowy;Kolor;Rozmiar",
+        "Referência;Nome;Descrição;Categoria;Imagem;Fabricante;Código de barras;Cor;Tamanho",
+        "Artikelnr;Artikelname;Artikelbeschreibung;Warengruppe;Bild;Hersteller;EAN;Farbe;Grösse",
+        "Art.-Nr.;Bezeichnung;Beschreibung;Produktgruppe;Bilddatei;Marke;EAN-Nummer;Farbe;Größe",
+    ],
+)
+def test_names_of_columns_in_the_languages_of_shops(header):
+    names = header.split(";")
+    meanings = ("id", "title", "description", "category", "image", "brand", "gtin", "color", "size")
+    for form in ("NFC", "NFD"):
+        spelled = [unicodedata.normalize(form, name) for name in names]
+        expected = {meaning: [name] for meaning, name in zip(meanings, spelled, strict=True)}
+        assert Columns(spelled).used() == expected
+
+
+def test_marks_that_make_another_letter_are_no_accents():
+    assert plain_name("ハ") != plain_name("バ") and plain_name("バ") == plain_name(unicodedata.normalize("NFD", "バ"))
+
+
+def test_attributes_inside_of_an_object_are_read(tmp_path):
+    rows = [{"id": n, "title": "Mug", "identifiers": {"ean": "4006381333931", "asin": "B0"}, "color": "red",
+             "details": {"Color": "blue", "Marca": "Acme"}, "shipping": {"size": "XL"}} for n in range(2)]  # fmt: skip
+    (tmp_path / "o.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    catalog = read_catalog(tmp_path / "o.jsonl")
+    assert catalog.offers[0].attributes == {"brand": "Acme", "gtin": "4006381333931", "color": "red"}
+    assert catalog.reading.used()["gtin"] == ["identifiers.ean"]
+    assert "shipping" in catalog.reading.unused() and catalog.reading.suspects() == []
+
+
+def test_a_gtin_deep_inside_of_a_row_is_told(tmp_path):
+    row = {"id": 1, "title": "Mug", "codes": {"all": [{"value": "4006381333931"}, {"value": "1234567890123"}]}}
+    (tmp_path / "o.jsonl").write_text(json.dumps(row))
+    (suspect,) = read_report(tmp_path / "o.jsonl").suspects()
+    assert suspect.startswith("codes.all.value holds a GTIN ('4006381333931') and is not used")

@@ -52,7 +52,13 @@ def test_shopify(tmp_path):
     assert "gtin" not in blue.attributes  # a barcode is one variant's
     assert mug.attributes == {"brand": "Stelton"}
     assert catalog.reading.addresses == 3
-    assert catalog.reading.format.startswith("Shopify product export")
+    reading = catalog.reading
+    assert reading.format.startswith("Shopify product export")
+    used = reading.used()
+    assert (used["id"], used["image"]) == (["Variant SKU", "Handle"], ["Variant Image", "Image Src"])
+    assert used["attributes"] == ["Option1 Value", "Option2 Value"]
+    assert not {"Variant SKU", "handle", "Handle"} & set(reading.unused()) and reading.suspects() == []
+    assert "no offers of their own: 1 image row;" in reading.line() + ";" and "1 image row" in reading.report()
 
 
 def test_shopifys_images_lead_with_the_variants_own(tmp_path):
@@ -123,7 +129,10 @@ def test_woocommerce(tmp_path):
     assert blue.attributes["gtin"] == "4006381333931" and "gtin" not in red.attributes
     assert (blue.image, red.image) == (str(tmp_path / "b.jpg"), str(tmp_path / "h.jpg"))
     assert (album.title, album.category, album.attributes) == ("Album", "Music", {})
-    assert catalog.reading.format.startswith("WooCommerce product export")
+    reading = catalog.reading
+    assert reading.format.startswith("WooCommerce product export")
+    assert reading.used()["id"] == ["SKU", "ID"] and not {"SKU", "ID", "Parent"} & set(reading.unused())
+    assert dict(reading.notes.besides) == {"parent row": 1} and "1 parent row" in reading.report()
 
 
 def test_a_variation_inherits_what_it_does_not_name(tmp_path):
@@ -223,6 +232,49 @@ def test_xml_that_declares_entities_or_is_broken_is_refused(tmp_path):
         read_catalog(tmp_path / "f.xml")
 
 
+ITEM = """<SHOPITEM><ITEM_ID>{id}</ITEM_ID><PRODUCTNAME>Hrnek &amp; {id}</PRODUCTNAME><DESCRIPTION>Red</DESCRIPTION>
+<IMGURL>https://cdn/{id}.jpg</IMGURL><IMGURL_ALTERNATIVE>https://cdn/b.jpg</IMGURL_ALTERNATIVE><PRICE_VAT>9</PRICE_VAT>
+<CATEGORYTEXT>Home | Mugs</CATEGORYTEXT><MANUFACTURER>Stelton</MANUFACTURER><EAN>4006381333931</EAN>
+<PARAM><PARAM_NAME>Barva</PARAM_NAME><VAL>red</VAL></PARAM><PARAM><PARAM_NAME>Objem</PARAM_NAME><VAL>0.4 l</VAL></PARAM>
+</SHOPITEM>"""
+
+
+@pytest.mark.parametrize("ids", ["12", "1"])
+def test_xml_of_another_shop_is_read_by_the_element_that_is_repeated(tmp_path, ids):
+    items = "".join(ITEM.format(id=one) for one in ids)
+    (tmp_path / "f.xml").write_text(f'<?xml version="1.0" encoding="utf-8"?><SHOP>{items}</SHOP>')
+    catalog = read_catalog(tmp_path / "f.xml", max_bad=0)
+    assert [offer.id for offer in catalog] == list(ids)
+    offer = catalog.offers[0]
+    assert (offer.title, offer.description, offer.category) == ("Hrnek & 1", "Red", "Home | Mugs")
+    assert offer.attributes == {"Barva": "red", "Objem": "0.4 l", "brand": "Stelton", "gtin": "4006381333931"}
+    assert offer.extra["images"] == ["https://cdn/1.jpg", "https://cdn/b.jpg"]
+    assert catalog.reading.format == "XML, SHOPITEM elements" and catalog.reading.rows == len(ids)
+
+
+def test_xml_whose_ids_are_in_the_elements_own_attributes(tmp_path):
+    offers = "".join(
+        f'<offer id="{n}"><name>Mug {n}</name><vendor>Stelton</vendor><param name="Color">red</param></offer>'
+        for n in "12"
+    )
+    (tmp_path / "f.xml").write_text(
+        f'<yml_catalog><shop><name>Shop</name><categories><category id="7">Mugs</category></categories>'
+        f"<offers>{offers}</offers></shop></yml_catalog>"
+    )
+    first, second = read_catalog(tmp_path / "f.xml")
+    assert (first.id, first.title, second.id) == ("1", "Mug 1", "2")
+    assert first.attributes == {"Color": "red", "brand": "Stelton"}
+
+
+def test_xml_without_products_says_what_it_has(tmp_path):
+    (tmp_path / "f.xml").write_text("<urlset><url><loc>a</loc></url><url><loc>b</loc></url></urlset>")
+    with pytest.raises(InputError, match="no feed of products: found 2 × url in urlset, no item or entry"):
+        read_catalog(tmp_path / "f.xml")
+    (tmp_path / "f.xml").write_text("<rss><channel><title>Shop</title></channel></rss>")
+    with pytest.raises(InputError, match="the catalog is empty"):
+        read_catalog(tmp_path / "f.xml")
+
+
 PRODUCT = {
     "@context": "https://schema.org", "@type": "Product", "sku": "s1", "name": "Mug", "description": "<p>Warm</p>",
     "image": [{"@type": "ImageObject", "contentUrl": "a.jpg"}, "b.jpg"], "brand": {"@type": "Brand", "name": "Stelton"},
@@ -247,6 +299,7 @@ def test_json_ld(tmp_path, name):
     assert offer.extra["images"] == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
     assert offer.extra["seller"] == "Shop"
     assert "JSON-LD" in catalog.reading.format
+    assert catalog.reading.used()["id"] == ["sku"] and "sku" not in catalog.reading.unused()
 
 
 def test_variants_of_a_json_ld_group_inherit(tmp_path):
@@ -269,3 +322,27 @@ def test_merchant_table_is_named(tmp_path):
     catalog = read_catalog(path)
     assert catalog.reading.format.startswith("Google Merchant feed, tab, UTF-8")
     assert (catalog.offers[0].category, dict(catalog.offers[0].attributes)) == ("A > B", {"brand": "X"})
+
+
+SHOPIFY_PRODUCT = {
+    "id": 7, "title": "Silk dress", "body_html": "<p>Soft</p>", "vendor": "Maison Lune", "product_type": "Dresses",
+    "handle": "silk-dress", "options": [{"name": "Color", "values": ["Red", "Blue"]}],
+    "variants": [{"id": 71, "title": "Red", "option1": "Red", "sku": "D-R", "barcode": "4006381333931", "price": "90"},
+                 {"id": 72, "title": "Blue", "option1": "Blue", "sku": "", "price": "90"}],
+    "images": [{"src": "https://cdn/1.jpg", "variant_ids": []}, {"src": "https://cdn/2.jpg", "variant_ids": [72]}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["products.json", "list.json", "one.json", "lines.jsonl"])
+def test_shopifys_json_gives_one_offer_a_variant(tmp_path, name):
+    value = {"products.json": {"products": [SHOPIFY_PRODUCT]}, "list.json": [SHOPIFY_PRODUCT]}
+    (tmp_path / name).write_text(json.dumps(value.get(name, SHOPIFY_PRODUCT)))
+    catalog = read_catalog(tmp_path / name, max_bad=0)
+    red, blue = catalog
+    assert (red.id, blue.id) == ("D-R", "72")
+    for offer in catalog:
+        assert (offer.title, offer.description, offer.category) == ("Silk dress", "Soft", "Dresses")
+    assert red.attributes == {"Color": "Red", "brand": "Maison Lune", "gtin": "4006381333931"}
+    assert blue.attributes == {"Color": "Blue", "brand": "Maison Lune"}
+    assert blue.extra["images"] == ["https://cdn/2.jpg", "https://cdn/1.jpg"]
+    assert catalog.reading.used()["id"] == ["variants.sku", "variants.id"]

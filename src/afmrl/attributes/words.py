@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from afmrl.data.normalized import normalize
+
+__all__ = ["has_ideographs", "normalize", "tokenize"]
 
 # Han, kana and the iteration mark, without the middle dot that separates words
 _IDEOGRAPH = "\u3005\u3040-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -21,16 +24,6 @@ _COUNTED = frozenset(("mah", "rpm", "btu", "dpi", "watt", "w", "hz"))
 _SMALL = frozenset(("g", "mg", "ml", "mm", "mb", "mhz"))
 """Units in which three digits after one mark are thousands, not decimals."""
 _SURELY_SPACED = frozenset(("mah", "rpm", "btu"))
-
-
-def normalize(text: str) -> str:
-    """Lower case, full-width forms folded (NFKC), white space collapsed.
-
-    >>> normalize("  Deep　ＲＥＤ ")
-    'deep red'
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(unicodedata.normalize("NFKC", folded).split())  # folding may undo the first form
 
 
 def tokenize(text: str) -> list[str]:

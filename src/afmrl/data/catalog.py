@@ -278,6 +278,8 @@ def _with_columns(rows: CatalogRows, reading: Reading) -> Iterator[tuple[int, Ro
             if isinstance(identifier, str) and identifier not in raw.values():
                 row = BadRow("id", "holds a control character or half a character; no other name is guessed")
         reading.format = rows.format
+        if isinstance(rows, CatalogFile):
+            reading.notes = rows.notes
         yield number, raw, row, columns
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from afmrl.data.gtin import gtins_in
+from afmrl.data.missing import says_nothing
 from afmrl.data.offer import FIELDS
 from afmrl.errors import InputError
 
 NEAR = 0.84
 """How alike a column's name and a known one are (difflib's ratio) where the one is taken for a slip of the other."""
+LONG = 18
+"""Letters of two names together, from which two slips are one too few to make another name."""
 ROW_NUMBER = "#"
 """As the column of the ids: the number of the row is its id."""
 KEPT_AS = ("seller", "split", "role")
@@ -22,32 +26,49 @@ KEPT_AS = ("seller", "split", "role")
 
 _FIELD_NAMES = {
     "id": "id, offer_id, item_id, sku, variant_sku, article_number, artikelnummer, art_nr, item_number, product_code, "
-    "item_code, listing_id, asin, uid, product_id",
+    "item_code, listing_id, asin, uid, sku_code, artikelnr, art_nummer, produktnummer, bestellnummer, référence, "
+    "référence_produit, réf, code_article, code_produit, identifiant, referencia, código, código_producto, "
+    "código_artículo, código_produto, identificador, codice, codice_articolo, codice_prodotto, riferimento, "
+    "identificativo, artikelcode, productcode, kod, kod_produktu, identyfikator, product_id",
     "title": "title, name, product_name, product_title, item_name, item_title, offer_title, produktname, produkttitel, "
-    "titel, bezeichnung, artikelbezeichnung, nom, nombre, titolo, naam, post_title",
+    "titel, bezeichnung, artikelbezeichnung, artikelname, nom, nombre, titolo, naam, post_title, titre, intitulé, "
+    "désignation, libellé, nom_du_produit, nom_produit, título, nombre_producto, nombre_del_producto, denominación, "
+    "nome, nome_prodotto, denominazione, nome_produto, nome_do_produto, designação, productnaam, artikelnaam, nazwa, "
+    "nazwa_produktu, tytuł",
     "description": "description, body, body_html, long_description, product_description, item_description, "
     "description_html, beschreibung, produktbeschreibung, desc, descripcion, descrizione, short_description, "
-    "kurzbeschreibung, summary",
+    "kurzbeschreibung, summary, artikelbeschreibung, descriptif, description_produit, description_courte, descripción, "
+    "descripción_producto, descrizione_prodotto, descrição, descrição_do_produto, omschrijving, beschrijving, "
+    "productomschrijving, opis, opis_produktu",
     "image": "image, image_link, image_url, images, image_urls, image_links, image_src, image_path, image_file, "
     "main_image, main_image_url, main_image_link, primary_image, variant_image, picture, pictures, picture_url, photo, "
     "photos, photo_url, img, img_url, img_src, bild, bilder, bild_url, bildlink, additional_image_link, "
-    "additional_image_links, additional_images, thumbnail, thumbnail_url",
+    "additional_image_links, additional_images, thumbnail, thumbnail_url, "
+    "bilddatei, photo_principale, image_principale, url_image, imagen, imágenes, imagen_principal, url_imagen, "
+    "imgurl_alternative, foto, fotos, immagine, immagini, url_immagine, imagem, imagens, url_imagem, "
+    "afbeelding, afbeeldingen, afbeelding_url, zdjęcie, zdjęcia, obraz, obrazek",
     "category": "category, product_type, categories, category_path, category_name, product_category, breadcrumb, "
-    "breadcrumbs, kategorie, kategorien, categorie, categoria, type, department, taxonomy, google_product_category",
+    "breadcrumbs, kategorie, kategorien, categorie, categoria, type, department, taxonomy, google_product_category, "
+    "category_text, warengruppe, produktgruppe, produktkategorie, artikelgruppe, rubrik, catégorie, catégories, rayon, "
+    "famille, categoría, categorías, familia, categorie_prodotto, categoria_prodotto, categorias, categorieën, "
+    "productgroep, productcategorie, kategoria, kategoria_produktu",
     "seller": "seller, seller_name, shop, shop_name, store, store_name, merchant, merchant_name, marketplace, "
     "haendler, händler, verkäufer",
 }  # fmt: skip
 _ATTRIBUTE_NAMES = {
     "brand": "brand, brand_name, brands, manufacturer, manufacturer_name, vendor, marke, hersteller, marque, marca, "
-    "merk",
+    "merk, fabricant, nom_marque, fabricante, produttore, marka, producent, fabrikant",
     "gtin": "gtin, gtin8, gtin12, gtin13, gtin14, ean, ean8, ean13, ean_code, gtin_ean, ean_gtin, upc, upc_code, upca, "
-    "barcode, variant_barcode, jan, isbn, isbn10, isbn13, gtin_upc_ean_or_isbn",
+    "barcode, variant_barcode, jan, isbn, isbn10, isbn13, gtin_upc_ean_or_isbn, "
+    "ean_nummer, code_ean, code_barre, code_barres, code_à_barres, gencod, código_ean, código_barras, "
+    "código_de_barras, codice_ean, codice_a_barre, streepjescode, kod_ean, kod_kreskowy",
     "mpn": "mpn, manufacturer_part_number, manufacturer_number, part_number, partno, herstellernummer, "
     "herstellerartikelnummer",
     "model": "model, model_name, modell, model_no, model_number, modelno, modellnummer",
-    "color": "color, colour, colors, colours, color_name, farbe, couleur, colore, kleur",
-    "size": "size, sizes, größe, groesse, taille, taglia, talla, maat",
-    "material": "material, materials, fabric, matière, materiale",
+    "color": "color, colour, colors, colours, color_name, farbe, farben, couleur, couleurs, colore, kleur, cor, "
+    "kolor, barva",
+    "size": "size, sizes, größe, groesse, taille, taglia, talla, maat, tamaño, tamanho, rozmiar, misura",
+    "material": "material, materials, fabric, matière, materiale, materiaal, materiał, material_principal",
     "pattern": "pattern, muster",
     "gender": "gender, target_gender, geschlecht",
     "age_group": "age_group, target_age_group, altersgruppe",
@@ -59,26 +80,33 @@ _ATTRIBUTE_NAMES = {
 _ATTRIBUTE_PREFIX = re.compile(r"^(?:seller_)?attributes?[.:/]\s*", re.IGNORECASE)
 _SHOPIFY_METAFIELD = re.compile(r"\s*\(product\.metafields\.[^)]*\)\s*$")
 _FEED_PREFIX = re.compile(r"^(?:\{[^}]*\}|g:|google shopping\s*/|schema:)\s*", re.IGNORECASE)
+_LETTERS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ł": "l", "ø": "o", "đ": "d", "ı": "i"})
+_ACCENTS = re.compile("[\u0300-\u036f]")
 
 
 @functools.cache
 def plain_name(column: str) -> str:
-    """A column's name without case, spaces, punctuation and a feed's prefix.
+    """A column's name without case, accents, spaces, punctuation and a feed's prefix.
 
     >>> plain_name("g:Image_Link"), plain_name("Body (HTML)"), plain_name("Google Shopping / MPN")
     ('imagelink', 'bodyhtml', 'mpn')
+    >>> plain_name("Código EAN"), plain_name("CATÉGORIE"), plain_name("Größe")
+    ('codigoean', 'categorie', 'groesse')
     """
     name = _FEED_PREFIX.sub("", _SHOPIFY_METAFIELD.sub("", column.strip().lstrip("\ufeff")))
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
+    letters = unicodedata.normalize("NFD", unicodedata.normalize("NFC", name.casefold()).translate(_LETTERS))
+    # marks of Latin letters alone: those of kana make other letters
+    return "".join(letter for letter in unicodedata.normalize("NFC", _ACCENTS.sub("", letters)) if letter.isalnum())
 
 
 def _plain_names(names: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    return {meaning: tuple(plain_name(name) for name in listed.split(", ")) for meaning, listed in names.items()}
+    return {meaning: tuple(dict.fromkeys(map(plain_name, listed.split(", ")))) for meaning, listed in names.items()}
 
 
 _FIELDS = _plain_names(_FIELD_NAMES)
 _ATTRIBUTES = _plain_names(_ATTRIBUTE_NAMES)
 _ATTRIBUTE_OF = {name: attribute for attribute, names in _ATTRIBUTES.items() for name in names}
+_FIELD_OF = {name: meaning for meaning, names in _FIELDS.items() for name in names}
 ATTRIBUTE_COLUMNS = tuple(_ATTRIBUTE_NAMES)
 """Attributes of the seller that may be columns of their own."""
 
@@ -90,6 +118,15 @@ def attribute_named(name: str) -> str:
     ('gtin', 'color', '')
     """
     return _ATTRIBUTE_OF.get(plain_name(name), "")
+
+
+def field_named(name: str) -> str:
+    """The field that a name means: "Titre" is "title"; "" where it is none that is known.
+
+    >>> field_named("PRODUCTNAME"), field_named("price")
+    ('title', '')
+    """
+    return _FIELD_OF.get(plain_name(name), "")
 
 
 @dataclass
@@ -201,11 +238,15 @@ class Columns:
         return ", ".join(self.names).encode("utf-8", "replace").decode()[:400]
 
     def first(self, row: Mapping[str, Any], meaning: str) -> tuple[str, Any]:
-        """The column that a row's field is taken from, and its value: the first that is not empty."""
+        """The column that a row's field is taken from, and its value: the first that says something ("N/A" does not).
+
+        An id is any that is not empty: a shop may call an offer "NA". Attributes are looked at one by one.
+        """
+        silent = is_empty if meaning in ("id", "attributes") else says_nothing
         columns = self.of_field.get(meaning, ())
         for column in columns:
             value = row.get(column)
-            if not is_empty(value):
+            if not silent(value):
                 return column, value
         return (columns[0] if columns else meaning), None
 
@@ -213,7 +254,7 @@ class Columns:
         """The seller attributes that are columns of a row: attribute → value; of GTINs all that differ."""
         found: dict[str, Any] = {}
         for meaning, columns in self.of_attribute.items():
-            values = [value for column in columns if not is_empty(value := row.get(column))]
+            values = [value for column in columns if not says_nothing(value := row.get(column))]
             if values:
                 found[meaning] = _each_once(values) if meaning == "gtin" and len(values) > 1 else values[0]
         return found
@@ -253,8 +294,12 @@ def meant_by(column: str, meanings: tuple[str, ...]) -> str:
 
 
 def _nearest(written: str, names: Iterable[str]) -> str:
-    """The name that was meant, by a slip of the fingers; "" where there is none."""
-    names = list(names)
+    """The name that was meant, by a slip of the fingers; "" where there is none.
+
+    Short names are alike by accident ("handle" and "haendler"): there one letter too many or too few is all that a slip
+    may be.
+    """
+    names = [name for name in names if len(name) + len(written) > LONG or abs(len(name) - len(written)) < 2]
     swapped = [name for name in names if sorted(name) == sorted(written)]
     return next(iter(swapped or difflib.get_close_matches(written, names, 1, NEAR)), "")
 

@@ -268,15 +268,20 @@ def _checked_header(path: Path, header: list[str]) -> list[str]:
 
 
 def check_names(source: str | Path, names: list[str]) -> None:
-    """Refuse a column name that is there twice: one of the two would be lost.
+    """Refuse a column name that is there twice, be it in another case: one of the two would be lost.
 
     Raises:
         InputError: names the column.
     """
-    twice = list(dict.fromkeys(name for name in names if name and names.count(name) > 1))
-    if twice:
-        places = ", ".join(str(place) for place, name in enumerate(names, 1) if name == twice[0])
-        raise InputError(
-            f"{source}:1: column {twice[0]!r} is there {names.count(twice[0])} times (columns {places}); rename or "
-            "remove one of them"
-        )
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names, 1):
+        if name:
+            places.setdefault(name.strip().casefold(), []).append(place)
+    for of_name in places.values():
+        if len(of_name) > 1:
+            first, *others = dict.fromkeys(names[place - 1] for place in of_name)
+            also = f", also as {', '.join(map(repr, others))}" if others else ""
+            raise InputError(
+                f"{source}:1: column {first!r} is there {len(of_name)} times{also} "
+                f"(columns {', '.join(map(str, of_name))}); rename or remove one of them"
+            )

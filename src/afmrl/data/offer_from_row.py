@@ -13,6 +13,7 @@ from afmrl.data.clean import clean_row
 from afmrl.data.columns import ROW_NUMBER, Columns, attribute_named, is_empty, meant_by
 from afmrl.data.image_cache import is_address
 from afmrl.data.images import verify_image
+from afmrl.data.missing import says_nothing
 from afmrl.data.offer import BadRow, Offer, SkippedRow
 from afmrl.data.plain_text import plain_text
 from afmrl.data.reading import Reading
@@ -59,7 +60,7 @@ def offer_from_row(
         raise faults[0]
     reading.addresses += bool(named) and not usable
     attributes = _attributes(columns.first(row, "attributes")[1])
-    stated = {attribute_named(key) or key for key in attributes}
+    stated = {attribute_named(key) or key for key, value in attributes.items() if not says_nothing(value)}
     for name, value in columns.attributes(row).items():
         if name not in stated:
             attributes[name] = plain_text(", ".join(_texts(name, value))).strip().lstrip("'")
@@ -150,7 +151,7 @@ def _images(row: Mapping[str, Any], columns: Columns) -> list[str]:
             value = [one.get("url") or one.get("src") if isinstance(one, Mapping) else one for one in value]
         for text in _texts(column, value):
             found.update(dict.fromkeys(map(_with_scheme, _separated(text.strip()))))
-    return [image for image in found if image]
+    return [image for image in found if not says_nothing(image)]
 
 
 def _with_scheme(text: str) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 from afmrl.data.check_digit import is_gtin
 from afmrl.data.columns import Columns
+from afmrl.data.feeds.notes import FeedNotes
 from afmrl.data.gtin import gtin_faults, is_gtin_key
+from afmrl.data.nested import nested_gtins
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
 from afmrl.terminal import counted
@@ -64,16 +66,37 @@ class Reading:
     """Fault → the first such offer and what it states."""
     first: list[Offer] = field(default_factory=list)
     """The first offers, as they were understood."""
+    notes: FeedNotes = field(default_factory=FeedNotes)
+    """What a feed's reader made its rows from."""
     _values: dict[str, list[str]] = field(default_factory=dict)
+    _nested: dict[str, str] = field(default_factory=dict)
+
+    def used(self) -> dict[str, list[str]]:
+        """Field or attribute → the file's columns that it is read from."""
+        used = {} if self.columns is None else self.columns.used()
+        made_from = self.notes.made_from
+        return {
+            meaning: list(dict.fromkeys(source for column in columns for source in made_from.get(column, [column])))
+            for meaning, columns in used.items()
+        }
+
+    def unused(self) -> list[str]:
+        """Columns that nothing is read from."""
+        unused = [] if self.columns is None else self.columns.unused()
+        consumed = self.notes.consumed.union(*self.notes.made_from.values())
+        return [column for column in unused if column not in consumed]
 
     def saw(self, row: Mapping[str, Any]) -> None:
         """Note the values of columns that are not used."""
         if self.columns is None or self.rows > SAMPLED:
             return
-        for column in self.columns.unused():
+        for column in self.unused():
             value = row.get(column)
             if isinstance(value, str | int) and str(value).strip():
                 self._values.setdefault(column, []).append(str(value).strip())
+            elif isinstance(value, Mapping | list):
+                for path, gtin in nested_gtins(column, value):
+                    self._nested.setdefault(path, gtin)
 
     def took(self, offer: Offer) -> None:
         """Count an offer."""
@@ -98,7 +121,10 @@ class Reading:
         """Columns that are not used and look as if they should be."""
         found = []
         for column, (meaning, name) in ({} if self.columns is None else self.columns.misspelled()).items():
-            found.append(f"column {column!r} is not used; did you mean {name!r}? --columns {meaning}={column}")
+            if column in self.unused():
+                found.append(f"column {column!r} is not used; did you mean {name!r}? --columns {meaning}={column}")
+        for path, gtin in self._nested.items() if "gtin" not in self.used() else ():
+            found.append(f"{path} holds a GTIN ({gtin!r}) and is not used; give it as a column gtin")
         for column, values in self._values.items():
             for meaning, looks in (("gtin", is_gtin), ("image", _is_image), ("category", _is_category)):
                 if len(values) >= 2 and sum(map(looks, values)) > 0.8 * len(values):
@@ -114,12 +140,14 @@ class Reading:
         form = f" ({self.format})" if self.format else ""
         parts = [f"{self.path}: {counted(self.offers, 'offer')} of {counted(self.rows, 'row')}{form}"]
         if self.columns is not None:
-            used = [_use(meaning, columns) for meaning, columns in self.columns.used().items()]
+            used = [_use(meaning, columns) for meaning, columns in self.used().items()]
             parts.append("read: " + ", ".join(used))
-            unused = self.columns.unused()
+            unused = self.unused()
             if unused:
                 more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
                 parts.append("not used: " + ", ".join(unused[:SHOWN_COLUMNS]) + more)
+        if self.notes.besides:
+            parts.append(f"no offers of their own: {self._besides()}")
         if self.addresses:
             parts.append(
                 f"images of {counted(self.addresses, 'offer')} are addresses and were not fetched; --fetch does"
@@ -134,6 +162,9 @@ class Reading:
                 + ", ".join(f"{count:,} × {reason}" for reason, count in self.left_out.most_common())
             )
         return "; ".join(parts)
+
+    def _besides(self) -> str:
+        return ", ".join(counted(number, kind) for kind, number in self.notes.besides.most_common())
 
     def _lost(self) -> str:
         kinds = Counter(row.kind for row in self.lost_images)
@@ -152,9 +183,10 @@ class Reading:
             "format": self.format,
             "rows": self.rows,
             "offers": self.offers,
-            "columns": {} if self.columns is None else self.columns.used(),
-            "columns_not_used": [] if self.columns is None else self.columns.unused(),
+            "columns": self.used(),
+            "columns_not_used": self.unused(),
             "warnings": self.suspects(),
+            "rows_besides": dict(self.notes.besides.most_common()),
             "rows_left_out": dict(self.left_out.most_common()),
             "gtins_not_used": dict(self.gtins_not_used.most_common()),
             "images_not_fetched": self.addresses,
@@ -165,12 +197,17 @@ class Reading:
 
     def report(self) -> str:
         """At length: every column, every kind of fault with its first rows, and the first offers."""
-        lines = [f"{self.path}", f"  {self.offers:,} offers of {self.rows:,} rows", f"  format: {self.format}"]
+        lines = [
+            f"{self.path}",
+            f"  {counted(self.offers, 'offer')} of {counted(self.rows, 'row')}",
+            f"  format: {self.format}",
+        ]
         if self.columns is not None:
             lines.append("  columns read:")
-            lines += [f"    {meaning} ← {', '.join(columns)}" for meaning, columns in self.columns.used().items()]
-            unused = self.columns.unused()
-            lines.append(f"  columns not used: {', '.join(unused) or 'none'}")
+            lines += [f"    {meaning} ← {', '.join(columns)}" for meaning, columns in self.used().items()]
+            lines.append(f"  columns not used: {', '.join(self.unused()) or 'none'}")
+        if self.notes.besides:
+            lines.append(f"  rows that are no offers of their own: {self._besides()}")
         lines += [f"  warning: {suspect}" for suspect in self.suspects()]
         if self.addresses:
             lines.append(

@@ -18,9 +18,13 @@ from afmrl.data.delimited import (
 )
 from afmrl.data.feeds.json_ld import is_json_ld, product_rows
 from afmrl.data.feeds.merchant_table import is_merchant, merchant_table_rows
-from afmrl.data.feeds.merchant_xml import merchant_rows
+from afmrl.data.feeds.merchant_xml import merchant_rows, repeated_element
+from afmrl.data.feeds.notes import FeedNotes
 from afmrl.data.feeds.shopify import is_shopify, shopify_rows
+from afmrl.data.feeds.shopify_json import is_shopify_product, shopify_product_rows
 from afmrl.data.feeds.woocommerce import is_woocommerce, woocommerce_rows
+from afmrl.data.missing import says_nothing
+from afmrl.data.nested import unnested
 from afmrl.data.offer import BadRow
 from afmrl.data.reading import ReadOptions
 from afmrl.errors import InputError
@@ -68,7 +72,8 @@ class CatalogFile:
 
     Args:
         path: JSONL (.jsonl, .ndjson), a table (.csv, .tsv, .tab, .txt: also the exports of Shopify and WooCommerce and
-            Google Merchant's feed), Parquet, JSON-LD (.jsonld, .json), or Google Merchant's XML (.xml, .rss, .atom).
+            Google Merchant's feed), Parquet, JSON-LD (.jsonld, .json), or a feed in XML (.xml, .rss,
+            .atom: Google Merchant's, others by the element that is repeated).
         options: what the file does not say itself.
     """
 
@@ -79,6 +84,8 @@ class CatalogFile:
         self.options = options or ReadOptions()
         self.format = ""
         """What the file turned out to be, once it is read."""
+        self.notes = FeedNotes()
+        """What a feed's reader tells of the rows."""
         self._rows_read = 0
         self._total: int | None = None
         self._size = 1
@@ -93,18 +100,18 @@ class CatalogFile:
         if not path.is_file():
             raise InputError(f"{path}: no such file; give a catalog as {KNOWN_ENDINGS}")
         self._size = max(path.stat().st_size, 1)
+        self.notes = FeedNotes()
         ending = path.suffix.lower()
         if ending in LINES:
-            rows = self._jsonl_rows()
+            rows = self._whole(self._jsonl_rows())
         elif ending in TABLES:
             rows = self._table_rows()
         elif ending in DOCUMENTS:
-            rows = self._json_rows()
+            rows = self._whole(self._json_rows())
         elif ending in FEEDS:
-            self.format = "Google Merchant XML"
-            rows = iter(merchant_rows(path, self._measure))
+            rows = self._xml_rows()
         elif ending == ".parquet":
-            rows = self._parquet_rows()
+            rows = self._whole(self._parquet_rows())
         else:
             raise InputError(f"{path}: unknown ending {ending!r}; known are {KNOWN_ENDINGS}")
         self._rows_read = 0
@@ -152,9 +159,11 @@ class CatalogFile:
                     continue
                 if not isinstance(row, dict):
                     yield number, BadRow("line", "is not a JSON object")
+                elif twice := _in_two_cases(row):
+                    yield number, twice
                 elif is_json_ld(row):
                     self.format = "schema.org JSON-LD in lines"
-                    yield from ((number, product) for product in product_rows(row))
+                    yield from ((number, product) for product in product_rows(row, self.notes))
                 else:
                     yield number, row
 
@@ -176,15 +185,30 @@ class CatalogFile:
         kind = "TSV" if dialect.delimiter == "\t" else "CSV"
         if is_shopify(header):
             self.format = f"Shopify product export, {dialect}"
-            return shopify_rows(table.rows(self._measure))
+            return shopify_rows(table.rows(self._measure), self.notes)
         if is_woocommerce(header):
             self.format = f"WooCommerce product export, {dialect}"
-            return woocommerce_rows(lambda: table.rows(self._measure))
+            return woocommerce_rows(lambda: table.rows(self._measure), self.notes)
         if is_merchant(header):
             self.format = f"Google Merchant feed, {dialect}"
             return merchant_table_rows(table.rows(self._measure))
         self.format = f"{kind}, {dialect}"
         return iter(()) if first is None else table.rows(self._measure)
+
+    def _whole(self, rows: Rows) -> Rows:
+        """The rows with what they hold in objects: variants as rows, attributes as columns."""
+        for number, row in shopify_product_rows(rows, self.notes):
+            yield number, row if isinstance(row, BadRow) else unnested(row, self.notes)
+
+    def _xml_rows(self) -> Rows:
+        self.format = "Google Merchant XML"
+        is_empty = True
+        for row in merchant_rows(self.path, self._measure):
+            is_empty = False
+            yield row
+        if is_empty and (element := repeated_element(self.path)):
+            self.format = f"XML, {element} elements"
+            yield from merchant_rows(self.path, self._measure, (element,))
 
     def _size_on_disk(self) -> int:
         return self.path.stat().st_size
@@ -200,13 +224,13 @@ class CatalogFile:
         listed = value if isinstance(value, list) else [value]
         if any(map(is_json_ld, listed)):
             self.format = "schema.org JSON-LD"
-            return enumerate(product_rows(value), 1)
-        if isinstance(value, dict):
+            return enumerate(product_rows(value, self.notes), 1)
+        if isinstance(value, dict) and not is_shopify_product(value):
             lists = [of for of in value.values() if isinstance(of, list) and of and isinstance(of[0], dict)]
             listed = lists[0] if len(lists) == 1 else listed
-        self.format = "JSON list"
+        self.format = "Shopify products.json" if any(map(is_shopify_product, listed)) else "JSON list"
         return (
-            (number, row if isinstance(row, dict) else BadRow("line", "is not a JSON object"))
+            (number, _in_two_cases(row) or row if isinstance(row, dict) else BadRow("line", "is not a JSON object"))
             for number, row in enumerate(listed, 1)
         )
 
@@ -241,6 +265,18 @@ def _bounded_lines(readline: Callable[[int], bytes]) -> Iterator[bytes | None]:
         while (rest := readline(MAX_LINE)) and not rest.endswith(b"\n"):
             pass
         yield None
+
+
+def _in_two_cases(row: dict[str, Any]) -> BadRow | None:
+    """What is wrong with a row that has a column in two cases ("Brand", "brand") which do not say the same."""
+    if len({name.casefold() for name in row}) == len(row):
+        return None
+    first: dict[str, str] = {}
+    for name, value in row.items():
+        other = first.setdefault(name.casefold(), name)
+        if row[other] != value and not says_nothing(value) and not says_nothing(row[other]):
+            return BadRow(other, f"is there as {name!r} too, with another value; one of the two would be lost")
+    return None
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

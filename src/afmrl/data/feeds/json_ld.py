@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from afmrl.data.feeds.notes import FeedNotes
+
 _IDS = ("sku", "productID", "@id", "url")
 _CODES = ("gtin", "gtin13", "gtin14", "gtin12", "gtin8", "isbn", "mpn")
 """In place of an id, where a product has none."""
@@ -15,31 +17,32 @@ def is_json_ld(value: Any) -> bool:
     return isinstance(value, Mapping) and ("@type" in value or "@graph" in value)
 
 
-def product_rows(value: Any) -> Iterator[dict[str, Any]]:
+def product_rows(value: Any, notes: FeedNotes | None = None) -> Iterator[dict[str, Any]]:
     """The rows of every product in a JSON-LD value; variants inherit from their group."""
+    notes = notes or FeedNotes()
     if isinstance(value, list):
         for part in value:
-            yield from product_rows(part)
+            yield from product_rows(part, notes)
     elif isinstance(value, Mapping):
         kinds = _types(value)
         if "ProductGroup" in kinds and value.get("hasVariant"):
             inherited = {name: of for name, of in value.items() if name not in (*_IDS, "@type", "hasVariant")}
             for variant in _list(value["hasVariant"]):
                 if isinstance(variant, Mapping):
-                    yield _row({**inherited, **variant})
+                    yield _row({**inherited, **variant}, notes)
         elif kinds & {"Product", "ProductModel", "IndividualProduct", "ProductGroup", "SomeProducts"}:
-            yield _row(value)
+            yield _row(value, notes)
         else:
             for name in ("@graph", "itemListElement", "item", "mainEntity"):
                 if isinstance(value.get(name), Mapping | list):
-                    yield from product_rows(value[name])
+                    yield from product_rows(value[name], notes)
 
 
 def _types(value: Mapping[str, Any]) -> set[str]:
     return {str(kind).replace("#", "/").rpartition("/")[2].rpartition(":")[2] for kind in _list(value.get("@type"))}
 
 
-def _row(value: Mapping[str, Any]) -> dict[str, Any]:
+def _row(value: Mapping[str, Any], notes: FeedNotes) -> dict[str, Any]:
     attributes = {}
     for one in _list(value.get("additionalProperty")):
         if isinstance(one, Mapping) and one.get("name") and one.get("value") not in (None, ""):
@@ -53,9 +56,13 @@ def _row(value: Mapping[str, Any]) -> dict[str, Any]:
         for name, of in value.items()
         if name not in ("@context", "@type", "@id", "offers", "additionalProperty", "image", "isVariantOf", "review")
     }
-    identifier = next((text for name in _IDS if (text := _text(value.get(name)))), None)
-    identifier = identifier or next((text for one in offers if (text := _text(one.get("sku")))), None)
-    identifier = identifier or next((text for name in _CODES if (text := _text(value.get(name)))), None)
+    named = [(name, _text(value.get(name))) for name in _IDS]
+    named += [("offers.sku", _text(one.get("sku"))) for one in offers]
+    named += [(name, _text(value.get(name))) for name in _CODES]
+    source, identifier = next(((name, text) for name, text in named if text), ("", None))
+    if source:
+        notes.takes("id", source)
+        notes.consumed.add(source)
     row = {"id": identifier, **plain, "image": [_address(one) for one in _list(value.get("image"))]}
     if attributes:
         row["attributes"] = attributes

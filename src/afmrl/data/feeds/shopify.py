@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from afmrl.data.columns import attribute_named
+from afmrl.data.feeds.notes import FeedNotes
 from afmrl.data.offer import BadRow
 
 HEADER = ("Handle", "Title")
@@ -37,11 +38,15 @@ def is_shopify(header: Collection[str]) -> bool:
     return {*HEADER} <= names and any(name.startswith(("Option1 ", "Variant ")) for name in names)
 
 
-def shopify_rows(rows: Iterable[tuple[int, dict[str, Any] | BadRow]]) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+def shopify_rows(
+    rows: Iterable[tuple[int, dict[str, Any] | BadRow]], notes: FeedNotes | None = None
+) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     """One row a variant, whole: what only the handle's first row says is said by each, options are attributes.
 
     The id is the variant's SKU; without one, or where it is another variant's too, handle and options.
     """
+    notes = notes or FeedNotes()
+    notes.consumed |= {"handle", "Variant Image"}
     product: list[tuple[int, dict[str, Any]]] = []
     skus: set[str] = set()
     for number, row in rows:
@@ -51,14 +56,16 @@ def shopify_rows(rows: Iterable[tuple[int, dict[str, Any] | BadRow]]) -> Iterato
         if "URL handle" in row:
             row = {NEWER_NAMES.get(column, column): value for column, value in row.items()}
         if product and row["Handle"] and row["Handle"] != product[0][1]["Handle"]:
-            yield from _variants(product, skus)
+            yield from _variants(product, skus, notes)
             product = []
         product.append((number, row))
     if product:
-        yield from _variants(product, skus)
+        yield from _variants(product, skus, notes)
 
 
-def _variants(product: list[tuple[int, dict[str, Any]]], skus: set[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _variants(
+    product: list[tuple[int, dict[str, Any]]], skus: set[str], notes: FeedNotes
+) -> Iterator[tuple[int, dict[str, Any]]]:
     first = product[0][1]
     handle = first["Handle"]
     images = [row["Image Src"] for _, row in sorted(product, key=_position) if row.get("Image Src")]
@@ -66,7 +73,8 @@ def _variants(product: list[tuple[int, dict[str, Any]]], skus: set[str]) -> Iter
     for place, (number, row) in enumerate(product):
         is_variant = any(row.get(name) for name in ("Option1 Value", "Variant SKU", "Variant Price", "Variant Barcode"))
         if place and not is_variant:
-            continue  # one more image of the product
+            notes.besides["image row"] += 1  # one more image of the product
+            continue
         attributes = _metafields(row) or _metafields(first)
         options = {
             names[one]: value
@@ -80,8 +88,15 @@ def _variants(product: list[tuple[int, dict[str, Any]]], skus: set[str]) -> Iter
         }
         variants = {column: value for column, value in row.items() if column.startswith(("Variant ", "Cost "))}
         sku = row.get("Variant SKU", "").strip().removeprefix("'")
-        identifier = sku if sku and sku not in skus else "/".join([handle, *options.values()])
+        by_sku = bool(sku) and sku not in skus
+        identifier = sku if by_sku else "/".join([handle, *options.values()])
+        notes.takes("id", "Variant SKU" if by_sku else "Handle")
         skus.add(sku)
+        for one in names:
+            if names[one] in options:
+                notes.takes("attributes", f"Option{one} Value")
+        for column in ("Variant Image", "Image Src"):
+            notes.takes("image", column)
         own = row.get("Variant Image", "")
         yield (
             number,

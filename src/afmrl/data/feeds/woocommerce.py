@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from afmrl.data.columns import plain_name
+from afmrl.data.feeds.notes import FeedNotes
 from afmrl.data.offer import BadRow
 
 Rows = Iterator[tuple[int, dict[str, Any] | BadRow]]
@@ -64,7 +65,7 @@ def english_column(column: str) -> str:
     return "GTIN, UPC, EAN, or ISBN" if plain.startswith("gtinupcean") else _ENGLISH.get(plain, column)
 
 
-def woocommerce_rows(open_rows: Callable[[], Rows]) -> Rows:
+def woocommerce_rows(open_rows: Callable[[], Rows], notes: FeedNotes | None = None) -> Rows:
     """One row a simple product or a variation, whole. A variable product is an offer only without variations.
 
     The id is the SKU; without one, or where it is another row's too, the ID.
@@ -72,6 +73,8 @@ def woocommerce_rows(open_rows: Callable[[], Rows]) -> Rows:
     Args:
         open_rows: begins to read the file; it is read twice, because a parent may come after its variations.
     """
+    notes = notes or FeedNotes()
+    notes.consumed |= {"SKU", "woocommerce_type"}
     parents: dict[str, dict[str, Any]] = {}
     named: set[str] = set()
     for _, row in _english(open_rows()):
@@ -90,11 +93,19 @@ def woocommerce_rows(open_rows: Callable[[], Rows]) -> Rows:
             continue
         kind = _kind(row)
         if kind == "variable" and {f"id:{row.get('ID', '')}", row["SKU"]} & named - {""}:
+            notes.besides["parent row"] += 1
             continue
         parent = parents.get(row.get("Parent", "").strip()) if kind == "variation" else None
         sku = row["SKU"].strip()
-        identifier = sku if sku and sku not in skus else row.get("ID", "").strip()
+        by_sku = bool(sku) and sku not in skus
+        identifier = sku if by_sku else row.get("ID", "").strip()
+        notes.takes("id", "SKU" if by_sku else "ID")
+        if parent is not None:
+            notes.consumed.add("Parent")
         skus.add(sku)
+        for column in row:
+            if (match := _ATTRIBUTE.match(column)) and row[column].strip():
+                notes.takes("attributes", f"Attribute {match[1]} value(s)")
         yield number, _offer(row, parent, identifier)
 
 
