@@ -96,7 +96,8 @@ def _variants(
             if names[one] in options:
                 notes.takes("attributes", f"Option{one} Value")
         for column in ("Variant Image", "Image Src"):
-            notes.takes("image", column)
+            if column in row:
+                notes.takes("image", column)
         own = row.get("Variant Image", "")
         yield (
             number,
