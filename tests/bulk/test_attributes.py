@@ -164,3 +164,14 @@ def test_it_ends_with_the_share_of_values_that_offers_support_and_warns_of_inven
     assert manifest["evidence"] == {
         "share": 0.3333, "written": 6, "keys": {"brand": [2, 2], "type": [0, 2], "pattern": [0, 2]}
     }  # fmt: skip
+
+
+def test_a_generator_that_writes_nothing_of_use_is_warned_of(tmp_path, call):
+    catalog = tmp_path / "offers.jsonl"
+    catalog.write_text("".join(json.dumps({"id": f"o{row}", "title": f"dress {row}"}) + "\n" for row in range(3)))
+    with serve(lambda body, number: (200, {}, said("I cannot say."))) as (url, _):
+        address = f"openai:{url}#m"
+        code, out, _ = call("attributes", catalog, "--generator", address, "--out", tmp_path / "out")
+        assert code == 0 and "warning: not one answer is a list of key attributes" in out
+        code, out, _ = call("attributes", catalog, "--generator", address, "--out", tmp_path / "json", "--json")
+    assert json.loads(out)["invalid"] == 3

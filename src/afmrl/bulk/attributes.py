@@ -178,6 +178,11 @@ class AttributeWriter:
         self._invalid: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
+    @property
+    def num_invalid(self) -> int:
+        """Completions so far that were no list of key attributes."""
+        return self._invalid.total()
+
     def notes(self) -> list[str]:
         """What a person wants to know at the end: tokens read and written, and why completions were not valid."""
         lines = []

@@ -246,9 +246,12 @@ def _run(
             print(line)
     writer = getattr(work, "writer", None)  # Ray's workers hold theirs
     notes = writer.notes() if writer is not None else []
+    num_invalid = writer.num_invalid if writer is not None else 0
+    if num_invalid and num_invalid == summary.new + summary.again:
+        notes.append("warning: not one answer is a list of key attributes; these offers need another generator")
     for note in notes:
         print(note)
-    return {"out": out, **plain(summary), "notes": notes}
+    return {"out": out, **plain(summary), "invalid": num_invalid, "notes": notes}
 
 
 def _catalog(catalog: str, out: Path, options: ReadOptions) -> CatalogRows:
