@@ -378,3 +378,21 @@ def test_the_command_writes_the_page_too(catalog, tmp_path, call):
     assert code == 0, err
     assert str(tmp_path / "report.html") in out
     assert "Results, task by task" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_on_a_file_without_splits_is_known_by_its_record(tmp_path):
+    import json
+
+    from afmrl.data.catalog import read_catalog
+    from afmrl.evaluation.catalog_tasks import CatalogTasks
+
+    rows = [{"id": str(n), "title": f"dress {n // 2}", "product_id": str(n // 2)} for n in range(8)]
+    for name in ("ours", "other"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "run").mkdir()
+    record = {"recipe": {"catalog": {"path": str(tmp_path / "ours.jsonl")}}}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    model = str(tmp_path / "run" / "embedder")
+    ours, other = (CatalogTasks(read_catalog(tmp_path / f"{name}.jsonl"), tasks=["fine"]) for name in ("ours", "other"))
+    assert "trained on offers of this very file" in ours._favored(model)
+    assert other._favored(model) == "" == ours._favored(str(tmp_path / "elsewhere" / "embedder"))

@@ -35,6 +35,7 @@ from afmrl.evaluation.tasks import (
 )
 from afmrl.evaluation.verdict import Verdict
 from afmrl.evaluation.verdict_of_task import trained_here, verdict_of
+from afmrl.files import read_object
 from afmrl.interval import Interval
 from afmrl.matching.rerank import Reranker
 from afmrl.retrieval.scorer import Scorer
@@ -170,16 +171,26 @@ class CatalogTasks:
             scorer,
             model,
             split="" if self.split.name == EVERYTHING else self.split.name,
-            favored=self._favored() if trained_here(scorer) else "",
+            favored=self._favored(model) if trained_here(scorer) else "",
             num_resamples=num_resamples,
         )
 
-    def _favored(self) -> str:
+    def _favored(self, model: str) -> str:
         """Why the evaluated split favors a model that a run trained on this catalog."""
         name = self.split.name
         if name == TRAIN or (name == EVERYTHING and any(split_of(offer) == TRAIN for offer in self.catalog.offers)):
             return "these offers include the split 'train', which a run trains on"
+        if name == EVERYTHING and _catalog_of_run(model) == Path(self.catalog.path).resolve():
+            return "the model was trained on offers of this very file, and it does not say which (column 'split')"
         return f"the split {name!r} also chooses in a run" if name in ("val", "reward") else ""
+
+
+def _catalog_of_run(model: str) -> Path | None:
+    """The catalog of the run whose folder a model lies in; None where it lies in none."""
+    try:
+        return Path(read_object(Path(model).parent / "run.json")["recipe"]["catalog"]["path"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _task_names(tasks: Sequence[str]) -> list[str]:
