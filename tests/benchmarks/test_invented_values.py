@@ -84,6 +84,5 @@ def test_real_titles_keep_their_values(name):
         changed += sum(value != dict(label.pairs)[key] for key, value in new)
     total = sum(len(KeyAttributes.of(offer.attributes)) for offer in offers)
     assert before >= 0.95 * total
-    # an invented number may stand beside another one, and the two be read as one: one in a thousand
-    assert same >= 0.998 * before, "what stood in the title stands there still"
+    assert same >= before, "what stood in the title stands there still"
     assert 0.2 * total < changed < 0.8 * total

@@ -13,11 +13,12 @@ _IDEOGRAPH = "\u3005\u3040-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\
 _WORD = rf"[^\W_{_IDEOGRAPH}]+"
 _TOKENS = re.compile(rf"(?P<run>[{_IDEOGRAPH}]+)|{_WORD}(?:(?<=\d)\.(?=\d){_WORD})*")
 
-# a number that is grouped or has decimals, or four digits, and its unit; a v is as often a version: series 4000 v. 10
+# a number that is grouped or has decimals, or four digits, and its unit, also before another number ("6.4g/65mm", and
+# not "1.5 m/s" or the fraction "1/2.5"); a v is as often a version: series 4000 v. 10
 _MEASURED = re.compile(
-    r"(?<![\w.,'’/-])(\d{1,3}(?:[.,'’]\d{3})+(?:[.,]\d{1,2})?|\d{1,6}[.,]\d{1,4}|"
+    r"(?<![\w.,'’-])(?<!\d/)(\d{1,3}(?:[.,'’]\d{3})+(?:[.,]\d{1,2})?|\d{1,6}[.,]\d{1,4}|"
     r"\d{1,3}(?: \d{3})+|\d{4,6}(?= ?(?:mah|wh|rpm|btu|watt|w|g|ml)(?!\w))) ?"
-    r"(mah|wh|rpm|btu|dpi|watt|kw|w|mhz|ghz|khz|hz|tb|gb|mb|kg|mg|g|ml|cl|liter|litre|l|cm|mm|m|lbs?|oz)(?![\w/-])"
+    r"(mah|wh|rpm|btu|dpi|watt|kw|w|mhz|ghz|khz|hz|tb|gb|mb|kg|mg|g|ml|cl|liter|litre|l|cm|mm|m|lbs?|oz)(?![\w-]|/(?!\d))"
 )
 _ONE_UNIT = {"watt": "w", "liter": "l", "litre": "l", "lbs": "lb"}
 _COUNTED = frozenset(("mah", "rpm", "btu", "dpi", "watt", "w", "hz"))
@@ -34,6 +35,8 @@ def tokenize(text: str) -> list[str]:
 
     >>> tokenize("Deep-red 1.5L 深红色")
     ['deep', 'red', '1.5l', '深', '红', '色', '深红', '红色']
+    >>> tokenize("lure 2.0g/65.0mm"), tokenize("2.0 g")
+    (['lure', '2g', '65mm'], ['2g'])
     >>> tokenize("26.800 mAh 26800mAh 26'800 mAh 1,5 L 1,500 kg v14.10.2")
     ['26800mah', '26800mah', '26800mah', '1.5l', '1', '500', 'kg', 'v14.10.2']
     """
