@@ -9,9 +9,9 @@ import afmrl
 PACKAGE = Path(afmrl.__file__).parent
 
 
-def test_five_modules_at_most_are_beside_the_packages():
+def test_four_modules_at_most_are_beside_the_packages():
     beside = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
-    assert beside <= {"__main__.py", "errors.py", "files.py", "interval.py", "terminal.py"}
+    assert beside <= {"__main__.py", "errors.py", "files.py", "terminal.py"}
 
 
 def test_every_package_says_what_it_holds():

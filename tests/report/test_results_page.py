@@ -21,7 +21,6 @@ from afmrl.errors import InputError
 from afmrl.evaluation.robustness import RobustnessScore, robustness_score
 from afmrl.evaluation.significance import PairedTest
 from afmrl.evaluation.slices import SliceScore, by_slice
-from afmrl.interval import Interval
 from afmrl.report.charts import recall_curve
 from afmrl.report.images import PageImages
 from afmrl.report.results_page import write_results_page
@@ -36,6 +35,7 @@ from afmrl.report.views import (
     QueryCard,
     ResultsView,
 )
+from afmrl.retrieval.interval import Interval
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from afmrl.evaluation.probing import cluster_embeddings, linear_probe
 from afmrl.evaluation.significance import bootstrap_interval
-from afmrl.interval import Interval
 from afmrl.retrieval.exact import top_k
+from afmrl.retrieval.interval import Interval
 
 COARSE_K = 10
 

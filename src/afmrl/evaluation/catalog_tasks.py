@@ -36,8 +36,8 @@ from afmrl.evaluation.tasks import (
 from afmrl.evaluation.verdict import Verdict
 from afmrl.evaluation.verdict_of_task import trained_here, verdict_of
 from afmrl.files import read_object
-from afmrl.interval import Interval
 from afmrl.matching.rerank import Reranker
+from afmrl.retrieval.interval import Interval
 from afmrl.retrieval.scorer import Scorer
 
 Result = TypeVar("Result")

@@ -15,7 +15,7 @@ from afmrl.evaluation.metric_text import ordered_metrics
 from afmrl.evaluation.records import QueryRecord, chosen_task, read_query_records, read_settings
 from afmrl.evaluation.significance import bootstrap_intervals, holm, paired_bootstraps
 from afmrl.files import write_text
-from afmrl.interval import Interval
+from afmrl.retrieval.interval import Interval
 
 NUM_RESAMPLES = 10_000
 """More than for a single interval: no p-value is below 2 / (1 + NUM_RESAMPLES)."""

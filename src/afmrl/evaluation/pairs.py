@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from afmrl.data.pairs import LabeledPair
-from afmrl.interval import Interval
+from afmrl.retrieval.interval import Interval
 
 HIGH_PRECISION = 0.99
 CURVE_POINTS = 200

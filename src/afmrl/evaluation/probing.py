@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from afmrl.evaluation.significance import bootstrap_interval
-from afmrl.interval import Interval
+from afmrl.retrieval.interval import Interval
 
 PROBE_C = 1.0
 MAX_ITERATIONS = 2000

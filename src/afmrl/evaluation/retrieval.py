@@ -12,8 +12,8 @@ import numpy as np
 
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
 from afmrl.evaluation.significance import bootstrap_interval
-from afmrl.interval import Interval
 from afmrl.retrieval.exact import ranks_of, ranks_of_scores, top_k, top_k_of_scores
+from afmrl.retrieval.interval import Interval
 
 KS = (1, 5, 10)
 

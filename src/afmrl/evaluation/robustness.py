@@ -17,7 +17,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.evaluation.significance import PairedTest, bootstrap_intervals, paired_bootstraps
 from afmrl.files import content_hash
-from afmrl.interval import Interval
+from afmrl.retrieval.interval import Interval
 from afmrl.terminal import track
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from afmrl.interval import Interval
+from afmrl.retrieval.interval import Interval
 
 DRAWS_AT_ONCE = 20_000_000  # numbers of a resampling matrix held at a time
 EXACT_FLIPS = 12  # clusters whose signs are flipped in every way; of more, some flips are drawn

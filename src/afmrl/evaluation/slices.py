@@ -14,7 +14,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.evaluation.significance import bootstrap_intervals
-from afmrl.interval import Interval
+from afmrl.retrieval.interval import Interval
 
 FAMILY_COLUMNS = ("family_id", "style_id", "family")
 """Columns of a catalog that name the family of siblings (a style, a model line); the first that is filled counts."""

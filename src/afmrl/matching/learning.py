@@ -11,7 +11,6 @@ from zlib import crc32
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.interval import Interval
 from afmrl.matching.features import FALLING, PairFeatures
 from afmrl.matching.labeled_pairs import MAX_PAIRS, KnownPairs, LabeledRows
 from afmrl.matching.pair_model import DefaultModel, PairModel, Threshold, fit_pair_model
@@ -26,6 +25,7 @@ from afmrl.matching.validation_groups import (
     ValidationPart,
     drawn_offers,
 )
+from afmrl.retrieval.interval import Interval
 
 FOLDS = 5
 FEWEST = 10

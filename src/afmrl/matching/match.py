@@ -18,7 +18,6 @@ from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError, shown_address
-from afmrl.interval import Interval
 from afmrl.matching.group_ids import group_changes, read_group_ids
 from afmrl.matching.labeled_pairs import LabeledRows
 from afmrl.matching.learning import LabeledResult
@@ -41,6 +40,7 @@ from afmrl.matching.table import OfferTable, offer_table
 from afmrl.matching.threshold_aim import CurvePoint, ThresholdAim
 from afmrl.matching.vetoes import check_vetoes, veto_keys
 from afmrl.retrieval.colors import color_histograms
+from afmrl.retrieval.interval import Interval
 from afmrl.terminal import Stages, counted
 
 FORMAT = "afmrl-match"

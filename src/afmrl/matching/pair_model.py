@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.interval import Interval
+from afmrl.retrieval.interval import Interval
 
 FORMAT = "afmrl-pair-model"
 DEFAULT_FILE = "default_pair_model.json"

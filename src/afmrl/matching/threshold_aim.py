@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.interval import Interval
 from afmrl.matching.pair_model import PairModel
 from afmrl.matching.probability import precision_and_recall
 from afmrl.matching.scorer import SURE
+from afmrl.retrieval.interval import Interval
 
 CURVE_POINTS = 40
 

@@ -12,11 +12,11 @@ from afmrl.evaluation.probing import NUM_STARTS
 from afmrl.evaluation.result import EvaluatedCatalog, EvaluationResult
 from afmrl.evaluation.task_run import TaskRun
 from afmrl.evaluation.tasks import EVERYTHING, TASKS
-from afmrl.interval import Interval
 from afmrl.report.charts import recall_curve
 from afmrl.report.results_page import write_results_page
 from afmrl.report.samples import cards_of, families_of
 from afmrl.report.views import Curve, LadderRow, MetricTable, OfferView, ResultsView
+from afmrl.retrieval.interval import Interval
 
 MAX_CURVE = 100
 SLICE_METRICS = {"standard": ("recall@1", "mrr"), "m5product": ("map@1", "map@5")}

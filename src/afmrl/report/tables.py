@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from afmrl.evaluation.metric_text import interval_text, metric_label, ordered_metrics, percent, points
 from afmrl.evaluation.robustness import RobustnessScore
 from afmrl.evaluation.slices import MIN_CLUSTERS, SliceScore
-from afmrl.interval import Interval
 from afmrl.report.charts import Whisker, domain, whisker
 from afmrl.report.views import LadderRow
+from afmrl.retrieval.interval import Interval
 
 MAX_COLUMNS = 6  # metrics side by side; a single row with more of them is turned
 WIDE_FROM = 5  # metrics, from which a table may be wider than the window and is then scrolled

@@ -17,8 +17,8 @@ from afmrl.evaluation.alignment_tax import general_quality
 from afmrl.evaluation.retrieval import RetrievalResult, score_retrieval
 from afmrl.files import fingerprint, read_lines
 from afmrl.generator.generator import AttributeGenerator
-from afmrl.interval import Interval
 from afmrl.report.terminal_tables import print_ladder
+from afmrl.retrieval.interval import Interval
 from afmrl.training.completions import forget_completions, kept_completions
 from afmrl.training.run_report import CEILING_NAMES
 from afmrl.training.run_state import Run
