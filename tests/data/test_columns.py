@@ -220,7 +220,8 @@ def test_a_file_of_our_own_columns_is_read_as_it_is(tmp_path):
     catalog = read_catalog(tmp_path / "o.jsonl")
     extra = {name: row[name] for name in ("split", "role", "style_id", "view", "family_id")}
     assert catalog.offers[0] == Offer("1", "x", "", "", "c", {"k": "v"}, "p", extra)
-    assert catalog.reading.columns.unused() == ["style_id", "view", "family_id"]
+    assert catalog.reading.columns.unused() == ["view"]
+    assert {"split", "role", "style_id", "family_id"} <= catalog.reading.columns.used().keys()
 
 
 def test_names_without_case_and_punctuation():

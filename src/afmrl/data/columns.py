@@ -23,6 +23,9 @@ ROW_NUMBER = "#"
 """As the column of the ids: the number of the row is its id."""
 KEPT_AS = ("seller", "split", "role")
 """Columns that are no field of an offer and that are used by name."""
+FAMILY_COLUMNS = ("family_id", "style_id", "family")
+"""Columns that name the family of siblings (a style, a model line), which splits and intervals keep together; the first
+that is filled counts."""
 
 _FIELD_NAMES = {
     "id": "id, offer_id, item_id, sku, variant_sku, article_number, artikelnummer, art_nr, item_number, product_code, "
@@ -266,13 +269,14 @@ class Columns:
     def used(self) -> dict[str, list[str]]:
         """Field or attribute → the columns that it is read from."""
         named = {**self.of_field, **self.of_attribute}
-        for name in KEPT_AS[1:]:
+        for name in (*KEPT_AS[1:], *FAMILY_COLUMNS):
             named.setdefault(name, [name] if name in self.names else [])
         return {meaning: columns for meaning, columns in named.items() if columns}
 
     def unused(self) -> list[str]:
-        """Columns that nothing is read from; they are kept and can be named (a family, a style)."""
-        return [name for name in self.names if name and name not in self._used and name not in KEPT_AS]
+        """Columns that nothing is read from; they are kept and can be named."""
+        by_name = (*KEPT_AS, *FAMILY_COLUMNS)
+        return [name for name in self.names if name and name not in self._used and name not in by_name]
 
 
 def _each_once(gtins: list[Any]) -> Any:

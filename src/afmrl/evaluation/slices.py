@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.columns import FAMILY_COLUMNS
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.evaluation.significance import bootstrap_intervals
 from afmrl.retrieval.interval import Interval
 
-FAMILY_COLUMNS = ("family_id", "style_id", "family")
-"""Columns of a catalog that name the family of siblings (a style, a model line); the first that is filled counts."""
 MAX_VALUES = 12
 """The largest values of a slice are listed; the rest is pooled."""
 MIN_CLUSTERS = 10

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.columns import FAMILY_COLUMNS
 from afmrl.evaluation.retrieval import RetrievalResult
-from afmrl.evaluation.slices import FAMILY_COLUMNS, by_slice, slices_of
+from afmrl.evaluation.slices import by_slice, slices_of
 from afmrl.evaluation.verdict import Verdict
 from afmrl.report.charts import recall_curve
 from afmrl.report.results_page import write_results_page
