@@ -177,6 +177,17 @@ def test_a_shared_gallery_that_is_not_there_is_refused():
 # splits that the catalog does not name
 
 
+def test_families_too_few_to_deal_out_are_passed_over_for_products():
+    said = []
+    offers = [
+        Offer(f"{n}", f"dress {n // 2}", product_id=f"{n // 2}", extra={"family_id": f"f{n % 2}"}) for n in range(80)
+    ]
+    section = CatalogSection(path="x", family_column="family_id")
+    splits = split_offers(offers, section, targets_optional=True, say=said.append)
+    assert all(splits[name].queries for name in ("train", "val", "test"))
+    assert "2 values of 'family_id' are too few to deal out: offers are dealt out by product_id" in said[0]
+
+
 def test_a_catalog_without_splits_is_dealt_out_by_product_and_says_so():
     offers = [offer(n, f"p{n // 2}") for n in range(80)]
     said = []

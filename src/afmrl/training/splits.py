@@ -20,6 +20,7 @@ from afmrl.data.roles import role_of
 from afmrl.data.splits import split_of
 from afmrl.errors import InputError
 from afmrl.files import parse_json
+from afmrl.terminal import counted
 from afmrl.training.recipe import SPLITS, CatalogSection, SplitName, TargetsSection
 
 DEALING_SEED = 0
@@ -242,12 +243,16 @@ def _split_names(
     names = [split_of(offer, split.column or "split") for offer in offers]
     stated = {name for name in names if name in SPLITS}
     family = section.family_column or ""
-    by = family if family and any(offer.column(family) for offer in offers) else "product_id"
+    families = {offer.column(family) for offer in offers} - {""} if family else set()
+    by = family if families else "product_id"
     if set(names) <= {"", "train"} and not split.shared:  # other words for the splits are told below
         shares = {name: share for name, share in split.fractions.items() if name != "reward" or needs_reward}
         whole = sum(shares.values())
         shown = ", ".join(f"{name} {share / whole:.0%}" for name, share in shares.items() if share)
         says = "names no split but 'train'" if stated else "names no splits"
+        if families and len(families) * min(share for share in shares.values() if share) < whole:
+            says += f", and {counted(len(families), 'value')} of {family!r} are too few to deal out"
+            by = "product_id"
         say(f"the column {split.column!r} {says}: offers are dealt out by {by}: {shown}")
         return _dealt(offers, by, shares)
     train = [row for row, name in enumerate(names) if name == "train"]
