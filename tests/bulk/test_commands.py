@@ -393,3 +393,10 @@ def test_addresses_are_fetched_only_when_asked_and_never_private_ones(tmp_path, 
     entries = list(BulkFolder.open(tmp_path / "e").quarantine())
     assert {(entry["id"], entry["lost"]) for entry in entries} == {("o0", "image"), ("o1", "row")}
     assert all(entry["field"] == "image" and "127.0.0.1" in entry["reason"] for entry in entries)
+
+
+def test_a_floor_has_no_embeddings(tmp_path, call):
+    path, _ = catalog_of(tmp_path)
+    for name in ("bm25", "tfidf+color"):
+        code, _, err = call("embed", path, "--model", name, "--out", tmp_path / "e")
+        assert code == 2 and f"{name} learns nothing and has no embeddings" in err

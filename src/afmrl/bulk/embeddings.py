@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from afmrl.errors import InputError
 from afmrl.files import fingerprint
 from afmrl.generator.prompt import check_embedder
 from afmrl.retrieval.encoder import OfferEncoder
+from afmrl.retrieval.floors import Floor
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class EmbedWork:
         if options.attributes_on is not None and options.generator is None and options.attributes is None:
             raise InputError("attributes_on: there are no key attributes; give --generator or --attributes as well")
         check_embedder(options.model)
+        if options.model in get_args(Floor) and not Path(options.model).is_dir():
+            raise InputError(f"{options.model} learns nothing and has no embeddings; give --model a model, or minilm")
         self.options = options
         self.embedder = Embedder.from_pretrained(
             options.model, device=options.device, seller_attributes=options.seller_attributes
