@@ -207,34 +207,19 @@ def folds_of(offers: Sequence[Offer], num_folds: int = 4) -> list[Fold]:
     return found
 
 
-GROCERY = AGCLStage(
-    max_steps=150,
-    batch_size=81,
-    learning_rate=1e-3,
-    temperature=0.1,
-    weighting="none",
-    weight_decay=0.05,
-    rules=("label",),
-    directions=("query_to_doc", "doc_to_query"),
-    similar_group=1,
-    attributes_on="none",
-    across_roles=0.75,
-    frozen_towers=("image", "text"),
-)
+BOTH: dict[str, Any] = {
+    "temperature": 0.1,
+    "weighting": "none",
+    "weight_decay": 0.05,
+    "rules": ("label",),
+    "directions": ("query_to_doc", "doc_to_query"),
+    "attributes_on": "none",
+    "frozen_towers": ("image", "text"),
+}
+"""What training on photographs and on clothes have in common."""
+GROCERY = AGCLStage(**BOTH, max_steps=150, batch_size=81, learning_rate=1e-3, similar_group=1, across_roles=0.75)
 CLOTHES = AGCLStage(
-    max_steps=50,
-    batch_size=64,
-    learning_rate=3e-4,
-    temperature=0.1,
-    weighting="none",
-    weight_decay=0.05,
-    rules=("label",),
-    directions=("query_to_doc", "doc_to_query"),
-    group_column=STYLE,
-    similar_group=4,
-    self_pairs=True,
-    attributes_on="none",
-    frozen_towers=("image", "text"),
+    **BOTH, max_steps=50, batch_size=64, learning_rate=3e-4, group_column=STYLE, similar_group=4, self_pairs=True
 )
 PHOTOGRAPHS = Augmentation(crop=1.0, smallest_crop=0.55, mirror=True, light=0.2, contrast=0.2, tint=0.05, rotate=0.3)
 

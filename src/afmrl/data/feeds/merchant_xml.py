@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,7 +73,7 @@ def repeated_element(path: Path) -> str:
     )
 
 
-class _Xml:
+class _Xml(ABC):
     """expat itself: a feed is read as a stream, nothing outside it is opened, and entities are refused.
 
     An entity that is declared may stand for others, and a few lines then for gigabytes. Entities of HTML, which shops
@@ -117,11 +118,11 @@ class _Xml:
         if not is_parameter:
             self._text.append(html.unescape(f"&{name};"))
 
-    def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _start(self, tag: str, attributes: dict[str, str]) -> None: ...
 
-    def _end(self, tag: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _end(self, tag: str) -> None: ...
 
 
 class _Outline(_Xml):
