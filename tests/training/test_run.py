@@ -305,7 +305,7 @@ def test_killed_in_sft_and_while_it_writes_attributes_it_goes_on_from_there(quic
     out = again(copy, *options)
     assert f"{stage}: was interrupted, resumes from what is there" in out and not part.exists()
     written = [(folder / "stages" / stage / "attributes.jsonl").read_text() for folder in (copy, quickstart)]
-    assert len(written[0].splitlines()) == len(written[1].splitlines()) > 2 * 8
+    assert stage == "attributes-sft-val" and written[0] == written[1]
 
 
 def test_killed_in_agcl_and_in_rar_it_ends_whole_with_the_same_numbers(quickstart, copy):

@@ -64,6 +64,8 @@ def encode_split(
 def generated_attributes(run: Run, which: str, split_name: str) -> list[KeyAttributes]:
     """What the generator of stage `which` ("sft", "rar") writes for every offer of a split, kept in the run."""
     split, config = run.splits[split_name], run.recipe.evaluation
+    if run.paths[which] == run.paths.get("sft"):
+        which = "sft"  # without steps of RAR the generator is SFT's, and what it writes is not written twice
 
     def work(folder: Path) -> dict[str, Any]:
         generator = AttributeGenerator.from_pretrained(run.paths[which])

@@ -143,5 +143,7 @@ def _publish(run: Run, variant: Variant) -> None:
     settings = json.loads(path.read_text(encoding="utf-8"))
     write_json(path, {**settings, "attributes_on": variant.attributes_on})
     if run.recipe.evaluation.fuse:
-        run.say(f"fusion, learned on the split {fusion_split(run)!r}: {(variant.weights or NO_FUSION).in_words}")
+        name = fusion_split(run)
+        why = f", since reward and val have fewer than {ENOUGH} queries" if name == "train" else ""
+        run.say(f"fusion, learned on the split {name!r}{why}: {(variant.weights or NO_FUSION).in_words}")
         (variant.weights or NO_FUSION).save(run.folder / "embedder")
