@@ -112,6 +112,22 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(request, tmp_path, kind, re
     assert noticed > 0.8 * FLIPS  # the rest: marks of time, locks
 
 
+@pytest.mark.parametrize("left", [["index.json.tmp"], ["lock"], ["lock", "index.json.tmp"], ["segments"], []])
+def test_what_a_killed_creator_left_is_no_obstacle(tmp_path, left):
+    folder = tmp_path / "i"
+    folder.mkdir()
+    for name in left:
+        (folder / name).mkdir() if name == "segments" else (folder / name).write_text('{"format": "afm')
+    with open_index(str(folder), create=True, dimension=8, settings=SETTINGS) as opened:
+        opened.upsert(rows(range(3)))
+    with open_index(str(folder)) as opened:
+        assert len(opened) == 3
+    (folder / "mine.txt").write_text("dear")
+    (folder / "index.json").unlink()
+    with pytest.raises(InputError, match=r"other files \(mine\.txt"):
+        open_index(str(folder), create=True, dimension=8, settings=SETTINGS)
+
+
 def test_an_update_of_a_damaged_index_stops_and_changes_nothing(index, tmp_path):
     stopped = 0
     for seed in range(20):

@@ -51,6 +51,14 @@ def test_hostile_yaml_is_one_line(tmp_path, name, call):
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize(
+    "name", ["bomb", "loop", "loop of maps", "deep list", "deep within bounds of recursion", "large"]
+)
+def test_what_stands_for_more_than_it_shows_is_refused_for_that(name):
+    with pytest.raises(InputError, match=r"aliases stand for|inside of what it names|levels deep|recursion|characters"):
+        parse_yaml(HOSTILE[name], "r")
+
+
 def test_dates_are_text_and_numbers_are_numbers():
     text = "a: 2020-99-99\nb: 2020-01-01\nc: 1e-5\nd: 12:30\ne: [&x {f: 1}, *x]"
     assert parse_yaml(text, "r") == {

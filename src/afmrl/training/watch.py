@@ -115,7 +115,6 @@ class Watch:
         if kept is not None:
             self.kept_step = kept["step"]
             self.measured.append(kept)
-            self.measured.sort(key=lambda entry: entry["step"])
 
     @staticmethod
     def best_of(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
