@@ -135,7 +135,7 @@ def test_what_is_published_is_what_won_on_val(quickstart):
     assert set(mrr) == {"with generated attributes", "alone"}
     settings = json.loads((quickstart / "embedder" / "afmrl.json").read_text())
     assert settings["attributes_on"] == published["attributes_on"]
-    attributed = mrr["with generated attributes"] >= mrr["alone"]
+    attributed = mrr["with generated attributes"] > mrr["alone"]  # of equals the one that needs least
     assert published["attributes_on"] == ("both" if attributed else "none")
     assert json.loads((quickstart / "generator" / "evidence.json").read_text())["written"] > 0
 
