@@ -99,11 +99,20 @@ def test_a_survey_is_taken_over_with_its_k_and_floors(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.floors, first.floors)
 
 
-def test_too_few_teachable_queries_are_named(tmp_path):
+def test_others_fill_up_a_step_that_too_few_can_teach(tmp_path):
+    queries = [Offer(str(n), "t") for n in range(4)]
+    config = RARStage(num_generations=2, prompts_per_step=3, k=1, reward="recall@k")
+    completions = [["hit: 1", "hit: 1"], ["hit: 1", "hit: 1"], ["hit: 1", "hit: 3"], ["hit: 1", "hit: 1"]]
+    survey = take_survey(config, reward_by_text(queries), Scripted(completions), tmp_path)
+    assert survey.rows == [2, 0, 1]
+    assert (survey.summary["num_teachable"], survey.summary["num_trained_on"]) == (1, 3)
+
+
+def test_fewer_queries_than_a_step_takes_are_named(tmp_path):
     queries = [Offer(str(n), "t") for n in range(3)]
-    config = RARStage(num_generations=2, prompts_per_step=2, k=1, reward="recall@k")
-    with pytest.raises(InputError, match=r"0 of 3 reward queries earn different rewards.*prompts_per_step=2"):
-        take_survey(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 1"]] * 3), tmp_path)
+    config = RARStage(num_generations=2, prompts_per_step=4, k=1, reward="recall@k")
+    with pytest.raises(InputError, match=r"3 of 3 reward queries can be trained on.*prompts_per_step=4"):
+        take_survey(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
 
 
 @settings(max_examples=60, deadline=None)

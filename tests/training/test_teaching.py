@@ -100,11 +100,24 @@ def prepared(tmp_path, rows, sft, **more):
     from afmrl.training.run_state import Run
 
     said = []
+    more["rar"] = {"prompts_per_step": 1, **more.get("rar", {})}
     recipe = recipe_of({"catalog": {"path": str(jsonl(tmp_path / "c.jsonl", *rows))}, "base": "m", "sft": sft, **more})
     run = Run(tmp_path, recipe, Ledger(tmp_path), said.append, lambda *_: [])
     prepare_data(run)
     run.said = said
     return run
+
+
+def test_too_few_reward_queries_are_refused_before_anything_is_trained(tmp_path):
+    parts = ("train", "reward", "test")
+    rows = [
+        {"id": f"{part}{k}", "title": f"Coat {k}", "product_id": part, "split": part, "attributes": {"color": "red"}}
+        for part in parts
+        for k in range(2)
+    ]
+    with pytest.raises(InputError, match="1 of 1 reward queries can be trained on, fewer than rar.prompts_per_step=2"):
+        prepared(tmp_path, rows, {}, rar={"prompts_per_step": 2})
+    prepared(tmp_path, rows, {}, rar={"prompts_per_step": 2, "max_steps": 0})
 
 
 def test_roles_that_are_none_are_told(tmp_path):
@@ -249,7 +262,7 @@ def test_rar_describes_what_carries_attributes(
     assert seen["config"].attributes_on == attributes_on and seen["validation"].attributes_on == attributes_on
     assert [offer.id for offer in seen["reward"].offers] == described
     # of the product that nothing is known of neither query nor offer is described; its query asks nevertheless
-    what, value = ("offers that are looked for", "1") if attributes_on == "gallery" else ("queries", "0")
+    what, value = ("offers that queries look for", "1") if attributes_on == "gallery" else ("queries", "0")
     assert said == [f"rar: 1 of 2 {what} have no attributes to hold them to and are left out"]
     assert [str(target) for target in seen["reward"].targets] == [f"color: {value}"]
     (galleries, attributes), *others = seen["embedded"]

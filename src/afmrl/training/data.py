@@ -17,10 +17,13 @@ from afmrl.data.roles import ROLES, other_roles
 from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, write_json
 from afmrl.sample.catalog import write_sample_catalog
+from afmrl.training.config import RARStage
 from afmrl.training.processes import on_first, rank
 from afmrl.training.recipe import CatalogSection, SampleSection, TargetsSection
 from afmrl.training.run_state import Run
-from afmrl.training.splits import split_offers
+from afmrl.training.split_reward import describes, rewarded_places
+from afmrl.training.splits import Split, split_offers
+from afmrl.training.survey import rows_of_one_kind
 from afmrl.training.teaching import known_targets, teacher_targets, teaching_set
 
 
@@ -65,6 +68,8 @@ def prepare_data(run: Run) -> None:
             "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
             "some to it in catalog.split, or set rar.max_steps=0"
         )
+    if run.recipe.rar.max_steps:  # too few are refused before hours of training
+        _check_rewarded(run.recipe.rar, run.splits["reward"])
     if not run.splits["test"].queries and not run.splits["val"].queries:
         raise InputError(
             "catalog: neither the split 'test' nor 'val' holds a query with a match in its gallery, so the run could "
@@ -101,6 +106,12 @@ def _say_stated(run: Run) -> None:
             "from which the generator learns too; if it holds labels that new offers will lack, set "
             "agcl.seller_attributes=none"
         )
+
+
+def _check_rewarded(config: RARStage, split: Split) -> None:
+    places, _ = rewarded_places(config, split)
+    offers = split.gallery_offers() if config.attributes_on == "gallery" else split.query_offers()
+    rows_of_one_kind(config, [offers[place] for place in places], describes(config))
 
 
 def _take_targets(run: Run) -> None:

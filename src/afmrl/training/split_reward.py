@@ -90,26 +90,48 @@ def split_reward(
     Args:
         say: called with a message that says what is left out.
     """
-    describes_gallery = config.attributes_on == "gallery"
-    places, rows, what = list(range(len(split.queries))), split.queries, "queries"
-    if describes_gallery:
-        places = sorted({int(place) for found in split.relevant for place in found})
-        rows, what = split.gallery, "offers that are looked for"
-    with_targets = [place for place in places if len(split.targets[rows[place]])]
-    if not with_targets:
-        say(f"no {what} of the split 'reward' have attributes to hold them to; the reward is retrieval alone")
-    elif config.rewarded_pairs == "true" or config.faithfulness_weight > 0:
-        if left := len(places) - len(with_targets):
-            say(f"{left} of {len(places)} {what} have no attributes to hold them to and are left out")
-        places = with_targets
-    targets = [split.targets[rows[place]] for place in places] if with_targets else None
+    places, targets = rewarded_places(config, split, say)
     queries, gallery, relevant = split.query_offers(), split.gallery_offers(), split.relevant
     given: dict[str, Any] = {"targets": targets, "gallery_attributes": gallery_attributes}
-    if describes_gallery:
+    if config.attributes_on == "gallery":
         return gallery_reward(config, generator_path, embedder, places, gallery, queries, relevant, **given)
     chosen = [queries[place] for place in places]
     found = [relevant[place] for place in places]
     return query_reward(config, generator_path, embedder, chosen, gallery, found, **given)
+
+
+def describes(config: RARStage) -> str:
+    """What completions describe, in words.
+
+    >>> describes(RARStage())
+    'queries'
+    """
+    return GalleryRetrievalReward.described if config.attributes_on == "gallery" else RetrievalReward.described
+
+
+def rewarded_places(
+    config: RARStage, split: Split, say: Callable[[str], None] = lambda line: None
+) -> tuple[list[int], list[KeyAttributes] | None]:
+    """The places, among a split's queries or its gallery, of the offers that RAR samples, and their targets.
+
+    Args:
+        say: called with a message that says what is left out.
+
+    Returns:
+        The places, and the targets of each; None where the reward is retrieval alone.
+    """
+    places, rows, what = list(range(len(split.queries))), split.queries, describes(config)
+    if config.attributes_on == "gallery":
+        places, rows = sorted({int(place) for found in split.relevant for place in found}), split.gallery
+    with_targets = [place for place in places if len(split.targets[rows[place]])]
+    if not with_targets:
+        say(f"no {what} of the split 'reward' have attributes to hold them to; the reward is retrieval alone")
+        return places, None
+    if config.rewarded_pairs == "true" or config.faithfulness_weight > 0:
+        if left := len(places) - len(with_targets):
+            say(f"{left} of {len(places)} {what} have no attributes to hold them to and are left out")
+        places = with_targets
+    return places, [split.targets[rows[place]] for place in places]
 
 
 def end_token_ids(generator_path: str | Path) -> set[int]:

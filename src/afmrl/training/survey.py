@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import parse_json, write_json
 from afmrl.generator.generator import AttributeGenerator
@@ -65,7 +66,7 @@ def take_survey(
         seed: of sampling.
 
     Raises:
-        InputError: fewer offers can teach than a step takes.
+        InputError: there are fewer offers than a step takes.
     """
     sampled = kept_completions(
         generator,
@@ -94,27 +95,16 @@ def take_survey(
 def _choose(config: RARStage, reward: RetrievalReward, scored: Scored) -> tuple[list[int], dict[str, Any]]:
     """The rows that are trained on, and the survey's summary."""
     by_offer = scored.reward.reshape(len(reward.offers), config.num_generations)
-    teachable = np.flatnonzero(np.ptp(by_offer, axis=1) >= SAME).tolist()
-    zero_variance_share = 1 - len(teachable) / max(len(reward.offers), 1)
-    # trl cannot mix prompts with and without an image in one batch: the larger kind teaches
-    num_with_image = sum(bool(offer.image) for offer in reward.offers)
-    with_images = 2 * num_with_image >= len(reward.offers)
-    kept = [row for row, offer in enumerate(reward.offers) if bool(offer.image) == with_images]
-    teachable = [row for row in teachable if bool(reward.offers[row].image) == with_images]
-    chosen = teachable if config.teachable_only else kept
-    num_left_out, left_out = len(reward.offers) - len(kept), ("without" if with_images else "with") + " an image"
-    if len(chosen) < config.prompts_per_step:
-        kinds = f"; the {num_left_out} {left_out} are left out, since both kinds do not go into one batch"
-        raise InputError(
-            f"RAR: {len(chosen)} of {len(reward.offers)} reward {reward.described} "
-            + ("earn different rewards for different completions" if config.teachable_only else "can be trained on")
-            + f", fewer than rar.prompts_per_step={config.prompts_per_step}{kinds if num_left_out else ''}; deal more "
-            "families to the split 'reward', lower prompts_per_step, or leave RAR out (rar.max_steps=0)"
-        )
+    can_teach = np.ptp(by_offer, axis=1) >= SAME
+    zero_variance_share = 1 - int(can_teach.sum()) / max(len(reward.offers), 1)
+    kept, left_out = rows_of_one_kind(config, reward.offers, reward.described)
+    teachable, others = [row for row in kept if can_teach[row]], [row for row in kept if not can_teach[row]]
+    # what earned the same in a few samples may differ in others: it fills up the batch where too few teach
+    chosen = teachable + others[: max(config.prompts_per_step - len(teachable), 0)] if config.teachable_only else kept
     return chosen, {
         "num_queries": len(reward.offers),
         "num_teachable": len(teachable),
-        "num_left_out": num_left_out,
+        "num_left_out": len(reward.offers) - len(kept),
         "left_out": left_out,
         "num_trained_on": len(chosen),
         "zero_variance_share": zero_variance_share,
@@ -125,6 +115,34 @@ def _choose(config: RARStage, reward: RetrievalReward, scored: Scored) -> tuple[
             "faithfulness": float(scored.faithfulness.mean()),
         },
     }
+
+
+def rows_of_one_kind(config: RARStage, offers: Sequence[Offer], described: str) -> tuple[list[int], str]:
+    """Rows of the offers that can be in one batch, and in words what is left out: those with or without an image.
+
+    trl cannot mix prompts with and without an image in one batch. The larger kind teaches.
+
+    Args:
+        described: what the offers are, in words.
+
+    Raises:
+        InputError: there are fewer than a step takes.
+
+    >>> rows_of_one_kind(RARStage(prompts_per_step=2), [Offer("1", "Lamp"), Offer("2", "Vase")], "queries")
+    ([0, 1], 'with an image')
+    """
+    with_images = 2 * sum(bool(offer.image) for offer in offers) >= len(offers) > 0
+    kept = [row for row, offer in enumerate(offers) if bool(offer.image) == with_images]
+    left_out = ("without" if with_images else "with") + " an image"
+    if len(kept) < config.prompts_per_step:
+        num_left_out = len(offers) - len(kept)
+        kinds = f"; the {num_left_out} {left_out} are left out, since both kinds do not go into one batch"
+        raise InputError(
+            f"RAR: {len(kept)} of {len(offers)} reward {described} can be trained on, fewer than "
+            f"rar.prompts_per_step={config.prompts_per_step}{kinds if num_left_out else ''}; deal more families to the "
+            "split 'reward', lower prompts_per_step, or leave RAR out (rar.max_steps=0)"
+        )
+    return kept, left_out
 
 
 def smallest_k(ranks: np.ndarray, target: float = 0.5) -> int:
