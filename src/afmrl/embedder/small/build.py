@@ -196,6 +196,11 @@ def write_small_model(folder: str | Path) -> Path:
     return folder
 
 
+def small_is_installed() -> bool:
+    """Whether the packages of its weights are there."""
+    return all(importlib.util.find_spec(weights.module) for weights in (MINILM, EFFICIENTNET))
+
+
 def small_model_folder() -> Path:
     """The folder that the name "small" stands for: in the user's cache, made at the first call."""
     learned = importlib.resources.files("afmrl.embedder.small") / LEARNED_FILE
