@@ -19,10 +19,12 @@ from afmrl.attributes.seller_attributes import (
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.embedder.inputs import read_inputs
-from afmrl.embedder.names import has_own_modules, model_folder
+from afmrl.embedder.loading import load_model
+from afmrl.embedder.names import model_folder
 from afmrl.embedder.text import embedder_text, text_parts
 from afmrl.embedder.text_room import TextRoom
 from afmrl.errors import InputError, check_type
+from afmrl.files import read_object
 from afmrl.terminal import track
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ class Embedder:
 
         A folder without sentence-transformers modules becomes last-token state + L2 norm (VLM2Vec's head; the
         paper's embedder), asked at the end of the user's turn as in generation. "minilm" is all-MiniLM-L6-v2 out of
-        the extra `small`.
+        the extra `small`. Of a model with an encoder of texts and one of images in one space (CLIP, SigLIP) an offer
+        with both is the sum of both.
 
         Args:
             max_seq_length: tokens that it reads of an offer; None: its own limit.
@@ -72,31 +75,12 @@ class Embedder:
             InputError: `path` cannot be loaded, or an unknown option.
         """
         check_seller_attributes(seller_attributes)
-        from sentence_transformers import SentenceTransformer
-        from sentence_transformers.util import is_sentence_transformer_model
-        from transformers import AutoConfig
+        from afmrl.embedder.joined import as_embedder
 
         check_type("embedder", path, (str, Path), "a model's folder, or its name on the hub")
-        path = model_folder(path)
-        folder = Path(path)
-        kwargs: dict[str, Any] = {"model_kwargs": {"dtype": dtype}} if dtype else {}
-        if not folder.is_dir() and (folder.is_absolute() or str(path).startswith(".")):
-            raise InputError(f"embedder {path}: no such folder; give a model's folder or its name on the hub")
-        if has_own_modules(folder):
-            kwargs["trust_remote_code"] = True
-        try:
-            if is_sentence_transformer_model(str(path)) or not hasattr(
-                AutoConfig.from_pretrained(str(path)), "vision_config"
-            ):
-                model = SentenceTransformer(str(path), device=device, **kwargs)
-            else:
-                model = SentenceTransformer(modules=_last_token_modules(str(path), kwargs), device=device)
-            settings_path = folder / SETTINGS_FILE
-            settings = json.loads(settings_path.read_text(encoding="utf-8")) if settings_path.is_file() else {}
-        except Exception as error:  # the libraries below answer a torn or foreign folder with whatever comes first
-            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            where = "" if folder.is_dir() else " (and there is no folder of that name here)"
-            raise InputError(f"embedder {path} does not load{where}: {reason[0]}") from error
+        model = as_embedder(load_model(path, device=device, dtype=dtype), path)
+        settings_path = Path(model_folder(path)) / SETTINGS_FILE
+        settings = read_object(settings_path) if settings_path.is_file() else {}
         if max_seq_length:
             model.max_seq_length = max_seq_length
         return cls(model, {**settings, "seller_attributes": seller_attributes} if seller_attributes else settings)
@@ -217,16 +201,6 @@ class Embedder:
         (Path(path) / SETTINGS_FILE).write_text(
             json.dumps(self.settings, indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
-
-
-def _last_token_modules(path: str, kwargs: dict[str, Any]) -> list[Any]:
-    from sentence_transformers.base.modules import Normalize, Transformer
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
-    transformer = Transformer(path, processing_kwargs={"chat_template": {"add_generation_prompt": True}}, **kwargs)
-    if transformer.tokenizer is not None:
-        transformer.tokenizer.padding_side = "left"  # the last position is then every row's last token
-    return [transformer, Pooling(transformer.get_embedding_dimension(), "lasttoken"), Normalize()]
 
 
 @contextlib.contextmanager

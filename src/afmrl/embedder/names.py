@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from afmrl.embedder.packaged import is_packaged, packaged_folder
+from afmrl.embedder.packaged import PACKAGED, is_packaged, packaged_folder
 from afmrl.embedder.small.build import SMALL, small_model_folder
 
-OWN_MODULES = ("afmrl.embedder.small.towers.TwoTowers", "afmrl.embedder.small.join.JoinParts")
+OWN_MODULES = (
+    "afmrl.embedder.small.towers.TwoTowers",
+    "afmrl.embedder.small.join.JoinParts",
+    "afmrl.embedder.joined.JoinedModels",
+    "afmrl.embedder.joined.AddParts",
+)
 """Modules of ours that a model's folder may name. sentence-transformers imports them as it would import foreign code,
 where it is told to trust the folder; of a folder with any other module it is not told."""
+JOINED = " + "
+"""Between a text model and an image model in one name: "minilm + facebook/dinov2-small"."""
 _HARMLESS = ("sentence_transformers.", "Normalize")
 
 
@@ -27,6 +34,15 @@ def model_folder(model: str | Path) -> str | Path:
     if str(model) == SMALL and not Path(model).is_dir():
         return small_model_folder()
     return packaged_folder(str(model)) if is_packaged(model) else model
+
+
+def only_embeds(model: str | Path) -> bool:
+    """Whether a model's name stands for one that cannot write attributes.
+
+    >>> only_embeds("minilm + facebook/dinov2-small"), only_embeds("Qwen/Qwen2-VL-2B-Instruct")
+    (True, False)
+    """
+    return str(model) == SMALL or str(model) in PACKAGED or JOINED in str(model)
 
 
 def has_own_modules(folder: str | Path) -> bool:

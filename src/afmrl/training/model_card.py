@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.attributes.evidence import usual_share
+from afmrl.embedder.names import JOINED, has_own_modules
 from afmrl.embedder.packaged import PACKAGED
+from afmrl.embedder.small.build import SMALL
 from afmrl.errors import InputError
 from afmrl.files import write_text
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt
@@ -41,11 +43,16 @@ def write_model_card(model: str | Path, name: str, *, license: str = "") -> Path
 
 
 def _kind(folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+    if (folder / "modules.json").is_file():
+        return "embedder"
+    if (folder / "config.json").is_file():
+        return "generator"
+    if (folder / "adapter_config.json").is_file():
         raise InputError(f"{folder}: holds adapters alone; merge them into the base model first")
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{folder}: is no model's folder (config.json is missing); give RUN/embedder or RUN/generator")
-    return "embedder" if (folder / "modules.json").is_file() else "generator"
+    raise InputError(
+        f"{folder}: is no model's folder (neither modules.json nor config.json is there); give RUN/embedder or "
+        "RUN/generator"
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -66,10 +73,6 @@ def _render(
     base = recipe.get("base") or ""
     if kind == "generator":
         base = recipe.get("generator_base") or base
-    if base in PACKAGED:
-        base = PACKAGED[base][2]
-    if base and Path(base).is_absolute():
-        base = Path(base).name  # a folder of the machine that trained says nothing to others
     settings = _read(folder / "afmrl.json")
     # Markdown, not HTML: cells of tables are made safe one by one
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
@@ -77,10 +80,11 @@ def _render(
     return environment.from_string(template).render(
         name=_cell(name),
         kind=kind,
+        own_modules=has_own_modules(folder),
         library="sentence-transformers" if kind == "embedder" else "transformers",
         pipeline_tag="sentence-similarity" if kind == "embedder" else "image-text-to-text",
         license=license,
-        base=_cell(base),
+        bases=[_cell(_shown(part)) for part in base.split(JOINED) if part],
         attributes_on=settings.get("attributes_on") or "none",
         seller_attributes=settings.get("seller_attributes") or "none",
         prompt=GeneratorPrompt.load(folder),
@@ -95,6 +99,13 @@ def _render(
         metrics=list(METRICS.values()),
         rows=_rows(metrics),
     )
+
+
+def _shown(base: str) -> str:
+    """A base as others know it: a folder of the machine that trained says nothing to them."""
+    if base in PACKAGED or base == SMALL:
+        return PACKAGED["minilm" if base == SMALL else base][2]
+    return Path(base).name if Path(base).is_absolute() else base
 
 
 def _data(recipe: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

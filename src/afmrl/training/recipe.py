@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from afmrl.data.bad_rows import MAX_BAD
 from afmrl.data.reading import ReadOptions, column_pairs
-from afmrl.embedder.packaged import PACKAGED
+from afmrl.embedder.names import only_embeds
 from afmrl.errors import InputError, check_type
 from afmrl.retrieval.floors import Untrained
 from afmrl.training.config import (
@@ -196,8 +196,8 @@ class Recipe(Config):
     catalog: CatalogSection
     """The offers."""
     base: str | None = None
-    """Model that the embedder starts from: a folder, a hub name (the paper: Qwen/Qwen2-VL-2B-Instruct), or "minilm",
-    which reads text (extra `small`)."""
+    """Model that the embedder starts from: a folder, a hub name (the paper: Qwen/Qwen2-VL-2B-Instruct), "small" or
+    "minilm" (extra `small`). A text model and an image model are joined by "TEXT + IMAGE"."""
     generator_base: str | None = None
     """Model that the generator starts from (the paper: Qwen/Qwen2.5-VL-3B-Instruct). Null: `base`."""
     tiny: TinySection | None = None
@@ -232,7 +232,7 @@ class Recipe(Config):
         if rewarded and rewarded != trained and trained in ("query", "gallery"):
             what = f"is {rewarded!r}, and 'agcl.attributes_on' {trained!r}: the embedder would read attributes where it"
             found.append(("rar.attributes_on", f"{what} never saw any; leave rar.attributes_on out"))
-        if self.base in PACKAGED and self.generator_base is None and self.sft.max_steps:
+        if self.base and only_embeds(self.base) and self.generator_base is None and self.sft.max_steps:
             found.append(
                 (
                     "generator_base",

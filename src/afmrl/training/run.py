@@ -7,6 +7,7 @@ is complete and made of the same.
 from __future__ import annotations
 
 import platform
+import random
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,9 @@ from typing import Any, cast
 from afmrl.attributes.attributes_on import AttributesOn, on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
+from afmrl.data.images import open_image
 from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.names import JOINED
 from afmrl.embedder.tiny import build_tiny_model
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, replace_folder, write_json
@@ -43,6 +46,8 @@ from afmrl.training.split_reward import split_reward
 from afmrl.training.splits import split_offers
 from afmrl.training.watch import Validation, kept_in_words
 
+STATISTICS_IMAGES = 512
+"""Images of the training split from which two joined models learn what is usual."""
 LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
 
 
@@ -132,6 +137,8 @@ def prepare_base(run: Run) -> None:
         assert recipe.base is not None
         run.base, run.generator_base = recipe.base, recipe.generator_base or recipe.base
         run.made_of["base"] = fingerprint(recipe.base, recipe.generator_base)
+        if JOINED in recipe.base:
+            _join_base(run)
         return
     tiny, pretrain = recipe.tiny, recipe.tiny.pretrain
     train = run.splits["train"]
@@ -148,7 +155,7 @@ def prepare_base(run: Run) -> None:
     texts = [*titles, *map(str, (*targets, *(train.targets if tiny.own_words else ())))]
 
     def work(folder: Path) -> dict[str, Any]:
-        random = on_first(
+        untrained = on_first(
             lambda: build_tiny_model(
                 texts,
                 folder / "random",
@@ -164,7 +171,7 @@ def prepare_base(run: Run) -> None:
             SFTStage(
                 max_steps=pretrain.max_steps, batch_size=pretrain.batch_size, learning_rate=pretrain.learning_rate
             ),
-            random,
+            untrained,
             offers,
             targets,
             folder / "model",
@@ -175,6 +182,22 @@ def prepare_base(run: Run) -> None:
 
     run.base = run.generator_base = run.ledger.run("base", made_of, work, together=True) / "model"
     run.made_of["base"] = fingerprint(made_of, run.ledger.weights["base"])
+
+
+def _join_base(run: Run) -> None:
+    """A text model and an image model as one embedder; what an image usually shows is learned on training images."""
+    name = str(run.base)
+    made_of = fingerprint(name, run.recipe.seed, run.made_of["data"])
+
+    def work(folder: Path) -> None:
+        from afmrl.embedder.joined import joined_model
+
+        images = [offer.image for offer in run.splits["train"].offers if offer.image]
+        chosen = random.Random(run.recipe.seed).sample(images, min(len(images), STATISTICS_IMAGES))
+        Embedder(joined_model(name, [open_image(image) for image in chosen])).save(folder / "model")
+
+    run.base = run.ledger.run("base", made_of, work) / "model"
+    run.made_of["base"] = fingerprint(made_of, run.made_of["base"], run.ledger.weights["base"])
 
 
 def train_generator(run: Run) -> None:

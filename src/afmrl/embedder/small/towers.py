@@ -109,7 +109,7 @@ class TwoTowers(InputModule):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
         """Tensors of a batch of inputs, of one kind or mixed."""
-        parts = [_parts(one) for one in inputs]
+        parts = [parts_of(one) for one in inputs]
         texts = [(prompt or "") + text if text is not None else "" for text, _ in parts]
         tokens = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="pt"
@@ -129,10 +129,10 @@ class TwoTowers(InputModule):
             raise InputError("embedder: a batch holds images and features of images; give one kind")
         if made:
             rows = torch.stack([torch.as_tensor(np.asarray(image), dtype=torch.float32) for image in made.values()])
-            found["image_features"] = _at_rows(rows, list(made), len(parts))
+            found["image_features"] = rows_among(rows, list(made), len(parts))
         elif opened:
             pixels = self.processor(images=list(opened.values()), return_tensors="pt")["pixel_values"]
-            found["pixel_values"] = _at_rows(pixels, list(opened), len(parts))
+            found["pixel_values"] = rows_among(pixels, list(opened), len(parts))
         return found
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -238,14 +238,14 @@ def image_processor(folder: str | Path) -> Any:
     return AutoImageProcessor.from_pretrained(folder, backend="pil")
 
 
-def _at_rows(values: Tensor, rows: Sequence[int], count: int) -> Tensor:
+def rows_among(values: Tensor, rows: Sequence[int], count: int) -> Tensor:
     """`values` at their rows of a batch of `count`, zeros elsewhere."""
     if len(rows) == count:
         return values
     return torch.zeros(count, *values.shape[1:], dtype=values.dtype).index_copy(0, torch.tensor(rows), values)
 
 
-def _parts(one: Any) -> tuple[str | None, Any]:
+def parts_of(one: Any) -> tuple[str | None, Any]:
     """Text and image of an input, None where it has none."""
     if isinstance(one, str):
         return (None, open_image(one)) if is_image_url_or_path(one) and Path(one).is_file() else (one, None)
