@@ -18,7 +18,7 @@ import numpy as np
 
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.metrics import recall_at_k
-from afmrl.evaluation.significance import bootstrap_seeds
+from afmrl.evaluation.significance import over_seeds
 from afmrl.terminal import quiet_libraries
 from afmrl.training.ladder import encode_attributed, encode_split, general_quality_of, score_encoded
 from afmrl.training.ledger import Ledger
@@ -112,7 +112,7 @@ def table(cells: Cells) -> str:
         columns = [str(len(of))]
         for which in ROWS:
             ranks = np.stack([cell["rows"][which]["ranks"] for cell in of])
-            interval = bootstrap_seeds(recall_at_k(ranks, 1), of[0]["families"])
+            interval = over_seeds(recall_at_k(ranks, 1), of[0]["families"]).difference
             columns.append(percent(interval.mean, interval.low, interval.high))
         general = [cell["rows"][""]["general"] for cell in of]
         for key in ("coarse precision@10", "classification accuracy", "nmi", "purity"):

@@ -56,6 +56,15 @@ def percent(mean: float, low: float, high: float, sign: str = "") -> str:
     return f"{100 * mean:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
 
 
+def p_text(p_value: float, digits: int = 3) -> str:
+    """A p-value, "–" where too few seeds give none.
+
+    >>> p_text(0.01234), p_text(float("nan"))
+    ('0.0123', '–')
+    """
+    return f"{p_value:.{digits}g}" if p_value == p_value else "–"
+
+
 def rounded(value: Any, digits: int, keep: Sequence[str] = ()) -> Any:
     """Floats of a nested value to so many significant digits.
 

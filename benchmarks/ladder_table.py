@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from afmrl.evaluation.metrics import recall_at_k, reciprocal_rank
-from afmrl.evaluation.significance import bootstrap_seeds, holm, paired_bootstrap_seeds
-from common import percent
+from afmrl.evaluation.significance import holm, over_seeds
+from common import p_text, percent
 
 ATTRIBUTES_ON = {"both": ", on both sides", "query": ", on the query only", "gallery": ", on the gallery only"}
 METRICS = {
@@ -100,7 +100,7 @@ def table(cells: Sequence[dict[str, Any]], attributes_on: str = "both") -> str:
     first = {cell.get("fold", 0): cell for cell in cells}
     clusters = [family for fold in folds for family in _families(first[fold])]
     lines = [
-        f"{len(clusters):,} test queries in {len(set(clusters)):,} families; mean [95 % interval], bootstrap over "
+        f"{len(clusters):,} test queries in {len(set(clusters)):,} families; mean [95 % interval], over other "
         "seeds and families; a step is of the seeds that both rungs have.",
         "",
         "| rung | seeds | R@1 | R@5 | R@10 | MRR |",
@@ -109,17 +109,14 @@ def table(cells: Sequence[dict[str, Any]], attributes_on: str = "both") -> str:
     for rung, name in named.items():
         if rung in ranks:
             of_rung = _stacked(ranks, rung, rung)[0]
-            row = [bootstrap_seeds(of(of_rung), clusters) for of in METRICS.values()]
-            shown = " | ".join(percent(i.mean, i.low, i.high) for i in row)
+            row = [over_seeds(of(of_rung), clusters).difference for of in METRICS.values()]
+            shown = " | ".join(percent(i.mean, max(i.low, 0), min(i.high, 1)) for i in row)
             lines.append(f"| {name} | {len(of_rung)} | {shown} |")
     pairs = [(a, b) for a, b in steps(attributes_on) if set(ranks.get(a, ())) & set(ranks.get(b, ()))]
     stacks = [_stacked(ranks, a, b) for a, b in pairs]
     lines += ["", "| step | seeds | R@1, points | p (Holm) | MRR, points | p (Holm) |", "|---|---|---|---|---|---|"]
     tests = {
-        metric: [
-            paired_bootstrap_seeds(METRICS[metric](after), METRICS[metric](before), clusters, num_resamples=4000)
-            for before, after in stacks
-        ]
+        metric: [over_seeds(METRICS[metric](after) - METRICS[metric](before), clusters) for before, after in stacks]
         for metric in ("recall@1", "mrr")
     }
     adjusted = {metric: holm([test.p_value for test in of]) for metric, of in tests.items()}
@@ -127,7 +124,7 @@ def table(cells: Sequence[dict[str, Any]], attributes_on: str = "both") -> str:
         columns = [str(len(stacks[place][0]))]
         for metric in ("recall@1", "mrr"):
             change = tests[metric][place].difference
-            columns += [percent(change.mean, change.low, change.high, "+"), f"{adjusted[metric][place]:.3g}"]
+            columns += [percent(change.mean, change.low, change.high, "+"), p_text(adjusted[metric][place])]
         lines.append(f"| {named[a]} → {named[b]} | " + " | ".join(columns) + " |")
     return "\n".join([*lines, *_general_table(cells, named), *_accuracy_table(cells, named, attributes_on)])
 

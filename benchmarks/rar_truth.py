@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from afmrl.embedder.embedder import Embedder
-from afmrl.evaluation.significance import bootstrap_seeds, paired_bootstrap_seeds
+from afmrl.evaluation.significance import over_seeds
 from afmrl.files import fingerprint
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.retrieval_reward import RetrievalReward
@@ -196,7 +196,7 @@ def headroom_table(cells: list[dict[str, Any]]) -> str:
     for name in cells[0]["found"] if cells else ():
         of = np.stack([cell["found"][name] for cell in cells])
         families = [str(place * cells[0]["num_families"] // of.shape[1]) for place in range(of.shape[1])]
-        interval = bootstrap_seeds(of, families)
+        interval = over_seeds(of, families).difference
         lines.append(f"| {name} | {len(cells)} | {percent(interval.mean, interval.low, interval.high)} |")
     return "\n".join(lines)
 
@@ -299,7 +299,7 @@ def plot(found: list[dict[str, Any]], path: Path) -> str:
 
 def _change(cells: list[dict], of: Any) -> str:
     sft, rar = (np.stack([of(cell, which) for cell in cells]).astype(float) for which in ("sft", "rar"))
-    change = paired_bootstrap_seeds(rar, sft, None, num_resamples=2000).difference
+    change = over_seeds(rar - sft).difference
     return f"{100 * sft.mean():.1f} {percent(change.mean, change.low, change.high, '+')}"
 
 

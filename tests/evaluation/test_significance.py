@@ -4,7 +4,8 @@ import pytest
 from afmrl.evaluation.significance import (
     bootstrap_interval,
     bootstrap_intervals,
-    bootstrap_seeds,
+    holm,
+    over_seeds,
     paired_bootstrap,
     paired_bootstraps,
 )
@@ -88,12 +89,43 @@ def test_seeds_that_disagree_widen_the_interval():
     rng = np.random.default_rng(6)
     same = np.tile(rng.random(100), (3, 1))
     disagreeing = same + np.array([[-0.2], [0.0], [0.2]])
-    narrow, wide = bootstrap_seeds(same), bootstrap_seeds(disagreeing)
+    narrow, wide = over_seeds(same).difference, over_seeds(disagreeing).difference
     assert narrow.mean == pytest.approx(wide.mean)
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
-    one = bootstrap_seeds(same[:1], families(20, 5))
+    one = over_seeds(same[:1], families(20, 5)).difference
     alone = bootstrap_interval(same[0], families(20, 5))
     assert (one.high - one.low) == pytest.approx(alone.high - alone.low, rel=0.15)
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 4, 6, 10])
+@pytest.mark.parametrize(("of_seed", "of_family", "rest"), [(2, 0, 30), (2, 5, 10), (2, 20, 30), (0, 20, 30)])
+def test_an_interval_over_seeds_misses_the_truth_as_seldom_as_it_says(num_seeds, of_seed, of_family, rest):
+    generator = np.random.default_rng(0)
+    clusters = families(40, 2)
+    missed, trials = 0, 400
+    for _ in range(trials):
+        family = generator.normal(0, of_family, 40).repeat(2)
+        values = 1 + generator.normal(0, of_seed, (num_seeds, 1)) + family
+        values = values + generator.normal(0, rest, (num_seeds, 40)).repeat(2, axis=1)
+        found = over_seeds(values, clusters).difference
+        missed += not found.low <= 1 <= found.high
+    assert missed / trials <= 0.05 + 2.6 * (0.05 * 0.95 / trials) ** 0.5
+
+
+def test_fewer_than_six_seeds_have_no_p_value_and_six_have_one():
+    generator = np.random.default_rng(1)
+    values = 1 + generator.normal(0, 0.5, (6, 30))
+    assert np.isnan(over_seeds(values[:5]).p_value)
+    assert over_seeds(values).p_value < 0.001
+    assert over_seeds(values - values.mean()).p_value == pytest.approx(1)
+    assert (over_seeds(np.zeros((6, 3))).p_value, over_seeds(np.ones((6, 3))).p_value) == (1, 0)
+    assert np.isnan(holm([float("nan"), 0.02])[0]) and holm([float("nan"), 0.02])[1] == 0.02
+
+
+def test_families_of_unequal_size_count_by_their_queries():
+    values = np.array([[1.0, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]])
+    found = over_seeds(values, ["a", "a", "a", "b"])
+    assert found.difference.mean == 0.75
 
 
 def test_several_metrics_at_once_have_the_intervals_they_have_alone():

@@ -1,4 +1,4 @@
-"""How sure a number is: bootstrap over queries, families, seeds."""
+"""How sure a number is: bootstrap over queries and families, and intervals over seeds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
 
 from afmrl.retrieval.interval import Interval
 
 DRAWS_AT_ONCE = 20_000_000  # numbers of a resampling matrix held at a time
+SEEDS_FOR_P = 6  # of fewer seeds no p-value is told
 EXACT_FLIPS = 12  # clusters whose signs are flipped in every way; of more, some flips are drawn
 
 
@@ -61,32 +63,13 @@ def bootstrap_intervals(
     }
 
 
-def bootstrap_seeds(
-    values: np.ndarray,
-    clusters: Sequence[str] | None = None,
-    *,
-    num_resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """The mean over seeds and queries; both the seeds and the clusters are drawn anew in each resample.
-
-    Shape:
-        values (S, Q): the same queries under S trainings (a difference of two rungs, say).
-    """
-    values = np.asarray(values, dtype=np.float64)
-    means = _resampled_over_seeds(values, clusters, num_resamples, seed)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
-
-
 @dataclass(frozen=True, slots=True)
 class PairedTest:
     """Difference of two systems on the same queries."""
 
     difference: Interval
     p_value: float
-    """Two-sided: how often the resampled difference lies on the other side of 0, doubled."""
+    """Two-sided. Of a bootstrap how often the resampled difference lies on the other side of 0, doubled."""
 
 
 def paired_bootstrap(
@@ -128,21 +111,63 @@ def paired_bootstraps(
     return {metric: _tested(values[place], means[:, place]) for place, metric in enumerate(ours)}
 
 
-def paired_bootstrap_seeds(
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    clusters: Sequence[str] | None = None,
-    *,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> PairedTest:
-    """Bootstrap of mean(ours − theirs) over seeds and clusters; row s of both was trained with the same seed.
+def over_seeds(values: np.ndarray, clusters: Sequence[str] | None = None, *, level: float = 0.95) -> PairedTest:
+    """The mean over seeds and queries, for other seeds and other families than these.
+
+    Seeds and families are crossed random effects: every seed is measured on the same families. The variance of the mean
+    is (MS_seeds + MS_families − MS_rest) / (S · F), a t distribution has Satterthwaite's degrees of freedom. The plain
+    t interval over seed means, which knows nothing of families, is taken where it is wider. A bootstrap of two to six
+    seeds would be far too narrow: the few that there are cannot show how much others differ.
+
+    Of one seed the interval is over families alone. Below SEEDS_FOR_P seeds there is no p-value (NaN).
 
     Shape:
-        ours, theirs (S, Q).
+        values (S, Q): the same queries under S trainings; of two systems the difference, paired by seed.
+        clusters: Q names, or None where queries are independent.
+
+    >>> over_seeds(np.array([[0.0, 1.0], [1.0, 0.0]])).p_value
+    nan
     """
-    difference = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
-    return _tested(difference, _resampled_over_seeds(difference, clusters, num_resamples, seed))
+    values = np.asarray(values, dtype=np.float64)
+    sums, counts = _by_cluster(values, clusters)
+    num_seeds, num_clusters = sums.shape
+    mean = float(values.mean())
+    # a cluster's pull on the mean: a ratio, since clusters differ in size
+    pulls = (sums - mean * counts) * num_clusters / counts.sum()
+    errors = [_crossed_error(pulls)]
+    if num_seeds > 1:
+        errors.append((float(values.mean(axis=1).std(ddof=1) / np.sqrt(num_seeds)), num_seeds - 1.0))
+    halves = [error * float(student.ppf((1 + level) / 2, freedom)) if error else 0.0 for error, freedom in errors]
+    half = max(halves)
+    p_value = float("nan")
+    if num_seeds >= SEEDS_FOR_P:
+        p_value = max(2 * float(student.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+                      for error, freedom in errors)  # fmt: skip
+    return PairedTest(Interval(mean, mean - half, mean + half), p_value)
+
+
+def _crossed_error(pulls: np.ndarray) -> tuple[float, float]:
+    """Standard error of the mean of (S, F) crossed random effects, and its degrees of freedom."""
+    num_seeds, num_clusters = pulls.shape
+    mean = pulls.mean()
+    of_seed, of_cluster = pulls.mean(axis=1, keepdims=True) - mean, pulls.mean(axis=0, keepdims=True) - mean
+    clusters = (num_seeds * float((of_cluster**2).sum()) / max(num_clusters - 1, 1), num_clusters - 1.0)
+    if num_seeds == 1 or num_clusters == 1:
+        one = (
+            clusters
+            if num_clusters > 1
+            else (num_clusters * float((of_seed**2).sum()) / max(num_seeds - 1, 1), num_seeds - 1.0)
+        )
+        return float(np.sqrt(one[0] / pulls.size)), max(one[1], 1.0)
+    seeds = (num_clusters * float((of_seed**2).sum()) / (num_seeds - 1), num_seeds - 1.0)
+    rest_freedom = (num_seeds - 1.0) * (num_clusters - 1)
+    rest = float(((pulls - mean - of_seed - of_cluster) ** 2).sum()) / rest_freedom
+    total = seeds[0] + clusters[0] - rest
+    larger = max(seeds, clusters)
+    if total <= larger[0]:  # the smaller effect is not seen: no variance is below 0
+        return float(np.sqrt(larger[0] / pulls.size)), larger[1]
+    parts = (*(square**2 / freedom for square, freedom in (seeds, clusters)), rest**2 / rest_freedom)
+    return float(np.sqrt(total / pulls.size)), total**2 / sum(parts)
 
 
 def sign_flip_p_value(
@@ -182,15 +207,15 @@ def sign_flip_p_value(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm 1979), in the order given.
+    """p-values adjusted for their number (Holm 1979), in the order given; what was not tested (NaN) counts as none.
 
-    >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
+    >>> [round(p, 6) for p in holm([0.01, 0.04, float("nan"), 0.03])]
+    [0.03, 0.06, nan, 0.06]
     """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    adjusted, highest = [0.0] * len(p_values), 0.0
+    order = sorted((place for place, p in enumerate(p_values) if p == p), key=lambda place: p_values[place])
+    adjusted, highest = [float("nan")] * len(p_values), 0.0
     for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[place]))
         adjusted[place] = highest
     return adjusted
 
@@ -210,21 +235,6 @@ def _by_cluster(values: np.ndarray, clusters: Sequence[str] | None) -> tuple[np.
     size = int(numbers.max()) + 1
     sums = np.stack([np.bincount(numbers, weights=row, minlength=size) for row in values])
     return sums, np.bincount(numbers, minlength=size).astype(np.float64)
-
-
-def _resampled_over_seeds(
-    values: np.ndarray, clusters: Sequence[str] | None, num_resamples: int, seed: int
-) -> np.ndarray:
-    """(num_resamples,) means of resampled seeds × clusters of values (S, Q)."""
-    sums, counts = _by_cluster(values, clusters)
-    generator = np.random.default_rng(seed)
-    num_seeds, num_clusters = sums.shape
-    means = np.empty(num_resamples)
-    for draw in range(num_resamples):
-        seeds = generator.integers(num_seeds, size=num_seeds)
-        chosen = generator.integers(num_clusters, size=num_clusters)
-        means[draw] = sums[seeds][:, chosen].sum() / (counts[chosen].sum() * num_seeds)
-    return means
 
 
 def _resampled_together(
