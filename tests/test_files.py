@@ -23,6 +23,7 @@ from afmrl.files import (
     fingerprint,
     folder_fingerprint,
     hash64,
+    one_writer,
     read_lines,
     replace_folder,
     write_json,
@@ -134,6 +135,7 @@ def test_lines_are_counted(tmp_path):
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path):
+    (tmp_path / ".old.old").mkdir()  # of a process that was killed in between
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
@@ -166,6 +168,70 @@ def test_the_second_writer_is_told_who_holds_the_lock(tmp_path):
         process.wait()
     with exclusive_lock(tmp_path / "lock", "index i"):  # a killed process holds nothing
         assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_a_file_that_another_process_writes_is_refused_and_never_mixed(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    code = (
+        "import sys, time\n"
+        "from afmrl.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file:\n"
+        "    file.write('half of the other'); file.flush()\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    process = run_python(code, path)
+    try:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=r"a\.txt: another process is writing it; wait"), atomic_write(path):
+            pass
+        assert (tmp_path / "a.txt.tmp").read_text() == "half of the other"  # it goes on undisturbed
+    finally:
+        process.kill()
+        process.wait()
+    assert path.read_text() == "old"
+    with atomic_write(path) as file:
+        file.write("new")
+    assert path.read_text() == "new"
+
+
+def test_two_processes_that_replace_a_file_again_and_again_leave_it_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    code = (
+        "import sys\n"
+        "from afmrl.errors import InputError\n"
+        "from afmrl.files import atomic_write\n"
+        "won = 0\n"
+        "for _ in range(400):\n"
+        "    try:\n"
+        "        with atomic_write(sys.argv[1], sync=False) as file:\n"
+        "            for _ in range(40):\n"
+        "                file.write(sys.argv[2] * 500); file.flush()\n"
+        "        won += 1\n"
+        "    except InputError:\n"
+        "        pass\n"
+        "print(won)\n"
+    )
+    path.write_text("a" * 20_000)
+    writers = [run_python(code, path, letter) for letter in "ab"]
+    while any(writer.poll() is None for writer in writers):
+        content = path.read_text()
+        assert content in ("a" * 20_000, "b" * 20_000)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert all(int(writer.stdout.read()) > 0 for writer in writers)
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_has_one_writer_and_an_error_leaves_no_new_folder(tmp_path):
+    with one_writer(tmp_path / "out"):
+        with pytest.raises(InputError, match="out: another process is writing to it"), one_writer(tmp_path / "out"):
+            pass
+        (tmp_path / "out" / "a.txt").touch()
+    assert names(tmp_path / "out") == ["a.txt"]
+    with pytest.raises(ValueError, match="wrong"), one_writer(tmp_path / "new"):
+        raise ValueError("wrong")
+    assert names(tmp_path) == ["out"]
 
 
 # hashes

@@ -30,7 +30,8 @@ _READ_THROUGH: set[tuple[Any, ...]] = set()
 class PendingFile:
     """A file that is written over a while: `publish` puts it at `path`, `discard` leaves what was there.
 
-    Until then it has the ending TEMPORARY. `atomic_write` does the same for a file that one block writes.
+    Until then it has the ending TEMPORARY, and is locked: two writers would mix what they write. `atomic_write` does
+    the same for a file that one block writes.
 
     Args:
         path: where it appears; missing folders are made.
@@ -38,6 +39,9 @@ class PendingFile:
         newline, errors: as in `open`.
         sync: wait until content and name are on disk, so that a loss of power cannot take them. False only for many
             small files that can be made again.
+
+    Raises:
+        InputError: another process is writing it.
     """
 
     def __init__(
@@ -53,23 +57,41 @@ class PendingFile:
         self._temporary = self.path.with_name(self.path.name + TEMPORARY)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": newline, "errors": errors}
-        self.file: IO[Any] = open(self._temporary, mode, **text)  # noqa: SIM115  # closed by publish or discard
+        self.file: IO[Any] = open(self._own(), mode, **text)  # noqa: SIM115  # closed by publish or discard
+
+    def _own(self) -> int:
+        """The temporary file, opened and emptied, which no other process writes."""
+        while True:
+            handle = os.open(self._temporary, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                if not _locked(handle):
+                    raise InputError(f"{self.path}: another process is writing it; wait until it is done")
+                if _is_at(handle, self._temporary):
+                    os.ftruncate(handle, 0)
+                    return handle
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)  # another process has put it in its place meanwhile
 
     def publish(self) -> None:
         """Put the file in its place, whatever was there."""
         if self._sync:
             sync_file(self.file)
-        self.file.close()
+        else:
+            self.file.flush()
         os.replace(self._temporary, self.path)
+        self.file.close()  # and not before: until then it is locked
         if self._sync:
             sync_path(self.path.parent)
 
     def discard(self) -> None:
         """Remove what was written so far."""
+        if not self.file.closed:  # while it is locked: afterwards it may be another process'
+            with contextlib.suppress(OSError):
+                self._temporary.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # a full disk, as it was before
             self.file.close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -226,15 +248,20 @@ def sync_path(path: str | Path) -> None:
     """Wait until a file's content, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def replace_folder(new: str | Path, target: str | Path) -> None:
-    """Put the folder `new` in the place of `target`, whatever was there."""
-    shutil.rmtree(target, ignore_errors=True)
+    """Put the folder `new` in the place of `target`, whatever was there; readers do not see it half removed."""
+    old = Path(target).with_name(f".{Path(target).name}.old")
+    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed here
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(target, old)
     os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
@@ -255,21 +282,65 @@ def exclusive_lock(path: str | Path, what: str) -> Iterator[None]:
     Raises:
         InputError: another process holds it.
     """
-    import fcntl
-
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locked(file.fileno()):
             file.seek(0)
             holder = file.read(20).strip() or "unknown"
-            raise InputError(f"{what}: another process ({holder}) is writing to it; wait until it is done") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+            raise InputError(f"{what}: another process ({holder}) is writing to it; wait until it is done")
+        with naming(path):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
+
+
+@contextlib.contextmanager
+def one_writer(folder: str | Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder while the block runs; the folder is its own lock.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    folder = Path(folder)
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not _locked(handle):
+            raise InputError(f"{folder}: another process is writing to it; wait until it is done")
+        yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # an error came before the first file
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Lock an open file until it is closed; False if another process holds it.
+
+    A file system that knows no locks, or none of folders, is written without.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EBADF):
+            raise
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is the one that a path names now."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def fingerprint(*parts: Any) -> str:
@@ -343,6 +414,42 @@ def checksum(path: str | Path) -> int:
         while block := file.read(READ_BYTES):
             found = zlib.crc32(block, found)
     return found
+
+
+def file_facts(path: str | Path) -> dict[str, int]:
+    """What `damage` compares a file with: its "bytes" and "crc32"."""
+    return {"bytes": os.stat(path).st_size, "crc32": checksum(path)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """One thing in a folder, as `afmrl check` says it."""
+
+    what: str
+    fault: str = ""
+    """What is wrong with it, and what to do; "" if nothing."""
+
+
+def checked_files(folder: Path, facts: Any) -> Iterator[Checked]:
+    """Compare files with what was written down of them.
+
+    Args:
+        facts: name below the folder → its `file_facts`.
+    """
+    for name, of in facts.items() if isinstance(facts, Mapping) else ():
+        try:
+            yield Checked(str(name), damage(folder / name, of))
+        except FileNotFoundError:
+            yield Checked(str(name), "is missing")
+        except (OSError, KeyError, TypeError) as error:
+            yield Checked(str(name), f"cannot be read ({error})")
+
+
+def other_format(found: Any, known: int) -> str:
+    """What to say of a file of another version of its format."""
+    newer = isinstance(found, int) and found > known
+    todo = "a later release wrote it; update afmrl" if newer else "make it again"
+    return f"is of format {found!r}, this release reads {known}; {todo}"
 
 
 def damage(path: str | Path, facts: Mapping[str, Any]) -> str:

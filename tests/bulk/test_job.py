@@ -429,7 +429,7 @@ def test_a_reader_names_what_it_was_asked_wrongly(tmp_path, catalog):
     assert [batch.num_rows for batch in shard_batches(tmp_path / "out", shard, ["id"], 15)] == [15, 5]
     manifest = tmp_path / "out" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
-    with pytest.raises(InputError, match="version 9"):
+    with pytest.raises(InputError, match="is of format 9"):
         BulkFolder.open(tmp_path / "out")
 
 

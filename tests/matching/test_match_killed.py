@@ -69,6 +69,32 @@ def test_killed_while_writing_no_file_is_torn_and_no_summary_is_beside_older_fil
         assert sorted(path.name for path in out.iterdir()) == FILES
 
 
+@pytest.mark.parametrize("step", ["write_groups", "write_offers", "write_changes", "write_summary"])
+def test_a_match_that_was_stopped_still_says_what_changed_since_the_last_complete_one(tmp_path, monkeypatch, step):
+    out, other = tmp_path / "out", tmp_path / "other"
+    write_catalog(tmp_path / "catalog.jsonl", drills(6))
+    for folder in (out, other):
+        match(tmp_path / "catalog.jsonl", out=folder)
+    write_catalog(tmp_path / "catalog.jsonl", drills(9)[3:])
+    match(tmp_path / "catalog.jsonl", out=other, previous=other)
+    changes = (other / "changes.jsonl").read_text()
+    assert '"new"' in changes
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # and stopped again
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(f"afmrl.matching.match.{step}", stopped)
+            match(tmp_path / "catalog.jsonl", out=out, previous=out)
+        assert not (out / "summary.json").exists()
+    match(tmp_path / "catalog.jsonl", out=out, previous=out)
+    assert (out / "changes.jsonl").read_text() == changes
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "changes.jsonl"])
+    match(tmp_path / "catalog.jsonl", out=out, previous=out)
+    assert (out / "changes.jsonl").read_text() == ""  # and from here on since this one
+
+
 def killed_everywhere(folder: str, lose_power: bool) -> None:
     """A match over the output of an earlier one, killed at its first moment, at its second, ... until one ends."""
     sys.path.append(str(Path(__file__).parents[1] / "bulk"))

@@ -116,6 +116,16 @@ def test_a_resumed_run_gives_the_losses_of_one_that_was_not_stopped(text_base, t
     assert not list((tmp_path / "parts").rglob("adapter*")) and (tmp_path / "parts" / "model.safetensors").is_file()
 
 
+def test_a_model_of_texts_is_refused_where_no_offer_has_a_title(text_base, tmp_path):
+    offers, attributes = catalog()
+    config = AGCLStage(max_steps=1, batch_size=8, similar_group=4, temperature=0.05)
+    untitled = [replace(offer, title=" ", image="a.jpg") for offer in offers]
+    with pytest.raises(InputError, match="reads text alone, and no offer has a title; train a model that reads images"):
+        run_agcl(config, text_base, untitled, attributes, tmp_path / "refused")
+    one = [*untitled[:-1], offers[-1]]  # one title is something to learn from
+    assert len(run_agcl(config, text_base, one, attributes, tmp_path / "one")["history"]) == 1
+
+
 @pytest.mark.parametrize("similar_group", [1, 4])
 def test_many_products_are_drawn_without_comparing_all(monkeypatch, similar_group):
     offers, attributes = catalog(60)

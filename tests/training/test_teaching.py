@@ -128,6 +128,22 @@ def test_roles_that_are_none_are_told(tmp_path):
     assert "role 'querry' of 1 offers is unknown (there are query, gallery, both) and counts as no role" in said[0]
 
 
+def test_a_text_that_may_show_labels_is_said_where_the_generator_learns_them_and_nowhere_else(tmp_path):
+    rows = three_splits(attributes={"brand": "Acme", "color": "red"})
+    teacher = jsonl(tmp_path / "t.jsonl", *({"id": row["id"], "key_attributes": {"color": "red"}} for row in rows))
+    of_teacher = {"targets": "teacher", "teacher": str(teacher)}
+    untrained = {"rar": {"max_steps": 0}, "cit": {"rounds": 0}, "agcl": {"attributes_on": "none"}}
+    for sft, more, is_said in (
+        ({}, {}, True),
+        (of_teacher, {}, False),
+        ({"max_steps": 0}, untrained, False),
+        ({}, {"agcl": {"seller_attributes": "none"}}, False),
+    ):
+        said = " ".join(prepared(tmp_path, rows, sft, **more).said)
+        assert ("shows what sellers state in the column 'attributes'" in said) == is_said, (sft, more, said)
+    assert "the text of 6 of 6 offers" in " ".join(prepared(tmp_path, rows, {}).said)
+
+
 def three_splits(**attributes):
     return [
         {"id": f"{split}{number}", "title": "Dress", "product_id": split, "split": split, **attributes}

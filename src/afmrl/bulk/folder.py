@@ -13,7 +13,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.files import damage, read_object, unsealed
+from afmrl.files import Checked, damage, other_format, parse_json, read_lines, read_object, unsealed
 
 if TYPE_CHECKING:
     import pyarrow
@@ -76,8 +76,13 @@ class BulkFolder:
             raise InputError(f"{path}: was written by `{made_by}`; here a folder of `{COMMAND[kind]}` is needed")
         if not manifest["complete"]:
             raise InputError(f"{path}: the run that writes it is not complete; the same `{made_by}` command resumes it")
-        for shard in manifest["shards"]:
-            check_shard(path, shard)
+        try:
+            for shard in manifest["shards"]:
+                check_shard(path, shard)
+        except InputError:
+            if read_manifest(path)["generation"] == manifest["generation"]:
+                raise
+            return cls.open(path, kind=kind)  # a run was completed meanwhile, and removed what it had replaced
         return cls(path, manifest)
 
     def __len__(self) -> int:
@@ -110,6 +115,36 @@ class BulkFolder:
                     yield json.loads(line)
 
 
+def check_bulk_folder(path: Path) -> Iterator[Checked]:
+    """Read all of a folder, and say of each thing what it is and what is wrong with it."""
+    try:
+        manifest = read_manifest(path)
+    except InputError as error:
+        yield Checked(MANIFEST, str(error))
+        return
+    made_by, rows = COMMAND[manifest["format"]], manifest["rows"]
+    if not manifest["complete"]:
+        yield Checked(f"{MANIFEST} of `{made_by}`", "the run is not complete; the same command resumes it")
+        return
+    yield Checked(f"{MANIFEST} of `{made_by}`: {rows:,} rows, {manifest.get('quarantined', 0):,} in quarantine")
+    for shard in manifest["shards"]:
+        try:
+            check_shard(path, shard)
+            count = sum(batch.num_rows for batch in shard_batches(path, shard))
+            fault = "" if count == shard["rows"] else f"holds {count:,} rows, {shard['rows']:,} were written"
+        except InputError as error:
+            fault = str(error)
+        yield Checked(f"{shard['file']}: {shard['rows']:,} rows", fault)
+    if sum(shard["rows"] for shard in manifest["shards"]) != rows:
+        yield Checked(MANIFEST, "its shards hold another number of rows; rewrite the folder")
+    if (path / QUARANTINE).is_file():
+        try:
+            count = sum(bool(parse_json(line)) for line in read_lines(path / QUARANTINE))
+            yield Checked(f"{QUARANTINE}: {count:,} rows and images of the last run")
+        except (OSError, ValueError) as error:
+            yield Checked(QUARANTINE, f"cannot be read ({error}); the same command writes it again")
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a folder, complete or not.
 
@@ -129,9 +164,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest.get("format"), str) or manifest["format"] not in COMMAND:
         raise InputError(f"{path / MANIFEST}: is not a manifest of `afmrl embed` or `afmrl attributes`")
     if manifest.get("version") != VERSION:
-        raise InputError(
-            f"{path / MANIFEST}: version {manifest.get('version')!r}, this program reads {VERSION}; rewrite the folder"
-        )
+        raise InputError(f"{path / MANIFEST}: {other_format(manifest.get('version'), VERSION)}")
     try:
         manifest = unsealed(manifest)
         if faults := manifest_faults(manifest):

@@ -106,39 +106,41 @@ def evaluate(
         Share of rows that may be skipped as unreadable.
     """
     from afmrl.evaluation.evaluate import evaluate as run_evaluation
+    from afmrl.files import one_writer
     from afmrl.report.evaluation_page import write_evaluation_page
     from afmrl.retrieval.fusion import FUSION_FILE, FusionWeights
     from afmrl.terminal import quiet_libraries
 
     quiet_libraries()
-    result = run_evaluation(
-        model,
-        catalog,
-        queries=queries,
-        gallery=gallery,
-        qrels=qrels,
-        tasks=task,
-        split=split,
-        gallery_splits=gallery_splits,
-        pairs=pairs,
-        min_grade=min_grade,
-        protocol=protocol,
-        generator=generator,
-        fuse=fuse,
-        rerank=rerank,
-        attributes_on=attributes_on,
-        seller_attributes=seller_attributes,
-        slices=slices,
-        robustness=robustness,
-        floors=floors,
-        k=k,
-        batch_size=batch_size,
-        max_bad=max_bad,
-        options=read_options(reading),
-        progress=True,
-        out=out,
-    )
-    write_evaluation_page(result, out)
+    with one_writer(out):
+        result = run_evaluation(
+            model,
+            catalog,
+            queries=queries,
+            gallery=gallery,
+            qrels=qrels,
+            tasks=task,
+            split=split,
+            gallery_splits=gallery_splits,
+            pairs=pairs,
+            min_grade=min_grade,
+            protocol=protocol,
+            generator=generator,
+            fuse=fuse,
+            rerank=rerank,
+            attributes_on=attributes_on,
+            seller_attributes=seller_attributes,
+            slices=slices,
+            robustness=robustness,
+            floors=floors,
+            k=k,
+            batch_size=batch_size,
+            max_bad=max_bad,
+            options=read_options(reading),
+            progress=True,
+            out=out,
+        )
+        write_evaluation_page(result, out)
     print_evaluation(result, out)
     if not fuse and (Path(model) / FUSION_FILE).is_file() and FusionWeights.load(model) != FusionWeights(0.0):
         print(

@@ -76,6 +76,7 @@ def match(
     max_bad
         Share of rows that may be skipped as unreadable.
     """
+    from afmrl.files import one_writer
     from afmrl.matching.match import match as match_offers
     from afmrl.report.match_page import write_match_page
     from afmrl.terminal import quiet_libraries
@@ -84,25 +85,26 @@ def match(
         quiet_libraries()
     if no_labels and labels is not None:
         raise InputError("--labels and --no-labels exclude each other; give one")
-    result = match_offers(
-        catalog,
-        out=out,
-        against=against,
-        model=model,
-        generator=generator,
-        labels=False if no_labels else labels,
-        precision=precision,
-        recall=recall,
-        best_f1=best_f1,
-        threshold=threshold,
-        previous=previous,
-        veto=veto or (),
-        no_veto=no_veto or (),
-        max_bad=max_bad,
-        options=read_options(reading),
-        progress=True,
-    )
-    write_match_page(result, out)
+    with one_writer(out):
+        result = match_offers(
+            catalog,
+            out=out,
+            against=against,
+            model=model,
+            generator=generator,
+            labels=False if no_labels else labels,
+            precision=precision,
+            recall=recall,
+            best_f1=best_f1,
+            threshold=threshold,
+            previous=previous,
+            veto=veto or (),
+            no_veto=no_veto or (),
+            max_bad=max_bad,
+            options=read_options(reading),
+            progress=True,
+            write_page=write_match_page,
+        )
     print_match(result, out)
     return {"out": out, **result.summary}
 

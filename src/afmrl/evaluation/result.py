@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from afmrl.data.offer import SkippedRow
 from afmrl.data.roles import ROLES
 from afmrl.evaluation.pairs import PairsResult
 from afmrl.evaluation.probing import ClusteringResult, ProbeResult
+from afmrl.evaluation.records import read_query_records
 from afmrl.evaluation.task_run import TaskRun
 from afmrl.evaluation.tasks import TASKS, Impossible
 from afmrl.evaluation.verdict import Verdict
-from afmrl.files import atomic_write
-from afmrl.retrieval.hits import write_hits
+from afmrl.files import Checked, atomic_write, parse_json, read_lines, read_object
+from afmrl.retrieval.hits import read_hits, write_hits
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ class EvaluationResult:
 def write_evaluation(result: EvaluationResult, out: str | Path) -> None:
     """Write OUT: metrics.json, queries.jsonl, hits.jsonl (hits-TASK.jsonl of several tasks), skipped.jsonl.
 
-    Each file is written whole or not at all; metrics.json comes last. What an earlier evaluation left there and this
-    one does not write is removed.
+    Each file is written whole or not at all; metrics.json is removed first and comes last: where it is, the other files
+    are of the same evaluation. What an earlier evaluation left there and this one does not write is removed.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     runs = {"hits.jsonl" if len(result.runs) == 1 else f"hits-{run.task.name}.jsonl": run for run in result.runs}
     stale = {"hits.jsonl", "queries.jsonl", "skipped.jsonl", "report.html", *(f"hits-{name}.jsonl" for name in TASKS)}
-    for name in stale - set(runs):
+    for name in ("metrics.json", *sorted(stale - set(runs))):
         (out / name).unlink(missing_ok=True)
     for name, run in runs.items():
         write_hits(out / name, run.hits())
@@ -85,6 +86,24 @@ def write_evaluation(result: EvaluationResult, out: str | Path) -> None:
     if result.skipped:
         _write(out / "skipped.jsonl", (json.dumps(dataclasses.asdict(row)) + "\n" for row in result.skipped))
     _write(out / "metrics.json", [json.dumps(result.metrics, indent=2, sort_keys=True, allow_nan=False) + "\n"])
+
+
+def check_evaluation(out: Path) -> Iterator[Checked]:
+    """Read all of what an evaluation wrote, and say of each thing what it is and what is wrong with it."""
+    readers: dict[str, Callable[[Path], Sized]] = {
+        "metrics.json": read_object,
+        "queries.jsonl": read_query_records,
+        "skipped.jsonl": lambda path: [parse_json(line) for line in read_lines(path)],
+        **{path.name: read_hits for path in sorted(out.glob("hits*.jsonl"))},
+    }
+    for name, read in readers.items():
+        if not (out / name).is_file() and name != "metrics.json":
+            continue
+        try:
+            fault = "" if len(read(out / name)) or name == "skipped.jsonl" else "is empty; evaluate again"
+        except (OSError, ValueError) as error:
+            fault = f"cannot be read ({error}); evaluate again"
+        yield Checked(f"{name} of `afmrl evaluate`", fault)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -14,6 +14,8 @@ from afmrl.errors import InputError
 from afmrl.files import digest
 
 OFFERS_FILE = "offers.csv"
+EARLIER_FILE = ".offers-before.csv"
+"""offers.csv of the last complete match, as long as a later one is not complete."""
 ID_BYTES = 8
 Members = Sequence[str]
 
@@ -109,12 +111,14 @@ def group_changes(groups: Mapping[str, Members], previous: Mapping[str, str]) ->
 
 
 def read_group_ids(folder: str | Path) -> dict[str, str]:
-    """The group's id of every offer of an earlier run.
+    """The group's id of every offer of an earlier run, the last complete one.
 
     Raises:
         InputError: the folder holds no match, or one whose offers.csv was changed.
     """
-    path = Path(folder) / OFFERS_FILE
+    path = Path(folder) / EARLIER_FILE
+    if not path.is_file():
+        path = Path(folder) / OFFERS_FILE
     if not path.is_file():
         raise InputError(f"--previous {folder}: has no {OFFERS_FILE}; give OUT of an earlier afmrl match")
     found: dict[str, str] = {}

@@ -6,7 +6,7 @@ import contextlib
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
+from afmrl.data.offer import SkippedRow
 from afmrl.data.pairs import PAIRS_FILE, read_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
@@ -24,6 +25,8 @@ from afmrl.matching.learning import LabeledResult
 from afmrl.matching.matched_offers import OfferCollector
 from afmrl.matching.matched_table import MatchedTable, match_table
 from afmrl.matching.output import (
+    FORMAT,
+    VERSION,
     WrittenPairs,
     clear_output,
     pair_files,
@@ -43,7 +46,6 @@ from afmrl.retrieval.colors import color_histograms
 from afmrl.retrieval.interval import Interval
 from afmrl.terminal import Stages, counted
 
-FORMAT = "afmrl-match"
 PROGRESS_EVERY = 1024  # pairs
 
 
@@ -65,6 +67,7 @@ def match(
     max_bad: float = MAX_BAD,
     options: ReadOptions | None = None,
     progress: bool = False,
+    write_page: Callable[[MatchResult, Path], object] | None = None,
 ) -> MatchResult:
     """Find the offers that are the same product: groups, and pairs with their probability and reasons.
 
@@ -93,6 +96,7 @@ def match(
         options: columns, delimiter and encoding, where a file does not say them itself; `fetch` fetches images that are
             addresses.
         progress: show bars.
+        write_page: called with the result and `out` before summary.json says that all files are there.
 
     Raises:
         InputError: offers that cannot be read, unknown ids or labels of one kind only, a key to take away that does
@@ -125,8 +129,6 @@ def match(
             source = with_index(source, against)
         if labels is None and path is not None:
             labels = _pairs_beside(path)
-    if out is not None:
-        write_skipped(Path(out), source.skipped)
     table, notes = prepared_table(source, stages)
     check_vetoes(table, veto)
     rows = None
@@ -152,7 +154,10 @@ def match(
         "asked": dict(aim.asked),
         "previous": None if previous is None else str(previous),
     }
-    return match_result(matched, request, None if out is None else Path(out), previous=ids_before, stages=stages)
+    out = None if out is None else Path(out)
+    return match_result(
+        matched, request, out, skipped=source.skipped, previous=ids_before, stages=stages, write_page=write_page
+    )
 
 
 def match_result(
@@ -160,14 +165,18 @@ def match_result(
     request: dict[str, Any],
     out: Path | None,
     *,
+    skipped: Sequence[SkippedRow] = (),
     previous: Mapping[str, str] | None = None,
     stages: Stages | None = None,
+    write_page: Callable[[MatchResult, Path], object] | None = None,
 ) -> MatchResult:
     """The groups and pairs of a matched table; with `out`, written there.
 
     Args:
         request: what was asked for; the summary begins with it.
+        skipped: rows and images of the catalog that were left out.
         previous: the group's id of every offer of the last run.
+        write_page: as in `match`.
     """
     stages = stages or Stages(False)
     groups, ids = matched.matched_groups(previous)
@@ -176,6 +185,7 @@ def match_result(
     changes = None if previous is None else group_changes(_members(by_offer), previous)
     if out is not None:
         clear_output(out)
+        write_skipped(out, skipped)
         write_groups(out, groups)
     left, right = matched.listed_rows()
     collector, of_offers = (
@@ -206,7 +216,7 @@ def match_result(
         kept_offers = [of for of, is_out in zip(kept_offers, left_out, strict=True) if not is_out]
     summary = {
         "format": FORMAT,
-        "version": 1,
+        "version": VERSION,
         **request,
         "offers": len(offers),
         "pairs_compared": len(matched.left),
@@ -230,9 +240,11 @@ def match_result(
         return MatchResult(groups, kept, summary, review, kept_offers)
     write_offers(out, kept_offers)
     write_changes(out, changes)
+    result = MatchResult(groups, WrittenPairs(out, offers, len(left)), summary, review, kept_offers, out)
+    if write_page is not None:
+        write_page(result, out)
     write_summary(out, summary)
-    written = WrittenPairs(out, offers, len(left))
-    return MatchResult(groups, written, summary, review, kept_offers, out)
+    return result
 
 
 def _members(by_offer: Mapping[str, str]) -> dict[str, list[str]]:

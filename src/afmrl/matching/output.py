@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -13,13 +14,17 @@ from typing import IO, Any, overload
 
 from afmrl.data.delimited import guarded
 from afmrl.data.offer import Offer, SkippedRow
-from afmrl.files import atomic_write
-from afmrl.matching.group_ids import OFFERS_FILE, GroupChanges
+from afmrl.files import Checked, atomic_write, checked_files, file_facts, other_format, read_object
+from afmrl.matching.group_ids import EARLIER_FILE, OFFERS_FILE, GroupChanges
 from afmrl.matching.reasons import KEPT_APART, ComparedValues, Reasons, StatedValue
 from afmrl.matching.result import MatchedGroup, MatchedOffer, MatchedPair
 
 GROUPS_FILE, PAIRS_FILE, SUMMARY_FILE, REPORT_FILE = "groups.jsonl", "pairs.jsonl", "summary.json", "report.html"
 SKIPPED_FILE, CHANGES_FILE = "skipped.jsonl", "changes.jsonl"
+OUTPUT_FILES = (
+    GROUPS_FILE, "groups.csv", PAIRS_FILE, "pairs.csv", OFFERS_FILE, CHANGES_FILE, SKIPPED_FILE, REPORT_FILE
+)  # fmt: skip
+FORMAT, VERSION = "afmrl-match", 1
 OFFER_COLUMNS = ("id", "group_id", "canonical_id", "title", "confidence", "needs_review", "why")
 PAIR_COLUMNS = (
     "left", "right", "left_group", "right_group", "left_title", "right_title", "score", "probability", "same", "agree",
@@ -39,9 +44,13 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
 def clear_output(out: Path) -> None:
     """Make the folder, and take away what says that it is complete.
 
-    A run that is stopped while it writes leaves files of its own beside those of an earlier match.
+    A run that is stopped while it writes leaves files of its own beside those of an earlier match. The earlier match's
+    groups are kept until then: the same run again says what changed since.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if (out / SUMMARY_FILE).is_file() and (out / OFFERS_FILE).is_file():
+        with open(out / OFFERS_FILE, "rb") as earlier, atomic_write(out / EARLIER_FILE, "wb") as kept:
+            shutil.copyfileobj(earlier, kept)
     for name in (SUMMARY_FILE, REPORT_FILE):
         (out / name).unlink(missing_ok=True)
 
@@ -104,8 +113,27 @@ def write_skipped(out: Path, skipped: Sequence[SkippedRow]) -> None:
 
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
     """OUT/summary.json, written last: a folder that has it has all the other files of the same match."""
+    files = {name: file_facts(out / name) for name in OUTPUT_FILES if (out / name).is_file()}
     with whole_file(out / SUMMARY_FILE) as file:
-        file.write(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
+        file.write(json.dumps({**summary, "files": files}, ensure_ascii=False, indent=2) + "\n")
+    (out / EARLIER_FILE).unlink(missing_ok=True)
+
+
+def check_match_folder(out: Path) -> Iterator[Checked]:
+    """Read all of what a match wrote, and say of each thing what it is and what is wrong with it."""
+    if not (out / SUMMARY_FILE).is_file():
+        yield Checked(SUMMARY_FILE, "is missing: the match is not complete; the same command writes it")
+        return
+    try:
+        summary = read_object(out / SUMMARY_FILE)
+        if (found := summary.get("version")) != VERSION:
+            raise ValueError(other_format(found, VERSION))
+        about = f"{summary['groups']:,} groups of {summary['offers']:,} offers"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield Checked(f"{SUMMARY_FILE} of `afmrl match`", f"cannot be used ({error})")
+        return
+    yield Checked(f"{SUMMARY_FILE} of `afmrl match`: {about}")
+    yield from checked_files(out, summary.get("files"))
 
 
 class PairWriter:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from afmrl.data.bad_rows import MAX_BAD_OF_A_SET, checked_max_bad
-from afmrl.data.catalog import write_catalog
+from afmrl.data.catalog import read_report, write_catalog
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.data.offer_from_row import MAX_TITLE_CHARACTERS
+from afmrl.data.pairs import read_pair_rows
 from afmrl.errors import InputError
-from afmrl.files import write_lines
+from afmrl.files import Checked, read_lines, write_lines
 from afmrl.public_sets.base import PublicDataset, Reading, SourceRow
 from afmrl.terminal import track
 
@@ -77,6 +78,37 @@ def convert(
         raise InputError(f"{error}\n{_where(dataset)}") from error
 
 
+def check_converted(folder: Path) -> Iterator[Checked]:
+    """Read a catalog's folder, and say of each thing what it is and what is wrong with it."""
+    if not (folder / ABOUT).is_file():
+        yield Checked(f"{CATALOG} that no public set was written to")
+    for name, read in ((CATALOG, _read_catalog), (PAIRS, _read_pairs), (QRELS, _read_qrels)):
+        if (folder / name).is_file():
+            try:
+                yield Checked(f"{name}: {read(folder / name)}")
+            except (InputError, OSError, UnicodeDecodeError) as error:
+                yield Checked(name, str(error))
+
+
+def _read_catalog(path: Path) -> str:
+    reading = read_report(path)
+    if left_out := sum(reading.left_out.values()):
+        raise InputError(f"{left_out:,} of {reading.rows:,} rows cannot be used; `afmrl check {path}` lists them")
+    return f"{reading.rows:,} offers"
+
+
+def _read_pairs(path: Path) -> str:
+    return f"{sum(1 for _ in read_pair_rows(path)):,} labeled pairs"
+
+
+def _read_qrels(path: Path) -> str:
+    lines = read_lines(path)
+    for number, line in enumerate(lines, 1):
+        if len(line.split("\t")) != 3:
+            raise InputError(f"{path}:{number}: expected query, offer and grade; convert the set again")
+    return f"{len(lines):,} matches"
+
+
 def _where(dataset: PublicDataset) -> str:
     return f"{dataset.title} comes from {dataset.homepage}\n{dataset.download}"
 
@@ -101,6 +133,7 @@ class _Converter:
     def write(self, out: Path) -> Conversion:
         """All files, each complete or as it was before."""
         result = self.result
+        (out / ABOUT).unlink(missing_ok=True)  # it says that the others are complete
         write_catalog(out / CATALOG, self._offers())
         files = [out / CATALOG]
         for name, lines in ((PAIRS, self._pairs()), (QRELS, self._matches())):

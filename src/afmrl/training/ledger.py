@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from afmrl.files import file_hash, fingerprint, parse_json, write_json
+from afmrl.files import Checked, file_hash, fingerprint, naming, parse_json, write_json
 from afmrl.training.processes import on_first, rank
 
 COMPLETE, STARTED = "complete.json", "started.json"
+NO_ROOM = (
+    "os error 28",
+    "os error 27",
+    "os error 122",
+    "No space left",
+    "File too large",
+    "PytorchStreamWriter failed",
+)
 
 
 class Ledger:
@@ -48,7 +59,8 @@ class Ledger:
             if before is not None:
                 start = time.perf_counter()
                 try:
-                    result = work(folder) or {}
+                    with _room_for(folder):
+                        result = work(folder) or {}
                 except BaseException:
                     if rank() == 0:
                         self._interrupted(folder, made_of, before + time.perf_counter() - start)
@@ -67,7 +79,8 @@ class Ledger:
             return
         start = time.perf_counter()
         try:
-            result = work(folder) or {}
+            with _room_for(folder):
+                result = work(folder) or {}
         except BaseException:
             self._interrupted(folder, made_of, before + time.perf_counter() - start)
             raise
@@ -96,7 +109,8 @@ class Ledger:
     @staticmethod
     def _interrupted(folder: Path, made_of: str, seconds: float) -> None:
         """The time spent so far counts, should the stage resume later."""
-        write_json(folder / STARTED, {"made_of": made_of, "seconds": round(seconds, 2)})
+        with contextlib.suppress(OSError):  # a full disk, which is what ended it
+            write_json(folder / STARTED, {"made_of": made_of, "seconds": round(seconds, 2)})
 
     def _close(self, name: str, made_of: str, seconds: float, result: dict[str, Any]) -> None:
         folder = self.folder / name
@@ -106,6 +120,39 @@ class Ledger:
         record = {"made_of": made_of, "seconds": self.seconds[name], "weights": self.weights[name], "result": result}
         write_json(folder / COMPLETE, record)
         self.say(f"{name}: done in {self.seconds[name]:.0f} s")
+
+
+def check_stages(folder: Path) -> Iterator[Checked]:
+    """Compare the weights of a run's stages with what was written down when each was complete.
+
+    Args:
+        folder: RUN/stages.
+    """
+    for stage in sorted(path for path in folder.glob("*") if path.is_dir()):
+        done = _read(stage / COMPLETE)
+        what, fault = f"stage {stage.name}", ""
+        if done is None and (stage / COMPLETE).exists():
+            fault = f"{stage / COMPLETE} cannot be read; the same run does the stage again"
+        elif done is None and (stage / STARTED).exists():
+            what += ": not complete; the same run resumes it"
+        elif done is not None and done.get("weights") != _weights_hash(stage):
+            fault = f"its weights are not what was written; remove {stage}, and the same run does it again"
+        yield Checked(what, fault)
+
+
+@contextlib.contextmanager
+def _room_for(folder: Path) -> Iterator[None]:
+    """Let the error of a full disk be one, and name the folder, whatever library wrote there.
+
+    safetensors and torch write by themselves, and what they raise is no OSError.
+    """
+    try:
+        with naming(folder):
+            yield
+    except Exception as error:
+        if isinstance(error, OSError) or not any(words in str(error) for words in NO_ROOM):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
 
 
 def _weights_hash(folder: Path) -> str:

@@ -6,11 +6,12 @@ is complete and made of the same.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import random
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,16 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.names import JOINED
 from afmrl.embedder.tiny import build_tiny_model
 from afmrl.errors import InputError
-from afmrl.files import fingerprint, replace_folder, write_json
+from afmrl.files import (
+    Checked,
+    checked_files,
+    file_facts,
+    fingerprint,
+    one_writer,
+    read_object,
+    replace_folder,
+    write_json,
+)
 from afmrl.training.agcl import run_agcl
 from afmrl.training.cit_rounds import run_rounds
 from afmrl.training.config import SFTStage, Stage
@@ -34,7 +44,7 @@ from afmrl.training.ladder import (
     print_ceiling,
     training_text_attributes,
 )
-from afmrl.training.ledger import Ledger
+from afmrl.training.ledger import Ledger, check_stages
 from afmrl.training.model_card import write_model_card
 from afmrl.training.processes import join_processes, on_first, rank, share, world_size
 from afmrl.training.rar import run_rar
@@ -92,8 +102,13 @@ def run(
     if size > 1:
         say(f"{size} processes train together")
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     state = Run(folder=folder, recipe=recipe, ledger=Ledger(folder, say), say=say, callbacks=callbacks, fetch=fetch)
+    with contextlib.ExitStack() as held:
+        on_first(lambda: held.enter_context(one_writer(folder)))
+        return _run_stages(state, until)
+
+
+def _run_stages(state: Run, until: Stage | None) -> Run:
     started = time.time()
     prepare_data(state)
     prepare_base(state)
@@ -101,9 +116,9 @@ def run(
         train(state)
         if name == until:
             where = state.paths.get(name, "the recipe leaves it out")
-            say(f"stopped after {name}, as asked: {where}; the same command without --until continues")
+            state.say(f"stopped after {name}, as asked: {where}; the same command without --until continues")
             return state
-    if recipe.cit.rounds:
+    if state.recipe.cit.rounds:
         train_in_cycles(state)
     on_first(lambda: _finish(state, started))
     return state
@@ -334,6 +349,7 @@ def train_in_cycles(run: Run, name: str = "cit") -> None:
 
 def _finish(run: Run, started: float) -> None:
     """Copy the models to where they are looked for, and measure them."""
+    _forget_others(run)
     _publish(run.paths["cit" if run.cit else "agcl"], run.folder / "embedder")
     kinds = ["embedder"]
     if run.cit_generator in run.paths:
@@ -345,6 +361,22 @@ def _finish(run: Run, started: float) -> None:
     write_json(run.folder / "run.json", _run_record(run, started, result))
     for kind in kinds:
         write_model_card(run.folder / kind, f"{run.folder.resolve().name}/{kind}")
+
+
+def _forget_others(run: Run) -> None:
+    """Take away the numbers of another recipe or of other models: these must not stand beside them."""
+    record = run.folder / "run.json"
+    try:
+        known = read_object(record)
+    except (OSError, ValueError):
+        known = {}
+    ours = {
+        "recipe": run.recipe.model_dump(mode="json"),
+        "fingerprints": {**known.get("fingerprints", {}), **run.made_of},
+    }
+    if {name: known.get(name) for name in ours} != ours:
+        for name in ("run.json", "metrics.json", "report.html"):
+            (run.folder / name).unlink(missing_ok=True)
 
 
 def _publish(model: Path, target: Path) -> None:
@@ -373,4 +405,29 @@ def _run_record(run: Run, started: float, result: dict[str, Any]) -> dict[str, A
         "total_seconds": round(time.time() - started, 1),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "result": result,
+        "files": _written_files(run.folder),
     }
+
+
+def _written_files(folder: Path) -> dict[str, dict[str, int]]:
+    """What `check_run` compares the published models and numbers with; not their cards, which people edit."""
+    models = [path for kind in ("embedder", "generator") for path in (folder / kind).rglob("*") if path.is_file()]
+    models = [path for path in models if path.suffix != ".md"]
+    files = [folder / "metrics.json", folder / "report.html", *sorted(models)]
+    return {str(path.relative_to(folder)): file_facts(path) for path in files}
+
+
+def check_run(folder: Path) -> Iterator[Checked]:
+    """Read all of a run, and say of each thing what it is and what is wrong with it."""
+    yield from check_stages(folder / "stages")
+    record = folder / "run.json"
+    if not record.is_file():
+        yield Checked("run.json", "is missing: the run is not complete; the same command continues it")
+        return
+    try:
+        files = read_object(record).get("files")
+    except (OSError, ValueError) as error:
+        yield Checked("run.json of `afmrl run`", f"cannot be read ({error}); the same command writes it again")
+        return
+    yield Checked("run.json of `afmrl run`")
+    yield from checked_files(folder, files)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from afmrl.bulk.images.fetch import Fetcher
 from afmrl.data.image_cache import cache_folder, cached_image
-from afmrl.data.images import open_header
+from afmrl.data.images import open_header, verify_image
 from afmrl.errors import InputError
+from afmrl.files import Checked
 
 
 class ImageCache:
@@ -76,6 +78,18 @@ class ImageCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_cache(folder: Path) -> Iterator[Checked]:
+    """Read the images of a cache's folder; those that are damaged are named, the others counted."""
+    count = 0
+    for path in sorted(folder.glob("[0-9a-f][0-9a-f]/*")):
+        try:
+            verify_image(path)
+            count += 1
+        except (InputError, OSError) as error:
+            yield Checked(str(path.relative_to(folder)), f"{error}; remove it, and it is fetched again")
+    yield Checked(f"{count:,} fetched images")
 
 
 def _store(path: Path, content: bytes) -> None:

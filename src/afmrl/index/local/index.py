@@ -13,7 +13,7 @@ import numpy as np
 
 from afmrl.data.color_bins import COLORS
 from afmrl.errors import InputError
-from afmrl.files import TEMPORARY, exclusive_lock
+from afmrl.files import TEMPORARY, Checked, checked_files, exclusive_lock
 from afmrl.index.backend import (
     BATCH_ROWS,
     DTYPES,
@@ -30,9 +30,11 @@ from afmrl.index.backend import (
 from afmrl.index.local.bm25 import SnapshotBM25
 from afmrl.index.local.dense import DenseSearch
 from afmrl.index.local.snapshot import Snapshot
-from afmrl.index.local.version import LOCK, POINTER, SEGMENTS, Version, pointer_state
+from afmrl.index.local.version import DEAD, GRAPHS, LOCK, POINTER, SEGMENTS, Version, pointer_state
 from afmrl.index.local.writer import Writer
 from afmrl.index.records import color_histograms_of
+
+REMAKE = "make the index again from its embeddings"
 
 
 class LocalIndex:
@@ -180,6 +182,27 @@ class LocalIndex:
             snapshot = Snapshot.open(self.folder)
             self._opened = _Opened(state, snapshot, DenseSearch(snapshot))
         return self._opened
+
+
+def check_index(folder: Path) -> Iterator[Checked]:
+    """Read all of an index, and say of each thing what it is and what is wrong with it."""
+    try:
+        version = Version.read(folder)
+    except InputError as error:
+        yield Checked(POINTER, str(error))
+        return
+    yield Checked(f"{POINTER} of `afmrl index`: {version.rows:,} rows, dimension {version.dimension}, version "
+                  f"{version.sequence}")  # fmt: skip
+    for entry in version.segments:
+        where = f"{SEGMENTS}/{entry['name']}"
+        faults = [one for one in checked_files(folder / where, entry["files"]) if one.fault]
+        yield from (Checked(f"{where}/{one.what}", f"{one.fault}; {REMAKE}") for one in faults)
+        if not faults:
+            yield Checked(f"{where}: {entry['rows']:,} rows in {len(entry['files'])} files")
+    others = {f"{DEAD}/{dead['file']}": dead for entry in version.segments if (dead := entry.get("dead"))}
+    graphs = {f"{GRAPHS}/{version.graph['file']}": version.graph} if version.graph else {}
+    for one in checked_files(folder, {**others, **graphs}):
+        yield Checked(one.what, f"{one.fault}; {REMAKE}" if one.fault else "")
 
 
 @dataclass

@@ -14,7 +14,7 @@ from annotated_types import Ge, Predicate
 from typing_extensions import TypedDict
 
 from afmrl.errors import InputError
-from afmrl.files import read_object, remove, unsealed, write_sealed
+from afmrl.files import other_format, read_object, remove, unsealed, write_sealed
 
 POINTER = "index.json"
 LOCK = "lock"
@@ -105,7 +105,7 @@ class Version:
         if content.get("format") != FORMAT:
             raise InputError(f"index {folder}: {POINTER} was not written by `afmrl index`; give another folder")
         if (found := content.get("version")) != FORMAT_VERSION:
-            raise InputError(f"index {folder}: is of format {found}, this release reads {FORMAT_VERSION}")
+            raise InputError(f"index {folder}: {other_format(found, FORMAT_VERSION)}")
         try:
             content = unsealed(content)
             del content["format"], content["version"]
