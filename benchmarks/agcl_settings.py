@@ -20,9 +20,10 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.metrics import recall_at_k
 from afmrl.evaluation.significance import over_seeds
 from afmrl.terminal import quiet_libraries
+from afmrl.training.base import prepare_base
 from afmrl.training.ladder import encode_attributed, encode_split, general_quality_of, score_encoded
 from afmrl.training.ledger import Ledger
-from afmrl.training.run import prepare_base, train_embedder, train_generator
+from afmrl.training.run import train_embedder, train_generator
 from cells import Cells
 from common import percent, run_and_table
 from sample_run import CATALOG_SEED, file_name, new_run, sample_recipe

@@ -17,6 +17,7 @@ from afmrl.attributes.accuracy import attribute_accuracy
 from afmrl.embedder.embedder import Embedder
 from afmrl.evaluation.retrieval import RetrievalResult
 from afmrl.files import file_hash, fingerprint
+from afmrl.training.base import prepare_base
 from afmrl.training.config import AGCLStage, CITStage, RARStage
 from afmrl.training.ladder import (
     Encoded,
@@ -28,7 +29,7 @@ from afmrl.training.ladder import (
 )
 from afmrl.training.ledger import Ledger
 from afmrl.training.recipe import Recipe
-from afmrl.training.run import prepare_base, reinforce_generator, train_embedder, train_generator, train_in_cycles
+from afmrl.training.run import reinforce_generator, train_embedder, train_generator, train_in_cycles
 from afmrl.training.run_state import Run
 from cells import Cells
 from common import versions

@@ -30,8 +30,9 @@ from afmrl.evaluation.significance import bootstrap_interval
 from afmrl.files import file_hash, fingerprint
 from afmrl.retrieval.hits import read_hits
 from afmrl.terminal import StageProgress, quiet_libraries
+from afmrl.training.base import prepare_base
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.run import prepare_base, run
+from afmrl.training.run import run
 from cells import Cells
 from common import RECIPES, run_and_table, versions
 from sample_run import new_run

@@ -26,8 +26,9 @@ from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.evaluation.evaluate import evaluate
 from afmrl.files import file_hash, fingerprint
 from afmrl.terminal import quiet_libraries
+from afmrl.training.base import prepare_base
 from afmrl.training.recipe import Recipe, load_recipe
-from afmrl.training.run import prepare_base, train_embedder, train_generator
+from afmrl.training.run import train_embedder, train_generator
 from cells import Cells
 from common import RECIPES, add_data, minilm, percent, run_and_table
 from sample_run import new_run

@@ -23,10 +23,11 @@ from afmrl.files import fingerprint
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.terminal import quiet_libraries
+from afmrl.training.base import prepare_base
 from afmrl.training.config import SFTStage
 from afmrl.training.ladder import generated_attributes, score_attributed
 from afmrl.training.ledger import Ledger
-from afmrl.training.run import prepare_base, reinforce_generator, train_embedder, train_generator
+from afmrl.training.run import reinforce_generator, train_embedder, train_generator
 from afmrl.training.run_state import Run
 from afmrl.training.sft import run_sft
 from afmrl.training.splits import Split

@@ -503,7 +503,7 @@ def test_batches_that_do_not_divide_are_refused_before_anything_is_trained(monke
 
 
 def test_a_half_copied_model_is_never_published(quickstart, tmp_path):
-    from afmrl.training.run import _publish
+    from afmrl.training.run_outcome import _publish
 
     target = tmp_path / "embedder"
     half = tmp_path / "embedder.new"

@@ -7,58 +7,39 @@ is complete and made of the same.
 from __future__ import annotations
 
 import contextlib
-import platform
-import random
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from afmrl.attributes.attributes_on import AttributesOn, on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.data.catalog import read_catalog
-from afmrl.data.images import open_image
 from afmrl.embedder.embedder import Embedder
-from afmrl.embedder.names import JOINED
-from afmrl.embedder.tiny import build_tiny_model
 from afmrl.errors import InputError
 from afmrl.files import (
-    Checked,
-    checked_files,
-    file_facts,
     fingerprint,
     one_writer,
-    read_object,
-    replace_folder,
-    write_json,
 )
 from afmrl.training.agcl import run_agcl
+from afmrl.training.base import prepare_base
 from afmrl.training.cit_rounds import run_rounds
-from afmrl.training.config import SFTStage, Stage
-from afmrl.training.data import draw_sample, prepare_data, sample_columns
+from afmrl.training.config import Stage
+from afmrl.training.data import prepare_data
 from afmrl.training.ladder import (
     default_attributes_on,
     generated_attributes,
     print_ceiling,
     training_text_attributes,
 )
-from afmrl.training.ledger import Ledger, check_stages
-from afmrl.training.model_card import write_model_card
-from afmrl.training.processes import join_processes, on_first, rank, share, world_size
+from afmrl.training.ledger import Ledger
+from afmrl.training.processes import join_processes, on_first, rank, share
 from afmrl.training.rar import run_rar
-from afmrl.training.recipe import CatalogSection, Recipe, SampleSection, load_recipe
-from afmrl.training.run_evaluation import evaluate_run
+from afmrl.training.recipe import Recipe, load_recipe
+from afmrl.training.run_outcome import finish
 from afmrl.training.run_state import Callbacks, Run
 from afmrl.training.sft import run_sft
 from afmrl.training.split_reward import split_reward
-from afmrl.training.splits import split_offers
 from afmrl.training.watch import Validation, kept_in_words
-
-STATISTICS_IMAGES = 512
-"""Images of the training split from which two joined models learn what is usual."""
-LIBRARIES = ("afmrl", "torch", "transformers", "sentence-transformers", "trl", "datasets", "numpy", "pillow", "bm25s")
 
 
 def _no_callbacks(stage: str, title: str, steps: int) -> list[Any]:
@@ -120,7 +101,7 @@ def _run_stages(state: Run, until: Stage | None) -> Run:
             return state
     if state.recipe.cit.rounds:
         train_in_cycles(state)
-    on_first(lambda: _finish(state, started))
+    on_first(lambda: finish(state, started))
     return state
 
 
@@ -143,76 +124,6 @@ def _check_processes(recipe: Recipe, size: int) -> None:
 
 def _silent(_: str) -> None:
     return None
-
-
-def prepare_base(run: Run) -> None:
-    """The model(s) to start from: named in the recipe, or the tiny default, built and pretrained."""
-    recipe = run.recipe
-    if recipe.tiny is None:
-        assert recipe.base is not None
-        run.base, run.generator_base = recipe.base, recipe.generator_base or recipe.base
-        run.made_of["base"] = fingerprint(recipe.base, recipe.generator_base)
-        if JOINED in recipe.base:
-            _join_base(run)
-        return
-    tiny, pretrain = recipe.tiny, recipe.tiny.pretrain
-    train = run.splits["train"]
-    offers, targets = train.offers, train.targets
-    if pretrain.families is not None:
-        sample = SampleSection(families={"train": pretrain.families})
-        folder = run.folder / "stages" / "pretraining-sample"
-        path = draw_sample(run, "pretraining-catalog", sample, folder, image_size=pretrain.image_size)
-        split = split_offers(read_catalog(path).offers, sample_columns(CatalogSection(sample=sample)))["train"]
-        offers, targets = split.offers, split.targets
-    alone = pretrain.families is not None and not tiny.own_words
-    made_of = fingerprint(tiny, recipe.seed, "" if alone else run.made_of["data"])
-    titles = [offer.title for offer in (*offers, *(train.offers if tiny.own_words else ()))]
-    texts = [*titles, *map(str, (*targets, *(train.targets if tiny.own_words else ())))]
-
-    def work(folder: Path) -> dict[str, Any]:
-        untrained = on_first(
-            lambda: build_tiny_model(
-                texts,
-                folder / "random",
-                seed=recipe.seed,
-                vocab_size=tiny.vocab_size,
-                hidden_size=tiny.hidden_size,
-                num_layers=tiny.num_layers,
-                vision_layers=max(tiny.num_layers // 2, 1),
-                max_image_side=tiny.image_side,
-            )
-        )
-        return run_sft(
-            SFTStage(
-                max_steps=pretrain.max_steps, batch_size=pretrain.batch_size, learning_rate=pretrain.learning_rate
-            ),
-            untrained,
-            offers,
-            targets,
-            folder / "model",
-            hardware=recipe.hardware.model_copy(update={"lora": None}),  # nothing to freeze yet
-            seed=recipe.seed,
-            callbacks=run.callbacks("base", "pretraining the tiny model", pretrain.max_steps),
-        )
-
-    run.base = run.generator_base = run.ledger.run("base", made_of, work, together=True) / "model"
-    run.made_of["base"] = fingerprint(made_of, run.ledger.weights["base"])
-
-
-def _join_base(run: Run) -> None:
-    """A text model and an image model as one embedder; what an image usually shows is learned on training images."""
-    name = str(run.base)
-    made_of = fingerprint(name, run.recipe.seed, run.made_of["data"])
-
-    def work(folder: Path) -> None:
-        from afmrl.embedder.joined import joined_model
-
-        images = [offer.image for offer in run.splits["train"].offers if offer.image]
-        chosen = random.Random(run.recipe.seed).sample(images, min(len(images), STATISTICS_IMAGES))
-        Embedder(joined_model(name, [open_image(image) for image in chosen])).save(folder / "model")
-
-    run.base = run.ledger.run("base", made_of, work) / "model"
-    run.made_of["base"] = fingerprint(made_of, run.made_of["base"], run.ledger.weights["base"])
 
 
 def train_generator(run: Run) -> None:
@@ -345,89 +256,3 @@ def _validation(run: Run, embedder: Embedder, attributes_on: AttributesOn) -> Va
 def train_in_cycles(run: Run, name: str = "cit") -> None:
     """CIT: the generator's attributes go back into AGCL; the best round on val is kept."""
     run_rounds(run, lambda *stages: reinforce_generator(run, *stages), name=name)
-
-
-def _finish(run: Run, started: float) -> None:
-    """Copy the models to where they are looked for, and measure them."""
-    _forget_others(run)
-    _publish(run.paths["cit" if run.cit else "agcl"], run.folder / "embedder")
-    kinds = ["embedder"]
-    if run.cit_generator in run.paths:
-        _publish(run.paths[run.cit_generator], run.folder / "generator")
-        kinds.append("generator")
-    else:
-        shutil.rmtree(run.folder / "generator", ignore_errors=True)  # of an earlier run, and not this embedder's
-    result = evaluate_run(run)
-    write_json(run.folder / "run.json", _run_record(run, started, result))
-    for kind in kinds:
-        write_model_card(run.folder / kind, f"{run.folder.resolve().name}/{kind}")
-
-
-def _forget_others(run: Run) -> None:
-    """Take away the numbers of another recipe or of other models: these must not stand beside them."""
-    record = run.folder / "run.json"
-    try:
-        known = read_object(record)
-    except (OSError, ValueError):
-        known = {}
-    ours = {
-        "recipe": run.recipe.model_dump(mode="json"),
-        "fingerprints": {**known.get("fingerprints", {}), **run.made_of},
-    }
-    if {name: known.get(name) for name in ours} != ours:
-        for name in ("run.json", "metrics.json", "report.html"):
-            (run.folder / name).unlink(missing_ok=True)
-
-
-def _publish(model: Path, target: Path) -> None:
-    """A whole copy at `target`, or what was there before: the copy is renamed into place."""
-    temporary = target.with_name(target.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(model, temporary, ignore=shutil.ignore_patterns("checkpoint-*", "training_args.bin"))
-    replace_folder(temporary, target)
-
-
-def _run_record(run: Run, started: float, result: dict[str, Any]) -> dict[str, Any]:
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            versions[library] = "not installed as a package"
-    return {
-        "recipe": run.recipe.model_dump(mode="json"),
-        "seed": run.recipe.seed,
-        "versions": {**versions, "python": platform.python_version()},
-        "fingerprints": run.made_of,
-        "processes": world_size(),
-        "skipped_rows": len(run.catalog.skipped) if run.catalog else 0,
-        "stage_seconds": run.ledger.seconds,
-        "total_seconds": round(time.time() - started, 1),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "result": result,
-        "files": _written_files(run.folder),
-    }
-
-
-def _written_files(folder: Path) -> dict[str, dict[str, int]]:
-    """What `check_run` compares the published models and numbers with; not their cards, which people edit."""
-    models = [path for kind in ("embedder", "generator") for path in (folder / kind).rglob("*") if path.is_file()]
-    models = [path for path in models if path.suffix != ".md"]
-    files = [folder / "metrics.json", folder / "report.html", *sorted(models)]
-    return {str(path.relative_to(folder)): file_facts(path) for path in files}
-
-
-def check_run(folder: Path) -> Iterator[Checked]:
-    """Read all of a run, and say of each thing what it is and what is wrong with it."""
-    yield from check_stages(folder / "stages")
-    record = folder / "run.json"
-    if not record.is_file():
-        yield Checked("run.json", "is missing: the run is not complete; the same command continues it")
-        return
-    try:
-        files = read_object(record).get("files")
-    except (OSError, ValueError) as error:
-        yield Checked("run.json of `afmrl run`", f"cannot be read ({error}); the same command writes it again")
-        return
-    yield Checked("run.json of `afmrl run`")
-    yield from checked_files(folder, files)
