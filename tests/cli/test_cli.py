@@ -236,6 +236,9 @@ def test_shipped_recipes_are_listed_printed_and_run_from_any_folder(call, mistak
     assert f"{tmp_path / 'sub' / 'a.jsonl'}: no such file" in mistake("run", "own_catalog", "--catalog.path", "a.jsonl")
     assert "afmrl run own_catalog --catalog.path" in mistake("run", "own_catalog")
     assert "no such recipe; did you mean 'own_catalog'" in mistake("recipe", "own_catalogue")
+    tiny = mistake("run", "own_catalog", "--size", "tiny", "--agcl.max-steps", "many")
+    assert "recipe own_catalog-tiny" in tiny
+    assert "--size is of the recipe own_catalog" in mistake("run", "own_text", "--size", "tiny")
 
 
 def test_a_catalog_that_says_nothing_of_sameness_is_refused(mistake, tmp_path):

@@ -31,7 +31,7 @@ def test_fields_and_overrides(tmp_path):
 
 def test_sections_that_may_be_left_out_are_set_to_null():
     assert {field.name for field in optional_sections(Recipe)} == {"catalog.sample", "tiny", "hardware.lora"}
-    own = load_recipe("own_catalog", {"catalog.path": "x.jsonl", "tiny": None, "base": "some/model"})
+    own = load_recipe("own_catalog-tiny", {"catalog.path": "x.jsonl", "tiny": None, "base": "some/model"})
     assert own.tiny is None and own.base == "some/model"
 
 

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from afmrl.training.run_state import Run
 
 FIELDS = {field.name: field for field in (*optional_sections(Recipe), *leaves(Recipe))}
+OWN_CATALOG = "own_catalog"
 _OPTION = {name.replace(".", "__"): name for name in FIELDS}
 """Name of the function's parameter → the field's."""
 
@@ -100,6 +101,7 @@ def run(
     recipe: str,
     *,
     out: Path = Path("afmrl-run"),
+    size: Literal["small", "tiny"] = "small",
     until: Stage | None = None,
     fetch: bool = False,
     **fields: str | None,
@@ -114,6 +116,9 @@ def run(
         Name of a shipped recipe (`afmrl recipe` lists them), or a YAML file.
     out
         Folder of the run: embedder/, generator/, metrics.json, report.html, run.json.
+    size
+        Of own_catalog: "small" has real pretrained weights (extra `small`); "tiny" is a trial with a model that knows
+        nothing before, and needs no extra.
     until
         The last stage to run, to look at its model (OUT/stages/NAME/model) before more is trained. Without it the same
         command continues from there.
@@ -121,6 +126,10 @@ def run(
         Fetch images whose `image` is an http(s) address, once: into ~/.cache/afmrl/images, or where XDG_CACHE_HOME or
         AFMRL_IMAGE_CACHE says.
     """
+    if size != "small":
+        if recipe != OWN_CATALOG:
+            raise InputError(f"run: --size is of the recipe {OWN_CATALOG}; in another one name its base")
+        recipe = f"{recipe}-{size}"
     loaded = load_recipe(recipe, overrides_of(fields))  # what is wrong with it is said before torch is loaded
     from afmrl.terminal import StageProgress, quiet_libraries
     from afmrl.training.memory import keep_freed_memory
