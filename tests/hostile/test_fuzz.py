@@ -32,7 +32,7 @@ from afmrl.training.recipe_files import read_recipe
 
 TIMES = int(os.environ.get("AFMRL_FUZZ", "1"))
 SECONDS = 10.0
-"""No call may take longer, on a machine that does other things as well."""
+"""Of a core that no call may take."""
 ODD = [
     b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"'", b",", b";", b"\t", b"\n", b"\r", b"\\", b"{", b"}", b"[", b"]",
     b"null", b"NaN", b"-1", b"1e999", b"9" * 400, b"\\ud83d", "\u2028".encode(), "\u202e".encode(), b"\x1b[2J", b"[/]x",
@@ -199,7 +199,7 @@ def test_a_damaged_file_is_answered_in_one_line(tmp_path, name):
     read(path)  # whole, it is read
     for seed in range((40 if name.startswith("image") else 80) * TIMES):
         path.write_bytes(mutated(content, random.Random(f"{name} {seed}")))
-        started = time.monotonic()
+        started = time.process_time()
         try:
             read(path)
         except InputError as error:
@@ -209,7 +209,7 @@ def test_a_damaged_file_is_answered_in_one_line(tmp_path, name):
             said.encode()
         except Exception as error:
             raise AssertionError(f"{name}, seed {seed}: {type(error).__name__}: {error}") from error
-        assert time.monotonic() - started < SECONDS, seed
+        assert time.process_time() - started < SECONDS, seed
 
 
 def test_answers_of_generators(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import resource
 
 import pytest
 
@@ -106,3 +107,50 @@ def test_weights_are_told_apart(tmp_path):
             ledger.run("a", "same", work)
             hashes.append(ledger.weights["a"])
     assert hashes[0] == hashes[1] == hashes[2] == hashes[3] != hashes[4] == hashes[5]
+
+
+def written_by_torch(path):
+    import torch
+
+    torch.save(torch.zeros(10_000), path)
+
+
+def written_by_safetensors(path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(10_000)}, path)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: path.write_bytes(b"x" * 40_000), "File too large"),
+        (written_by_torch, "cannot be written; is the disk full"),
+        (written_by_safetensors, "File too large"),
+    ],
+    ids=["plain", "torch", "safetensors"],
+)
+def test_where_a_library_has_no_room_the_error_names_the_stages_folder(tmp_path, write, words):
+    ledger = Ledger(tmp_path, say=lambda line: None)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def work(folder):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))  # what a full disk does, for large files alone
+        try:
+            write(folder / "weights")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    with pytest.raises(OSError, match=words) as raised:
+        ledger.run("a", "same", work)
+    assert raised.value.filename == str(tmp_path / "stages" / "a")
+    assert ledger.run("a", "same", lambda folder: {}).is_dir()
+
+
+def test_an_error_that_is_no_full_disks_stays_what_it_is(tmp_path):
+    def work(folder):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        Ledger(tmp_path, say=lambda line: None).run("a", "same", work)

@@ -503,13 +503,13 @@ def test_batches_that_do_not_divide_are_refused_before_anything_is_trained(monke
 
 
 def test_a_half_copied_model_is_never_published(quickstart, tmp_path):
-    from afmrl.training.run_outcome import _publish
+    from afmrl.training.run_files import publish_model
 
     target = tmp_path / "embedder"
     half = tmp_path / "embedder.new"
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
-    _publish(quickstart / "stages" / "agcl" / "model", target)
+    publish_model(quickstart / "stages" / "agcl" / "model", target)
     assert not half.exists()
     whole = (quickstart / "embedder" / "model.safetensors").read_bytes()
     assert (target / "model.safetensors").read_bytes() == whole

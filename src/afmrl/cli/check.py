@@ -95,7 +95,7 @@ def _match(folder: Path) -> Iterator[Checked]:
 
 
 def _run(folder: Path) -> Iterator[Checked]:
-    from afmrl.training.run_outcome import check_run
+    from afmrl.training.run_files import check_run
 
     return check_run(folder)
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from afmrl.files import Checked, file_hash, fingerprint, naming, parse_json, write_json
 from afmrl.training.processes import on_first, rank
 
 COMPLETE, STARTED = "complete.json", "started.json"
-NO_ROOM = (
-    "os error 28",
-    "os error 27",
-    "os error 122",
-    "No space left",
-    "File too large",
-    "PytorchStreamWriter failed",
-)
+_OS_ERROR = re.compile(r"os error (\d+)")
+_NOT_WRITTEN = ("unexpected pos", "iostream error", "PytorchStreamWriter failed")
+"""What torch says where it could not write, whatever the reason."""
 
 
 class Ledger:
@@ -149,10 +147,12 @@ def _room_for(folder: Path) -> Iterator[None]:
     try:
         with naming(folder):
             yield
-    except Exception as error:
-        if isinstance(error, OSError) or not any(words in str(error) for words in NO_ROOM):
-            raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+    except (RuntimeError, SafetensorError) as error:
+        if number := _OS_ERROR.search(str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
+        if any(words in str(error) for words in _NOT_WRITTEN):
+            raise OSError(errno.EIO, "cannot be written; is the disk full?", str(folder)) from error
+        raise
 
 
 def _weights_hash(folder: Path) -> str:

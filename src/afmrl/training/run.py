@@ -16,10 +16,7 @@ from afmrl.attributes.attributes_on import AttributesOn, on_gallery
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
-from afmrl.files import (
-    fingerprint,
-    one_writer,
-)
+from afmrl.files import fingerprint, naming, one_writer
 from afmrl.training.agcl import run_agcl
 from afmrl.training.base import prepare_base
 from afmrl.training.cit_rounds import run_rounds
@@ -86,6 +83,7 @@ def run(
     state = Run(folder=folder, recipe=recipe, ledger=Ledger(folder, say), say=say, callbacks=callbacks, fetch=fetch)
     with contextlib.ExitStack() as held:
         on_first(lambda: held.enter_context(one_writer(folder)))
+        held.enter_context(naming(folder))
         return _run_stages(state, until)
 
 
