@@ -71,19 +71,19 @@ def run(data: Path, cells: Cells, split: str, models: list[str], sets: list[str]
                     scorer.weights = None if search == PLAIN else FusionWeights.of_model(path)
                 elif search == WORDS:
                     continue
-                found = _scored(catalog, scorer, split, rerank=search == RERANKED)
+                found = scored(catalog, scorer, split, rerank=search == RERANKED)
                 if found is None:
                     break
-                record = _record(found)
+                record = record_of(found)
                 if isinstance(scorer, OfferEncoder) and search != PLAIN:
                     record["milliseconds"] = _milliseconds(scorer, path, found, rerank=search == RERANKED)
                 cells.put((split, name, label, search), record)
                 print(split, name, label, search, f"R@1 {100 * recall_at_k(record['ranks'], 1).mean():.1f}", flush=True)
 
 
-def _scored(catalog: Catalog, scorer: Scorer, split: str, *, rerank: bool) -> TaskRun | None:
-    """The task "fine"; None where the scorer cannot do it."""
-    tasks = CatalogTasks(catalog, tasks=["fine"], split=split, gallery_splits=["all"])
+def scored(catalog: Catalog, scorer: Scorer, split: str, *, rerank: bool, gallery: str = "all") -> TaskRun | None:
+    """The task "fine" against the gallery of one split or of all; None where the scorer cannot do it."""
+    tasks = CatalogTasks(catalog, tasks=["fine"], split=split, gallery_splits=[gallery])
     try:
         result = tasks.evaluate(
             scorer, model="", slices=False, floors=False, num_resamples=10, reranker=Reranker() if rerank else None
@@ -93,7 +93,8 @@ def _scored(catalog: Catalog, scorer: Scorer, split: str, *, rerank: bool) -> Ta
     return result.runs[0]
 
 
-def _record(found: TaskRun) -> dict[str, Any]:
+def record_of(found: TaskRun) -> dict[str, Any]:
+    """Ranks of the best matches, and the queries' products."""
     rows = found.result.counted
     clusters = np.unique([found.task.clusters[row] for row in rows], return_inverse=True)[1]
     return {"gallery": len(found.task.gallery), "ranks": found.result.ranks[rows], "clusters": clusters}
@@ -134,13 +135,13 @@ def table(cells: Cells, split: str) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name in [*sets, "pooled"]:
         for model in models:
-            pooled = [n for n in TEXT_SETS if n in sets] if name == "pooled" else [name]
+            names = [n for n in TEXT_SETS if n in sets] if name == "pooled" else [name]
             found = {
-                search: _pooled([records[n, model, search] for n in pooled])
+                search: pooled([records[n, model, search] for n in names])
                 for search in (PLAIN, WORDS, RERANKED)
-                if all((n, model, search) in records for n in pooled)
+                if all((n, model, search) in records for n in names)
             }
-            if not pooled or RERANKED not in found:
+            if not names or RERANKED not in found:
                 continue
             before = WORDS if WORDS in found else PLAIN
             for search, (ranks, clusters, milliseconds) in found.items():
@@ -157,7 +158,7 @@ def table(cells: Cells, split: str) -> None:
                 print("|", " | ".join([name, model, search, f"{len(ranks):,}", *shown, adds, cost]), "|")
 
 
-def _pooled(records: list[dict[str, Any]]) -> tuple[np.ndarray, list[str], float]:
+def pooled(records: list[dict[str, Any]]) -> tuple[np.ndarray, list[str], float]:
     """Ranks, clusters and milliseconds of the queries of several sets together."""
     clusters = [f"{record['set']} {number}" for record in records for number in record["clusters"]]
     cost = [record["milliseconds"] for record in records if "milliseconds" in record]

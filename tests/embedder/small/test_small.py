@@ -13,6 +13,7 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.names import has_own_modules, model_folder
 from afmrl.embedder.small import build
+from afmrl.embedder.small.text_delta import add_text_delta
 from afmrl.errors import InputError
 from conftest import afmrl, save_image
 
@@ -84,11 +85,12 @@ def test_the_image_tower_computes_what_the_packages_weights_say():
     assert float((ours - theirs).abs().max()) == 0.0
 
 
-def test_of_text_alone_the_cosines_are_minilms(embedder):
+def test_of_text_alone_the_cosines_are_the_trained_minilms(embedder):
     from sentence_transformers import SentenceTransformer
 
     texts = ["red silk dress", "Dress, silk (red)", "canon eos 90d", "canon eos 80d body " * 60, "ß", ""]
     minilm = SentenceTransformer(str(build.MINILM.path().parent), device="cpu")
+    add_text_delta(minilm[0].model, Path(build.__file__).parent / build.DELTA_FILE)
     theirs = minilm.encode(texts, normalize_embeddings=True)
     ours = embedder.encode([Offer(str(i), title=text) for i, text in enumerate(texts)])
     np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=1e-5)
@@ -172,6 +174,8 @@ def test_the_card_names_licenses_sources_and_checksums(folder):
         assert weights.license in card
         assert weights.source in card
     assert "model.safetensors" in card
+    assert "trained by afmrl on titles" in card
+    assert all(name in card for name in build.TRAINED_ON)
 
 
 def test_the_name_stands_for_a_folder_in_the_cache(tmp_path, monkeypatch, folder):

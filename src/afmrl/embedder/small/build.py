@@ -16,6 +16,8 @@ from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, replace_folder, write_text
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from sentence_transformers import SentenceTransformer
 
 SMALL = "small"
@@ -27,8 +29,14 @@ LEVELS = (0, 1, 3, 5, 8, 11, 14, 16, 17)
 """Of EfficientNet-Lite0's hidden states (0: the stem, n: block n - 1, 17: the head) those that are pooled."""
 MAX_SEQ_LENGTH = 256
 TEXT_WEIGHT = 0.6
+TRAINED_ON = (
+    "wdc_products", "abt_buy", "amazon_google", "wdc_lspc", "grocery_store", "magento_luma", "oa_mine", "ae110k",
+)  # fmt: skip
+"""Public sets whose train splits the text tower has read (benchmarks/small_text.py)."""
 LEARNED_FILE = "image_projection.safetensors"
 """Beside this module: what `benchmarks/small.py statistics` learned of images without labels."""
+DELTA_FILE = "text_delta.safetensors"
+"""Beside this module: what `benchmarks/small_text.py build` taught the text tower with labeled offers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +99,7 @@ EFFICIENTNET = Weights(
 
 
 def build_small_model() -> SentenceTransformer:
-    """The model as it comes: pretrained towers, an image projection learned without labels, the text as it is.
+    """The model as it comes: pretrained towers, that of text trained on offers; an image projection without labels.
 
     Raises:
         InputError: a package is missing.
@@ -102,6 +110,7 @@ def build_small_model() -> SentenceTransformer:
     from transformers import AutoModel, AutoTokenizer
 
     from afmrl.embedder.small.join import JoinParts
+    from afmrl.embedder.small.text_delta import add_text_delta
     from afmrl.embedder.small.towers import TwoTowers
 
     text, image = MINILM.path().parent, EFFICIENTNET.path()
@@ -114,8 +123,9 @@ def build_small_model() -> SentenceTransformer:
         max_seq_length=MAX_SEQ_LENGTH,
     )
     join = JoinParts(towers.text_dimension, towers.image_dimension, text_weight=TEXT_WEIGHT)
-    learned = importlib.resources.files("afmrl.embedder.small") / LEARNED_FILE
-    with importlib.resources.as_file(learned) as path:
+    with importlib.resources.as_file(_learned(DELTA_FILE)) as path:
+        add_text_delta(towers.text_tower, path)
+    with importlib.resources.as_file(_learned(LEARNED_FILE)) as path:
         values = {name: value.float() for name, value in load_file(path).items()}
     towers.features.mean.copy_(values["mean"])
     towers.features.std.copy_(values["std"])
@@ -203,9 +213,9 @@ def small_is_installed() -> bool:
 
 def small_model_folder() -> Path:
     """The folder that the name "small" stands for: in the user's cache, made at the first call."""
-    learned = importlib.resources.files("afmrl.embedder.small") / LEARNED_FILE
+    learned = [hashlib.sha256(_learned(name).read_bytes()).hexdigest() for name in (LEARNED_FILE, DELTA_FILE)]
     made_of = fingerprint(
-        [MINILM.sha256, EFFICIENTNET.sha256, hashlib.sha256(learned.read_bytes()).hexdigest()],
+        [MINILM.sha256, EFFICIENTNET.sha256, *learned],
         [VERSION, IMAGE_SIDE, LEVELS, MAX_SEQ_LENGTH, TEXT_WEIGHT],
     )
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -216,16 +226,25 @@ def small_model_folder() -> Path:
     return folder
 
 
+def _learned(name: str) -> Traversable:
+    return importlib.resources.files("afmrl.embedder.small") / name
+
+
 def _card(folder: Path) -> str:
     """The model card: what it is, and size, checksum, license and source of its weights."""
     lines = [
         "# afmrl small",
         "",
-        "One embedding of an offer's text and image. The towers are pretrained and unchanged:",
+        "One embedding of an offer's text and image. The towers are pretrained:",
         "",
         "| weights | license | package | published at | SHA-256 of the package's file |",
         "|---|---|---|---|---|",
         *(f"| {w.model} | {w.license} | `{w.package}` | {w.source} | `{w.sha256}` |" for w in (MINILM, EFFICIENTNET)),
+        "",
+        "The text tower was then trained by afmrl on titles of offers whose products are known: the train splits of",
+        f"{', '.join(TRAINED_ON)}. What it learned",
+        f"is afmrl's own file `{DELTA_FILE}` (Apache-2.0). The sets are public research data from titles of shops;",
+        "some state no license, and none of their offers is in afmrl. The image tower is unchanged.",
         "",
         "The image projection was learned by afmrl without labels. An embedding has 768 numbers; those of text and",
         "image alternate. Either part of an offer may be missing.",
