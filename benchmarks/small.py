@@ -42,13 +42,15 @@ from magento_cv import ONE_IN, STYLE, deal_folds, style_of
 
 IMAGE_SETS = ("grocery_store", "magento_luma")
 WHITENING = 0.25
-PART_DIMENSION = 384
-BATCH = 16
+NUM_DIRECTIONS = 381
+BATCH = 4
 
 
 def raw_features(towers: TwoTowers, offers: list[Offer], work: Path) -> np.ndarray:
     """(N, F) numbers of offers' images before they are standardized; kept in `work`."""
-    made_of = fingerprint(build.EFFICIENTNET.sha256, towers.levels, [file_hash(offer.image) for offer in offers])
+    made_of = fingerprint(
+        build.EFFICIENTNET.sha256, towers.levels, towers.image_dimension, [file_hash(offer.image) for offer in offers]
+    )
     path = work / f"raw-{made_of}.npy"
     if path.is_file():
         return np.load(path)
@@ -56,8 +58,7 @@ def raw_features(towers: TwoTowers, offers: list[Offer], work: Path) -> np.ndarr
     with torch.inference_mode():
         for start in track(range(0, len(offers), BATCH), "image features"):
             images = [open_image(offer.image) for offer in offers[start : start + BATCH]]
-            pixels = towers.processor(images=images, return_tensors="pt")["pixel_values"]
-            rows.append(towers.raw_features(pixels).numpy())
+            rows.append(towers.raw_features(towers.pixels(images)).numpy())
     work.mkdir(parents=True, exist_ok=True)
     np.save(path, np.concatenate(rows))
     return np.concatenate(rows)
@@ -68,11 +69,11 @@ def learn(towers: TwoTowers, raw: np.ndarray) -> dict[str, torch.Tensor]:
     towers.features.learn_statistics(torch.from_numpy(raw))
     features = towers.features(torch.from_numpy(raw)).numpy()
     _, scales, directions = np.linalg.svd(features, full_matrices=False)
-    scale = (scales[:PART_DIMENSION, None] / scales[0]) ** -WHITENING
+    scale = (scales[:NUM_DIRECTIONS, None] / scales[0]) ** -WHITENING
     return {
         "mean": towers.features.mean.clone(),
         "std": towers.features.std.clone(),
-        "projection": torch.from_numpy(directions[:PART_DIMENSION] * scale).half(),
+        "projection": torch.from_numpy(directions[:NUM_DIRECTIONS] * scale).half(),
     }
 
 
