@@ -3,6 +3,7 @@
     afmrl quickstart --out RUN
     python benchmarks/embed_cost.py --model RUN/embedder                  # 800 drawn images, 5 rounds
     python benchmarks/embed_cost.py --model RUN/embedder --photographs DIR # cosines of scaled JPEG on real photographs
+    python benchmarks/embed_cost.py --model small --offers 128 --rounds 3  # into a part of its own of the results
     python benchmarks/embed_cost.py --memory                              # peak memory at 10,000 and 300,000 offers
 
 By turns in one process, on the same files, which lie in the page cache, with the same threads and the same batch size:
@@ -39,6 +40,7 @@ from afmrl.bulk.images.read_ahead import ReadAhead, num_cores
 from afmrl.bulk.images.resizing import Resizing
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.small.build import SMALL
 from afmrl.files import write_json
 from common import RESULTS, in_own_process, peak_bytes, rounded, versions
 
@@ -283,7 +285,8 @@ def main() -> None:
         offers = draw(folder, given.offers)
         num_bytes = sum(Path(offer.image).stat().st_size for offer in offers)
         found = measure(model, offers, given.rounds)
-    write("speed", {"offers": len(offers), "bytes_a_image": num_bytes / len(offers), **found})
+    part = "speed_small" if str(given.model) == SMALL else "speed"
+    write(part, {"offers": len(offers), "bytes_a_image": num_bytes / len(offers), **found})
 
 
 if __name__ == "__main__":

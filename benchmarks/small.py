@@ -3,6 +3,7 @@
     python benchmarks/small.py statistics --data DIR   # writes src/afmrl/embedder/small/image_projection.safetensors
     python benchmarks/small.py zeroshot --data DIR     # the model as it comes, on real sets' val splits; Markdown
     python benchmarks/small.py grocery --data DIR      # trained on grocery_store's train split: R@1 on val
+    python benchmarks/small.py mixed --data DIR        # galleries in which some offers lack a part; Markdown
     python benchmarks/small.py clothes --data DIR      # on unseen styles of magento_luma, the folds of magento_cv.py
 
 `statistics` reads the images of grocery_store and magento_luma (train split and galleries, no labels): mean and
@@ -42,13 +43,16 @@ from magento_cv import ONE_IN, STYLE, deal_folds, style_of
 
 IMAGE_SETS = ("grocery_store", "magento_luma")
 WHITENING = 0.25
-PART_DIMENSION = 384
-BATCH = 16
+NUM_DIRECTIONS = 381
+BATCH = 4
+NUM_DRAWS = 10  # of the offers that lack a part
 
 
 def raw_features(towers: TwoTowers, offers: list[Offer], work: Path) -> np.ndarray:
     """(N, F) numbers of offers' images before they are standardized; kept in `work`."""
-    made_of = fingerprint(build.EFFICIENTNET.sha256, towers.levels, [file_hash(offer.image) for offer in offers])
+    made_of = fingerprint(
+        build.EFFICIENTNET.sha256, towers.levels, towers.image_dimension, [file_hash(offer.image) for offer in offers]
+    )
     path = work / f"raw-{made_of}.npy"
     if path.is_file():
         return np.load(path)
@@ -56,8 +60,7 @@ def raw_features(towers: TwoTowers, offers: list[Offer], work: Path) -> np.ndarr
     with torch.inference_mode():
         for start in track(range(0, len(offers), BATCH), "image features"):
             images = [open_image(offer.image) for offer in offers[start : start + BATCH]]
-            pixels = towers.processor(images=images, return_tensors="pt")["pixel_values"]
-            rows.append(towers.raw_features(pixels).numpy())
+            rows.append(towers.raw_features(towers.pixels(images)).numpy())
     work.mkdir(parents=True, exist_ok=True)
     np.save(path, np.concatenate(rows))
     return np.concatenate(rows)
@@ -68,11 +71,11 @@ def learn(towers: TwoTowers, raw: np.ndarray) -> dict[str, torch.Tensor]:
     towers.features.learn_statistics(torch.from_numpy(raw))
     features = towers.features(torch.from_numpy(raw)).numpy()
     _, scales, directions = np.linalg.svd(features, full_matrices=False)
-    scale = (scales[:PART_DIMENSION, None] / scales[0]) ** -WHITENING
+    scale = (scales[:NUM_DIRECTIONS, None] / scales[0]) ** -WHITENING
     return {
         "mean": towers.features.mean.clone(),
         "std": towers.features.std.clone(),
-        "projection": torch.from_numpy(directions[:PART_DIMENSION] * scale).half(),
+        "projection": torch.from_numpy(directions[:NUM_DIRECTIONS] * scale).half(),
     }
 
 
@@ -166,9 +169,42 @@ def zero_shot(data: Path) -> str:
     return "\n".join(lines)
 
 
+def _fold_right(fold: Fold, of_queries: np.ndarray, of_gallery: np.ndarray, row: dict[str, int]) -> np.ndarray:
+    asked = of_queries[[row[offer.id] for offer in fold.queries]]
+    return first_is_right(asked @ of_gallery[[row[offer.id] for offer in fold.gallery]].T, fold.queries, fold.gallery)
+
+
 def _right(embedder: Embedder, fold: Fold, modality: Any) -> np.ndarray:
     scores = embedder.encode(fold.queries, modality=modality) @ embedder.encode(fold.gallery, modality=modality).T
     return first_is_right(scores, fold.queries, fold.gallery)
+
+
+def mixed(data: Path) -> str:
+    """Markdown: R@1 on magento_luma's unseen styles where a share of the gallery lacks its image, or its text."""
+    embedder = Embedder.from_pretrained("small")
+    offers = read_set(data, "magento_luma")
+    row = {offer.id: place for place, offer in enumerate(offers)}
+    gallery = [place for place, offer in enumerate(offers) if offer.extra["role"] == "gallery"]
+    rows = {name: embedder.encode(offers, modality=name) for name in ("fused", "text", "image")}
+    shares = (0.0, 0.25, 0.5, 0.75)
+    lines = [
+        "| query | gallery lacks | asked | " + " | ".join(f"{share:.0%}" for share in shares) + " |",
+        "|---" * (3 + len(shares)) + "|",
+    ]
+    for query, missing in (("fused", "image"), ("text", "image"), ("fused", "text"), ("image", "text")):
+        left = "text" if missing == "image" else "image"
+        for asked, of_queries in (("as it is", rows[query]), ("with marks", embedder.as_queries(rows[query]))):
+            cells = []
+            for share in shares:
+                right = []
+                for seed in range(NUM_DRAWS):
+                    lacks = np.zeros(len(offers), dtype=bool)
+                    lacks[np.random.default_rng(seed).permutation(gallery)[: round(share * len(gallery))]] = True
+                    of_gallery = np.where(lacks[:, None], rows[left], rows["fused"])
+                    right += [_fold_right(fold, of_queries, of_gallery, row) for fold in folds_of(offers)]
+                cells.append(f"{np.concatenate(right).mean():.3f}")
+            lines.append(f"| {query} | {missing} | {asked} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def in_split(offers: Sequence[Offer], split: str) -> list[Offer]:
@@ -253,7 +289,7 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands: Any = parser.add_subparsers(dest="command", required=True)
-    for name in ("statistics", "zeroshot", "grocery", "clothes"):
+    for name in ("statistics", "zeroshot", "mixed", "grocery", "clothes"):
         command = commands.add_parser(name)
         add_data(command)
         command.add_argument("--work", type=Path, default=Path("runs/small"), help="features of images")
@@ -267,8 +303,8 @@ def main() -> None:
     quiet_libraries()
     if given.command == "statistics":
         statistics(given.data, given.work, given.out)
-    elif given.command == "zeroshot":
-        print(zero_shot(given.data))
+    elif given.command in ("zeroshot", "mixed"):
+        print({"zeroshot": zero_shot, "mixed": mixed}[given.command](given.data))
     else:
         changes = {name: parse_yaml(value) for name, _, value in (pair.partition("=") for pair in given.set)}
         for seed in given.seeds:

@@ -195,6 +195,17 @@ class Embedder:
                 )
         return rows
 
+    def as_queries(self, rows: np.ndarray) -> np.ndarray:
+        """Embeddings as they ask a gallery: of the small model, whose offers may lack a part, otherwise as they are.
+
+        Shape:
+            rows (Q, D); returns (Q, D).
+        """
+        for module in self.model:
+            if hasattr(module, "as_queries"):
+                return np.asarray(module.as_queries(rows))
+        return rows
+
     def save(self, path: str | Path) -> None:
         """Model, processor, card and settings as one folder that plain `SentenceTransformer(path)` loads."""
         self.model.save_pretrained(str(path))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from afmrl.embedder.loading import has_two_encoders, load_model
 from afmrl.embedder.names import JOINED
-from afmrl.embedder.small.join import JoinParts
+from afmrl.embedder.small.join import KINDS, JoinParts
 from afmrl.embedder.small.towers import Tower, parts_of, rows_among
 from afmrl.errors import InputError
 
@@ -276,7 +276,7 @@ def joined_model(name: str, images: Sequence[Any]) -> SentenceTransformer:
             )
     joined = JoinedModels(text_model, image_model)
     joined.learn_statistics(images)
-    size = max(joined.text_dimension, joined.image_dimension)  # then no dot product within a part changes
+    size = max(joined.text_dimension, joined.image_dimension + KINDS)  # then no dot product within a part changes
     parts = JoinParts(joined.text_dimension, joined.image_dimension, size)
     return SentenceTransformer(modules=[joined, parts, Normalize()], device=str(text_model.device))
 

@@ -108,7 +108,7 @@ class IndexSearch(Searcher):
         where = self.filters.existing(where)
         encoder = self._encoder
         attributes = encoder.query_attributes(queries)
-        embeddings = encoder.embed(queries, attributes)
+        embeddings = encoder.embedder.as_queries(encoder.embed(queries, attributes))
         count = k if own_hits else k + 1
         weights = encoder.weights
         if weights is None:

@@ -209,7 +209,7 @@ class OfferEncoder:
         of_gallery = self.gallery_attributes(gallery) if gallery_modality != "image" else None
         rows = range(len(gallery)) if passing is None else passing.tolist()
         embeddings = self.embed([gallery[row] for row in rows], of_gallery and [of_gallery[row] for row in rows])
-        dense = DenseScores(self.embed(queries, of_queries), embeddings)
+        dense = DenseScores(self.embedder.as_queries(self.embed(queries, of_queries)), embeddings)
         weights = self.weights
         if weights is None:
             return dense

@@ -13,6 +13,9 @@ from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.names import has_own_modules, model_folder
 from afmrl.embedder.small import build
+from afmrl.embedder.small.folded_tower import folded_tower
+from afmrl.embedder.small.image_pixels import ImagePixels
+from afmrl.embedder.small.join import MARK
 from afmrl.embedder.small.text_delta import add_text_delta
 from afmrl.errors import InputError
 from conftest import afmrl, save_image
@@ -93,7 +96,12 @@ def test_of_text_alone_the_cosines_are_the_trained_minilms(embedder):
     add_text_delta(minilm[0].model, Path(build.__file__).parent / build.DELTA_FILE)
     theirs = minilm.encode(texts, normalize_embeddings=True)
     ours = embedder.encode([Offer(str(i), title=text) for i, text in enumerate(texts)])
-    np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=1e-5)
+    np.testing.assert_allclose(without_marks(ours @ ours.T), theirs @ theirs.T, atol=1e-5)
+
+
+def without_marks(scores):
+    """Scores of offers of one kind, but for what their marks take and add."""
+    return (scores - MARK**2) / (1 - MARK**2)
 
 
 def test_both_parts_count_and_each_can_be_missing(embedder, offers):
@@ -102,10 +110,49 @@ def test_both_parts_count_and_each_can_be_missing(embedder, offers):
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(np.abs(text @ image.T).max(), 0, atol=1e-6)  # what is missing is not unlike
     weight = build.TEXT_WEIGHT
-    np.testing.assert_allclose(both @ both.T, weight * text @ text.T + (1 - weight) * image @ image.T, atol=1e-5)
+    of_both, of_texts, of_images = (without_marks(rows @ rows.T) for rows in (both, text, image))
+    np.testing.assert_allclose(of_both, weight * of_texts + (1 - weight) * of_images, atol=1e-5)
     # an offer without an image against offers with one: by the text alone
     scores = text @ both.T
     assert (np.argsort(scores, axis=1) == np.argsort(text @ text.T, axis=1)).all()
+
+
+def test_where_nothing_is_learned_the_tower_runs_folded_and_says_the_same(embedder):
+    towers = embedder.model[0]
+    pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    folded = folded_tower(towers.image_tower)
+    assert not [module for module in folded.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    with torch.inference_mode():
+        plain, quick = (one(pixel_values=pixels, output_hidden_states=True) for one in (towers.image_tower, folded))
+        for theirs, ours in zip(plain.hidden_states, quick.hidden_states, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-4)
+
+
+def test_the_folded_tower_follows_the_weights(folder, images):
+    towers = Embedder.from_pretrained(folder).model[0].eval()
+    opened = [Image.open(images[0]).convert("RGB")]
+    before = towers.image_features(opened)
+    with torch.no_grad():
+        towers.image_tower.encoder.top_conv.weight.mul_(-1)
+    changed = towers.image_features(opened)
+    assert np.abs(changed - before).max() > 0.01
+    with torch.enable_grad():  # the tower itself
+        exact = towers.features(towers.raw_features(towers.pixels(opened))).detach().numpy()
+    np.testing.assert_allclose(changed, exact, atol=1e-3)
+
+
+def test_pixels_are_the_processors(embedder, images):
+    processor = embedder.model[0].processor
+    opened = [Image.open(image).convert("RGB") for image in images]
+    pixels = ImagePixels(processor)
+    assert pixels.is_quick
+    theirs = processor(images=opened, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(pixels(opened), theirs, atol=1e-5, rtol=0)
+    processor = build.image_processor()
+    processor.do_center_crop, processor.crop_size = True, {"height": 100, "width": 100}
+    other = ImagePixels(processor)
+    assert not other.is_quick  # it does its own work
+    assert other(opened).shape[2:] == (100, 100)
 
 
 def test_a_mixed_batch_gives_what_each_input_gives_alone(embedder, offers):

@@ -7,18 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from afmrl.data.color_bins import BACKGROUND, BINS, COLORS
+from afmrl.data.color_bins import COLORS
+from afmrl.embedder.small.color_histograms import GRAYS, HUES, color_histogram, hue_histogram
 
 EPSILON = 1e-5
 CENTER = 0.2
-"""Share of the width and of the height that the second histogram leaves out on each side: what is held in the middle is
-more often the product."""
-EARLY, LATE, COLOR = 0.2, 1.0, 0.7
-"""Weights of the blocks: of all levels but the last LATE_LEVELS, of those, of the histograms. The last levels know what
-a thing is. Chosen on val splits, by what retrieves best without any training."""
+"""Share of the width and of the height that the second histogram of a kind leaves out on each side: what is held in the
+middle is more often the product."""
+EARLY, LATE, COLOR, HUE = 0.2, 1.0, 0.4, 0.7
+"""Weights of the blocks: of all levels but the last LATE_LEVELS, of those, of the histograms of colors and of hues. The
+last levels know what a thing is. Chosen on val splits, by what retrieves best without any training."""
 LATE_LEVELS = 2
-STRIDE = 2
-"""Every second pixel of every second row is counted."""
+STRIDE, HUE_STRIDE = 2, 4
+"""Of the pixels and rows that are counted, by kind of histogram."""
 
 
 class ImageFeatures(nn.Module):
@@ -33,7 +34,7 @@ class ImageFeatures(nn.Module):
         colors: whether the histograms belong to it.
 
     Shape:
-        mean, std: (F,) buffers, F = 2 · Σ channels + 2 · 216.
+        mean, std: (F,) buffers, F = 2 · Σ channels + 2 · 216 + 2 · 15.
     """
 
     mean: Tensor
@@ -42,9 +43,12 @@ class ImageFeatures(nn.Module):
     def __init__(self, channels: Sequence[int], *, colors: bool = True) -> None:
         super().__init__()
         self.channels, self.colors = list(channels), colors
-        self.blocks = [size for size in self.channels for _ in range(2)] + ([COLORS] * 2 if colors else [])
-        levels = [EARLY] * (len(self.channels) - LATE_LEVELS) + [LATE] * min(LATE_LEVELS, len(self.channels))
-        weights = [weight for weight in levels for _ in range(2)] + ([COLOR] * 2 if colors else [])
+        histograms = [(COLORS, COLOR), (HUES + GRAYS, HUE)] if colors else []
+        early = max(0, len(self.channels) - LATE_LEVELS)
+        levels = [(size, LATE if place >= early else EARLY) for place, size in enumerate(self.channels)]
+        twice = [block for block in levels + histograms for _ in range(2)]
+        self.blocks = [size for size, _ in twice]
+        weights = [weight for _, weight in twice]
         norm = sum(weight**2 for weight in weights) ** 0.5
         self.weights = [weight / norm for weight in weights]
         self.register_buffer("mean", torch.zeros(self.dimension))
@@ -68,8 +72,9 @@ class ImageFeatures(nn.Module):
         found = [part for level in levels for part in _mean_and_deviation(level)]
         if self.colors:
             with torch.no_grad():
-                pixels = pixels[:, :, ::STRIDE, ::STRIDE]
-                found += [color_histogram(pixels), color_histogram(_center(pixels))]
+                for histogram, stride in ((color_histogram, STRIDE), (hue_histogram, HUE_STRIDE)):
+                    some = pixels[:, :, ::stride, ::stride]
+                    found += [histogram(some), histogram(_center(some))]
         return torch.cat(found, dim=1)
 
     def forward(self, raw: Tensor) -> Tensor:
@@ -82,30 +87,6 @@ class ImageFeatures(nn.Module):
         """Take mean and standard deviation from the raw numbers of many images."""
         self.mean.copy_(raw.mean(dim=0))
         self.std.copy_(raw.std(dim=0).clamp_min(1e-3 * float(raw.std(dim=0).mean())))
-
-
-def color_histogram(pixels: Tensor) -> Tensor:
-    """Square roots of the shares of 216 colors, without a white background; unit length.
-
-    The square root lets a small patch of a color count beside a large one.
-
-    Args:
-        pixels: (B, 3, H, W) red, green and blue from 0 to 255.
-
-    Shape:
-        returns (B, 216).
-
-    >>> red = torch.tensor([220.0, 10.0, 10.0])[None, :, None, None].expand(1, 3, 4, 4)
-    >>> int(color_histogram(red).argmax()) == 5 * 36
-    True
-    """
-    flat = pixels.round().clamp(0, 255).flatten(2)
-    product = flat.amin(dim=1) < BACKGROUND
-    product |= ~product.any(dim=1, keepdim=True)  # an image of nothing but white is white
-    red, green, blue = (flat * BINS / 256).long().clamp(0, BINS - 1).unbind(dim=1)
-    counts = torch.zeros(len(pixels), COLORS, dtype=pixels.dtype, device=pixels.device)
-    counts.scatter_add_(1, (red * BINS + green) * BINS + blue, product.to(pixels.dtype))
-    return nn.functional.normalize(counts.sqrt(), dim=1)
 
 
 def _center(pixels: Tensor) -> Tensor:

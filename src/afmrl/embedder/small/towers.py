@@ -15,7 +15,9 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor, nn
 
 from afmrl.data.images import open_image
+from afmrl.embedder.small.folded_tower import folded_tower, weights_version
 from afmrl.embedder.small.image_features import ImageFeatures
+from afmrl.embedder.small.image_pixels import ImagePixels
 from afmrl.errors import InputError
 
 Tower = Literal["text", "image"]
@@ -67,6 +69,8 @@ class TwoTowers(InputModule):
         self.tokenizer, self.processor = tokenizer, image_processor
         self.levels, self.max_seq_length, self.colors = list(levels), max_seq_length, colors
         self.frozen: frozenset[Tower] = frozenset()
+        self.pixels = ImagePixels(image_processor)
+        self._folded: tuple[Any, nn.Module] | None = None  # in a tuple, so that it is no module of this one
         mean, std = (
             torch.tensor(values, dtype=torch.float32)[None, :, None, None]
             for values in (image_processor.image_mean, image_processor.image_std)
@@ -131,8 +135,7 @@ class TwoTowers(InputModule):
             rows = torch.stack([torch.as_tensor(np.asarray(image), dtype=torch.float32) for image in made.values()])
             found["image_features"] = rows_among(rows, list(made), len(parts))
         elif opened:
-            pixels = self.processor(images=list(opened.values()), return_tensors="pt")["pixel_values"]
-            found["pixel_values"] = rows_among(pixels, list(opened), len(parts))
+            found["pixel_values"] = rows_among(self.pixels(list(opened.values())), list(opened), len(parts))
         return found
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -157,8 +160,8 @@ class TwoTowers(InputModule):
 
     def raw_features(self, pixel_values: Tensor) -> Tensor:
         """Numbers of images before they are standardized; (n, F)."""
-        dtype = next(self.image_tower.parameters()).dtype
-        seen = self.image_tower(pixel_values=pixel_values.to(dtype), output_hidden_states=True)
+        tower = self._tower_to_run()
+        seen = tower(pixel_values=pixel_values.to(next(tower.parameters()).dtype), output_hidden_states=True)
         levels = [*seen.hidden_states, seen.last_hidden_state]
         pixels = 255 * (pixel_values * self.pixel_std + self.pixel_mean)
         return self.features.raw([levels[level] for level in self.levels], pixels)
@@ -172,10 +175,23 @@ class TwoTowers(InputModule):
         """
         was_training = self.training
         self.eval()
-        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"].to(self.pixel_mean.device)
+        pixels = self.pixels(images).to(self.pixel_mean.device)
         found = self.features(self.raw_features(pixels)).float().cpu().numpy()
         self.train(was_training)
         return np.asarray(found)
+
+    def _tower_to_run(self) -> nn.Module:
+        """The image tower, or where nothing is learned its folded copy, made anew when its weights have changed."""
+        if torch.is_grad_enabled():
+            return self.image_tower
+        version = weights_version(self.image_tower)
+        if self._folded is None or self._folded[0] != version:
+            self._folded = version, folded_tower(self.image_tower)
+        return self._folded[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the folded copy, which any process makes for itself."""
+        return {**self.__dict__, "_folded": None}
 
     def _text_state(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         states = self.text_tower(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
