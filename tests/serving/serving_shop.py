@@ -50,7 +50,6 @@ def shop_index(tmp_path_factory, tiny_model) -> Path:
                 "category": kind,
                 "seller": ("anna", "bert")[number % 2],
                 "attributes": {"color": color, "brand": "Maison Lune"},
-                "link": f"https://shop.example/{number}",
             }
         )
     (folder / "offers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, rb"\\u[dD][89abAB][0-9a-fA-F][0-9a-fA-F]", _LOW))
 GRACE_SECONDS = 5.0
 """For which a route may be late, before the gate answers in its place."""
 
@@ -101,6 +104,8 @@ class Gate:
                     raise Refusal(429, "too much is being sent at a time; ask again later", retry_after=1)
                 if not message.get("more_body"):
                     break
+            if _has_half_characters(bytes(body)):
+                raise Refusal(400, "the body holds half a character (a lone surrogate); send whole ones")
             whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
 
             async def replay() -> Message:
@@ -136,6 +141,13 @@ class Gate:
             raise Refusal(401, "a key is needed; send it as Authorization: Bearer KEY", code="invalid_api_key")
         if path in WRITES and method not in ("GET", "HEAD") and allowed != "write":
             raise Refusal(403, "this key may only read; ask with one that may write")
+
+
+def _has_half_characters(body: bytes) -> bool:
+    """Whether JSON escapes half of a surrogate pair: no text that holds one can be written, or read by a tokenizer."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return False
+    return _HALF.search(body.replace(b"\\\\", b"  ")) is not None
 
 
 def _name(host: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from afmrl.data.offer import Offer
 from afmrl.serving.limits import Limits
-from afmrl.serving.refusal import Refusal
+from afmrl.serving.refusal import Refusal, of_field
 from afmrl.serving.uploads import Uploads
 
 _BARE_ADDRESS = re.compile(
@@ -100,7 +100,7 @@ class Inputs:
             return Offer(id=field, title=self._text(value, field, needed=True))
         if not value.image:
             return Offer(id=field, title=self._text(value.text, field, needed=True))
-        return Offer(id=field, title=self._text(value.text, field), image=self._image(value.image))
+        return Offer(id=field, title=self._text(value.text, field), image=self._image(value.image, f"{field}.image"))
 
     def read_parts(self, parts: Iterable[ContentPart], field: str) -> Offer:
         """An offer of the parts of messages: their texts together, and at most one image."""
@@ -128,7 +128,7 @@ class Inputs:
         Args:
             image: the file of its image, where it is at hand already; "": it has none.
         """
-        path = (self._image(fields.image) if fields.image else "") if image is None else image
+        path = (self._image(fields.image, f"{field}.image") if fields.image else "") if image is None else image
         return Offer(
             id=field,
             title=self._text(fields.title, f"{field}.title", needed=not path),
@@ -145,8 +145,9 @@ class Inputs:
             self._text(name + value, f"{field}.attributes.{name[:40]}", bare=True)
         return stated | fields.attributes
 
-    def _image(self, image: str) -> str:
-        return self._files.enter_context(self._uploads.held(self._uploads.content(image)))
+    def _image(self, image: str, field: str) -> str:
+        with of_field(field):
+            return self._files.enter_context(self._uploads.held(self._uploads.content(image)))
 
     def _text(self, text: str, field: str, *, needed: bool = False, bare: bool = False) -> str:
         most = self._limits.text_characters

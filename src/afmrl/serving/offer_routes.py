@@ -14,9 +14,10 @@ from afmrl.data.image_cache import is_address
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.index.backend import Where
 from afmrl.serving.answers import IMAGE_PATH, HitOut, OfferOut, hit_out, offer_out
 from afmrl.serving.inputs import Id, Inputs, OfferFields, TextImage
-from afmrl.serving.refusal import Refusal
+from afmrl.serving.refusal import Refusal, of_field
 from afmrl.serving.service import MATCHED, Service, Timing
 
 PREFIX = "/afmrl/v1"
@@ -24,7 +25,6 @@ SHOWN_SIDE = 640
 """Longest side, in pixels, of an image as it is shown."""
 MOST_VALUES = 500
 """Of a column, for a choice of filters."""
-Column = Literal["category", "seller", "product_id"]
 
 
 class SearchRequest(BaseModel):
@@ -36,7 +36,7 @@ class SearchRequest(BaseModel):
     image: str | None = Field(None, description="Base64, a data: URI, or with --fetch an http(s) address.")
     offer_id: Id | None = Field(None, description="Find the same product as this offer of the index.")
     k: int = Field(10, ge=1)
-    where: dict[Column, list[str]] = Field(
+    where: dict[Literal["category", "seller", "product_id"], list[str]] = Field(
         default_factory=dict, description="Column -> allowed values; categories and sellers without case."
     )
     generator: bool | None = Field(None, description="Write key attributes first; by default if there is a generator.")
@@ -171,6 +171,7 @@ def offer_routes(service: Service, answers: Mapping[int | str, dict[str, Any]], 
         deadline, timing = service.deadline(), Timing()
         if request.k > service.limits.hits:
             raise Refusal(400, f"k: {request.k} hits, at most {service.limits.hits} are given", param="k")
+        where: Where = {str(column): values for column, values in request.where.items()}
         with service.inputs() as read:
             if request.offer_id is not None:
                 if request.text or request.image:
@@ -184,14 +185,14 @@ def offer_routes(service: Service, answers: Mapping[int | str, dict[str, Any]], 
                 request.k,
                 timing,
                 deadline,
-                where=request.where,
+                where=where,
                 generate=request.generator,
                 rerank=request.rerank,
                 own_hits=request.offer_id is None,
             )
         return SearchAnswer(
             hits=[hit_out(hit, groups) for hit in hits],
-            notes=service.unknown_filters(request.where),
+            notes=service.unknown_filters(where),
             milliseconds=timing.milliseconds,
         )
 
@@ -203,10 +204,12 @@ def offer_routes(service: Service, answers: Mapping[int | str, dict[str, Any]], 
         with service.inputs() as read, timing.step("attributes"):
             offers = [read.read_offer(one, f"offers[{place}]") for place, one in enumerate(request.offers)]
             found = service.attributes(offers, deadline)
-        return AttributesAnswer(
-            attributes=[one.as_dict() for one in found],
-            source="generator" if service.has_generator else "rules",
-            milliseconds=timing.milliseconds,
+        return AttributesAnswer.model_validate(
+            {
+                "attributes": [one.as_dict() for one in found],
+                "from": "generator" if service.has_generator else "rules",
+                "milliseconds": timing.milliseconds,
+            }
         )
 
     @router.post("/match")
@@ -297,9 +300,10 @@ def _kept(service: Service, read: Inputs, fields: UpsertOffer, where: str) -> Of
     if image.startswith(IMAGE_PATH):  # as a client got it: the image that the offer has
         path = _stored(service, fields.id)[0].image
     elif image:
-        content = service.uploads.content(image)
-        with service.uploads.held(content):  # a damaged one is refused before it is kept
-            path = image if is_address(image) else service.keep_image(content)
+        with of_field(f"{where}.image"):
+            content = service.uploads.content(image)
+            with service.uploads.held(content):  # a damaged one is refused before it is kept
+                path = image if is_address(image) else service.keep_image(content)
     else:
         path = ""
     return dataclasses.replace(read.read_offer(fields, where, image=path), id=fields.id, product_id=fields.product_id)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.responses import JSONResponse
+
+from afmrl.errors import printable
 
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
@@ -29,7 +33,7 @@ class Refusal(Exception):
         self, status: int, message: str, *, param: str | None = None, code: str | None = None, retry_after: float = 0.0
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, " ".join(message.split()), param, code
+        self.status, self.message, self.param, self.code = status, printable(" ".join(message.split())), param, code
         self.retry_after = retry_after
 
     def response(self, path: str) -> JSONResponse:
@@ -56,3 +60,12 @@ class Refusal(Exception):
             return {"message": self.message, **of_tei}
         kind = _TYPES.get(self.status, "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+@contextlib.contextmanager
+def of_field(field: str) -> Iterator[None]:
+    """Let a refusal in the block name the field that it is about."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise Refusal(refusal.status, f"{field}: {refusal.message}", param=field, code=refusal.code) from refusal

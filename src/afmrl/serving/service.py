@@ -328,7 +328,7 @@ class Service:
         """The file that keeps the image of an offer in the index."""
         if self._images is None:
             raise Refusal(
-                400, "image: an index in a database keeps no image files; start the server with --images FOLDER",
+                400, "an index in a database keeps no image files; start the server with --images FOLDER",
                 param="image",
             )  # fmt: skip
         return self.uploads.kept(content, self._images)

@@ -20,6 +20,7 @@ from afmrl.serving.limits import Limits
 from afmrl.serving.refusal import Refusal
 
 SHOWN_CHARACTERS = 60
+UPLOADED = "in the request"
 
 
 class Uploads:
@@ -56,25 +57,19 @@ class Uploads:
             if image[:5].lower() == "data:":
                 kind, comma, encoded = image.partition(",")
                 if not comma or not kind.lower().endswith(";base64"):
-                    raise Refusal(
-                        400, "image: the data: URI is not base64; give data:image/jpeg;base64,…", param="image"
-                    )
+                    raise Refusal(400, "the data: URI is not base64; give data:image/jpeg;base64,…")
             encoded = "".join(encoded.split())
             if len(encoded) > most * 4 // 3 + 8:
-                raise Refusal(413, f"image: has more than {most:,} bytes; send a smaller one", param="image")
+                raise Refusal(413, f"has more than {most:,} bytes; send a smaller one")
             try:
                 content = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
             except (binascii.Error, ValueError):
                 shown = image[:SHOWN_CHARACTERS] + "…" * (len(image) > SHOWN_CHARACTERS)
-                raise Refusal(
-                    400, f"image: {shown!r} is neither base64 nor a data: URI; send the image's bytes", param="image"
-                ) from None
+                raise Refusal(400, f"{shown!r} is neither base64 nor a data: URI; send the image's bytes") from None
         if len(content) > most:
-            raise Refusal(413, f"image: has more than {most:,} bytes; send a smaller one", param="image")
-        try:
-            open_header(content, "in the request", max_pixels=self._limits.image_pixels).close()
-        except InputError as error:
-            raise Refusal(400, str(error), param="image") from error
+            raise Refusal(413, f"has more than {most:,} bytes; send a smaller one")
+        with _refused(UPLOADED):
+            open_header(content, UPLOADED, max_pixels=self._limits.image_pixels).close()
         return content
 
     @contextlib.contextmanager
@@ -91,10 +86,8 @@ class Uploads:
             if not path.exists():
                 path.write_bytes(content)
         try:
-            try:
+            with _refused(path):
                 verify_image(path, max_pixels=self._limits.image_pixels)
-            except InputError as error:
-                raise Refusal(400, self.without_paths(str(error)), param="image") from error
             yield str(path)
         finally:
             with self._lock:
@@ -111,10 +104,6 @@ class Uploads:
                 file.write(content)
         return str(path.resolve())
 
-    def without_paths(self, message: str) -> str:
-        """A message without the folder's name."""
-        return message.replace(f"{self.folder}/", "")
-
     def close(self) -> None:
         """Remove the folder."""
         if self._images is not None:
@@ -125,10 +114,16 @@ class Uploads:
         if self._images is None:
             raise Refusal(
                 400,
-                "image: this server fetches no addresses; send the image's bytes as base64 or a data: URI",
-                param="image",
+                "this server fetches no addresses; send the image's bytes as base64 or a data: URI",
             )
-        try:
+        with _refused(address):
             return self._images.fetch(address)
-        except InputError as error:
-            raise Refusal(400, str(error), param="image") from error
+
+
+@contextlib.contextmanager
+def _refused(image: str | Path) -> Iterator[None]:
+    """What is wrong with an image, without its name: the request has another for it."""
+    try:
+        yield
+    except InputError as error:
+        raise Refusal(400, str(error).removeprefix(f"image {image}: ")) from error
