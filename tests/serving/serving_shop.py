@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shutil
 import threading
@@ -97,10 +98,10 @@ def served(own_index):
         index.close()
 
 
-@pytest.fixture(scope="session")
-def address(service):
-    """The address of a real server on loopback."""
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error", lifespan="off"))
+@contextlib.contextmanager
+def on_loopback(app):
+    """Serve an application on loopback; gives its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -108,6 +109,13 @@ def address(service):
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def address(service):
+    """The address of a real server on loopback."""
+    with on_loopback(create_app(service)) as found:
+        yield found
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def offer_routes(service: Service, answers: Mapping[int | str, dict[str, Any]], 
                 query = _stored(service, request.offer_id)[0]
             else:
                 value = TextImage(text=request.text, image=request.image)
-                query = read.read(value, "text")
+                query = read.read(value, "query")
             hits = service.search(
                 query,
                 request.k,

@@ -4,6 +4,7 @@ const status = document.getElementById("status"), drop = document.getElementById
 const file = document.getElementById("file"), preview = document.getElementById("preview");
 const clear = document.getElementById("clear"), keyRow = document.getElementById("key");
 const MAX_SIDE = 1600; // pixels; larger images are brought down before they are sent
+const MAX_LINES = 12; // of what differs
 let image = null, asked = 0, urls = [];
 
 form.elements.key.value = sessionStorage.getItem("afmrl-key") ?? "";
@@ -89,9 +90,14 @@ function linesOf(hit) {
   }
   const shown = Object.keys(why.differ);
   for (const key of why.veto.filter((one) => !shown.includes(one))) lines.push(["ne strong", "≠ ", "vetoes: ", key, "", ""]);
-  for (const [key, of] of Object.entries(why.agree)) lines.push(["eq", "= ", "agrees: ", key, compared(of), remark(of.from)]);
-  for (const [key, of] of Object.entries(why.only_right)) lines.push(["one", "+ ", "this offer alone: ", key, of.value, remark([of.from])]);
-  return lines.slice(0, 16);
+  const together = (css, sign, spoken, values) => {
+    const texts = Object.entries(values).map(([key, of]) => `${key} ${of.value ?? compared(of)}`);
+    if (texts.length) lines.push([css, sign, spoken, "", texts.join(" · "), ""]);
+  };
+  lines.splice(MAX_LINES);
+  together("eq", "= ", "agree: ", why.agree);
+  together("eq", "+ ", "this offer alone: ", why.only_right);
+  return lines;
 }
 
 async function showImage(place, hit) {
@@ -127,7 +133,7 @@ function show(hits) {
     const [kind, words] = verdict(hit);
     if (kind) item.classList.add(kind);
     set(".number", `${place + 1}.`);
-    set(".score", kind === "vetoed" ? "veto" : `score ${hit.score.toFixed(3)}`);
+    set(".score", kind === "vetoed" ? "veto" : `score ${hit.score.toFixed(3).replace("-", "−")}`);
     set(".verdict-of", words);
     set(".title", hit.title || "no title");
     set(".id", [hit.id, hit.category, hit.seller, hit.group && `group ${hit.group}`].filter(Boolean).join(" · "));
@@ -200,6 +206,7 @@ async function begin() {
     say(`${info.rows.toLocaleString("en")} offers.`);
     const values = await (await ask("/afmrl/v1/filters")).json();
     for (const column of ["category", "seller"]) {
+      form.elements[column].closest("label").hidden = !values[column].length;
       document.getElementById(`${column}-values`).replaceChildren(...values[column].map((value) => {
         const option = document.createElement("option");
         option.value = value;
