@@ -107,6 +107,14 @@ def test_offers_are_inserted_replaced_found_and_deleted(served, own_index, pictu
     assert client.get("/afmrl/v1/offers", params={"id": "neu/1"}).json()["offers"] == []
 
 
+def test_an_offer_that_is_put_in_is_cleaned_as_a_catalogs_row(served):
+    client = served()
+    offer = {"id": "a", "title": "S&uuml;&szlig;er <b>Becher</b>\x1b[2J", "attributes": {"Farbe": "<i>rot</i>"}}
+    client.post("/afmrl/v1/offers", json={"offers": [offer]})
+    found = client.get("/afmrl/v1/offers", params={"id": "a"}).json()["offers"][0]
+    assert (found["title"], found["seller_attributes"]) == ("Süßer Becher [2J", {"Farbe": "rot"})
+
+
 def test_an_offer_that_is_put_in_has_the_embedding_of_the_command(served, own_index, service):
     client = served()
     title = "Maison Lune dress, red, size s"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import pytest
 from serving_shop import on_loopback
 
+from afmrl.data.offer import Offer
+from afmrl.index.address import open_index
 from conftest import save_image
 
 pytest_plugins = ["serving_shop"]
@@ -94,12 +97,18 @@ def test_what_is_no_image_is_told_and_the_page_goes_on(page, tmp_path):
     wait_for_status(page, "10 offers")
 
 
-def test_a_title_that_is_markup_is_shown_as_text(served, browser):
+def test_a_title_that_is_markup_is_shown_as_text(served, own_index, browser):
+    with open_index(str(own_index)) as index:  # past the cleaning that offers get on their way in
+        rows = index.get(["mug/24", "mug/25"])
+        hostile = [
+            Offer(
+                HOSTILE, HOSTILE, attributes={HOSTILE: HOSTILE}, category=HOSTILE, extra={"link": "https://a.example/"}
+            ),
+            Offer("2", "hostile, no link", extra={"link": "javascript:document.title='owned'"}),
+        ]
+        ids = [offer.id for offer in hostile]
+        index.upsert(dataclasses.replace(rows, ids=ids, offers=hostile))
     client = served()
-    offer = {"id": HOSTILE, "title": HOSTILE, "attributes": {HOSTILE: HOSTILE}, "link": "https://a.example/"}
-    assert client.post("/afmrl/v1/offers", json={"offers": [offer]}).json()["inserted"] == 1
-    offer = {"id": "2", "title": "hostile, no link", "link": "javascript:document.title='owned'"}
-    assert client.post("/afmrl/v1/offers", json={"offers": [offer]}).json()["inserted"] == 1
     with on_loopback(client.app) as address:
         page = browser.new_page()
         page.set_default_timeout(SECONDS)

@@ -10,7 +10,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from afmrl.data.clean import clean_text
 from afmrl.data.offer import Offer
+from afmrl.data.plain_text import plain_text
 from afmrl.serving.limits import Limits
 from afmrl.serving.refusal import Refusal, of_field
 from afmrl.serving.uploads import Uploads
@@ -123,7 +125,7 @@ class Inputs:
         return self.read_parts(parts, field)
 
     def read_offer(self, fields: OfferFields, field: str, *, image: str | None = None) -> Offer:
-        """An offer of a shop's fields.
+        """An offer of a shop's fields, its texts without HTML and control characters, as a catalog's are.
 
         Args:
             image: the file of its image, where it is at hand already; "": it has none.
@@ -131,10 +133,10 @@ class Inputs:
         path = (self._image(fields.image, f"{field}.image") if fields.image else "") if image is None else image
         return Offer(
             id=field,
-            title=self._text(fields.title, f"{field}.title", needed=not path),
-            description=self._text(fields.description, f"{field}.description", bare=True),
+            title=_cleaned(self._text(fields.title, f"{field}.title", needed=not path)),
+            description=_cleaned(self._text(fields.description, f"{field}.description", bare=True)),
             image=path,
-            category=self._text(fields.category, f"{field}.category", bare=True),
+            category=_cleaned(self._text(fields.category, f"{field}.category", bare=True)),
             attributes=self._attributes(fields, field),
             extra={name: value for name, value in (("seller", fields.seller), ("link", fields.link)) if value},
         )
@@ -143,7 +145,7 @@ class Inputs:
         stated = {name: value for name in ("brand", "gtin", "mpn") if (value := getattr(fields, name).strip())}
         for name, value in (stated | fields.attributes).items():
             self._text(name + value, f"{field}.attributes.{name[:40]}", bare=True)
-        return stated | fields.attributes
+        return {clean_text(name): _cleaned(value) for name, value in (stated | fields.attributes).items()}
 
     def _image(self, image: str, field: str) -> str:
         with of_field(field):
@@ -162,3 +164,7 @@ class Inputs:
                 param=field,
             )
         return text
+
+
+def _cleaned(text: str) -> str:
+    return plain_text(clean_text(text))
