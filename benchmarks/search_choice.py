@@ -67,7 +67,7 @@ class WholeTable:
         by_id = {offer.id: offer for offer in (*gallery, *queries)}
         self.rows = {identifier: row for row, identifier in enumerate(sorted(by_id))}
         table = offer_table(by_id[identifier] for identifier in self.rows)
-        self.scorer = Scorer(table, Reranker().model)
+        self.scorer = Scorer(table, Reranker().default.model)
 
     def __call__(self, query: Offer, candidates: list[Offer]) -> PairScores:
         right = np.array([self.rows[offer.id] for offer in candidates])

@@ -21,6 +21,7 @@ from afmrl.cli.recipe import recipe
 from afmrl.cli.run import run
 from afmrl.cli.schema import schema
 from afmrl.cli.search import search
+from afmrl.cli.serve import serve
 from afmrl.cli.summary import summarized
 from afmrl.errors import InputError
 
@@ -28,7 +29,8 @@ app = App(name="afmrl", help="Are two offers the same product? Key attributes, e
 
 
 for command in (
-    quickstart, run, recipe, evaluate, compare, check, schema, attributes, embed, model, match, index, search, push,
+    quickstart, run, recipe, evaluate, compare, check, schema, attributes, embed, model, match, index, search,
+    serve, push,
 ):  # fmt: skip
     app.command(summarized(command))
     if command is check:

@@ -14,7 +14,7 @@ from afmrl.data.offer import Offer
 from afmrl.matching.features import IMAGE_FEATURES, TEXT_FEATURES
 from afmrl.matching.pair_model import default_model
 from afmrl.matching.reasons import Explainer, Reasons
-from afmrl.matching.scorer import Scorer
+from afmrl.matching.scorer import PairScores, Scorer
 from afmrl.matching.table import offer_table
 from afmrl.matching.vetoes import DEFAULT_VETOES
 from afmrl.retrieval.colors import color_histograms
@@ -41,6 +41,8 @@ class RerankedCandidates:
     """
 
     scores: np.ndarray
+    pairs: PairScores
+    """Of the query with each candidate, whatever found it."""
     scorer: Scorer
     """Of a table whose first row is the query and whose others are the candidates."""
 
@@ -64,7 +66,7 @@ class Reranker:
 
     def __init__(self, vetoes: Collection[str] = DEFAULT_VETOES, *, seller_attributes: bool = True) -> None:
         self.vetoes, self.seller_attributes = vetoes, seller_attributes
-        self.model = default_model(TEXT_FEATURES + IMAGE_FEATURES, dense=False).model
+        self.default = default_model(TEXT_FEATURES + IMAGE_FEATURES, dense=False)
 
     def compare(
         self, query: Offer, candidates: Sequence[Offer], found: np.ndarray, colors: np.ndarray | None = None
@@ -82,13 +84,13 @@ class Reranker:
             return None
         table = offer_table(offers)
         table.colors = colors
-        scorer = Scorer(table, self.model, self.vetoes)
+        scorer = Scorer(table, self.default.model, self.vetoes)
         right = np.arange(1, len(offers))
         pairs = scorer.score(np.zeros_like(right), right)
         best = float(found.max(initial=0.0))
         nearness = found / best - 1 if best > 0 else np.zeros(len(found))
         scores = pairs.logits + FOUND_WEIGHT * np.maximum(nearness, -1) - VETOED * pairs.vetoed
-        return RerankedCandidates(np.asarray(scores, dtype=np.float32), scorer)
+        return RerankedCandidates(np.asarray(scores, dtype=np.float32), pairs, scorer)
 
 
 class RerankedScores:

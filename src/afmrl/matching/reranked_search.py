@@ -61,6 +61,15 @@ class RerankedSearch(Searcher):
     ) -> Iterator[list[Hit]]:
         check_search(k, where)
         found = self.inner.search(queries, max(k, DEPTH), where=where, own_hits=own_hits)
+        return self.rerank(queries, found, k, explain=explain)
+
+    def rerank(self, queries: Sequence[Offer], found: Hits, k: int, *, explain: bool = True) -> Iterator[list[Hit]]:
+        """The k best of what the other searcher found, with their offers.
+
+        Args:
+            found: of each query the best max(k, DEPTH).
+            explain: give the hits their reasons.
+        """
         for query, ids, scores in zip(queries, found.ids, found.scores, strict=True):
             hits = self.inner.details(ids, scores)
             candidates, rest = hits[:DEPTH], hits[DEPTH:]

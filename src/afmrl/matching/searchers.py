@@ -105,12 +105,30 @@ class IndexSearch(Searcher):
     def search(self, queries: Sequence[Offer], k: int, *, where: Where | None = None, own_hits: bool = True) -> Hits:
         """See `Searcher.search`; also refuses a model that is not the index's."""
         check_search(k, where)
+        attributes = self.encoder.query_attributes(queries)
+        embeddings = self.encoder.embed(queries, attributes)
+        return self.nearest(queries, attributes, embeddings, k, where=where, own_hits=own_hits)
+
+    def nearest(
+        self,
+        queries: Sequence[Offer],
+        attributes: Sequence[KeyAttributes] | None,
+        embeddings: np.ndarray,
+        k: int,
+        *,
+        where: Where | None = None,
+        own_hits: bool = True,
+    ) -> Hits:
+        """As `search`, of queries whose key attributes and embeddings are known.
+
+        Shape:
+            embeddings (Q, D).
+        """
+        check_search(k, where)
         where = self.filters.existing(where)
-        encoder = self._encoder
-        attributes = encoder.query_attributes(queries)
-        embeddings = encoder.embedder.as_queries(encoder.embed(queries, attributes))
+        embeddings = self.encoder.embedder.as_queries(embeddings)
         count = k if own_hits else k + 1
-        weights = encoder.weights
+        weights = self.encoder.weights
         if weights is None:
             hits = _dense_search(self.index, embeddings, count, where)
         else:
@@ -144,8 +162,8 @@ class IndexSearch(Searcher):
         return self.index.color_histograms(ids)
 
     @cached_property
-    def _encoder(self) -> OfferEncoder:
-        """The model whose embeddings the index holds."""
+    def encoder(self) -> OfferEncoder:
+        """The model whose embeddings the index holds; loaded when it is first asked for."""
         settings = self.index.settings
         known = settings.get("model") or {}
         model = self.model or known.get("path")

@@ -183,6 +183,11 @@ class OfferEncoder:
             return np.empty((0, self.embedder.dimension), dtype=np.float32)
         return np.stack([self._embeddings[key] for key in keys])
 
+    def forget(self) -> None:
+        """Let go of the embeddings and attributes that were made so far: a process that runs for months must."""
+        self._embeddings.clear()
+        self._attributes.clear()
+
     def scores(
         self,
         queries: Sequence[Offer],

@@ -1,0 +1,234 @@
+"""The server's application: its routes behind its gate, and the page."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from afmrl.errors import InputError
+from afmrl.serving.batching import BATCH_TOKENS
+from afmrl.serving.embedding_routes import embedding_routes
+from afmrl.serving.gate import STATIC, Gate
+from afmrl.serving.keys import Keys
+from afmrl.serving.offer_routes import offer_routes
+from afmrl.serving.refusal import Refusal
+from afmrl.serving.rerank_routes import rerank_routes
+from afmrl.serving.service import MODEL_NAME, Service
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+ASSETS = {
+    "report.css": ("afmrl.report", "text/css"),
+    "match.css": ("afmrl.report", "text/css"),
+    "search.css": ("afmrl.serving", "text/css"),
+    "search.js": ("afmrl.serving", "text/javascript"),
+}
+"""What the page loads: package and type."""
+INVALID = {"/v1/embeddings": 400}
+"""Paths that answer a request of another shape with another status than 422, as their protocol does."""
+
+
+class ProblemDetail(BaseModel):
+    """What is wrong, and what to do."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Problem(BaseModel):
+    """A refusal in OpenAI's shape; our own routes speak it too."""
+
+    error: ProblemDetail
+
+
+class CohereProblem(BaseModel):
+    """A refusal in Cohere's shape."""
+
+    message: str
+
+
+class TeiProblem(BaseModel):
+    """A refusal in TEI's shape; to rerank it also has Cohere's `message`."""
+
+    error: str
+    error_type: str
+    message: str | None = None
+
+
+class Health(BaseModel):
+    """The server answers."""
+
+    status: str = "ok"
+
+
+class Info(BaseModel):
+    """What is served, as TEI says it, and what the index holds."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    model_type: dict[str, Any]
+    max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_client_batch_size: int
+    auto_truncate: bool = True
+    version: str
+    dimension: int
+    reads: list[str]
+    rows: int
+    generator: bool
+    fetches_images: bool
+    batches: int
+    """Passes of the model since the start."""
+    inputs: int
+    """Embedded in them."""
+
+
+def create_app(
+    service: Service,
+    keys: Keys | None = None,
+    *,
+    groups: Mapping[str, str] | None = None,
+    hosts: Collection[str] = LOOPBACK,
+) -> FastAPI:
+    """The application that answers for a service; it closes the service when it ends.
+
+    Args:
+        keys: of the clients; none: everybody who reaches the server may do everything.
+        groups: id of an offer -> id of its group.
+        hosts: names by which the server may be asked, if there are no keys.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = service.limits.requests
+        yield
+        await anyio.to_thread.run_sync(service.close)
+
+    app = FastAPI(
+        title="afmrl",
+        version=version("afmrl"),
+        summary="Embeddings, reranking, search and matching of offers by text and image.",
+        docs_url=None,  # the usual page of documentation is loaded from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_middleware(Gate, keys=keys or Keys({}), limits=service.limits, hosts=hosts)
+    _answer_refusals(app)
+    of_path = {"/embed": TeiProblem, "/rerank": TeiProblem, "/v1/rerank": TeiProblem}
+    embeddings, ranking = embedding_routes(service, _answers(Problem)), rerank_routes(service, _answers(TeiProblem))
+    app.include_router(embeddings)
+    app.include_router(ranking)
+    app.include_router(offer_routes(service, _answers(Problem), groups or {}))
+    for route in app.routes:
+        path = getattr(route, "path", "")
+        model = of_path.get(path, CohereProblem if path.startswith("/v2/") else None)
+        if model is not None:
+            route.responses = _answers(model)  # type: ignore[attr-defined]
+    _add_pages(app, service)
+    return app
+
+
+def _add_pages(app: FastAPI, service: Service) -> None:
+    page = (
+        Environment(loader=PackageLoader("afmrl.serving"), autoescape=True, undefined=StrictUndefined)
+        .get_template("search.html.j2")
+        .render(version=version("afmrl"))
+    )
+    assets = {name: ((files(package) / name).read_bytes(), kind) for name, (package, kind) in ASSETS.items()}
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def search_page() -> str:
+        """The page to search with."""
+        return page
+
+    @app.get(STATIC + "{name}", include_in_schema=False)
+    def asset(name: str) -> Response:
+        """What the page loads."""
+        if name not in assets:
+            raise HTTPException(404)
+        content, kind = assets[name]
+        return Response(content, media_type=kind)
+
+    @app.get("/health", tags=["server"])
+    def health() -> Health:
+        """Whether the server answers."""
+        return Health()
+
+    @app.get("/info", tags=["server"], responses=_answers(Problem))
+    def info() -> Info:
+        """What is served."""
+        model = service.encoder.embedder.model
+        return Info(
+            model_id=MODEL_NAME,
+            model_sha=(service.index.settings.get("model") or {}).get("fingerprint"),
+            model_dtype=str(getattr(model, "dtype", "float32")).removeprefix("torch."),
+            model_type={"embedding": {"pooling": "model"}},
+            max_concurrent_requests=service.limits.requests,
+            max_input_length=int(getattr(model, "max_seq_length", None) or 0),
+            max_batch_tokens=BATCH_TOKENS,
+            max_client_batch_size=service.limits.batch,
+            version=version("afmrl"),
+            dimension=service.index.dimension,
+            reads=list(service.encoder.reads),
+            rows=len(service.index),
+            generator=service.has_generator,
+            fetches_images=service.fetch,
+            batches=service.batcher.num_batches,
+            inputs=service.batcher.num_embedded,
+        )
+
+
+def _answer_refusals(app: FastAPI) -> None:
+    @app.exception_handler(Refusal)
+    def refused(request: Request, error: Refusal) -> JSONResponse:
+        return error.response(request.url.path)
+
+    @app.exception_handler(InputError)
+    def wrong(request: Request, error: InputError) -> JSONResponse:
+        return Refusal(400, str(error)).response(request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        path = request.url.path
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query"))
+        message = f"{where[:200]}: {first['msg']}" if where else str(first["msg"])
+        return Refusal(INVALID.get(path, 422), message, param=where[:200] or None).response(path)
+
+    @app.exception_handler(HTTPException)
+    def unknown(request: Request, error: HTTPException) -> Response:
+        messages = {404: "there is no such path", 405: f"{request.method} is not answered here"}
+        answer = Refusal(error.status_code, messages.get(error.status_code, str(error.detail))).response(
+            request.url.path
+        )
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    def failed(request: Request, error: Exception) -> JSONResponse:
+        return Refusal(500, "the server failed to answer; its log says why").response(request.url.path)
+
+
+def _answers(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """Refusals as the OpenAPI description has them."""
+    meanings = {
+        400: "The request cannot be answered.", 401: "A key is needed.", 403: "The key may only read.",
+        404: "There is no such model or offer.", 409: "The index cannot be written now.", 413: "Too large.",
+        422: "The request has another shape.", 429: "Too much at a time; Retry-After says when.",
+        503: "Too slow, or stopping.",
+    }  # fmt: skip
+    return {status: {"model": model, "description": text} for status, text in meanings.items()}
