@@ -338,6 +338,37 @@ def test_writer_killed_anywhere(kind: str, tmp_path: Path, request: pytest.Fixtu
         assert len(index) == len(rows)
 
 
+WRITING_SOME = """
+    import sys
+    sys.path[:0] = [sys.argv[2], sys.argv[2] + '/..']
+    from afmrl.index.address import open_index
+    from index_conformance import drawn_rows
+    with open_index(sys.argv[1]) as index:
+        for part in range(5):
+            ids = [f"{sys.argv[3]}-{part}-{i}" for i in range(10)] + [f"both-{i}" for i in range(5)]
+            index.upsert(drawn_rows(ids, part))
+"""
+
+
+@pytest.mark.slow
+def test_lancedb_writers_lose_nothing_to_each_other(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    address = f"lancedb:{tmp_path / 'index'}"
+    make(address).close()
+    script = [sys.executable, "-c", textwrap.dedent(WRITING_SOME), address, str(Path(__file__).parent)]
+    writers = [subprocess.Popen([*script, name]) for name in ("a", "b")]
+    counts = set()
+    while any(writer.poll() is None for writer in writers):
+        with open_index(address) as index:
+            found = [identifier for rows in index.scan() for identifier in rows.ids]
+        assert len(found) == len(set(found))  # no reader sees a row twice, or half of an upsert
+        counts.add(len(found))
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert all(count == 0 or (count - 5) % 10 == 0 for count in counts), counts
+    with open_index(address) as index:
+        assert len(index) == 2 * 5 * 10 + 5
+
+
 def test_qdrant_folder_is_one_process_s(tmp_path: Path) -> None:
     pytest.importorskip("qdrant_client")
     with make(f"qdrant:{tmp_path}"), pytest.raises(InputError, match="another process has it open"):
