@@ -91,6 +91,7 @@ def test_a_match_that_was_stopped_still_says_what_changed_since_the_last_complet
     match(tmp_path / "catalog.jsonl", out=out, previous=out)
     assert (out / "changes.jsonl").read_text() == changes
     assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "changes.jsonl"])
+    (out / ".offers-before.csv").write_text("of a process that was killed when all was written")
     match(tmp_path / "catalog.jsonl", out=out, previous=out)
     assert (out / "changes.jsonl").read_text() == ""  # and from here on since this one
 

@@ -13,9 +13,9 @@ from afmrl.data.offer import BadRow
 from afmrl.errors import InputError
 from afmrl.files import digest
 
-OFFERS_FILE = "offers.csv"
+OFFERS_FILE, SUMMARY_FILE = "offers.csv", "summary.json"
 EARLIER_FILE = ".offers-before.csv"
-"""offers.csv of the last complete match, as long as a later one is not complete."""
+"""offers.csv of the last complete match, as long as a later one is not complete and has no summary."""
 ID_BYTES = 8
 Members = Sequence[str]
 
@@ -117,7 +117,7 @@ def read_group_ids(folder: str | Path) -> dict[str, str]:
         InputError: the folder holds no match, or one whose offers.csv was changed.
     """
     path = Path(folder) / EARLIER_FILE
-    if not path.is_file():
+    if not path.is_file() or (Path(folder) / SUMMARY_FILE).is_file():
         path = Path(folder) / OFFERS_FILE
     if not path.is_file():
         raise InputError(f"--previous {folder}: has no {OFFERS_FILE}; give OUT of an earlier afmrl match")

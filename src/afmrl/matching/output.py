@@ -15,11 +15,11 @@ from typing import IO, Any, overload
 from afmrl.data.delimited import guarded
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.files import Checked, atomic_write, checked_files, file_facts, other_format, read_object
-from afmrl.matching.group_ids import EARLIER_FILE, OFFERS_FILE, GroupChanges
+from afmrl.matching.group_ids import EARLIER_FILE, OFFERS_FILE, SUMMARY_FILE, GroupChanges
 from afmrl.matching.reasons import KEPT_APART, ComparedValues, Reasons, StatedValue
 from afmrl.matching.result import MatchedGroup, MatchedOffer, MatchedPair
 
-GROUPS_FILE, PAIRS_FILE, SUMMARY_FILE, REPORT_FILE = "groups.jsonl", "pairs.jsonl", "summary.json", "report.html"
+GROUPS_FILE, PAIRS_FILE, REPORT_FILE = "groups.jsonl", "pairs.jsonl", "report.html"
 SKIPPED_FILE, CHANGES_FILE = "skipped.jsonl", "changes.jsonl"
 OUTPUT_FILES = (
     GROUPS_FILE, "groups.csv", PAIRS_FILE, "pairs.csv", OFFERS_FILE, CHANGES_FILE, SKIPPED_FILE, REPORT_FILE

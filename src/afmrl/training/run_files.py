@@ -20,10 +20,9 @@ def forget_others(run: Run) -> None:
         known = read_object(record)
     except (OSError, ValueError):
         known = {}
-    ours = {
-        "recipe": run.recipe.model_dump(mode="json"),
-        "fingerprints": {**known.get("fingerprints", {}), **run.made_of},
-    }
+    fingerprints = known.get("fingerprints")
+    made_of = {**(fingerprints if isinstance(fingerprints, dict) else {}), **run.made_of}
+    ours = {"recipe": run.recipe.model_dump(mode="json"), "fingerprints": made_of}
     if {name: known.get(name) for name in ours} != ours:
         for name in ("run.json", "metrics.json", "report.html"):
             (run.folder / name).unlink(missing_ok=True)
