@@ -1,6 +1,6 @@
 """Every long command, killed or out of room at the n-th moment, read by others, and given again.
 
-    python tests/hostile/faulted_commands.py '{"quickstart": RUN, "folder": WORK, "kind": "kill", "share": 0.1, ...}'
+    python tests/hostile/faulted_commands.py '{"quickstart": RUN, "folder": WORK, "trials": {"kill": 100}}'
 
 prints one line of JSON a trial. It imports the libraries once and forks for each trial.
 """
@@ -393,7 +393,20 @@ def difference(one, other):
     return [text[max(0, place - 100) : place + 200] for text in (one, other)]
 
 
-def main(quickstart, folder, kind="kill", trials=60, seed=0, only=(), moments=(), where="", races=0):
+def drawn(command, count, where, draw):
+    """Moments of a command: one of each kind of moment first, then others."""
+    order = [n for n, at in enumerate(command.trail, 1) if re.search(where, at)]
+    draw.shuffle(order)
+    kinds = {}
+    for moment in order:
+        kinds.setdefault(re.sub(r"\d+", "#", command.trail[moment - 1]), []).append(moment)
+    rounds = range(max(map(len, kinds.values()), default=0))
+    return sorted([group[n] for n in rounds for group in kinds.values() if n < len(group)][:count])
+
+
+def main(quickstart, folder, trials=None, seed=0, only=(), moments=(), where="", races=0):
+    """See the module; `trials`: kind of fault -> how many."""
+    trials = {"kill": 60} if trials is None else trials
     began = time.monotonic()
     imported()
     work = Trials(quickstart, folder)
@@ -411,34 +424,21 @@ def main(quickstart, folder, kind="kill", trials=60, seed=0, only=(), moments=()
         if "index" in name:
             needed |= {"embed", "embed again"}
     for command in work.commands:
-        if only and command.name not in needed:
+        if command.name not in needed if only else command.name.endswith("otherwise"):
             continue
         work.prepare(command)
         print(json.dumps({"command": command.name, "moments": len(command.trail)}), flush=True)
-        if (not only and "otherwise" not in command.name) or command.name in only:
+        if not only or command.name in only:
             chosen.append(command)
-    draw = random.Random(seed)
-    wanted = []
-    share = trials / len(chosen)
-    for command in chosen:
-        count = min(len(command.trail), max(1, round(share * command.weight)))
-        # one of each kind of moment first, then others
-        order = [n for n, at in enumerate(command.trail, 1) if re.search(where, at)]
-        draw.shuffle(order)
-        kinds = {}
-        for moment in order:
-            kinds.setdefault(re.sub(r"\d+", "#", command.trail[moment - 1]), []).append(moment)
-        queue = [
-            group[n]
-            for n in range(max(map(len, kinds.values()), default=0))
-            for group in kinds.values()
-            if n < len(group)
-        ]
-        wanted += [(command, moment) for moment in (moments or sorted(queue[:count]))]
-    for command, moment in wanted:
-        print(json.dumps(work.trial(command, kind, moment)), flush=True)
+    draw, number = random.Random(seed), 0
+    for kind, count in trials.items():
+        for command in chosen:
+            wanted = max(1, round(count / len(chosen) * command.weight))
+            for moment in moments or drawn(command, wanted, where, draw):
+                print(json.dumps(work.trial(command, kind, moment)), flush=True)
+                number += 1
     used = round(sum(os.times()[:4]))
-    print(json.dumps({"trials": len(wanted), "seconds": round(time.monotonic() - began), "cpu": used}), flush=True)
+    print(json.dumps({"trials": number, "seconds": round(time.monotonic() - began), "cpu": used}), flush=True)
 
 
 if __name__ == "__main__":
