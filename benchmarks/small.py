@@ -28,16 +28,17 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.catalog import read_catalog
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
+from afmrl.data.yaml_text import parse_yaml
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.small import build
 from afmrl.embedder.small.towers import TwoTowers
 from afmrl.files import file_hash, fingerprint
 from afmrl.retrieval.colors import color_scores
+from afmrl.retrieval.encoder import visible_part
 from afmrl.retrieval.fusion import FusionWeights, learn_fusion_weights, lexical_scores
 from afmrl.terminal import quiet_libraries, track
 from afmrl.training.agcl import run_agcl
 from afmrl.training.config import AGCLStage, Augmentation
-from afmrl.training.recipe_files import parse_yaml
 from common import add_data
 from magento_cv import ONE_IN, STYLE, deal_folds, style_of
 
@@ -124,7 +125,7 @@ def first_is_right(scores: np.ndarray, queries: Sequence[Offer], gallery: Sequen
 
 def read_set(data: Path, name: str) -> list[Offer]:
     """A set's offers."""
-    return read_catalog(data / name / "products.jsonl").offers
+    return list(read_catalog(data / name / "products.jsonl").offers)
 
 
 def clothes(data: Path, work: Path, seed: int, changes: dict[str, Any]) -> None:
@@ -253,7 +254,14 @@ BOTH: dict[str, Any] = {
     "frozen_towers": ("image", "text"),
 }
 """What training on photographs and on clothes have in common."""
-GROCERY = AGCLStage(**BOTH, max_steps=150, batch_size=81, learning_rate=1e-3, similar_group=1, across_roles=0.75)
+GROCERY = AGCLStage(
+    **{**BOTH, "temperature": 0.07},
+    max_steps=150,
+    batch_size=81,
+    learning_rate=1e-3,
+    similar_group=1,
+    across_roles=0.75,
+)
 CLOTHES = AGCLStage(
     **BOTH, max_steps=50, batch_size=64, learning_rate=3e-4, group_column=STYLE, similar_group=4, self_pairs=True
 )
@@ -274,8 +282,8 @@ def train(config: AGCLStage, offers: list[Offer], out: Path, augmentation: Augme
 
 
 def grocery(data: Path, work: Path, seed: int, changes: dict[str, Any]) -> None:
-    """Train on the train split, score on val."""
-    offers = read_set(data, "grocery_store")
+    """Train on the train split, score on val; both see images alone."""
+    offers = [visible_part(offer, "image") for offer in read_set(data, "grocery_store")]
     training = in_split(offers, "train") + in_split(offers, "gallery")
     started = time.process_time()
     embedder = train(changed(GROCERY, changes), training, work / f"grocery-{seed}", PHOTOGRAPHS, seed)
@@ -306,7 +314,7 @@ def main() -> None:
     elif given.command in ("zeroshot", "mixed"):
         print({"zeroshot": zero_shot, "mixed": mixed}[given.command](given.data))
     else:
-        changes = {name: parse_yaml(value) for name, _, value in (pair.partition("=") for pair in given.set)}
+        changes = {name: parse_yaml(value, name) for name, _, value in (pair.partition("=") for pair in given.set)}
         for seed in given.seeds:
             {"grocery": grocery, "clothes": clothes}[given.command](given.data, given.work, seed, changes)
 

@@ -190,7 +190,7 @@ class AGCLStage(Config):
     """AdamW's weight decay."""
     frozen_towers: Towers = ()
     """For the small model: "text", "image" or both stay as they are, and what joins them is trained. Features of a
-    frozen image tower are computed once, with augmentation of two versions of each image, and kept beside the model
+    frozen image tower are computed once, with augmentation of four versions of each image, and kept beside the model
     while it trains. Towers that are not frozen train at a tenth of `learning_rate`."""
     temperature: Positive = 0.02
     """τ of the cosine logits."""

@@ -16,7 +16,7 @@ from afmrl.training.augmentation import changed_image, is_active
 from afmrl.training.config import Augmentation
 
 BATCH = 16  # images at a time
-NUM_VIEWS = 2
+NUM_VIEWS = 4
 """Versions of each image that a training draws from."""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SMALL = "small"
 """The model's name, wherever a model is asked for."""
-VERSION = 2
+VERSION = 3
 """Raised when the same files give another model: folders in caches are then made anew."""
 IMAGE_SIDE = 224
 LEVELS = (0, 1, 3, 5, 8, 11, 14, 16, 17)

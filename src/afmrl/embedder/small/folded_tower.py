@@ -50,7 +50,8 @@ def _fold_children(module: nn.Module) -> None:
     """Each batch norm among a module's own children into the convolution before it; EfficientNet lists them so."""
     before = ""
     for name, child in list(module.named_children()):
-        if isinstance(child, nn.BatchNorm2d) and before:
-            setattr(module, before, fuse_conv_bn_eval(module.get_submodule(before), child))
+        convolution = getattr(module, before) if before else None
+        if isinstance(child, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d):
+            setattr(module, before, fuse_conv_bn_eval(convolution, child))
             setattr(module, name, nn.Identity())
-        before = name if isinstance(child, nn.Conv2d) else before if isinstance(child, nn.BatchNorm2d) else ""
+        before = name if isinstance(child, nn.Conv2d) else ""

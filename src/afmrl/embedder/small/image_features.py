@@ -96,6 +96,8 @@ def _center(pixels: Tensor) -> Tensor:
 
 
 def _mean_and_deviation(level: Tensor) -> tuple[Tensor, Tensor]:
-    flat = level.flatten(2) if level.dim() == 4 else level.transpose(1, 2)
+    # channels last, as the tower computes on a CPU: the order costs a copy of the map, and torch's var is slow
+    rows = (level.permute(0, 2, 3, 1).flatten(1, 2) if level.dim() == 4 else level).float()
+    mean = rows.mean(dim=1)
     # a channel that is 0 everywhere has no gradient of a plain standard deviation
-    return flat.mean(dim=2), (flat.var(dim=2, unbiased=False) + EPSILON).sqrt()
+    return mean, ((rows.square().mean(dim=1) - mean.square()).clamp_min(0) + EPSILON).sqrt()

@@ -55,7 +55,7 @@ class JoinParts(Module):
         part_dimension: int = 384,
         *,
         text_weight: float = 0.5,
-        feature_dropout: float = 0.3,
+        feature_dropout: float = 0.1,
         part_dropout: float = 0.1,
     ) -> None:
         super().__init__()

@@ -23,6 +23,8 @@ from afmrl.errors import InputError
 Tower = Literal["text", "image"]
 CONFIG_FILE = "towers.json"
 STATISTICS_FILE = "image_statistics.safetensors"
+CACHED_IMAGES = 4
+"""Images that a CPU reads at a time: the maps of more fall out of its cache."""
 
 
 class TwoTowers(InputModule):
@@ -161,6 +163,11 @@ class TwoTowers(InputModule):
     def raw_features(self, pixel_values: Tensor) -> Tensor:
         """Numbers of images before they are standardized; (n, F)."""
         tower = self._tower_to_run()
+        whole = torch.is_grad_enabled() or pixel_values.device.type != "cpu"
+        parts = [pixel_values] if whole else pixel_values.split(CACHED_IMAGES)
+        return torch.cat([self._raw_features(tower, part) for part in parts])
+
+    def _raw_features(self, tower: nn.Module, pixel_values: Tensor) -> Tensor:
         seen = tower(pixel_values=pixel_values.to(next(tower.parameters()).dtype), output_hidden_states=True)
         levels = [*seen.hidden_states, seen.last_hidden_state]
         pixels = 255 * (pixel_values * self.pixel_std + self.pixel_mean)
