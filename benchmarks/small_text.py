@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from afmrl.attributes.key_attributes import KeyAttributes
@@ -34,7 +34,7 @@ from afmrl.data.splits import split_of
 from afmrl.data.yaml_text import parse_yaml
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.small import build as small
-from afmrl.embedder.small.text_delta import delta_of, lora_layers
+from afmrl.embedder.small.text_delta import add_text_delta, delta_of, joined_deltas, lora_layers
 from afmrl.embedder.text import embedder_text
 from afmrl.files import fingerprint
 from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
@@ -157,10 +157,19 @@ def written(offer: Offer, training: Training, generator: np.random.Generator) ->
     return embedder_text(offer, seller_attributes=which)
 
 
-def train(data: Path, training: Training, work: Path, *, without: Collection[str] = (), seed: int = 0) -> Embedder:
+def train(
+    data: Path,
+    training: Training,
+    work: Path,
+    *,
+    start: Path | None = None,
+    without: Collection[str] = (),
+    seed: int = 0,
+) -> Embedder:
     """MiniLM with trained LoRA layers beside its weights.
 
     Args:
+        start: a delta that is added before; None: MiniLM as it comes.
         work: where what MiniLM makes of the offers is kept.
         without: sets that it reads nothing of.
     """
@@ -171,6 +180,8 @@ def train(data: Path, training: Training, work: Path, *, without: Collection[str
     offers, names = training_offers(data)
     embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length)
     unit = kept_embeddings(embedder, offers, work)
+    if start is not None:
+        add_text_delta(embedder.model[0].model, start)
     rows = [row for row, name in enumerate(names) if name not in without]
     offers, unit = [offers[row] for row in rows], unit[rows]
     ids = [offer.product_id for offer in offers]
@@ -300,6 +311,7 @@ def main() -> None:
     add_data(parser)
     parser.add_argument("--out", type=Path, default=Path(small.__file__).parent / small.DELTA_FILE)
     parser.add_argument("--work", type=Path, default=Path("runs/small_text"), help="what is computed once")
+    parser.add_argument("--start", type=Path, help="a delta to go on from")
     parser.add_argument("--without", nargs="*", default=[], choices=(*SETS, *UNLABELED), help="sets not to read")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shares", nargs="*", type=float, default=[], help="of the delta, to be scored on val")
@@ -308,8 +320,9 @@ def main() -> None:
     quiet_libraries()
     changes = {name: parse_yaml(value, name) for name, _, value in (pair.partition("=") for pair in given.set)}
     training = dataclasses.replace(Training(), **changes)
-    embedder = train(given.data, training, given.work, without=given.without, seed=given.seed)
-    save_file(delta_of(embedder.model[0].model, training.share), given.out)
+    embedder = train(given.data, training, given.work, start=given.start, without=given.without, seed=given.seed)
+    delta = delta_of(embedder.model[0].model, training.share)
+    save_file(delta if given.start is None else joined_deltas(load_file(given.start), delta), given.out)
     print(f"{given.out}: {given.out.stat().st_size:,} bytes, {time.process_time():.0f} s of processor time", flush=True)
     for share in given.shares:
         set_share(embedder, share)

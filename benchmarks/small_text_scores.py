@@ -19,6 +19,7 @@ import numpy as np
 
 from afmrl.data.catalog import read_catalog
 from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.small import build as small
 from afmrl.embedder.small.text_delta import add_text_delta
 from afmrl.evaluation.metrics import recall_at_k
 from afmrl.evaluation.significance import bootstrap_interval
@@ -40,7 +41,7 @@ SCORED = (
     ("wdc_lspc", "test", "test"),
 )
 """Sets, splits of the queries, and of the gallery."""
-BM25_WEIGHTS, FOUND_WEIGHTS = (0.0, 0.3, 1.0), (0.0, 3.0, 6.0, 10.0, 15.0, 25.0)
+BM25_WEIGHTS, FOUND_WEIGHTS = (0.0, 0.1, 0.3, 1.0), (0.0, 3.0, 6.0, 10.0, 15.0, 25.0)
 MOST_QUERIES = 250
 MODELS = ("bm25", "tfidf", "minilm")
 POOLED = ("wdc_products", "abt_buy", "amazon_google")
@@ -71,7 +72,8 @@ def run(data: Path, cells: Cells, models: Sequence[str], sets: Sequence[str], se
                 if name not in sets or (name, gallery, label, search) in done:
                     continue
                 if isinstance(scorer, OfferEncoder):  # what it has embedded stays
-                    scorer.weights = None if search == PLAIN else FusionWeights(BM25_WEIGHT)
+                    weight = small.BM25_WEIGHT if delta else BM25_WEIGHT
+                    scorer.weights = None if search == PLAIN else FusionWeights(weight)
                 elif search == WORDS:
                     continue
                 found = scored(catalogs[name], scorer, split, rerank=search == RERANKED, gallery=gallery)

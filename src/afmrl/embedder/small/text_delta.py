@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def add_text_delta(tower: nn.Module, path: str | Path) -> None:
             if name not in weights or weights[name].shape != added.shape:
                 raise InputError(f"{path}: {name!r} is no weight of this text tower, or of another shape")
             weights[name].add_(added)
+
+
+def joined_deltas(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One delta that adds what two of the same weights add."""
+    return {
+        name: torch.cat([first[name], second[name]], dim=0 if name.endswith(DOWN) else 1).contiguous() for name in first
+    }
 
 
 def lora_layers(model: nn.Module) -> dict[str, Any]:
