@@ -28,7 +28,7 @@ IMAGE_SIDE = 224
 LEVELS = (0, 1, 3, 5, 8, 11, 14, 16, 17)
 """Of EfficientNet-Lite0's hidden states (0: the stem, n: block n - 1, 17: the head) those that are pooled."""
 MAX_SEQ_LENGTH = 256
-TEXT_WEIGHT = 0.6
+TEXT_WEIGHT = 0.4
 BM25_WEIGHT = 0.1
 """Of words beside the cosine: a heavier weight loses validation queries (docs/results/small_text.md)."""
 TRAINED_ON = (

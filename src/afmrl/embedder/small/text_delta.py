@@ -48,18 +48,14 @@ def lora_layers(model: nn.Module) -> dict[str, Any]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
 
 
-def delta_of(tower: nn.Module, share: float = 1.0) -> dict[str, Tensor]:
-    """The delta that a text tower's LoRA layers have learned, in half precision.
-
-    Args:
-        share: of what was learned; below 1 the tower keeps more of what it knew before.
-    """
+def delta_of(tower: nn.Module) -> dict[str, Tensor]:
+    """The delta that a text tower's LoRA layers have learned, in half precision."""
     delta = {}
     for name, layer in lora_layers(tower).items():
         down, up = (part["default"].weight.detach() for part in (layer.lora_A, layer.lora_B))
         if not up.any():  # it had no part in the embedding
             continue
-        size = (share * layer.scaling["default"]) ** 0.5  # on both, so that neither leaves the range of half precision
+        size = layer.scaling["default"] ** 0.5  # on both, so that neither leaves the range of half precision
         delta[f"{name}.weight{DOWN}"] = (size * down).half().contiguous()
         delta[f"{name}.weight{UP}"] = (size * up).half().contiguous()
     return delta
