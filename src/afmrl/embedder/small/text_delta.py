@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def add_text_delta(tower: nn.Module, path: str | Path) -> None:
             weights[name].add_(added)
 
 
+def joined_deltas(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One delta that adds what two of the same weights add."""
+    return {
+        name: torch.cat([first[name], second[name]], dim=0 if name.endswith(DOWN) else 1).contiguous() for name in first
+    }
+
+
 def lora_layers(model: nn.Module) -> dict[str, Any]:
     """LoRA layers of peft in a model, by the name of the module that each is around."""
     from peft.tuners.lora import LoraLayer
@@ -40,18 +48,14 @@ def lora_layers(model: nn.Module) -> dict[str, Any]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
 
 
-def delta_of(tower: nn.Module, share: float = 1.0) -> dict[str, Tensor]:
-    """The delta that a text tower's LoRA layers have learned, in half precision.
-
-    Args:
-        share: of what was learned; below 1 the tower keeps more of what it knew before.
-    """
+def delta_of(tower: nn.Module) -> dict[str, Tensor]:
+    """The delta that a text tower's LoRA layers have learned, in half precision."""
     delta = {}
     for name, layer in lora_layers(tower).items():
         down, up = (part["default"].weight.detach() for part in (layer.lora_A, layer.lora_B))
         if not up.any():  # it had no part in the embedding
             continue
-        size = (share * layer.scaling["default"]) ** 0.5  # on both, so that neither leaves the range of half precision
+        size = layer.scaling["default"] ** 0.5  # on both, so that neither leaves the range of half precision
         delta[f"{name}.weight{DOWN}"] = (size * down).half().contiguous()
         delta[f"{name}.weight{UP}"] = (size * up).half().contiguous()
     return delta
