@@ -37,6 +37,7 @@ from afmrl.generator.engines.base import Completion
 from afmrl.generator.engines.server import ServerEngine
 from afmrl.generator.generator import AttributeGenerator, open_generator
 from afmrl.generator.prompt import GeneratorPrompt
+from afmrl.terminal import counted
 
 SHOWN_REASONS = 5
 QUOTED = re.compile(r"""(["']).*?\1|\d+""")  # what differs from one reason to the next of its kind
@@ -175,6 +176,7 @@ class AttributeWriter:
     ) -> None:
         self.generator, self.images = generator, images
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
+        self._unread_images = 0
         self._invalid: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
@@ -189,6 +191,8 @@ class AttributeWriter:
         usage = getattr(self.generator.engine, "usage", None)
         if usage is not None and usage.requests:
             lines.append(f"generator: {usage}")
+        if self._unread_images:
+            lines.append(f"this generator reads text alone: {counted(self._unread_images, 'image')} not read")
         if self._invalid:
             lines.append(f"no valid list of key attributes: {self._invalid.total():,} rows (column `valid`)")
             lines += [
@@ -205,6 +209,9 @@ class AttributeWriter:
     def write(self, offers: Sequence[Offer]) -> TaskAttributes:
         """Key attributes of each offer."""
         written = TaskAttributes()
+        if not self.generator.reads_images:
+            self._unread_images += sum(bool(offer.image) for offer in offers)
+            offers = [without_image(offer) for offer in offers]
         with _as_files(offers, self.images, written.bad) as files:
             self._without_images(files, written)
             places = [place for place in range(len(offers)) if place not in written.bad]

@@ -50,8 +50,9 @@ def attributes(
     catalog
         Offers: .jsonl, .csv, .tsv, .parquet, or a data set of the library `datasets` (a folder, or owner/name).
     generator
-        A generator's folder, its name on the hub, `openai:http://host:8000/v1#model` for a server (vLLM, SGLang, …),
-        `trained:FOLDER@openai:…` for a trained generator that is served there, or `recorded:FILE`.
+        A generator's folder or its name on the hub (a multimodal model; or a language model, which reads no images),
+        `openai:http://host:8000/v1#model` for a server (vLLM, SGLang, …), `trained:FOLDER@openai:…` for a trained
+        generator that is served there, or `recorded:FILE`.
     out
         Folder of the shards, manifest.json and quarantine.jsonl.
     schema
@@ -241,10 +242,11 @@ def _run(
         )
         raise Ended(3, {"out": out, "error": str(error), **plain(job.summary)}) from None
     print(f"{out}: {summary}")
-    if isinstance(options, AttributesOptions):
-        for line in summary.evidence.lines(usual_share(options.generator_folder), images=summary.with_images):
-            print(line)
     writer = getattr(work, "writer", None)  # Ray's workers hold theirs
+    if isinstance(options, AttributesOptions):
+        images = summary.with_images and (writer is None or writer.generator.reads_images)
+        for line in summary.evidence.lines(usual_share(options.generator_folder), images=images):
+            print(line)
     notes = writer.notes() if writer is not None else []
     num_invalid = writer.num_invalid if writer is not None else 0
     if num_invalid and num_invalid == summary.new + summary.again:

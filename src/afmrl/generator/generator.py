@@ -53,7 +53,7 @@ class AttributeGenerator:
         """A generator by its address, as `open_generator` lists them: a folder or hub name, a server, a recording.
 
         Args:
-            path: a local model is loaded with plain AutoProcessor and AutoModelForImageTextToText.
+            path: a local model is any AutoModelForImageTextToText, or any AutoModelForCausalLM, which reads text alone.
             device, dtype: of a local model.
             prompt: None: the one that it was trained with; for a server that of general models.
             lenient: see the class.
@@ -78,6 +78,11 @@ class AttributeGenerator:
     def processor(self) -> Any:
         """A local engine's processor; other engines have none."""
         return cast(Any, self.engine).processor
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether offers are shown with their images."""
+        return bool(getattr(self.engine, "reads_images", True))
 
     def requests(self, offers: Sequence[Offer]) -> list[Request]:
         """The offers as every engine gets them."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
+from afmrl.attributes.words import normalize
 from afmrl.data.offer import Offer
 from afmrl.data.offer_text import EMBEDDER_MAX_CHARACTERS, offer_text, one_line
 from afmrl.errors import InputError
@@ -53,6 +54,8 @@ class GeneratorPrompt:
     """List the keys of the offer's category, with their allowed values."""
     answer: Literal["pairs", "json"] = "pairs"
     """What the model writes: `key: value; key: value` or a JSON object (general models)."""
+    normalized: bool = False
+    """Show the offer's words as answers write them (lower case, one width): a word to copy then has the same tokens."""
 
     @classmethod
     def for_teacher(
@@ -72,18 +75,22 @@ class GeneratorPrompt:
         """The words beside the image."""
         lines = []
         if self.category and offer.category:
-            lines.append(f"Category: {one_line(offer.category)}")
+            lines.append(f"Category: {self._words(one_line(offer.category))}")
         if self.show_sellers_attributes and (stated := KeyAttributes.of(offer.attributes)):
             lines.append(f"The seller says: {one_line(str(stated))[:EMBEDDER_MAX_CHARACTERS]}")
         keys = self.schema.of_category(offer.category) if self.schema else ()
         if keys:
             shown = [f"{key.name} ({' | '.join(key.values)})" if key.closed else key.name for key in keys]
             lines.append(f"Keys: {one_line(', '.join(shown))}")  # learned ones are sellers' words too
-        title = offer_text(offer, description=self.description)
+        title = self._words(offer_text(offer, description=self.description))
         # beside other lines it has a name too; and every word a space before it, as in an answer, so that a small
         # model's tokens of the title are those that it has to write
-        lines.append(f"Title: {title}" if lines or self.answer == "json" else title)
+        named = lines or self.answer == "json" or self.normalized
+        lines.append(f"Title: {title}" if named else title)
         return "\n".join([*lines, self.instruction])
+
+    def _words(self, text: str) -> str:
+        return normalize(text) if self.normalized else text
 
     def in_schema(self, attributes: KeyAttributes, offer: Offer) -> KeyAttributes:
         """What was written, in the keys and the spelling of the schema where there is one."""

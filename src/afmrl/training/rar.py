@@ -90,15 +90,16 @@ def run_rar(
     Raises:
         InputError: too few offers can teach, or batches that do not divide.
     """
-    from transformers import AutoProcessor
     from trl import GRPOTrainer
+
+    from afmrl.generator.local_model import load_processor, reads_images, visible_offers
 
     hardware = hardware or Hardware()
     lora = hardware.lora_of("rar")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     prompt = GeneratorPrompt.load(generator_path)
-    processor = AutoProcessor.from_pretrained(str(generator_path))
+    processor = load_processor(generator_path)
     arguments = rar_arguments(config, hardware, seed, out_dir)
     # sampling differs from GPU to GPU; what follows from it may not
     survey = on_first(lambda: kept_survey(config, reward, generator_path, out_dir, seed=seed))
@@ -112,13 +113,16 @@ def run_rar(
     )
     trainer_class: type = GRPOTrainer
     if anchor is not None and config.sft_weight:
-        held = Anchor(*anchor, config.sft_weight, config.sft_batch_size, seed, prompt)
+        held = Anchor(
+            visible_offers(anchor[0], processor), anchor[1], config.sft_weight, config.sft_batch_size, seed, prompt
+        )
         trainer_class = anchored(GRPOTrainer, held, processor)
     trainer = trainer_class(
         model=str(generator_path),
         reward_funcs=_GroupedReward(reward, config.num_generations),
         args=arguments,
-        train_dataset=_training_rows(reward, survey.rows, prompt),
+        train_dataset=_training_rows(reward, survey.rows, prompt, processor),
+        processing_class=processor if reads_images(processor) else processor.tokenizer,
         callbacks=[*callbacks, *watching],
         peft_config=lora_config(lora) if lora else None,
     )
@@ -143,13 +147,15 @@ def run_rar(
     return result
 
 
-def _training_rows(reward: RetrievalReward, rows: Sequence[int], prompt: GeneratorPrompt) -> Any:
+def _training_rows(reward: RetrievalReward, rows: Sequence[int], prompt: GeneratorPrompt, processor: Any) -> Any:
     """A Dataset of the offers that are trained on: columns prompt, query_row and, with images, images."""
+    from afmrl.generator.local_model import reads_images, text_messages, visible_offers
 
     def render(batch: dict[str, list[int]]) -> dict[str, list[Any]]:
-        chosen = [reward.offers[row] for row in batch["query_row"]]
+        chosen = visible_offers([reward.offers[row] for row in batch["query_row"]], processor)
+        messages = [generator_messages(offer, prompt) for offer in chosen]
         columns: dict[str, list[Any]] = {
-            "prompt": [generator_messages(offer, prompt) for offer in chosen],
+            "prompt": messages if reads_images(processor) else [text_messages(each) for each in messages],
             "query_row": batch["query_row"],
         }
         if chosen[0].image:

@@ -67,9 +67,10 @@ def run_sft(
         InputError: not one target for each offer, a prompt that asks for other than pairs, or batches that do not
             divide.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
     from trl import SFTTrainer
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from afmrl.generator.local_model import load_model, load_processor, visible_offers
 
     if len(offers) != len(targets) or not offers:
         raise InputError(f"SFT: {len(offers)} offers and {len(targets)} targets; give one target for each offer")
@@ -80,12 +81,12 @@ def run_sft(
         raise InputError(f"SFT: a generator learns to answer in pairs, not in {prompt.answer!r}")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    processor = AutoProcessor.from_pretrained(str(base))
+    processor = load_processor(base)
     if hardware.max_pixels:
         bound_pixels(processor, hardware.max_pixels)
-    examples = _Examples(offers, targets, prompt, processor, augmentation, seed)
+    examples = _Examples(visible_offers(offers, processor), targets, prompt, processor, augmentation, seed)
     trainer = SFTTrainer(
-        model=AutoModelForImageTextToText.from_pretrained(str(base), dtype=hardware.weights_dtype("sft")),
+        model=load_model(base, dtype=hardware.weights_dtype("sft")),
         args=sft_arguments(config, hardware, seed, out_dir, len(offers)),
         train_dataset=_training_rows(examples, config.max_steps * config.batch_size),
         processing_class=processor,
@@ -171,6 +172,7 @@ def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:
             for path in base.glob(f"{name}*"):
                 shutil.copy2(path, out_dir / path.name)
         return
-    from transformers import AutoProcessor
+    from afmrl.generator.local_model import load_processor, reads_images
 
-    AutoProcessor.from_pretrained(str(base)).save_pretrained(str(out_dir))
+    processor = load_processor(base)
+    (processor if reads_images(processor) else processor.tokenizer).save_pretrained(str(out_dir))

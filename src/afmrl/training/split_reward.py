@@ -136,7 +136,9 @@ def rewarded_places(
 
 def end_token_ids(generator_path: str | Path) -> set[int]:
     """The tokens at which trl ends a completion: the tokenizer's, and those of the generation config."""
-    from transformers import AutoConfig, AutoProcessor, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
+
+    from afmrl.generator.local_model import load_processor
 
     try:
         generation = GenerationConfig.from_pretrained(str(generator_path))
@@ -144,7 +146,7 @@ def end_token_ids(generator_path: str | Path) -> set[int]:
         generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(str(generator_path)))
     ends = generation.eos_token_id
     found = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
-    return found | {AutoProcessor.from_pretrained(str(generator_path)).tokenizer.eos_token_id}
+    return found | {load_processor(generator_path).tokenizer.eos_token_id}
 
 
 def _options(config: RARStage, generator_path: str | Path, targets: Sequence[KeyAttributes] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The local engine: a transformers image-text-to-text model, batches of similar length, with its KV cache."""
+"""The local engine: a transformers model with eyes or of text alone, batches of similar length, with its KV cache."""
 
 from __future__ import annotations
 
@@ -22,24 +22,32 @@ class LocalEngine:
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str | None = None, dtype: str | None = None) -> LocalEngine:
-        """Load a folder or hub name with plain AutoProcessor and AutoModelForImageTextToText.
+        """Load a folder or hub name: any AutoModelForImageTextToText, or any AutoModelForCausalLM, which reads text.
 
         Raises:
             InputError: it does not load.
         """
         import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        from afmrl.generator.local_model import load_model, load_processor
 
         if not Path(path).is_dir() and (Path(path).is_absolute() or str(path).startswith(".")):
             raise InputError(f"generator {path}: no such folder; give a model's folder or its name on the hub")
         try:
-            processor = AutoProcessor.from_pretrained(str(path))
-            model = AutoModelForImageTextToText.from_pretrained(str(path), dtype=dtype or "auto")
+            processor = load_processor(path)
+            model = load_model(path, dtype=dtype or "auto")
         except Exception as error:  # the libraries below answer a torn or foreign folder with whatever comes first
             reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
             where = "" if Path(path).is_dir() else " (and there is no folder of that name here)"
             raise InputError(f"generator {path} does not load{where}: {reason[0]}") from error
         return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), processor)
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the model sees images; those of offers are not opened otherwise."""
+        from afmrl.generator.local_model import reads_images
+
+        return reads_images(self.processor)
 
     def complete(
         self, requests: Sequence[Request], sampling: Sampling, *, batch_size: int, progress: bool
@@ -54,14 +62,15 @@ class LocalEngine:
             for request in requests
         ]
         # similar lengths pad least; offers without an image are kept apart, their tensors have other fields
-        order = sorted(range(len(requests)), key=lambda row: (not requests[row].image, len(prompts[row])))
+        images = [request.image if self.reads_images else "" for request in requests]
+        order = sorted(range(len(requests)), key=lambda row: (not images[row], len(prompts[row])))
         rows = max(batch_size // sampling.num_completions, 1)
         starts = range(0, len(order), rows)
         written: list[list[Completion]] = [[] for _ in requests]
         for start in track(starts, "writing attributes", show=progress):
             chosen = order[start : start + rows]
-            images = [open_image(requests[row].image) for row in chosen if requests[row].image]
-            completions = self._batch([prompts[row] for row in chosen], images, sampling)
+            opened = [open_image(images[row]) for row in chosen if images[row]]
+            completions = self._batch([prompts[row] for row in chosen], opened, sampling)
             for place, row in enumerate(chosen):
                 first = place * sampling.num_completions
                 written[row] = completions[first : first + sampling.num_completions]
