@@ -88,6 +88,13 @@ def test_a_chat_models_own_template_is_taken(texts, tmp_path):
     )
 
 
+def test_a_base_model_reads_the_plain_words_and_a_line_break(base):
+    generator = AttributeGenerator.from_pretrained(base)
+    (request,) = generator.requests([Offer("1", "red dress", image="nowhere.jpg")])
+    rendered = generator.processor.apply_chat_template(request.messages, add_generation_prompt=True, tokenize=False)
+    assert rendered == "red dress\nKey attributes:\n"
+
+
 def test_images_are_neither_opened_nor_shown(taught):
     generator = AttributeGenerator.from_pretrained(taught)
     assert not generator.reads_images
@@ -147,3 +154,17 @@ def test_rar_reinforces_it(taught, tiny_model, tmp_path):
     assert len(result["history"]) == 2
     assert Path(tmp_path / "rar" / "model.safetensors").is_file()
     assert AttributeGenerator.from_pretrained(tmp_path / "rar").generate(OFFERS)
+
+
+def test_a_batch_that_gets_smaller_writes_what_generate_writes(taught):
+    from afmrl.generator.engines.greedy import write_greedily
+    from afmrl.generator.local_model import load_model, load_processor
+
+    model, processor = load_model(taught).eval(), load_processor(taught)
+    processor.tokenizer.padding_side = "left"
+    texts = ["red dress 0\nKey attributes:\n", "a dress", "something of many other words 12345\n", "blue", "x y z"] * 3
+    inputs = processor(text=texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    whole = model.generate(**inputs, max_new_tokens=40, do_sample=False)[:, inputs["input_ids"].shape[1] :].tolist()
+    ours = write_greedily(model, inputs, ends={0}, max_new_tokens=40)
+    assert ours == [row[: row.index(0) + 1] if 0 in row else row for row in whole]
+    assert len({len(row) for row in ours}) > 1  # rows ended at different times

@@ -14,7 +14,8 @@ from afmrl.errors import InputError
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{% if message.content is string %}{{ message.content }}{% else %}"
-    "{% for part in message.content %}{{ part.text if part.type == 'text' }}{% endfor %}{% endif %}\n{% endfor %}"
+    "{% for part in message.content if part.type == 'text' %}{{ part.text }}{% endfor %}{% endif %}{{ '\n' }}"
+    "{% endfor %}"
 )
 """For a language model that was never a chat model: the words, and a line for the answer."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from afmrl.data.images import open_image
 from afmrl.errors import InputError
 from afmrl.generator.engines.base import Completion, Request, Sampling, Usage
+from afmrl.generator.engines.greedy import can_write_greedily, write_greedily
 from afmrl.terminal import track
 
 
@@ -86,17 +87,20 @@ class LocalEngine:
         options: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.0}
         if sampling.temperature > 0:
             options |= {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
-        with torch.inference_mode():
-            output = self.model.generate(
-                **inputs,
-                max_new_tokens=sampling.max_new_tokens,
-                num_return_sequences=sampling.num_completions,
-                **options,
-            )
-        tokens = output[:, inputs["input_ids"].shape[1] :]
         end = self.model.generation_config.eos_token_id
         ends = set(end) if isinstance(end, list | tuple) else {end}
-        completions = [self._completion(row.tolist(), ends) for row in tokens]
+        if sampling.temperature == 0 and not self.reads_images and can_write_greedily(self.model):
+            found = write_greedily(self.model, inputs, ends=ends, max_new_tokens=sampling.max_new_tokens)
+        else:
+            with torch.inference_mode():
+                output = self.model.generate(
+                    **inputs,
+                    max_new_tokens=sampling.max_new_tokens,
+                    num_return_sequences=sampling.num_completions,
+                    **options,
+                )
+            found = output[:, inputs["input_ids"].shape[1] :].tolist()
+        completions = [self._completion(row, ends) for row in found]
         self.usage.requests += len(prompts)
         self.usage.prompt_tokens += int(inputs["attention_mask"].sum())
         self.usage.completion_tokens += sum(completion.num_tokens for completion in completions)
