@@ -37,6 +37,7 @@ from afmrl.generator.engines.base import Completion
 from afmrl.generator.engines.server import ServerEngine
 from afmrl.generator.generator import AttributeGenerator, open_generator
 from afmrl.generator.prompt import GeneratorPrompt
+from afmrl.generator.small.build import generator_folder
 from afmrl.terminal import counted
 
 SHOWN_REASONS = 5
@@ -118,8 +119,12 @@ def bulk_generator(
             or is recorded, a schema or sellers' attributes for one that was trained with a prompt of its own.
     """
     prompt = None
-    if schema is not None or show_sellers:
-        by_training = (Path(address) / "history.json").exists()  # of SFT or RAR
+    address = str(generator_folder(address))
+    own = GeneratorPrompt.load(address)
+    if schema is not None and not show_sellers and own.any_schema:
+        prompt = dataclasses.replace(own, schema=AttributeSchema.load(schema))
+    elif schema is not None or show_sellers:
+        by_training = (Path(address) / "history.json").exists() or own != GeneratorPrompt()
         if by_training or address.startswith("trained:") or "@trained:" in address:
             option = "--schema" if schema is not None else "--show-sellers"
             raise InputError(f"generator {address}: was trained with a prompt of its own; leave out {option}")
@@ -138,7 +143,7 @@ def bulk_generator(
 
 def generator_fingerprint(address: str, generator: AttributeGenerator) -> str:
     """Of a generator and its prompt; a server is known by its address and the name of its model alone."""
-    made_by = address if address.startswith(NOT_LOCAL) else model_fingerprint(address)
+    made_by = address if address.startswith(NOT_LOCAL) else model_fingerprint(generator_folder(address))
     if isinstance(generator.engine, ServerEngine) and "#" not in address:  # the only model there, today
         made_by = f"{address}#{generator.engine.model_name}"
     return fingerprint(shown_address(made_by), generator.prompt.as_dict(), generator.lenient)

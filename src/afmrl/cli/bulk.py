@@ -50,14 +50,14 @@ def attributes(
     catalog
         Offers: .jsonl, .csv, .tsv, .parquet, or a data set of the library `datasets` (a folder, or owner/name).
     generator
-        A generator's folder or its name on the hub (a multimodal model; or a language model, which reads no images),
-        `openai:http://host:8000/v1#model` for a server (vLLM, SGLang, …), `trained:FOLDER@openai:…` for a trained
-        generator that is served there, or `recorded:FILE`.
+        `small` (real weights from installed packages); a generator's folder or its name on the hub (a multimodal model,
+        or a language model, which reads no images); `openai:http://host:8000/v1#model` for a server (vLLM, SGLang, …);
+        `trained:FOLDER@openai:…` for a trained generator that is served there; or `recorded:FILE`.
     out
         Folder of the shards, manifest.json and quarantine.jsonl.
     schema
-        Keys of each category that a general model is asked for (YAML or JSON; see `afmrl schema`). A generator that was
-        trained here has its own.
+        Keys of each category that a general model or `small` is asked for (YAML or JSON; see `afmrl schema`). A
+        generator that was trained here has its own.
     show_sellers
         Show a general model what the seller wrote as attributes, named as the seller's.
     batch_size

@@ -13,6 +13,7 @@ from afmrl.errors import InputError
 from afmrl.generator.answers import parse_answer
 from afmrl.generator.engines.base import Completion, Engine, Request, Sampling
 from afmrl.generator.prompt import GeneratorPrompt, generator_messages
+from afmrl.generator.small.build import generator_folder
 
 ADDRESSES = ("openai:", "trained:", "recorded:")
 """How the address of a generator begins that is not a local model."""
@@ -53,7 +54,8 @@ class AttributeGenerator:
         """A generator by its address, as `open_generator` lists them: a folder or hub name, a server, a recording.
 
         Args:
-            path: a local model is any AutoModelForImageTextToText, or any AutoModelForCausalLM, which reads text alone.
+            path: "small", or a local model: any AutoModelForImageTextToText, or any AutoModelForCausalLM, which reads
+                text alone.
             device, dtype: of a local model.
             prompt: None: the one that it was trained with; for a server that of general models.
             lenient: see the class.
@@ -66,6 +68,7 @@ class AttributeGenerator:
             return open_generator(path, prompt=prompt, lenient=lenient, **given)
         from afmrl.generator.engines.local import LocalEngine
 
+        path = generator_folder(path)
         engine = LocalEngine.from_pretrained(path, device=device, dtype=dtype)
         return cls(engine, prompt or GeneratorPrompt.load(path), lenient=lenient)
 
@@ -183,6 +186,7 @@ def open_generator(
     | address | engine |
     |---|---|
     | a folder or hub name | a local model |
+    | `small` | SmolLM2 from its package, taught to write attributes of titles |
     | `openai:http://host:8000/v1#model` | any OpenAI-compatible server; without `#model` the only one it serves |
     | `trained:FOLDER@openai:…` | the generator in FOLDER, served there: asked as it was trained to be |
     | `recorded:FILE` | what was recorded in a JSONL file, and nothing else |

@@ -56,6 +56,8 @@ class GeneratorPrompt:
     """What the model writes: `key: value; key: value` or a JSON object (general models)."""
     normalized: bool = False
     """Show the offer's words as answers write them (lower case, one width): a word to copy then has the same tokens."""
+    any_schema: bool = False
+    """It was taught to write the keys that are listed, whatever they are: a schema may be given when it is used."""
 
     @classmethod
     def for_teacher(

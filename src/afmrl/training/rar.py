@@ -28,6 +28,7 @@ from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.files import write_json
 from afmrl.generator.prompt import GeneratorPrompt, generator_messages
+from afmrl.generator.small.build import generator_folder
 from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training.anchor import Anchor, anchored
 from afmrl.training.best_weights import BEST, load_weights
@@ -98,6 +99,7 @@ def run_rar(
     lora = hardware.lora_of("rar")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
+    generator_path = generator_folder(generator_path)
     prompt = GeneratorPrompt.load(generator_path)
     processor = load_processor(generator_path)
     arguments = rar_arguments(config, hardware, seed, out_dir)

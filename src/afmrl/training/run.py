@@ -17,6 +17,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, naming, one_writer
+from afmrl.terminal import counted
 from afmrl.training.agcl import run_agcl
 from afmrl.training.base import prepare_base
 from afmrl.training.cit_rounds import run_rounds
@@ -34,7 +35,7 @@ from afmrl.training.rar import run_rar
 from afmrl.training.recipe import Recipe, load_recipe
 from afmrl.training.run_outcome import finish
 from afmrl.training.run_state import Callbacks, Run
-from afmrl.training.sft import run_sft
+from afmrl.training.sft import run_sft, unread_images
 from afmrl.training.split_reward import split_reward
 from afmrl.training.watch import Validation, kept_in_words
 
@@ -140,6 +141,8 @@ def train_generator(run: Run) -> None:
     )
 
     def work(folder: Path) -> dict[str, Any]:
+        if unread := unread_images(run.generator_base, offers):
+            run.say(f"sft: the generator reads text alone: {counted(unread, 'image')} of the training offers not shown")
         return run_sft(
             config,
             run.generator_base,

@@ -6,6 +6,7 @@ model learns to write the offer's targets, `key: value; key: value`. The loss co
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import write_json
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messages
+from afmrl.generator.small.build import generator_folder
 from afmrl.training.augmentation import augment, is_active
 from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
 from afmrl.training.config import Augmentation, Hardware, SFTStage
@@ -74,9 +76,11 @@ def run_sft(
 
     if len(offers) != len(targets) or not offers:
         raise InputError(f"SFT: {len(offers)} offers and {len(targets)} targets; give one target for each offer")
+    base = generator_folder(base)
     hardware, augmentation = hardware or Hardware(), augmentation or Augmentation()
     lora = hardware.lora_of("sft")
-    prompt = prompt or GeneratorPrompt.load(base)
+    own = GeneratorPrompt.load(base)
+    prompt = dataclasses.replace(prompt or own, normalized=own.normalized, any_schema=False)
     if prompt.answer != "pairs":
         raise InputError(f"SFT: a generator learns to answer in pairs, not in {prompt.answer!r}")
     out_dir = Path(out_dir)
@@ -157,6 +161,14 @@ def _training_rows(examples: _Examples, num_drawn: int) -> Any:
     num_offers = len(examples.offers)
     num_rows = num_offers * (math.ceil(num_drawn / num_offers) if examples.vary else 1)
     return lazy_rows({"row": np.arange(num_rows) % num_offers, "draw": np.arange(num_rows)}, render)
+
+
+def unread_images(base: str | Path, offers: Sequence[Offer]) -> int:
+    """How many of the offers' images the model in `base` does not read: all of them, or none."""
+    from afmrl.generator.local_model import load_processor, reads_images
+
+    images = sum(bool(offer.image) for offer in offers)
+    return images if images and not reads_images(load_processor(generator_folder(base))) else 0
 
 
 def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.generator.prompt import GeneratorPrompt
+from afmrl.generator.small.build import generator_folder
 from afmrl.rewards.gallery_reward import GalleryRetrievalReward
 from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training.config import RARStage
@@ -150,6 +151,7 @@ def end_token_ids(generator_path: str | Path) -> set[int]:
 
 
 def _options(config: RARStage, generator_path: str | Path, targets: Sequence[KeyAttributes] | None) -> dict[str, Any]:
+    generator_path = generator_folder(generator_path)
     prompt = GeneratorPrompt.load(generator_path)
     return {
         "kind": config.reward,

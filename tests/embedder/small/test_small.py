@@ -1,5 +1,6 @@
 """The small model: real pretrained weights, one embedding of text and image, either of which may be missing."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -257,7 +258,7 @@ def test_without_the_packages_one_line_says_what_to_install(monkeypatch, tmp_pat
 
 
 def test_changed_weights_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "EFFICIENTNET", build.dataclasses.replace(build.EFFICIENTNET, sha256="0" * 64))
+    monkeypatch.setattr(build, "EFFICIENTNET", dataclasses.replace(build.EFFICIENTNET, sha256="0" * 64))
     with pytest.raises(InputError, match="is not the file"):
         build.write_small_model(tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -290,7 +291,7 @@ def test_the_command_line_writes_the_folder(tmp_path, capsys):
 
     summary = model("small", out=tmp_path / "model")
     assert summary["bytes"] == sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file())
-    assert "small: " in capsys.readouterr().out
+    assert "small embedder: " in capsys.readouterr().out
     assert Embedder.from_pretrained(tmp_path / "model").dimension == 768
 
 

