@@ -126,6 +126,7 @@ def test_attributes_are_those_of_the_generator(tmp_path, tiny_model, fixed):
         assert found["valid"] == valid
         assert found["key_attributes"] == ([("word", words[0]), ("cut", "wide")] if valid else [])
         assert found["completion"] == ("no pairs" if "small" in words else f"word: {words[0]}; cut: wide")
+        assert found["without_evidence"] == (["cut"] if valid and "wide" not in words else [])
     run("attributes", path, "--generator", tiny_model, "--out", tmp_path / "a")
     assert fixed.calls == len(rows)
 

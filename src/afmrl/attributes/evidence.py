@@ -43,6 +43,8 @@ class OfferText:
     [True, True, True]
     >>> text.supports("color", "red"), text.supports("type", "dress")
     (False, False)
+    >>> text.unsaid(KeyAttributes.of({"color": "red", "length": "7 m"}))
+    ['color']
     """
 
     def __init__(self, offer: Offer) -> None:
@@ -73,6 +75,10 @@ class OfferText:
             return len(code := _BETWEEN.sub("", normalize(value))) >= STEM and code in self._joined
         return False
 
+    def unsaid(self, attributes: KeyAttributes) -> list[str]:
+        """Keys of the values that the offer does not say."""
+        return [key for key, value in attributes if not self.supports(key, value)]
+
     def _says(self, word: str) -> bool:
         if word in self._words:
             return True
@@ -93,10 +99,10 @@ class Evidence:
         """Count what was written about an offer."""
         if not len(attributes):
             return
-        text = OfferText(offer)
-        for key, value in attributes:
+        unsaid = set(OfferText(offer).unsaid(attributes))
+        for key, _ in attributes:
             self.written[key] += 1
-            self.supported[key] += text.supports(key, value)
+            self.supported[key] += key not in unsaid
 
     @classmethod
     def of(cls, offers: Iterable[Offer], attributes: Iterable[KeyAttributes]) -> Evidence:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from afmrl.attributes.evidence import OfferText
 from afmrl.attributes.key_attributes import InvalidCompletion, KeyAttributes
 from afmrl.attributes.schema import AttributeSchema
 from afmrl.bulk.fingerprints import model_fingerprint, rendering_fingerprint, without_image
@@ -70,7 +71,9 @@ class AttributesWork:
         made_by = generator_fingerprint(options.generator, generator)
         self._description = WorkDescription(
             kind=ATTRIBUTES,
-            fingerprint=fingerprint(ATTRIBUTES, made_by, rendering_fingerprint(), options.max_new_tokens),
+            fingerprint=fingerprint(
+                ATTRIBUTES, made_by, rendering_fingerprint(), options.max_new_tokens, "without_evidence"
+            ),
             schema=schema(ATTRIBUTES),
             manifest={"generator": {"path": absolute(options.generator), "fingerprint": made_by}},
             window=WINDOW_BATCHES * options.batch_size,
@@ -94,6 +97,9 @@ class AttributesWork:
                 {
                     "valid": [written.valid[place] for place in places],
                     "completion": [written.completions[place] for place in places],
+                    "without_evidence": [
+                        OfferText(task.offers[place]).unsaid(written.key_attributes[place]) for place in places
+                    ],
                 },
             )
             lost_images = {place: why for place, why in written.lost_images.items() if place not in written.bad}

@@ -42,7 +42,7 @@ def schema(kind: str, *, dimension: int = 0, dtype: str = "float16") -> pyarrow.
     columns = [(name, pairs if name == "attributes" else pa.string()) for name in OFFER_COLUMNS]
     columns += [("key_attributes", pairs), ("fingerprint", pa.string()), ("model", pa.string())]
     if kind == ATTRIBUTES:
-        columns += [("valid", pa.bool_()), ("completion", pa.string())]
+        columns += [("valid", pa.bool_()), ("completion", pa.string()), ("without_evidence", pa.list_(pa.string()))]
     else:
         columns += [("embedding", pa.list_(pa.float16() if dtype == "float16" else pa.float32(), dimension))]
     return pa.schema(columns)
