@@ -12,7 +12,7 @@ from afmrl.errors import InputError
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.generator.prompt import GeneratorPrompt
 from afmrl.training.config import SFTStage
-from afmrl.training.sft import run_sft
+from afmrl.training.sft import run_sft, unread_images
 from conftest import save_image
 
 OFFERS = [Offer(str(n), f"{color} dress {n}") for n, color in enumerate(("red", "blue", "red", "green", "blue", "red"))]
@@ -106,6 +106,7 @@ def test_sft_opens_no_image_either(base, tmp_path):
     offers = [Offer(offer.id, offer.title, image="/nowhere/at/all.jpg") for offer in OFFERS]
     done = run_sft(SFTStage(max_steps=1, batch_size=2), base, offers, TARGETS, tmp_path / "model")
     assert np.isfinite(done["history"][-1]["loss"])
+    assert (unread_images(base, offers), unread_images(base, OFFERS)) == (len(OFFERS), 0)
 
 
 def test_the_command_says_that_images_are_not_read(taught, call, tmp_path):

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afmrl.data.packaged_weights import SMALL, Weights
 from afmrl.errors import InputError
 from afmrl.files import file_hash, fingerprint, replace_folder, write_json, write_text
-from afmrl.packaged_weights import SMALL, Weights
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

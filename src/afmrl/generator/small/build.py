@@ -9,10 +9,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from afmrl.errors import InputError
-from afmrl.files import write_text
-from afmrl.generator.prompt import GeneratorPrompt
-from afmrl.packaged_weights import (
+from afmrl.data.packaged_weights import (
     SMALL,
     Weights,
     cached_model_folder,
@@ -20,6 +17,9 @@ from afmrl.packaged_weights import (
     weights_table,
     write_model_folder,
 )
+from afmrl.errors import InputError
+from afmrl.files import write_text
+from afmrl.generator.prompt import GeneratorPrompt
 
 VERSION = 1
 """Raised when the same files give another model: folders in caches are then made anew."""
