@@ -29,13 +29,14 @@ class AttributeGenerator:
         engine: who writes.
         prompt: what it is shown and asked; None: the default of trained generators.
         lenient: read completions as those of general models (`answers.parse_answer`: JSON, code fences, chatter)
-            instead of strictly; None: where the prompt asks for JSON.
+            instead of strictly; None: where the prompt asks for JSON, and of the small generator, which now and then
+            writes a key twice.
     """
 
     def __init__(self, engine: Engine, prompt: GeneratorPrompt | None = None, *, lenient: bool | None = None) -> None:
         self.engine = engine
         self.prompt = prompt or GeneratorPrompt()
-        self.lenient = self.prompt.answer == "json" if lenient is None else lenient
+        self.lenient = (self.prompt.answer == "json" or self.prompt.any_schema) if lenient is None else lenient
         if self.prompt.answer == "json" and not self.lenient:
             raise InputError("generator: answers in JSON are read leniently; leave lenient out, or ask for pairs")
         self.num_invalid = 0

@@ -120,6 +120,7 @@ def _card(folder: Path) -> str:
         "publishes them (https://github.com/wbsg-uni-mannheim/ExtractGPT, Apache-2.0): titles of Amazon and AliExpress",
         "in English, of 20 categories such as coffee, shoes, eyewear and guitars. On other goods and languages its",
         "keys fit less well: look at the evidence that `afmrl attributes` counts, or train it on your catalog.",
+        "Of a key that it writes twice the first value counts.",
         "",
         "    afmrl attributes OFFERS.jsonl --generator FOLDER --out ATTRIBUTES",
         "",
