@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from afmrl.data.packaged_weights import SMALL
 from afmrl.embedder.packaged import PACKAGED, is_packaged, packaged_folder
-from afmrl.embedder.small.build import SMALL, small_model_folder
+from afmrl.embedder.small.build import small_model_folder
 
 OWN_MODULES = (
     "afmrl.embedder.small.towers.TwoTowers",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from afmrl.attributes.evidence import usual_share
+from afmrl.data.packaged_weights import SMALL
 from afmrl.embedder.names import JOINED, has_own_modules
 from afmrl.embedder.packaged import PACKAGED
-from afmrl.embedder.small.build import SMALL
 from afmrl.errors import InputError
 from afmrl.files import write_text
 from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt

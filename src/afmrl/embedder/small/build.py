@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
 import importlib.util
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afmrl.data.packaged_weights import SMALL, Weights
-from afmrl.errors import InputError
-from afmrl.files import file_hash, fingerprint, replace_folder, write_json, write_text
+from afmrl.data.packaged_weights import (
+    SMALL,
+    Weights,
+    cached_model_folder,
+    files_table,
+    weights_table,
+    write_model_folder,
+)
+from afmrl.files import content_hash, write_json, write_text
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -154,18 +156,13 @@ def write_small_model(folder: str | Path) -> Path:
     Raises:
         InputError: a package is missing, or something is there already.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"model {SMALL}: {folder} is there already and is not empty; give another --out")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
-        made = Path(work) / "model"
+
+    def fill(made: Path) -> None:
         build_small_model().save_pretrained(str(made))
         write_json(made / "fusion.json", {"bm25": BM25_WEIGHT})
         write_text(made / "README.md", _card(made))
-        os.chmod(made, 0o755)
-        replace_folder(made, folder)
-    return folder
+
+    return write_model_folder(folder, fill)
 
 
 def small_is_installed() -> bool:
@@ -175,17 +172,12 @@ def small_is_installed() -> bool:
 
 def small_model_folder() -> Path:
     """The folder that the name "small" stands for: in the user's cache, made at the first call."""
-    learned = [hashlib.sha256(_learned(name).read_bytes()).hexdigest() for name in (LEARNED_FILE, DELTA_FILE)]
-    made_of = fingerprint(
+    learned = [content_hash(_learned(name).read_bytes()) for name in (LEARNED_FILE, DELTA_FILE)]
+    made_of = (
         [MINILM.sha256, EFFICIENTNET.sha256, *learned],
         [VERSION, IMAGE_SIDE, LEVELS, MAX_SEQ_LENGTH, TEXT_WEIGHT, BM25_WEIGHT],
     )
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "afmrl" / f"{SMALL}-{made_of[:16]}"
-    if not (folder / "modules.json").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        write_small_model(folder)
-    return folder
+    return cached_model_folder(SMALL, made_of, "modules.json", write_small_model)
 
 
 def _learned(name: str) -> Traversable:
@@ -199,9 +191,7 @@ def _card(folder: Path) -> str:
         "",
         "One embedding of an offer's text and image. The towers are pretrained:",
         "",
-        "| weights | license | package | published at | SHA-256 of the package's file |",
-        "|---|---|---|---|---|",
-        *(f"| {w.model} | {w.license} | `{w.package}` | {w.source} | `{w.sha256}` |" for w in (MINILM, EFFICIENTNET)),
+        *weights_table((MINILM, EFFICIENTNET)),
         "",
         "The text tower was then trained by afmrl on titles of offers whose products are known: the train splits of",
         f"{', '.join(TRAINED_ON)}. What it learned",
@@ -218,10 +208,6 @@ def _card(folder: Path) -> str:
         "Its modules are afmrl's. sentence-transformers imports modules of another package only where it is told to:",
         "`SentenceTransformer(FOLDER, trust_remote_code=True)`. No code lies in this folder.",
         "",
-        "| file | bytes | SHA-256 |",
-        "|---|---|---|",
+        *files_table(folder),
     ]
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "README.md":
-            lines.append(f"| `{path.relative_to(folder)}` | {path.stat().st_size:,} | `{file_hash(path)}` |")
     return "\n".join(lines) + "\n"
