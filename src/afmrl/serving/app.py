@@ -22,6 +22,7 @@ from afmrl.serving.embedding_routes import embedding_routes
 from afmrl.serving.gate import STATIC, Gate
 from afmrl.serving.keys import Keys
 from afmrl.serving.offer_routes import offer_routes
+from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.rerank_routes import rerank_routes
 from afmrl.serving.service import MODEL_NAME, Service
@@ -36,35 +37,6 @@ ASSETS = {
 """What the page loads: package and type."""
 INVALID = {"/v1/embeddings": 400}
 """Paths that answer a request of another shape with another status than 422, as their protocol does."""
-
-
-class ProblemDetail(BaseModel):
-    """What is wrong, and what to do."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class Problem(BaseModel):
-    """A refusal in OpenAI's shape; our own routes speak it too."""
-
-    error: ProblemDetail
-
-
-class CohereProblem(BaseModel):
-    """A refusal in Cohere's shape."""
-
-    message: str
-
-
-class TeiProblem(BaseModel):
-    """A refusal in TEI's shape; to rerank it also has Cohere's `message`."""
-
-    error: str
-    error_type: str
-    message: str | None = None
 
 
 class Health(BaseModel):
@@ -128,16 +100,9 @@ def create_app(
     )
     app.add_middleware(Gate, keys=keys or Keys({}), limits=service.limits, hosts=hosts)
     _answer_refusals(app)
-    of_path = {"/embed": TeiProblem, "/rerank": TeiProblem, "/v1/rerank": TeiProblem}
-    embeddings, ranking = embedding_routes(service, _answers(Problem)), rerank_routes(service, _answers(TeiProblem))
-    app.include_router(embeddings)
-    app.include_router(ranking)
-    app.include_router(offer_routes(service, _answers(Problem), groups or {}))
-    for route in app.routes:
-        path = getattr(route, "path", "")
-        model = of_path.get(path, CohereProblem if path.startswith("/v2/") else None)
-        if model is not None:
-            route.responses = _answers(model)  # type: ignore[attr-defined]
+    app.include_router(embedding_routes(service))
+    app.include_router(rerank_routes(service))
+    app.include_router(offer_routes(service, groups or {}))
     _add_pages(app, service)
     return app
 
@@ -168,7 +133,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         """Whether the server answers."""
         return Health()
 
-    @app.get("/info", tags=["server"], responses=_answers(Problem))
+    @app.get("/info", tags=["server"], responses=refusals("/info"))
     def info() -> Info:
         """What is served."""
         model = service.encoder.embedder.model
@@ -215,20 +180,10 @@ def _answer_refusals(app: FastAPI) -> None:
         answer = Refusal(error.status_code, messages.get(error.status_code, str(error.detail))).response(
             request.url.path
         )
-        answer.headers.update(error.headers or {})
+        if methods := app.openapi()["paths"].get(request.url.path):  # the router names the first method alone
+            answer.headers["Allow"] = ", ".join(sorted(name.upper() for name in methods))
         return answer
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> JSONResponse:
         return Refusal(500, "the server failed to answer; its log says why").response(request.url.path)
-
-
-def _answers(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """Refusals as the OpenAPI description has them."""
-    meanings = {
-        400: "The request cannot be answered.", 401: "A key is needed.", 403: "The key may only read.",
-        404: "There is no such model or offer.", 409: "The index cannot be written now.", 413: "Too large.",
-        422: "The request has another shape.", 429: "Too much at a time; Retry-After says when.",
-        503: "Too slow, or stopping.",
-    }  # fmt: skip
-    return {status: {"model": model, "description": text} for status, text in meanings.items()}
