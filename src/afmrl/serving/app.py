@@ -25,16 +25,21 @@ from afmrl.serving.offer_routes import offer_routes
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.rerank_routes import rerank_routes
+from afmrl.serving.review import ReviewQueue
+from afmrl.serving.review_routes import review_routes
 from afmrl.serving.service import MODEL_NAME, Service
+from afmrl.serving.verdicts import LABELS_FILE, VERDICTS_FILE
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ASSETS = {
     "report.css": ("afmrl.report", "text/css"),
     "match.css": ("afmrl.report", "text/css"),
     "search.css": ("afmrl.serving", "text/css"),
+    "common.js": ("afmrl.serving", "text/javascript"),
     "search.js": ("afmrl.serving", "text/javascript"),
+    "review.js": ("afmrl.serving", "text/javascript"),
 }
-"""What the page loads: package and type."""
+"""What the pages load: package and type."""
 INVALID = {"/v1/embeddings": 400}
 """Paths that answer a request of another shape with another status than 422, as their protocol does."""
 
@@ -74,6 +79,7 @@ def create_app(
     keys: Keys | None = None,
     *,
     groups: Mapping[str, str] | None = None,
+    review: ReviewQueue | None = None,
     hosts: Collection[str] = LOOPBACK,
 ) -> FastAPI:
     """The application that answers for a service; it closes the service when it ends.
@@ -81,6 +87,7 @@ def create_app(
     Args:
         keys: of the clients; none: everybody who reaches the server may do everything.
         groups: id of an offer -> id of its group.
+        review: pairs to judge; None: there is no review.
         hosts: names by which the server may be asked, if there are no keys.
     """
 
@@ -103,15 +110,17 @@ def create_app(
     app.include_router(embedding_routes(service))
     app.include_router(rerank_routes(service))
     app.include_router(offer_routes(service, groups or {}))
-    _add_pages(app, service)
+    if review is not None:
+        app.include_router(review_routes(service, review))
+    _add_pages(app, service, has_review=review is not None)
     return app
 
 
-def _add_pages(app: FastAPI, service: Service) -> None:
-    page = (
-        Environment(loader=PackageLoader("afmrl.serving"), autoescape=True, undefined=StrictUndefined)
-        .get_template("search.html.j2")
-        .render(version=version("afmrl"))
+def _add_pages(app: FastAPI, service: Service, *, has_review: bool) -> None:
+    templates = Environment(loader=PackageLoader("afmrl.serving"), autoescape=True, undefined=StrictUndefined)
+    page = templates.get_template("search.html.j2").render(version=version("afmrl"), has_review=has_review)
+    review = templates.get_template("review.html.j2").render(
+        version=version("afmrl"), verdicts=VERDICTS_FILE, labels=LABELS_FILE
     )
     assets = {name: ((files(package) / name).read_bytes(), kind) for name, (package, kind) in ASSETS.items()}
 
@@ -119,6 +128,13 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     def search_page() -> str:
         """The page to search with."""
         return page
+
+    if has_review:
+
+        @app.get("/review", response_class=HTMLResponse, include_in_schema=False)
+        def review_page() -> str:
+            """The page to judge pairs."""
+            return review
 
     @app.get(STATIC + "{name}", include_in_schema=False)
     def asset(name: str) -> Response:
