@@ -61,6 +61,14 @@ def test_with_keys_nothing_is_told_without_one(keyed):
         assert keyed.get(path).status_code == 200
 
 
+def test_the_description_says_where_a_key_is_needed(keyed, client):
+    described = keyed.get("/openapi.json").json()
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    needs = {path for path, of in described["paths"].items() if all("security" in one for one in of.values())}
+    assert needs == set(described["paths"]) - {"/health"}
+    assert "securitySchemes" not in client.get("/openapi.json").json()["components"]
+
+
 def test_a_key_that_may_read_may_not_write(keyed):
     body = {"offers": [{"id": "a", "title": "x"}]}
     assert keyed.post("/afmrl/v1/offers", json=body, headers={"Authorization": f"Bearer {READ}"}).status_code == 403

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
 import anyio.to_thread
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.security import HTTPBearer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -107,16 +108,16 @@ def create_app(
     )
     app.add_middleware(Gate, keys=keys or Keys({}), limits=service.limits, hosts=hosts)
     _answer_refusals(app)
-    app.include_router(embedding_routes(service))
-    app.include_router(rerank_routes(service))
-    app.include_router(offer_routes(service, groups or {}))
-    if review is not None:
-        app.include_router(review_routes(service, review))
-    _add_pages(app, service, has_review=review is not None)
+    # the gate asks for the key; this describes it
+    described = [Security(HTTPBearer(auto_error=False, description="A key of the server."))] if keys else []
+    routers = [embedding_routes(service), rerank_routes(service), offer_routes(service, groups or {})]
+    for router in [*routers, *([review_routes(service, review)] if review is not None else [])]:
+        app.include_router(router, dependencies=described)
+    _add_pages(app, service, described, has_review=review is not None)
     return app
 
 
-def _add_pages(app: FastAPI, service: Service, *, has_review: bool) -> None:
+def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_review: bool) -> None:
     templates = Environment(loader=PackageLoader("afmrl.serving"), autoescape=True, undefined=StrictUndefined)
     page = templates.get_template("search.html.j2").render(version=version("afmrl"), has_review=has_review)
     review = templates.get_template("review.html.j2").render(
@@ -149,7 +150,7 @@ def _add_pages(app: FastAPI, service: Service, *, has_review: bool) -> None:
         """Whether the server answers."""
         return Health()
 
-    @app.get("/info", tags=["server"], responses=refusals("/info"))
+    @app.get("/info", tags=["server"], responses=refusals("/info"), dependencies=described)
     def info() -> Info:
         """What is served."""
         model = service.encoder.embedder.model
