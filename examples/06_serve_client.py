@@ -1,8 +1,9 @@
 """Asks a server for key attributes: any server that speaks the OpenAI chat protocol (vLLM, SGLang, llama.cpp, …).
 
-afmrl does not serve models itself; this is the client. So that it runs anywhere, a small server on loopback takes the
-model's place: it answers with JSON, as a general model does when the prompt asks for it. Against a real server only the
-address changes. One sees each offer's attributes, and what the server was asked.
+`afmrl serve` serves embeddings and search, not generators; this is the client of a generator's server. So that it runs
+anywhere, a small server on loopback takes the model's place: it answers with JSON, as a general model does when the
+prompt asks for it. Against a real server only the address changes. One sees each offer's attributes, and what the
+server was asked.
 """
 
 import json

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi.testclient import TestClient
 
 from afmrl.bulk.embeddings import EmbedWork
 from afmrl.bulk.job import BulkJob
@@ -22,9 +23,6 @@ from afmrl.serving.app import create_app
 from afmrl.serving.limits import Limits
 from afmrl.serving.service import Service
 from conftest import save_image
-
-pytest.importorskip("fastapi")
-from fastapi.testclient import TestClient
 
 COLORS, SIZES, KINDS = ("red", "navy", "green", "black"), ("s", "m", "l"), ("dress", "coat", "mug", "lamp", "bag")
 NUM_OFFERS = len(COLORS) * len(SIZES) * len(KINDS)
@@ -86,9 +84,9 @@ def served(own_index):
     """A client of an application of its own: `served(keys=…, limits=…, fetch=…)`."""
     made = []
 
-    def start(limits: Limits | None = None, fetch: bool = False, **options) -> TestClient:
+    def start(limits: Limits | None = None, fetch: bool = False, generator: str | None = None, **options) -> TestClient:
         index = open_index(str(own_index))
-        service = Service(index, str(own_index), limits=limits, fetch=fetch)
+        service = Service(index, str(own_index), generator=generator, limits=limits, fetch=fetch)
         made.append((index, service))
         return TestClient(create_app(service, **options), base_url="http://127.0.0.1", raise_server_exceptions=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 
 import pytest
@@ -10,6 +11,7 @@ from serving_shop import on_loopback
 
 from afmrl.data.offer import Offer
 from afmrl.index.address import open_index
+from afmrl.serving.keys import Keys
 from conftest import save_image
 
 pytest_plugins = ["serving_shop"]
@@ -127,3 +129,22 @@ def test_nothing_is_wider_than_the_screen(page, width):
     page.click("button.go")
     wait_for_status(page, "10 offers")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_server_with_keys_asks_for_one_and_shows_images_with_it(served, browser):
+    key = "k" * 24
+    client = served(keys=Keys({hashlib.sha256(key.encode()).hexdigest(): "read"}))
+    with on_loopback(client.app) as address:
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS)
+        page.goto(address)
+        wait_for_status(page, "a key is needed")
+        page.fill("[name=key]", key)
+        page.press("[name=key]", "Tab")
+        wait_for_status(page, "60 offers.")
+        page.fill("#text", "Maison Lune mug, red, size m")
+        page.click("button.go")
+        wait_for_status(page, "10 offers")
+        page.wait_for_function("() => document.querySelectorAll('.picture img').length > 3")
+        assert page.locator(".picture img").first.get_attribute("src").startswith("blob:")
+        page.close()

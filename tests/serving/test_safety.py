@@ -61,6 +61,14 @@ def test_with_keys_nothing_is_told_without_one(keyed):
         assert keyed.get(path).status_code == 200
 
 
+def test_the_description_says_where_a_key_is_needed(keyed, client):
+    described = keyed.get("/openapi.json").json()
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    needs = {path for path, of in described["paths"].items() if all("security" in one for one in of.values())}
+    assert needs == set(described["paths"]) - {"/health"}
+    assert "securitySchemes" not in client.get("/openapi.json").json()["components"]
+
+
 def test_a_key_that_may_read_may_not_write(keyed):
     body = {"offers": [{"id": "a", "title": "x"}]}
     assert keyed.post("/afmrl/v1/offers", json=body, headers={"Authorization": f"Bearer {READ}"}).status_code == 403
@@ -292,7 +300,8 @@ def test_malformed_bodies_are_refused_in_one_line_and_never_fail(client):
     deep = b"[" * 100_000
     assert client.post("/embed", content=deep, headers={"Content-Type": "application/json"}).status_code in (400, 422)
     assert client.get("/no/such/path").json()["error"]["message"] == "there is no such path"
-    assert client.get("/embed").status_code == 405
+    assert client.get("/embed").headers["allow"] == "POST"
+    assert client.put("/afmrl/v1/offers").headers["allow"] == "DELETE, GET, POST"
     assert client.post("/embed", json=ROUTES["/embed"]).status_code == 200
 
 

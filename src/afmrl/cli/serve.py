@@ -45,7 +45,7 @@ def serve(
         A file of clients' keys, one a line: `read sha256:HASH NAME` or `write sha256:HASH NAME`. The variable
         AFMRL_KEYS holds keys themselves: `read:KEY write:KEY`. Without any, who reaches the server may do everything.
     matches
-        A folder of `afmrl match`, whose groups the answers name.
+        A folder of `afmrl match`, whose groups the answers name, and whose pairs are reviewed at /review.
     images
         Folder that keeps the images of offers that clients add; by default `images` inside a local index.
     fetch

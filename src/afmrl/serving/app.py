@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
 import anyio.to_thread
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.security import HTTPBearer
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -22,49 +23,26 @@ from afmrl.serving.embedding_routes import embedding_routes
 from afmrl.serving.gate import STATIC, Gate
 from afmrl.serving.keys import Keys
 from afmrl.serving.offer_routes import offer_routes
+from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.rerank_routes import rerank_routes
+from afmrl.serving.review import ReviewQueue
+from afmrl.serving.review_routes import review_routes
 from afmrl.serving.service import MODEL_NAME, Service
+from afmrl.serving.verdicts import LABELS_FILE, VERDICTS_FILE
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ASSETS = {
     "report.css": ("afmrl.report", "text/css"),
     "match.css": ("afmrl.report", "text/css"),
     "search.css": ("afmrl.serving", "text/css"),
+    "common.js": ("afmrl.serving", "text/javascript"),
     "search.js": ("afmrl.serving", "text/javascript"),
+    "review.js": ("afmrl.serving", "text/javascript"),
 }
-"""What the page loads: package and type."""
+"""What the pages load: package and type."""
 INVALID = {"/v1/embeddings": 400}
 """Paths that answer a request of another shape with another status than 422, as their protocol does."""
-
-
-class ProblemDetail(BaseModel):
-    """What is wrong, and what to do."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class Problem(BaseModel):
-    """A refusal in OpenAI's shape; our own routes speak it too."""
-
-    error: ProblemDetail
-
-
-class CohereProblem(BaseModel):
-    """A refusal in Cohere's shape."""
-
-    message: str
-
-
-class TeiProblem(BaseModel):
-    """A refusal in TEI's shape; to rerank it also has Cohere's `message`."""
-
-    error: str
-    error_type: str
-    message: str | None = None
 
 
 class Health(BaseModel):
@@ -102,6 +80,7 @@ def create_app(
     keys: Keys | None = None,
     *,
     groups: Mapping[str, str] | None = None,
+    review: ReviewQueue | None = None,
     hosts: Collection[str] = LOOPBACK,
 ) -> FastAPI:
     """The application that answers for a service; it closes the service when it ends.
@@ -109,6 +88,7 @@ def create_app(
     Args:
         keys: of the clients; none: everybody who reaches the server may do everything.
         groups: id of an offer -> id of its group.
+        review: pairs to judge; None: there is no review.
         hosts: names by which the server may be asked, if there are no keys.
     """
 
@@ -128,25 +108,20 @@ def create_app(
     )
     app.add_middleware(Gate, keys=keys or Keys({}), limits=service.limits, hosts=hosts)
     _answer_refusals(app)
-    of_path = {"/embed": TeiProblem, "/rerank": TeiProblem, "/v1/rerank": TeiProblem}
-    embeddings, ranking = embedding_routes(service, _answers(Problem)), rerank_routes(service, _answers(TeiProblem))
-    app.include_router(embeddings)
-    app.include_router(ranking)
-    app.include_router(offer_routes(service, _answers(Problem), groups or {}))
-    for route in app.routes:
-        path = getattr(route, "path", "")
-        model = of_path.get(path, CohereProblem if path.startswith("/v2/") else None)
-        if model is not None:
-            route.responses = _answers(model)  # type: ignore[attr-defined]
-    _add_pages(app, service)
+    # the gate asks for the key; this describes it
+    described = [Security(HTTPBearer(auto_error=False, description="A key of the server."))] if keys else []
+    routers = [embedding_routes(service), rerank_routes(service), offer_routes(service, groups or {})]
+    for router in [*routers, *([review_routes(service, review)] if review is not None else [])]:
+        app.include_router(router, dependencies=described)
+    _add_pages(app, service, described, has_review=review is not None)
     return app
 
 
-def _add_pages(app: FastAPI, service: Service) -> None:
-    page = (
-        Environment(loader=PackageLoader("afmrl.serving"), autoescape=True, undefined=StrictUndefined)
-        .get_template("search.html.j2")
-        .render(version=version("afmrl"))
+def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_review: bool) -> None:
+    templates = Environment(loader=PackageLoader("afmrl.serving"), autoescape=True, undefined=StrictUndefined)
+    page = templates.get_template("search.html.j2").render(version=version("afmrl"), has_review=has_review)
+    review = templates.get_template("review.html.j2").render(
+        version=version("afmrl"), verdicts=VERDICTS_FILE, labels=LABELS_FILE
     )
     assets = {name: ((files(package) / name).read_bytes(), kind) for name, (package, kind) in ASSETS.items()}
 
@@ -154,6 +129,13 @@ def _add_pages(app: FastAPI, service: Service) -> None:
     def search_page() -> str:
         """The page to search with."""
         return page
+
+    if has_review:
+
+        @app.get("/review", response_class=HTMLResponse, include_in_schema=False)
+        def review_page() -> str:
+            """The page to judge pairs."""
+            return review
 
     @app.get(STATIC + "{name}", include_in_schema=False)
     def asset(name: str) -> Response:
@@ -168,7 +150,7 @@ def _add_pages(app: FastAPI, service: Service) -> None:
         """Whether the server answers."""
         return Health()
 
-    @app.get("/info", tags=["server"], responses=_answers(Problem))
+    @app.get("/info", tags=["server"], responses=refusals("/info"), dependencies=described)
     def info() -> Info:
         """What is served."""
         model = service.encoder.embedder.model
@@ -215,20 +197,10 @@ def _answer_refusals(app: FastAPI) -> None:
         answer = Refusal(error.status_code, messages.get(error.status_code, str(error.detail))).response(
             request.url.path
         )
-        answer.headers.update(error.headers or {})
+        if methods := app.openapi()["paths"].get(request.url.path):  # the router names the first method alone
+            answer.headers["Allow"] = ", ".join(sorted(name.upper() for name in methods))
         return answer
 
     @app.exception_handler(Exception)
     def failed(request: Request, error: Exception) -> JSONResponse:
         return Refusal(500, "the server failed to answer; its log says why").response(request.url.path)
-
-
-def _answers(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    """Refusals as the OpenAPI description has them."""
-    meanings = {
-        400: "The request cannot be answered.", 401: "A key is needed.", 403: "The key may only read.",
-        404: "There is no such model or offer.", 409: "The index cannot be written now.", 413: "Too large.",
-        422: "The request has another shape.", 429: "Too much at a time; Retry-After says when.",
-        503: "Too slow, or stopping.",
-    }  # fmt: skip
-    return {status: {"model": model, "description": text} for status, text in meanings.items()}

@@ -16,6 +16,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.serving.batching import cost
 from afmrl.serving.inputs import ContentPart, Inputs, Message, TextImage
+from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.service import MODEL_NAME, Service
 
@@ -132,16 +133,16 @@ class Models(BaseModel):
     data: list[Model]
 
 
-def embedding_routes(service: Service, answers: Mapping[int | str, dict[str, Any]]) -> APIRouter:
-    """The routes; `answers` describes their refusals."""
-    router = APIRouter(tags=["embeddings"], responses=dict(answers))
+def embedding_routes(service: Service) -> APIRouter:
+    """The routes of embeddings."""
+    router = APIRouter(tags=["embeddings"])
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", responses=refusals("/v1/models"))
     def models() -> Models:
         """The names by which the model may be asked for."""
         return Models(data=[Model(id=name) for name in dict.fromkeys(service.model_names)])
 
-    @router.post("/v1/embeddings", response_model=EmbeddingsAnswer)
+    @router.post("/v1/embeddings", responses=refusals("/v1/embeddings"), response_model=EmbeddingsAnswer)
     def embeddings(request: EmbeddingsRequest) -> JSONResponse:
         """Embeddings of texts, images, or both."""
         deadline = service.deadline()
@@ -167,7 +168,7 @@ def embedding_routes(service: Service, answers: Mapping[int | str, dict[str, Any
             }
         )
 
-    @router.post("/embed", response_model=list[list[float]])
+    @router.post("/embed", responses=refusals("/embed"), response_model=list[list[float]])
     def embed(request: EmbedRequest) -> JSONResponse:
         """Embeddings of texts, images, or both, as TEI gives them."""
         deadline = service.deadline()
@@ -179,7 +180,9 @@ def embedding_routes(service: Service, answers: Mapping[int | str, dict[str, Any
             role = "document" if request.prompt_name == "document" else "query"
             return JSONResponse(service.embed(offers, role=role, deadline=deadline).tolist())
 
-    @router.post("/v2/embed", response_model=CohereAnswer, response_model_exclude_none=True)
+    @router.post(
+        "/v2/embed", responses=refusals("/v2/embed"), response_model=CohereAnswer, response_model_exclude_none=True
+    )
     def embed_v2(request: CohereRequest) -> JSONResponse:
         """Embeddings of texts, of images, or of inputs that are both, as Cohere gives them."""
         deadline = service.deadline()

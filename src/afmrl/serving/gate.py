@@ -15,10 +15,10 @@ from afmrl.serving.keys import Keys
 from afmrl.serving.limits import Limits
 from afmrl.serving.refusal import Refusal
 
-OPEN = ("/", "/health", "/openapi.json")
+OPEN = ("/", "/review", "/health", "/openapi.json")
 """Paths that need no key: they show nothing of the index."""
 STATIC = "/static/"
-WRITES = ("/afmrl/v1/offers",)
+WRITES = ("/afmrl/v1/offers", "/afmrl/v1/verdicts", "/afmrl/v1/verdicts/undo")
 """Paths that change something, unless they are only read (GET)."""
 HEADERS = {
     "Content-Security-Policy": (

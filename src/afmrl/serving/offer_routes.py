@@ -17,6 +17,7 @@ from afmrl.errors import InputError
 from afmrl.index.backend import Where
 from afmrl.serving.answers import IMAGE_PATH, HitOut, OfferOut, hit_out, offer_out
 from afmrl.serving.inputs import Id, Inputs, OfferFields, TextImage
+from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal, of_field
 from afmrl.serving.service import MATCHED, Service, Timing
 
@@ -157,13 +158,13 @@ class FiltersAnswer(BaseModel):
     seller: list[str]
 
 
-def offer_routes(service: Service, answers: Mapping[int | str, dict[str, Any]], groups: Mapping[str, str]) -> APIRouter:
-    """The routes; `answers` describes their refusals.
+def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
+    """The routes of offers.
 
     Args:
         groups: id of an offer -> id of its group, of an earlier `afmrl match`.
     """
-    router = APIRouter(prefix=PREFIX, tags=["offers"], responses=dict(answers))
+    router = APIRouter(prefix=PREFIX, tags=["offers"], responses=refusals(PREFIX))
 
     @router.post("/search")
     def search(request: SearchRequest) -> SearchAnswer:

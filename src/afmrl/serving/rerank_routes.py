@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,6 +13,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.serving.answers import ReasonsOut, reasons_out
 from afmrl.serving.batching import cost
 from afmrl.serving.inputs import TextImage
+from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.service import MODEL_NAME, Ranked, Service
 
@@ -72,9 +73,9 @@ class RankedText(BaseModel):
     why: str = ""
 
 
-def rerank_routes(service: Service, answers: Mapping[int | str, dict[str, Any]]) -> APIRouter:
-    """The routes; `answers` describes their refusals."""
-    router = APIRouter(tags=["reranking"], responses=dict(answers))
+def rerank_routes(service: Service) -> APIRouter:
+    """The routes of reranking."""
+    router = APIRouter(tags=["reranking"])
 
     def rerank(request: RerankRequest) -> RerankAnswer | list[RankedText]:
         """Documents by how surely the pair model calls them the product that the query names, with reasons."""
@@ -111,9 +112,8 @@ def rerank_routes(service: Service, answers: Mapping[int | str, dict[str, Any]])
         )
 
     for path in ("/rerank", "/v1/rerank", "/v2/rerank"):
-        router.post(
-            path, response_model_exclude_none=True, name=f"rerank{path.removesuffix('rerank').replace('/', '_')}"
-        )(rerank)
+        name = path[1:].replace("/", "_")
+        router.post(path, name=name, responses=refusals(path), response_model_exclude_none=True)(rerank)
     return router
 
 

@@ -1,39 +1,12 @@
 // The search page. Whatever comes from an offer is set as text, never as markup.
-const form = document.getElementById("search"), list = document.getElementById("hits");
-const status = document.getElementById("status"), drop = document.getElementById("drop");
-const file = document.getElementById("file"), preview = document.getElementById("preview");
-const clear = document.getElementById("clear"), keyRow = document.getElementById("key");
+import { ask, forgetImages, keepKey, reasonLines, say, showImage, showLines } from "/static/common.js";
+
+const form = document.getElementById("search"), list = document.getElementById("hits"), drop = document.getElementById("drop");
+const file = document.getElementById("file"), preview = document.getElementById("preview"), clear = document.getElementById("clear");
 const MAX_SIDE = 1600; // pixels; larger images are brought down before they are sent
-const MAX_LINES = 12; // of what differs
-let image = null, asked = 0, urls = [];
+let image = null, asked = 0;
 
-form.elements.key.value = sessionStorage.getItem("afmrl-key") ?? "";
-form.elements.key.addEventListener("change", () => { sessionStorage.setItem("afmrl-key", form.elements.key.value); begin(); });
-
-function headers() {
-  const key = form.elements.key.value;
-  return key ? { Authorization: `Bearer ${key}` } : {};
-}
-
-async function ask(path, body) {
-  const options = { headers: headers() };
-  if (body !== undefined) {
-    options.method = "POST";
-    options.body = JSON.stringify(body);
-    options.headers["Content-Type"] = "application/json";
-  }
-  const answer = await fetch(path, options);
-  if (answer.ok) return answer;
-  if (answer.status === 401) { keyRow.hidden = false; form.elements.key.focus(); }
-  let message = `the server answered ${answer.status}`;
-  try { message = (await answer.json()).error.message; } catch { /* no JSON: the status says it */ }
-  throw new Error(message);
-}
-
-function say(text, wrong = false) {
-  status.textContent = text || "\u00a0";
-  status.classList.toggle("wrong", wrong);
-}
+keepKey(form.elements.key, () => begin());
 
 function asDataUri(blob) {
   return new Promise((resolve, reject) => {
@@ -77,45 +50,9 @@ function removeImage() {
   preview.hidden = clear.hidden = true;
 }
 
-function compared(of) { return of.left === of.right ? of.left : `${of.left} | ${of.right}`; }
-
-function remark(sources) { return [...new Set(sources)].filter((one) => one !== "extracted").join(" and "); }
-
 function linesOf(hit) {
-  const lines = [], why = hit.reasons;
-  if (!why) return Object.entries(hit.attributes).map(([key, value]) => ["one", "", "", key, value, ""]);
-  for (const [key, of] of Object.entries(why.differ)) {
-    const veto = why.veto.includes(key);
-    lines.push([veto ? "ne strong" : "ne", "≠ ", veto ? "vetoes: " : "differs: ", key, compared(of), remark(of.from)]);
-  }
-  const shown = Object.keys(why.differ);
-  for (const key of why.veto.filter((one) => !shown.includes(one))) lines.push(["ne strong", "≠ ", "vetoes: ", key, "", ""]);
-  const together = (css, sign, spoken, values) => {
-    const texts = Object.entries(values).map(([key, of]) => `${key} ${of.value ?? compared(of)}`);
-    if (texts.length) lines.push([css, sign, spoken, "", texts.join(" · "), ""]);
-  };
-  lines.splice(MAX_LINES);
-  together("eq", "= ", "agree: ", why.agree);
-  together("eq", "+ ", "this offer alone: ", why.only_right);
-  return lines;
-}
-
-async function showImage(place, hit) {
-  if (!hit.image) return;
-  const picture = document.createElement("img");
-  picture.alt = `Image of ${hit.title || hit.id}`;
-  picture.loading = "lazy";
-  picture.addEventListener("load", () => place.replaceChildren(picture));
-  try {
-    if (form.elements.key.value) { // an <img> sends no key
-      const url = URL.createObjectURL(await (await ask(hit.image)).blob());
-      urls.push(url);
-      picture.src = url;
-    } else {
-      picture.loading = "eager";
-      picture.src = hit.image;
-    }
-  } catch { /* it stays "no image" */ }
+  if (hit.reasons) return reasonLines(hit.reasons);
+  return Object.entries(hit.attributes).map(([name, value]) => ["one", "", "", name, value, ""]);
 }
 
 function verdict(hit) {
@@ -125,8 +62,7 @@ function verdict(hit) {
 }
 
 function show(hits) {
-  urls.forEach((url) => URL.revokeObjectURL(url));
-  urls = [];
+  forgetImages();
   list.replaceChildren(...hits.map((hit, place) => {
     const item = document.getElementById("hit").content.cloneNode(true).firstElementChild;
     const set = (selector, text) => { item.querySelector(selector).textContent = text; };
@@ -137,18 +73,7 @@ function show(hits) {
     set(".verdict-of", words);
     set(".title", hit.title || "no title");
     set(".id", [hit.id, hit.category, hit.seller, hit.group && `group ${hit.group}`].filter(Boolean).join(" · "));
-    item.querySelector(".reasons").replaceChildren(...linesOf(hit).map(([css, sign, spoken, key, value, source]) => {
-      const line = document.getElementById("line").content.cloneNode(true).firstElementChild;
-      line.className = sign ? css : `${css} bare`;
-      const [first, voice, name, what, from] = line.children;
-      first.className = "sign";
-      first.textContent = sign;
-      voice.textContent = spoken;
-      name.textContent = key;
-      what.textContent = value;
-      from.textContent = source ? `(${source})` : "";
-      return line;
-    }));
+    showLines(item.querySelector(".reasons"), linesOf(hit));
     item.querySelector(".same-product").addEventListener("click", () => search({ offer_id: hit.id }, hit.title || hit.id));
     const link = item.querySelector(".offer-link");
     if (/^https?:\/\//i.test(hit.link)) link.href = hit.link; else link.remove();

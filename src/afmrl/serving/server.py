@@ -16,6 +16,7 @@ from afmrl.matching.output import GROUPS_FILE
 from afmrl.serving.app import LOOPBACK, create_app
 from afmrl.serving.keys import VARIABLE, Keys
 from afmrl.serving.limits import Limits
+from afmrl.serving.review import ReviewQueue
 from afmrl.serving.service import Service
 
 
@@ -40,7 +41,7 @@ def serve(
         generator: writes key attributes; None: none.
         host, port: where the server listens. Another address than the loopback needs keys.
         keys: file of hashed keys, see `Keys.read`.
-        matches: folder of `afmrl match`, whose groups the answers name.
+        matches: folder of `afmrl match`, whose groups the answers name, and whose pairs are reviewed at /review.
         images: folder that keeps images of offers that came in requests; None: of a local index, inside it.
         fetch: fetch images that are http(s) addresses.
         limits: of requests.
@@ -58,8 +59,9 @@ def serve(
     groups = read_groups(matches) if matches is not None else {}
     with _bound_socket(host, port) as listening, open_index(index) as opened:
         service = Service(opened, index, model, generator, limits=limits, fetch=fetch, images=images)
+        review = ReviewQueue(Path(matches), service.holds) if matches is not None else None
         config = uvicorn.Config(
-            create_app(service, found, groups=groups, hosts={*LOOPBACK, host}),
+            create_app(service, found, groups=groups, review=review, hosts={*LOOPBACK, host}),
             log_level="warning",
             server_header=False,
             proxy_headers=False,

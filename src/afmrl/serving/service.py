@@ -297,6 +297,10 @@ class Service:
         with self._index_lock:
             return self.index.get(ids)
 
+    def holds(self, ids: Sequence[str]) -> bool:
+        """Whether all of these ids are in the index."""
+        return len(self.get(ids).ids) == len(set(ids))
+
     def upsert(self, offers: Sequence[Offer], deadline: float) -> Touched:
         """Embed offers and put them into the index; once this returns they are on the disk.
 
