@@ -79,6 +79,11 @@ def test_a_key_that_may_read_may_not_write(keyed):
     assert answer.status_code == 403
 
 
+def test_with_keys_a_proxy_may_ask_under_any_name(keyed):
+    headers = {"Host": "127.0.0.1:8000", "Origin": "https://shop.example", "Authorization": f"Bearer {READ}"}
+    assert keyed.post("/embed", json={"inputs": "red mug"}, headers=headers).status_code == 200
+
+
 def test_keys_of_the_environment(monkeypatch):
     monkeypatch.setenv("AFMRL_KEYS", f"read:{READ}, write:{WRITE}")
     keys = Keys.read()
@@ -117,7 +122,7 @@ def test_without_keys_only_the_machine_itself_is_answered(client):
 
 def test_a_page_of_another_site_is_refused(client):
     body = ROUTES["/afmrl/v1/search"]
-    for origin, status in (("https://evil.example", 403), ("null", 403), ("http://127.0.0.1", 200)):
+    for origin, status in (("https://evil.example", 403), ("null", 403), ("http://[", 403), ("http://127.0.0.1", 200)):
         assert client.post("/afmrl/v1/search", json=body, headers={"Origin": origin}).status_code == status
 
 

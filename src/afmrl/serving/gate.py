@@ -130,10 +130,16 @@ class Gate:
         host = headers.get("host", "")
         if not self._keys and _name(host) not in self._hosts:
             raise Refusal(403, f"asked as {host[:100]!r}: a server without keys answers only as the machine itself")
-        origin = headers.get("origin")
-        if origin is not None and method not in ("GET", "HEAD") and urlsplit(origin).netloc.lower() != host.lower():
-            raise Refusal(403, "the request comes from a page of another site")
-        if not self._keys or path in OPEN or path.startswith(STATIC):
+        if path in OPEN or path.startswith(STATIC):
+            return
+        if not self._keys:
+            origin = headers.get("origin")
+            if (
+                origin is not None
+                and method not in ("GET", "HEAD")
+                and origin.partition("://")[2].lower() != host.lower()
+            ):
+                raise Refusal(403, "the request comes from a page of another site")
             return
         kind, _, key = headers.get("authorization", "").partition(" ")
         allowed = self._keys.scope(key.strip()) if kind.lower() == "bearer" else None
