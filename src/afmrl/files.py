@@ -436,7 +436,10 @@ def checked_files(folder: Path, facts: Any) -> Iterator[Checked]:
     Args:
         facts: name below the folder → its `file_facts`.
     """
-    for name, of in facts.items() if isinstance(facts, Mapping) else ():
+    if not isinstance(facts, Mapping) or not facts:
+        yield Checked("no checksums were written of its files: they were not compared")
+        return
+    for name, of in facts.items():
         try:
             yield Checked(str(name), damage(folder / name, of))
         except FileNotFoundError:

@@ -27,5 +27,6 @@ def recipe(name: str | None = None) -> Summary:
     for one, about in recipes.items():
         print(f"{one:{width}}  {about}")
     print("\nRun one:   afmrl run own_catalog --catalog.path OFFERS.jsonl --out RUN")
+    print("           (--size tiny: a trial that needs no pretrained weights)")
     print("Copy one:  afmrl recipe own_catalog > my.yaml")
     return {"recipes": recipes}

@@ -36,10 +36,10 @@ def check_weights(folder: Path) -> Iterator[Checked]:
 
 def _listed(folder: Path) -> dict[str, object]:
     try:
-        files = read_object(folder.parent / "run.json").get(LISTED)
+        files = read_object(folder.resolve().parent / "run.json").get(LISTED)
     except (OSError, ValueError):
         return {}
-    own = f"{folder.name}/"
+    own = f"{folder.resolve().name}/"
     return {name: of for name, of in files.items() if name.startswith(own)} if isinstance(files, dict) else {}
 
 

@@ -138,7 +138,7 @@ def over_seeds(values: np.ndarray, clusters: Sequence[str] | None = None, *, lev
     if num_seeds > 1:
         errors.append((float(values.mean(axis=1).std(ddof=1) / np.sqrt(num_seeds)), num_seeds - 1.0))
     halves = [error * float(student.ppf((1 + level) / 2, freedom)) if error else 0.0 for error, freedom in errors]
-    half = max(halves)
+    half = max(halves) if sums.size > 1 else float("nan")  # one number says nothing of others
     p_value = float("nan")
     if num_seeds >= SEEDS_FOR_P:
         p_value = max(2 * float(student.sf(abs(mean) / error, freedom)) if error else float(mean == 0)

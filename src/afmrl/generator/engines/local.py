@@ -88,7 +88,8 @@ class LocalEngine:
         if sampling.temperature > 0:
             options |= {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
         end = self.model.generation_config.eos_token_id
-        ends = set(end) if isinstance(end, list | tuple) else {end}
+        known = (*(end if isinstance(end, list | tuple) else (end,)), self.processor.tokenizer.eos_token_id)
+        ends = {token for token in known if token is not None}
         if sampling.temperature == 0 and not self.reads_images and can_write_greedily(self.model):
             found = write_greedily(self.model, inputs, ends=ends, max_new_tokens=sampling.max_new_tokens)
         else:
