@@ -23,6 +23,7 @@ from afmrl.training.base import prepare_base
 from afmrl.training.cit_rounds import run_rounds
 from afmrl.training.config import Stage
 from afmrl.training.data import prepare_data
+from afmrl.training.expected import say_expected
 from afmrl.training.ladder import (
     default_attributes_on,
     generated_attributes,
@@ -91,6 +92,7 @@ def run(
 def _run_stages(state: Run, until: Stage | None) -> Run:
     started = time.time()
     prepare_data(state)
+    say_expected(state)
     prepare_base(state)
     for name, train in (("sft", train_generator), ("agcl", train_embedder), ("rar", reinforce_generator)):
         train(state)
