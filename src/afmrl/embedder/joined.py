@@ -11,35 +11,33 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import InputModule, Module, Normalize
+from sentence_transformers.base.modules import Module, Normalize
 from torch import Tensor, nn
 
 from afmrl.embedder.loading import has_two_encoders, load_model
 from afmrl.embedder.names import JOINED
 from afmrl.embedder.small.join import KINDS, JoinParts
-from afmrl.embedder.small.towers import Tower, parts_of, rows_among
+from afmrl.embedder.small.text_and_image import FEATURES, TextAndImage, Tower
 from afmrl.errors import InputError
 
 CONFIG_FILE = "joined.json"
 STATISTICS_FILE = "image_mean.safetensors"
-IMAGE = "image_"
+IMAGE = "image:"
 """Prefix of what goes to the image model; what goes to the text model keeps its name."""
 BATCH_SIZE = 32
 
 
-class JoinedModels(InputModule):
+class JoinedModels(TextAndImage):
     """Reads offers with a text model and an image model of sentence-transformers.
 
-    Both may be one model with two encoders, as CLIP and SigLIP are. An input is a text, an image, or
-    `{"text": …, "image": …}` with either or both; the image may be the state that `image_features` made of one.
+    Both may be one model with two encoders, as CLIP and SigLIP are. Inputs are those of `TextAndImage`.
 
     Args:
         text_model: embeds texts.
         image_model: embeds images.
 
     Shape:
-        `forward` gives `text_state` (B, T) and `image_state` (B, F), zeros where the part is missing, and `has_text`
-        and `has_image` (B,). Image states are of unit length before `image_mean` (F,) is taken off.
+        image states are of unit length before `image_mean` (F,) is taken off.
     """
 
     config_file_name = CONFIG_FILE
@@ -48,13 +46,12 @@ class JoinedModels(InputModule):
     def __init__(self, text_model: SentenceTransformer, image_model: SentenceTransformer) -> None:
         super().__init__()
         self.text_model, self.image_model = text_model, image_model
-        self.frozen: frozenset[Tower] = frozenset()
         self.register_buffer("image_mean", torch.zeros(self.image_dimension))
 
     @property
-    def modalities(self) -> list[Any]:
-        """Text, image, both, and batches of mixed inputs ("message")."""
-        return ["text", "image", ("image", "text"), "message"]
+    def towers(self) -> dict[Tower, nn.Module]:
+        """Of text and of image."""
+        return {"text": self.text_model, "image": self.image_model}
 
     @property
     def tokenizer(self) -> Any:
@@ -85,60 +82,23 @@ class JoinedModels(InputModule):
         """F, the length of an image's state."""
         return int(self.image_model.get_embedding_dimension() or 0)
 
-    def freeze(self, towers: Sequence[Tower]) -> None:
-        """Leave these models as they are in training; the other trains."""
-        self.frozen = frozenset(towers)
-        for name, model in (("text", self.text_model), ("image", self.image_model)):
-            model.requires_grad_(name not in self.frozen)
+    def read_texts(self, texts: list[str]) -> dict[str, Tensor]:
+        """What the text model reads."""
+        return _tensors(self.text_model.preprocess(texts))
 
-    def train(self, mode: bool = True) -> Self:
-        """As in torch; batch norm and frozen models stay as at inference: a mini-batch is no statistics."""
-        super().train(mode)
-        for name, model in (("text", self.text_model), ("image", self.image_model)):
-            if name in self.frozen:
-                model.eval()
-        for module in self.image_model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-        return self
+    def read_images(self, images: list[Any]) -> dict[str, Tensor]:
+        """What the image model reads, with IMAGE before each name."""
+        return {IMAGE + name: value for name, value in _tensors(self.image_model.preprocess(images)).items()}
 
-    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
-        """Tensors of a batch of inputs, of one kind or mixed: one row an input in each."""
-        parts = [parts_of(one) for one in inputs]
-        texts = [(prompt or "") + (text or "") for text, _ in parts]
-        found: dict[str, Any] = {
-            "has_text": torch.tensor([text is not None for text, _ in parts]),
-            "has_image": torch.tensor([image is not None for _, image in parts]),
-            **_tensors(self.text_model.preprocess(texts)),
-        }
-        images = {row: image for row, (_, image) in enumerate(parts) if image is not None}
-        made = {
-            row: image for row, image in images.items() if isinstance(image, np.ndarray | Tensor) and image.ndim == 1
-        }
-        if made and len(made) < len(images):
-            raise InputError("embedder: a batch holds images and features of images; give one kind")
-        if made:
-            states = torch.stack([torch.as_tensor(np.asarray(image), dtype=torch.float32) for image in made.values()])
-            found["made_state"] = rows_among(states, list(made), len(parts))
-        elif images:
-            read = _tensors(self.image_model.preprocess(list(images.values())))
-            found |= {IMAGE + name: rows_among(value, list(images), len(parts)) for name, value in read.items()}
-        return found
+    def text_states(self, features: Mapping[str, Any], rows: Tensor) -> Tensor:
+        """The text model's embeddings."""
+        own = {name: value[rows] for name, value in features.items() if isinstance(value, Tensor) and not _other(name)}
+        return self.text_model({**own, "modality": "text"})["sentence_embedding"]
 
-    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """Add `text_state` and `image_state`."""
-        has_text, has_image = features["has_text"], features["has_image"]
-        text = torch.zeros(len(has_text), self.text_dimension, device=has_text.device)
-        image = torch.zeros(len(has_text), self.image_dimension, device=has_text.device)
-        if (rows := has_text.nonzero().flatten()).numel():
-            text = text.index_copy(0, rows, self._state("text", features, rows))
-        if (rows := has_image.nonzero().flatten()).numel():
-            if "made_state" in features:
-                states = features["made_state"][rows]
-            else:
-                states = self._centered(self._state("image", features, rows))
-            image = image.index_copy(0, rows, states)
-        return {**features, "text_state": text, "image_state": image}
+    def image_states(self, features: Mapping[str, Any], rows: Tensor) -> Tensor:
+        """The image model's embeddings, without what all images share."""
+        own = {name.removeprefix(IMAGE): value[rows] for name, value in features.items() if name.startswith(IMAGE)}
+        return self._centered(self.image_model({**own, "modality": "image"})["sentence_embedding"])
 
     @torch.inference_mode()
     def image_features(self, images: Sequence[Any]) -> np.ndarray:
@@ -156,17 +116,6 @@ class JoinedModels(InputModule):
 
     def _centered(self, states: Tensor) -> Tensor:
         return nn.functional.normalize(states, dim=1) - self.image_mean
-
-    def _state(self, tower: Tower, features: Mapping[str, Any], rows: Tensor) -> Tensor:
-        model, of_images = (self.image_model, True) if tower == "image" else (self.text_model, False)
-        own = {
-            name.removeprefix(IMAGE): value[rows]
-            for name, value in features.items()
-            if name.startswith(IMAGE) == of_images and isinstance(value, Tensor) and not name.startswith("has_")
-        }
-        with torch.set_grad_enabled(torch.is_grad_enabled() and tower not in self.frozen):
-            state = model({**own, "modality": tower})["sentence_embedding"]
-        return state.float()
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Both models as ordinary folders of sentence-transformers; one where they are one."""
@@ -279,6 +228,11 @@ def joined_model(name: str, images: Sequence[Any]) -> SentenceTransformer:
     size = max(joined.text_dimension, joined.image_dimension + KINDS)  # then no dot product within a part changes
     parts = JoinParts(joined.text_dimension, joined.image_dimension, size)
     return SentenceTransformer(modules=[joined, parts, Normalize()], device=str(text_model.device))
+
+
+def _other(name: str) -> bool:
+    """Whether a feature is none of the text model's."""
+    return name.startswith((IMAGE, "has_")) or name == FEATURES
 
 
 def _tensors(features: Mapping[str, Any]) -> dict[str, Tensor]:
