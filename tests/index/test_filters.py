@@ -54,3 +54,11 @@ def test_a_value_that_comes_later_is_found():
     assert filters.unknown({"category": ["Lamps"]})
     values.append("lamps")
     assert filters.existing({"category": ["Lamps"]}) == {"category": {"lamps"}}
+
+
+def test_of_many_unknown_values_the_first_get_suggestions_and_the_index_is_read_once():
+    reads = []
+    filters = Filters(lambda column: reads.append(column) or SHOP[column])
+    said = filters.unknown({"category": [f"mug {number:02}" for number in range(40)]})
+    assert len(said) == 40 and len(reads) == 1
+    assert said[5] == "no offer has the category 'mug 05'" and "nearest" in said[4]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from contextlib import closing
 
 import pytest
 from serving_shop import on_loopback
@@ -45,7 +48,9 @@ def folder(matched, tmp_path):
 
 @pytest.fixture
 def reviewed(served, folder, service):
-    return served(review=ReviewQueue(folder, service.holds))
+    queue = ReviewQueue(folder, service.there)
+    yield served(review=queue)
+    queue.log.close()
 
 
 def next_pair(client, *skip):
@@ -69,7 +74,7 @@ def test_the_most_doubtful_pair_comes_first_and_each_once(reviewed):
         assert judge(reviewed, pair, "same").status_code == 200
     assert seen[:3] == ["mug/24 mug/28", "lamp/36 lamp/40", "mug/24 mug/32"]
     assert len(set(seen)) == len(seen) == 6  # an offer that is gone cannot be judged
-    assert answer["progress"]["judged"] == 6
+    assert (answer["progress"]["judged"], answer["progress"]["left"]) == (6, 0)
 
 
 def test_a_pair_that_is_put_off_comes_later(reviewed):
@@ -105,7 +110,8 @@ def test_verdicts_are_labels_for_the_next_match(reviewed, folder):
 
 
 def test_verdicts_survive_a_new_start_and_a_line_that_a_crash_cut_off(folder):
-    VerdictLog(folder).add("ada", ("b", "a"), "same")
+    with closing(VerdictLog(folder)) as log:
+        log.add("ada", ("b", "a"), "same")
     with open(folder / "verdicts.jsonl", "ab") as file:
         file.write(b'{"number": 2, "when": "2')
     log = VerdictLog(folder)
@@ -113,10 +119,38 @@ def test_verdicts_survive_a_new_start_and_a_line_that_a_crash_cut_off(folder):
     with pytest.raises(Refusal, match="ada said 'same'"):
         log.add("bob", ("a", "b"), "different", after=0)
     assert log.add("bob", ("a", "b"), "different", after=1).number == 2
-    assert [entry.number for entry in VerdictLog(folder).entries()] == [1, 2]
+    log.close()
+    assert written(folder) == ["same", "different"]
     (folder / "verdicts.jsonl").write_text("no verdict\n")
     with pytest.raises(InputError, match="verdicts.jsonl:1: is no verdict"):
         VerdictLog(folder)
+
+
+def written(folder):
+    return [json.loads(line)["verdict"] for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+
+
+def test_a_full_disk_takes_one_verdict_and_not_the_log(folder, monkeypatch):
+    with closing(VerdictLog(folder)) as log:
+        log.add("ada", ("a", "b"), "same")
+
+        def full(file):
+            os.truncate(file.name, os.path.getsize(file.name) + 20)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("afmrl.serving.verdicts.sync_file", full)
+        with pytest.raises(Refusal, match="No space left on device"):
+            log.add("ada", ("a", "c"), "same")
+        monkeypatch.undo()
+        assert log.add("ada", ("a", "d"), "different").number == 2
+    assert written(folder) == ["same", "different"]
+    assert len((folder / "labels.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_second_server_does_not_write_the_same_verdicts(folder):
+    with closing(VerdictLog(folder)), pytest.raises(InputError, match="another process .* is writing"):
+        VerdictLog(folder)
+    VerdictLog(folder).close()
 
 
 def test_precision_is_told_by_the_beginning_of_a_random_order_alone(matched, tmp_path):
@@ -125,7 +159,7 @@ def test_precision_is_told_by_the_beginning_of_a_random_order_alone(matched, tmp
     line = json.loads((folder / "pairs.jsonl").read_text().splitlines()[0])
     lines = [{**line, "right": f"r{number}", "probability": 0.5 + number / 1000} for number in range(400)]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
-    queue = ReviewQueue(folder, lambda pair: True)
+    queue = ReviewQueue(folder, set)
     for _ in range(200):
         found = queue.next()  # the match is wrong where it doubts, in 160 of 400 pairs
         queue.log.add("ada", (found.left, found.right), "same" if found.probability > 0.66 else "different")
@@ -170,4 +204,4 @@ def test_reviewing_by_keyboard_with_undo_and_reload(reviewed, folder):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         browser.close()
     assert faults == []
-    assert [entry.verdict for entry in VerdictLog(folder).entries()] == ["same", "different", "undone", "unsure"]
+    assert written(folder) == ["same", "different", "undone", "unsure"]

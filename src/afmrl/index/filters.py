@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 from afmrl.attributes.words import normalize
@@ -13,6 +13,8 @@ WRITTEN_BY_PEOPLE = ("category", "seller")
 """Columns whose values are compared without case and with white space collapsed; product ids are ids."""
 MOST_COMPARED = 10_000  # values that one is compared with for a suggestion
 SUGGESTED = 3
+MOST_SUGGESTED = 5
+"""Unknown values of one filter for which the nearest are looked for; that takes long."""
 
 
 class Filters:
@@ -42,31 +44,38 @@ class Filters:
         return {
             column: frozenset(
                 found
-                for value in values
-                for found in (self._written(column, value) if column in WRITTEN_BY_PEOPLE else ()) or [value]
+                for value, written in (
+                    self._written(column, values) if column in WRITTEN_BY_PEOPLE else dict.fromkeys(values)
+                ).items()
+                for found in written or [value]
             )
             for column, values in checked.items()
         }
 
     def unknown(self, where: Where | None) -> list[str]:
-        """A sentence for each value of a filter that no offer has, with the nearest that there are."""
-        return [
-            f"no offer has the {column} {value!r}; {self._suggestion(column, value)}"
+        """A sentence for each value of a filter that no offer has, the first ones with the nearest that there are."""
+        unknown = [
+            (column, value)
             for column, values in check_where(where).items()
             if column in WRITTEN_BY_PEOPLE
-            for value in sorted(values)
-            if not self._written(column, value)
+            for value, written in sorted(self._written(column, values).items())
+            if not written
+        ]
+        return [
+            f"no offer has the {column} {value!r}"
+            + (f"; {self._suggestion(column, value)}" if place < MOST_SUGGESTED else "")
+            for place, (column, value) in enumerate(unknown)
         ]
 
-    def _written(self, column: str, value: str) -> list[str]:
-        """The values of a column that are the same but for case."""
-        folded = normalize(value)
-        if folded not in self._folded.get(column, ()):  # asked anew: the index may have grown
+    def _written(self, column: str, values: Iterable[str]) -> dict[str, list[str]]:
+        """Of each value: those of the column that are the same but for case."""
+        folded = {value: normalize(value) for value in values}
+        if not self._folded.get(column, {}).keys() >= set(folded.values()):  # asked anew: the index may have grown
             known: dict[str, list[str]] = defaultdict(list)
             for name in self._values(column):
                 known[normalize(name)].append(name)
             self._folded[column] = dict(known)
-        return self._folded[column].get(folded, [])
+        return {value: self._folded.get(column, {}).get(name, []) for value, name in folded.items()}
 
     def _suggestion(self, column: str, value: str) -> str:
         names = [name for name in self._folded[column] if name][:MOST_COMPARED]

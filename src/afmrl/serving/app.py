@@ -107,7 +107,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.add_middleware(Gate, keys=keys or Keys({}), limits=service.limits, hosts=hosts)
-    _answer_refusals(app)
+    _answer_refusals(app, service)
     # the gate asks for the key; this describes it
     described = [Security(HTTPBearer(auto_error=False, description="A key of the server."))] if keys else []
     routers = [embedding_routes(service), rerank_routes(service), offer_routes(service, groups or {})]
@@ -174,14 +174,14 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
         )
 
 
-def _answer_refusals(app: FastAPI) -> None:
+def _answer_refusals(app: FastAPI, service: Service) -> None:
     @app.exception_handler(Refusal)
     def refused(request: Request, error: Refusal) -> JSONResponse:
         return error.response(request.url.path)
 
     @app.exception_handler(InputError)
     def wrong(request: Request, error: InputError) -> JSONResponse:
-        return Refusal(400, str(error)).response(request.url.path)
+        return Refusal(400, service.without_folders(str(error))).response(request.url.path)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, field_validator
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.serving.batching import cost
-from afmrl.serving.inputs import ContentPart, Inputs, Message, TextImage
+from afmrl.serving.inputs import ContentPart, Inputs, Listed, Message, TextImage
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.service import MODEL_NAME, Service
@@ -27,8 +27,8 @@ EmbeddingType = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 class EmbeddingsRequest(BaseModel):
     """As OpenAI's; an input may be an object with an image, and `messages` are read as vLLM reads them."""
 
-    input: str | TextImage | list[str | TextImage] | None = None
-    messages: list[Message] | None = Field(None, description="One input of texts and at most one image.")
+    input: str | TextImage | Listed[str | TextImage] | None = None
+    messages: Listed[Message] | None = Field(None, description="One input of texts and at most one image.")
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
@@ -71,7 +71,7 @@ class EmbeddingsAnswer(BaseModel):
 class EmbedRequest(BaseModel):
     """As TEI's; an input may be an object with an image."""
 
-    inputs: str | TextImage | list[str | TextImage]
+    inputs: str | TextImage | Listed[str | TextImage]
     normalize: bool = True
     truncate: bool | None = Field(None, description="Long texts are always cut.")
     dimensions: int | None = None
@@ -81,7 +81,7 @@ class EmbedRequest(BaseModel):
 class CohereInput(BaseModel):
     """Texts and an image that make one input."""
 
-    content: list[ContentPart]
+    content: Listed[ContentPart]
 
 
 class CohereRequest(BaseModel):
@@ -89,10 +89,10 @@ class CohereRequest(BaseModel):
 
     model: str | None = None
     input_type: Literal["search_document", "search_query", "classification", "clustering", "image"] = "search_document"
-    texts: list[str] | None = None
-    images: list[str] | None = None
-    inputs: list[CohereInput] | None = None
-    embedding_types: list[EmbeddingType] | None = Field(None, description='By default ["float"].')
+    texts: Listed[str] | None = None
+    images: Listed[str] | None = None
+    inputs: Listed[CohereInput] | None = None
+    embedding_types: Listed[EmbeddingType] | None = Field(None, description='By default ["float"].')
     output_dimension: int | None = None
 
 

@@ -59,7 +59,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, answered = scope["path"], False
+        path, answered, is_late = scope["path"], False, False
 
         async def answer(message: Message) -> None:
             nonlocal answered
@@ -70,17 +70,22 @@ class Gate:
                     headers.setdefault(name, value)
             await send(message)
 
+        async def answer_in_time(message: Message) -> None:
+            if not is_late:  # otherwise the client has its answer
+                await answer(message)
+
         try:
             self._check(scope, Headers(scope=scope))
             if path in OPEN or path.startswith(STATIC):
                 await self._app(scope, receive, answer)
                 return
             async with asyncio.timeout(self._limits.seconds + GRACE_SECONDS):
-                await self._admitted(scope, receive, answer)
+                await self._admitted(scope, receive, answer_in_time)
         except Refusal as refusal:
             if not answered:
                 await refusal.response(path)(scope, receive, answer)
         except TimeoutError:
+            is_late = True
             if not answered:
                 await late().response(path)(scope, receive, answer)
 
@@ -88,7 +93,7 @@ class Gate:
         if self._requests >= self._limits.requests:
             raise Refusal(429, "too many requests are in work; ask again later", retry_after=1)
         self._requests += 1
-        body = bytearray()
+        body, work = bytearray(), None
         try:
             self._check_length(Headers(scope=scope))
             while True:
@@ -115,10 +120,18 @@ class Gate:
                 message, whole = whole, None
                 return message
 
-            await self._app(scope, replay, send)
+            work = asyncio.ensure_future(self._app(scope, replay, send))
+            await asyncio.shield(work)
         finally:
-            self._requests -= 1
-            self._bytes -= len(body)
+
+            def release(_: object = None) -> None:
+                self._requests -= 1
+                self._bytes -= len(body)
+
+            if work is None or work.done():
+                release()
+            else:  # too late: a thread cannot be stopped, so the request counts until it ends
+                work.add_done_callback(release)
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "0")

@@ -6,9 +6,9 @@ import contextlib
 import re
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from afmrl.data.clean import clean_text
 from afmrl.data.offer import Offer
@@ -21,7 +21,32 @@ _BARE_ADDRESS = re.compile(
     r"\s*(?:https?://\S+|data:\S+|\S+\.(?:jpe?g|png|webp|gif|bmp|tiff?|avif)(?:[?#]\S*)?)\s*", re.I
 )
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Attributes = Annotated[dict[str, str], Field(max_length=200)]
+ProductId = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
+MOST_LISTED = 2_000
+"""Of any list of a request: above what `Limits` allow, so that these speak first."""
+MOST_NAMES = 200
+"""Of any object of a request."""
+
+
+def few_names(value: Any) -> Any:
+    """Refuse an object of very many names before each of them is an error of its own."""
+    if isinstance(value, dict) and len(value) > MOST_NAMES:
+        raise ValueError(f"has {len(value):,} names, at most {MOST_NAMES} are read")
+    return value
+
+
+T = TypeVar("T")
+Listed = Annotated[list[T], Field(max_length=MOST_LISTED, fail_fast=True)]
+"""A list of a request: bounded, and read up to its first wrong value, for every error costs a thousand bytes."""
+Attributes = Annotated[dict[str, str], BeforeValidator(few_names), Field(max_length=MOST_NAMES)]
+
+
+class Strict(BaseModel):
+    """Refuses names that it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    _few_names = model_validator(mode="before")(few_names)
 
 
 class TextImage(BaseModel):
@@ -50,13 +75,11 @@ class Message(BaseModel):
     """A chat message."""
 
     role: str = "user"
-    content: str | list[ContentPart]
+    content: str | Listed[ContentPart]
 
 
-class OfferFields(BaseModel):
+class OfferFields(Strict):
     """An offer as a shop sends it; every field may be left out, but not title and image both."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: str = ""
     description: str = ""
@@ -131,6 +154,8 @@ class Inputs:
             image: the file of its image, where it is at hand already; "": it has none.
         """
         path = (self._image(fields.image, f"{field}.image") if fields.image else "") if image is None else image
+        seller = _cleaned(self._text(fields.seller, f"{field}.seller", bare=True))
+        link = clean_text(self._text(fields.link, f"{field}.link", bare=True))
         return Offer(
             id=field,
             title=_cleaned(self._text(fields.title, f"{field}.title", needed=not path)),
@@ -138,7 +163,7 @@ class Inputs:
             image=path,
             category=_cleaned(self._text(fields.category, f"{field}.category", bare=True)),
             attributes=self._attributes(fields, field),
-            extra={name: value for name, value in (("seller", fields.seller), ("link", fields.link)) if value},
+            extra={name: value for name, value in (("seller", seller), ("link", link)) if value},
         )
 
     def _attributes(self, fields: OfferFields, field: str) -> dict[str, str]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, StringConstraints
 
 from afmrl.data.image_cache import is_address
 from afmrl.data.images import open_image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.files import fingerprint
 from afmrl.index.backend import Where
 from afmrl.serving.answers import IMAGE_PATH, HitOut, OfferOut, hit_out, offer_out
-from afmrl.serving.inputs import Id, Inputs, OfferFields, TextImage
+from afmrl.serving.inputs import Id, Inputs, Listed, OfferFields, ProductId, Strict, TextImage, few_names
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal, of_field
 from afmrl.serving.service import MATCHED, Service, Timing
@@ -26,38 +28,46 @@ SHOWN_SIDE = 640
 """Longest side, in pixels, of an image as it is shown."""
 MOST_VALUES = 500
 """Of a column, for a choice of filters."""
+MOST_WANTED = 50
+"""Values of the filters of one search."""
+Value = Annotated[str, StringConstraints(max_length=1000)]
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(Strict):
     """What is searched for: a text, an image, both, or an offer of the index."""
-
-    model_config = ConfigDict(extra="forbid")
 
     text: str = ""
     image: str | None = Field(None, description="Base64, a data: URI, or with --fetch an http(s) address.")
     offer_id: Id | None = Field(None, description="Find the same product as this offer of the index.")
     k: int = Field(10, ge=1)
-    where: dict[Literal["category", "seller", "product_id"], list[str]] = Field(
-        default_factory=dict, description="Column -> allowed values; categories and sellers without case."
+    where: Annotated[dict[Literal["category", "seller", "product_id"], Listed[Value]], BeforeValidator(few_names)] = (
+        Field(
+            default_factory=dict,
+            description="Column -> allowed values, at most 50 in all; categories and sellers without case.",
+        )
     )
     generator: bool | None = Field(None, description="Write key attributes first; by default if there is a generator.")
     rerank: bool = Field(True, description="Order the best 50 by the pair model, with reasons.")
 
 
+class SearchHit(HitOut):
+    """An offer that was found by a search."""
+
+    same: bool | None = Field(None, description="Whether the pair model calls it the same; null: it was not asked.")
+
+
 class SearchAnswer(BaseModel):
     """Hits, best first."""
 
-    hits: list[HitOut]
+    hits: list[SearchHit]
     notes: list[str] = Field(description="Values of filters that no offer has, with the nearest that there are.")
     milliseconds: dict[str, float] = Field(description="Of each step.")
 
 
-class AttributesRequest(BaseModel):
+class AttributesRequest(Strict):
     """Offers whose key attributes are wanted."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    offers: list[OfferFields]
+    offers: Listed[OfferFields]
 
 
 class AttributesAnswer(BaseModel):
@@ -78,10 +88,8 @@ class MatchOffer(OfferFields):
     id: Id | None = Field(None, description="Its own id: an offer of the index with it is not compared.")
 
 
-class MatchRequest(BaseModel):
+class MatchRequest(Strict):
     """Is this offer already there?"""
-
-    model_config = ConfigDict(extra="forbid")
 
     offer: MatchOffer
     k: int = Field(5, ge=1, le=MATCHED)
@@ -110,15 +118,13 @@ class UpsertOffer(OfferFields):
     """An offer to put into the index; one of the same id is replaced whole."""
 
     id: Id
-    product_id: str = ""
+    product_id: ProductId = ""
 
 
-class UpsertRequest(BaseModel):
+class UpsertRequest(Strict):
     """Offers to put into the index."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    offers: list[UpsertOffer]
+    offers: Listed[UpsertOffer]
 
 
 class UpsertAnswer(BaseModel):
@@ -129,12 +135,10 @@ class UpsertAnswer(BaseModel):
     unchanged: int
 
 
-class DeleteRequest(BaseModel):
+class DeleteRequest(Strict):
     """Offers to delete."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    ids: list[Id]
+    ids: Listed[Id]
 
 
 class DeleteAnswer(BaseModel):
@@ -172,6 +176,8 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         deadline, timing = service.deadline(), Timing()
         if request.k > service.limits.hits:
             raise Refusal(400, f"k: {request.k} hits, at most {service.limits.hits} are given", param="k")
+        if (wanted := sum(map(len, request.where.values()))) > MOST_WANTED:
+            raise Refusal(413, f"where: {wanted:,} values are given, at most {MOST_WANTED} at a time", param="where")
         where: Where = {str(column): values for column, values in request.where.items()}
         with service.inputs() as read:
             if request.offer_id is not None:
@@ -192,7 +198,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
                 own_hits=request.offer_id is None,
             )
         return SearchAnswer(
-            hits=[hit_out(hit, groups) for hit in hits],
+            hits=[SearchHit(**dict(hit_out(hit, groups)), same=service.is_same(hit)) for hit in hits],
             notes=service.unknown_filters(where),
             milliseconds=timing.milliseconds,
         )
@@ -235,7 +241,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         )
 
     @router.get("/offers")
-    def get_offers(ids: Annotated[list[Id], Query(alias="id", min_length=1)]) -> OffersAnswer:
+    def get_offers(ids: Annotated[list[Id], FailFast(), Query(alias="id", min_length=1)]) -> OffersAnswer:
         """Offers of the index by their ids."""
         service.check_batch(len(ids), "id")
         rows = service.get(ids)
@@ -272,18 +278,23 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         )
 
     @router.get("/image", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
-    def image(identifier: Annotated[Id, Query(alias="id")]) -> Response:
+    def image(request: Request, identifier: Annotated[Id, Query(alias="id")]) -> Response:
         """The image of an offer of the index, as a JPEG of at most 640 pixels a side."""
         offer, _ = _stored(service, identifier)
         try:
             if not offer.image:
                 raise InputError("no image")
+            status = os.stat(offer.image)
+            tag = f'"{fingerprint(offer.image, status.st_size, status.st_mtime_ns)}"'
+            headers = {"Cache-Control": "private, no-cache", "ETag": tag}  # kept, but asked for: it may be replaced
+            if tag in request.headers.get("if-none-match", ""):
+                return Response(status_code=304, headers=headers)
             shown = open_image(offer.image, max_side=SHOWN_SIDE)
         except (InputError, OSError) as error:
             raise Refusal(404, f"the offer {identifier[:100]!r} has no image that can be shown") from error
         buffer = io.BytesIO()
         shown.save(buffer, "JPEG", quality=85)
-        return Response(buffer.getvalue(), media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+        return Response(buffer.getvalue(), media_type="image/jpeg", headers=headers)
 
     return router
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.serving.answers import ReasonsOut, reasons_out
 from afmrl.serving.batching import cost
-from afmrl.serving.inputs import TextImage
+from afmrl.serving.inputs import Listed, TextImage
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.service import MODEL_NAME, Ranked, Service
@@ -22,8 +22,8 @@ class RerankRequest(BaseModel):
     """As Cohere's and Jina's with `documents`, as TEI's with `texts`."""
 
     query: str | TextImage
-    documents: list[str | TextImage] | None = None
-    texts: list[str] | None = None
+    documents: Listed[str | TextImage] | None = None
+    texts: Listed[str] | None = None
     model: str | None = None
     top_n: int | None = Field(None, ge=1)
     return_documents: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import random
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from afmrl.serving.verdicts import Pair, VerdictLog
 MOST_DOUBTFUL, MOST_DRAWN = 5_000, 1_000
 DRAWN_EVERY = 4
 """One pair in so many is drawn at random."""
+LOOK_SECONDS = 60.0
+"""After which all offers are looked for again, to count the pairs that are left."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,21 @@ class ReviewQueue:
 
     Args:
         folder: of the match.
-        is_there: whether the offers of these ids are all in the index; pairs of others are passed over.
+        there: those of some ids whose offers are in the index; pairs of others are passed over.
 
     Raises:
         InputError: it is none.
     """
 
-    def __init__(self, folder: Path, is_there: Callable[[Pair], bool]) -> None:
-        self.log, self._is_there = VerdictLog(folder), is_there
+    def __init__(self, folder: Path, there: Callable[[Collection[str]], set[str]]) -> None:
+        self.log, self._there = VerdictLog(folder), there
+        self._gone: set[str] = set()
+        self._look_again = 0.0
         try:
             sizes = {str(group["group"]): len(group["offers"]) for group in _lines(folder / GROUPS_FILE)}
             self._doubtful, self._drawn = _chosen(folder / PAIRS_FILE, sizes)
         except (OSError, ValueError, KeyError, TypeError) as error:
+            self.log.close()
             raise InputError(f"{folder}: cannot be read as a match; give a folder that `afmrl match` wrote") from error
 
     def next(self, skipped: Collection[Pair] = ()) -> ReviewPair | None:
@@ -71,8 +77,16 @@ class ReviewQueue:
         return None
 
     def num_left(self) -> int:
-        """Pairs that nobody has judged yet."""
-        return len({one.pair for one in (*self._doubtful, *self._drawn)} - self.log.current().keys())
+        """Pairs that nobody has judged yet, and whose offers are still there."""
+        left = {one.pair for one in (*self._doubtful, *self._drawn)} - self.log.current().keys()
+        if time.monotonic() >= self._look_again:
+            names = {name for pair in left for name in pair}
+            self._gone = names - self._there(names)
+            self._look_again = time.monotonic() + LOOK_SECONDS
+        return sum(self._gone.isdisjoint(pair) for pair in left)
+
+    def _is_there(self, pair: Pair) -> bool:
+        return self._there(pair).issuperset(pair)
 
     def precision(self) -> tuple[int, Interval]:
         """How many pairs tell the precision, and the share of them that are the same product, with its 95 % interval.

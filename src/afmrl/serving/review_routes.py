@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from afmrl.serving.answers import OfferOut, ReasonsOut, offer_out
-from afmrl.serving.inputs import Id
+from afmrl.serving.inputs import Id, Strict
 from afmrl.serving.offer_routes import PREFIX
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
@@ -66,10 +66,8 @@ class ReviewAnswer(BaseModel):
     progress: ReviewProgress
 
 
-class VerdictRequest(BaseModel):
+class VerdictRequest(Strict):
     """What a reviewer says of a pair."""
-
-    model_config = ConfigDict(extra="forbid")
 
     left: Id
     right: Id
@@ -83,10 +81,8 @@ class VerdictRequest(BaseModel):
     )
 
 
-class UndoRequest(BaseModel):
+class UndoRequest(Strict):
     """Whose last verdict is taken back."""
-
-    model_config = ConfigDict(extra="forbid")
 
     who: Who = ""
 

@@ -58,7 +58,7 @@ function linesOf(hit) {
 function verdict(hit) {
   if (!hit.reasons) return ["", ""];
   if (hit.reasons.veto.length) return ["vetoed", `✗ another product: ${hit.reasons.veto.join(", ")}`];
-  return hit.score > 0 ? ["agrees", "✓ likely the same product"] : ["", ""];
+  return hit.same ? ["agrees", "✓ likely the same product"] : ["", ""];
 }
 
 function show(hits) {

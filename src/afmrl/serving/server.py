@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import signal
@@ -57,9 +58,13 @@ def serve(
             f"serve: others reach --host {host} and there is no key; give --keys FILE or {VARIABLE} or no --host"
         )
     groups = read_groups(matches) if matches is not None else {}
-    with _bound_socket(host, port) as listening, open_index(index) as opened:
+    with contextlib.ExitStack() as held:
+        listening = held.enter_context(_bound_socket(host, port))
+        opened = held.enter_context(open_index(index))
         service = Service(opened, index, model, generator, limits=limits, fetch=fetch, images=images)
-        review = ReviewQueue(Path(matches), service.holds) if matches is not None else None
+        review = ReviewQueue(Path(matches), service.there) if matches is not None else None
+        if review is not None:
+            held.callback(review.log.close)
         config = uvicorn.Config(
             create_app(service, found, groups=groups, review=review, hosts={*LOOPBACK, host}),
             log_level="warning",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ IMAGES = "images"
 """Folder of a local index that keeps the images of offers that came in requests."""
 MATCHED = 20
 """Candidates that a match compares and gives back at most."""
+
+_PATH = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+([^\s/:'\"]*)")
+GENERATED = 8
+"""Offers whose attributes are generated before the clock is looked at again."""
 
 
 @dataclass
@@ -181,7 +186,11 @@ class Service:
         if not self._generator_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise late()
         try:
-            return self.encoder.generator.attributes(offers)
+            written: list[KeyAttributes] = []
+            for start in range(0, len(offers), GENERATED):
+                _check_time(deadline)
+                written += self.encoder.generator.attributes(offers[start : start + GENERATED])
+            return written
         finally:
             self._generator_lock.release()
 
@@ -286,6 +295,12 @@ class Service:
             for place, why in zip(order.tolist(), reasons, strict=True)
         ]
 
+    def is_same(self, hit: Hit) -> bool | None:
+        """Whether the pair model calls a hit the same product, as `match` does; None: it was not asked."""
+        if hit.reasons is None:
+            return None
+        return hit.score >= self._reranker.default.threshold.logit and not hit.reasons.veto
+
     @property
     def match_threshold(self) -> tuple[float, str]:
         """From which probability two offers are called one product, and where that comes from."""
@@ -297,9 +312,9 @@ class Service:
         with self._index_lock:
             return self.index.get(ids)
 
-    def holds(self, ids: Sequence[str]) -> bool:
-        """Whether all of these ids are in the index."""
-        return len(self.get(ids).ids) == len(set(ids))
+    def there(self, ids: Collection[str]) -> set[str]:
+        """Those of these ids that are in the index."""
+        return set(self.get(list(ids)).ids)
 
     def upsert(self, offers: Sequence[Offer], deadline: float) -> Touched:
         """Embed offers and put them into the index; once this returns they are on the disk.
@@ -321,6 +336,7 @@ class Service:
         ]
         rows = Rows([offer.id for offer in offers], embeddings, list(offers), written, marks)
         with self._writing():
+            _check_time(deadline)
             return self.index.upsert(rows)
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -336,6 +352,14 @@ class Service:
                 param="image",
             )  # fmt: skip
         return self.uploads.kept(content, self._images)
+
+    def without_folders(self, message: str) -> str:
+        """A message that names files, without where they lie on this machine."""
+        known = [self.uploads.folder, self._images, Path(self.address), Path(self.model)]
+        for folder in known:
+            for name in (str(folder.resolve()), str(folder)) if folder is not None else ():
+                message = message.replace(name, Path(name).name)
+        return _PATH.sub(r"\1", message)
 
     def close(self) -> None:
         """Finish what waits, and remove what was uploaded."""
@@ -367,3 +391,8 @@ class Service:
                 if "is writing to it" not in str(error):
                     raise
                 raise Refusal(409, "another process is writing to the index; ask again later", retry_after=5) from error
+
+
+def _check_time(deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise late()

@@ -99,9 +99,10 @@ class Uploads:
     def kept(self, content: bytes, folder: Path) -> str:
         """The path of a file with this content in `folder`, which stays."""
         path = folder / digest(content).hex()
-        if not path.is_file():
-            with atomic_write(path, "wb") as file:
-                file.write(content)
+        with self._lock:  # two requests may bring one image
+            if not path.is_file():
+                with atomic_write(path, "wb") as file:
+                    file.write(content)
         return str(path.resolve())
 
     def close(self) -> None:

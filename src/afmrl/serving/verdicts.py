@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from afmrl.errors import InputError
-from afmrl.files import atomic_write
+from afmrl.files import atomic_write, exclusive_lock, sync_file
 from afmrl.serving.refusal import Refusal
 
 Judgment = Literal["same", "different", "unsure"]
 VERDICTS_FILE, LABELS_FILE = "verdicts.jsonl", "labels.jsonl"
+LOCK_FILE = ".verdicts.lock"
 Pair = tuple[str, str]
 
 
@@ -49,13 +51,25 @@ class VerdictLog:
         folder: of the match.
 
     Raises:
-        InputError: a file that holds something else.
+        InputError: a file that holds something else, or another server writes it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path, self._labels = folder / VERDICTS_FILE, folder / LABELS_FILE
-        self._lock = threading.Lock()
+        self._lock, self._held = threading.Lock(), contextlib.ExitStack()
         self._entries: list[Verdict] = []
+        self._held.enter_context(exclusive_lock(folder / LOCK_FILE, f"verdicts of {folder}"))
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let another server write."""
+        self._held.close()
+
+    def _read(self) -> None:
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
@@ -121,16 +135,27 @@ class VerdictLog:
     def _write(self, who: str, pair: Pair, verdict: Judgment | Literal["undone"], note: str) -> Verdict:
         when = datetime.now(UTC).isoformat(timespec="seconds")
         entry = Verdict(len(self._entries) + 1, when, who, *pair, verdict, note)
-        with open(self.path, "ab") as file:
-            file.write((json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+        size = self.path.stat().st_size if self.path.exists() else 0
         self._entries.append(entry)
+        try:
+            with open(self.path, "ab") as file:
+                file.write((json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode())
+                sync_file(file)
+            self._write_labels()
+        except BaseException as error:  # a full disk: half a line would spoil the log
+            self._entries.pop()
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(self.path, size)
+            if isinstance(error, OSError):
+                raise Refusal(503, f"the verdict cannot be written ({error.strerror}); it is not kept") from error
+            raise
+        return entry
+
+    def _write_labels(self) -> None:
         with atomic_write(self._labels) as labels:
             for (left, right), held in self._current().items():
                 if held.verdict != "unsure":
                     labels.write(json.dumps(_label(left, right, held), ensure_ascii=False) + "\n")
-        return entry
 
 
 def _sorted(pair: Pair) -> Pair:

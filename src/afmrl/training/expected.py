@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from afmrl.data.packaged_weights import SMALL
+from afmrl.terminal import counted
 from afmrl.training.recipe import Recipe
 from afmrl.training.run_state import Run
 
@@ -50,4 +51,5 @@ def say_expected(run: Run) -> None:
     images = sum(bool(offer.image) for offer in run.splits["train"].offers)
     if found := expected_seconds(run.recipe, offers, images):
         parts = ", ".join(f"{name} {max(seconds / 60, 1):.0f}" for name, seconds in found.items())
-        run.say(f"on two free cores this takes about {sum(found.values()) / 60:.0f} minutes ({parts})")
+        minutes = counted(max(round(sum(found.values()) / 60), 1), "minute")
+        run.say(f"on two free cores this takes about {minutes} ({parts})")

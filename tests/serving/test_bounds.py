@@ -1,0 +1,122 @@
+"""What large requests cost before they are refused, and what late ones hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+
+import pytest
+
+from afmrl.errors import InputError
+from afmrl.serving.gate import Gate
+from afmrl.serving.keys import Keys
+from afmrl.serving.limits import Limits
+
+pytest_plugins = ["serving_shop"]
+MANY = 200_000
+WRONG = [1] * MANY
+NAMES = {f"n{number}": 1 for number in range(MANY)}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": ["a", *WRONG]}),
+        ("/v1/embeddings", {"messages": WRONG}),
+        ("/v1/embeddings", {"messages": [{"content": WRONG}]}),
+        ("/embed", {"inputs": WRONG}),
+        ("/v2/embed", {"texts": WRONG}),
+        ("/v2/embed", {"images": WRONG}),
+        ("/v2/embed", {"inputs": [{"content": WRONG}]}),
+        ("/v2/embed", {"texts": ["a"], "embedding_types": WRONG}),
+        ("/rerank", {"query": "a", "documents": WRONG}),
+        ("/rerank", {"query": "a", "texts": ["a"] * MANY}),
+        ("/afmrl/v1/search", {"text": "a", "where": {"seller": WRONG}}),
+        ("/afmrl/v1/search", {"text": "a", "where": NAMES}),
+        ("/afmrl/v1/search", {"text": "a", "where": {"seller": ["a"] * 51}}),
+        ("/afmrl/v1/search", NAMES),
+        ("/afmrl/v1/attributes", {"offers": WRONG}),
+        ("/afmrl/v1/match", {"offer": {"title": "a", "attributes": NAMES}}),
+        ("/afmrl/v1/match", {"offer": NAMES}),
+        ("/afmrl/v1/offers", {"offers": WRONG}),
+    ],
+)
+def test_very_many_faults_cost_no_more_than_one(client, path, body):
+    content = json.dumps(body).encode()
+    start = time.process_time()
+    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert time.process_time() - start < 1.0
+    assert answer.status_code in (400, 413, 422) and len(answer.content) < 1000
+
+
+def test_a_late_request_counts_until_its_work_ends():
+    ends = asyncio.Event()
+
+    async def slow(scope, receive, send):
+        await ends.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def asked():
+        said = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message):
+            said.append(message.get("status"))
+
+        await gate({"type": "http", "path": "/embed", "method": "POST", "headers": [(b"host", b"x")]}, receive, send)
+        return [status for status in said if status]
+
+    async def run():
+        assert await asked() == [503]
+        assert await asked() == [429]  # the first one still works
+        ends.set()
+        await asyncio.sleep(0.01)
+        assert await asked() == [200]
+
+    gate = Gate(slow, Keys({}), Limits(requests=1, seconds=-4.9), ["x"])
+    asyncio.run(run())
+
+
+def test_one_image_that_comes_many_times_at_once_is_kept_once(service, tmp_path):
+    kept, threads = [], []
+    for _ in range(8):
+        threads.append(threading.Thread(target=lambda: kept.append(service.uploads.kept(b"x" * 5_000_000, tmp_path))))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    assert len(kept) == 8 and len(set(kept)) == 1
+
+
+def test_no_answer_names_a_folder_of_the_server(client, service, monkeypatch):
+    def fails(*_, **__):
+        raise InputError(f"{service.address}/images/ab: is not there, nor /srv/data/x.png; https://a.example/b/c is")
+
+    monkeypatch.setattr(service, "search", fails)
+    message = client.post("/afmrl/v1/search", json={"text": "red"}).json()["error"]["message"]
+    assert message == "images/ab: is not there, nor x.png; https://a.example/b/c is"
+
+
+def test_a_search_says_what_a_match_says(client):
+    title = "Maison Lune mug, red, size m"
+    found = client.post("/afmrl/v1/search", json={"text": title}).json()["hits"]
+    assert [hit["same"] for hit in found] == [True] + [False] * 9 and any(hit["reasons"]["veto"] for hit in found)
+    plain = client.post("/afmrl/v1/search", json={"text": title, "rerank": False}).json()["hits"]
+    assert {hit["same"] for hit in plain} == {None}
+
+
+def test_an_image_is_asked_for_again_and_not_sent_again(client):
+    first = client.get("/afmrl/v1/image", params={"id": "mug/26"})
+    assert first.headers["cache-control"] == "private, no-cache"
+    again = client.get("/afmrl/v1/image", params={"id": "mug/26"}, headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304 and not again.content
+
+
+@pytest.mark.parametrize("field", ["seller", "link", "product_id"])
+def test_every_field_of_an_offer_is_bounded(client, field):
+    offer = {"id": "a", "title": "a", field: "x" * 30_000}
+    assert client.post("/afmrl/v1/offers", json={"offers": [offer]}).status_code in (413, 422)
