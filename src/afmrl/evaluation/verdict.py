@@ -17,6 +17,7 @@ FLOOR_NAMES = {
     "color": "image colors",
     "tfidf+color": "TF-IDF + image colors",
     "minilm": "untrained MiniLM",
+    "small": "the untrained small model",
 }
 LEVEL = 0.05
 Conclusion = Literal["better", "no difference", "worse", "unjudged"]

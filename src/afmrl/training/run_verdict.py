@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from afmrl.data.packaged_weights import SMALL
 from afmrl.evaluation.floors import floors_of
 from afmrl.evaluation.metric_text import interval_text, points
 from afmrl.evaluation.retrieval import RetrievalResult, score_matrix
 from afmrl.evaluation.significance import paired_bootstrap
 from afmrl.evaluation.tasks import RetrievalTask
 from afmrl.evaluation.verdict import Verdict, judge
+from afmrl.retrieval.scorer import load_scorer
 from afmrl.training.published import Choice, Variant, fusion_split
 from afmrl.training.run_state import Run
 from afmrl.training.splits import Split
@@ -33,7 +35,10 @@ def measure_floors(run: Run, split_name: str) -> FloorResults:
     """The recipe's floors on a split, as far as its offers allow."""
     split = run.splits[split_name]
     task = _task(split)
-    floors = floors_of(task, run.recipe.evaluation.floors, seller_attributes=run.recipe.agcl.seller_attributes)
+    seller_attributes = run.recipe.agcl.seller_attributes
+    floors = floors_of(task, run.recipe.evaluation.floors, seller_attributes=seller_attributes)
+    if run.recipe.base == SMALL and floors.scorers:  # what needs no training is what training has to beat
+        floors.scorers[SMALL] = load_scorer(run.base, seller_attributes=seller_attributes)
     return FloorResults(
         {
             name: score_matrix(
