@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from importlib import metadata
@@ -14,6 +15,10 @@ from sphinx.application import Sphinx
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+with contextlib.suppress(ImportError):
+    # autodoc imports modules as type checkers see them, and FastAPI's own models cannot be made so
+    import fastapi  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "src" / "afmrl"
