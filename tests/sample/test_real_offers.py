@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 from afmrl.cli.quickstart import search_real_offers
 from afmrl.data.catalog import read_catalog
 from afmrl.sample.real_offers import CODE_QUESTION, MEANING_QUESTION, write_real_offers
@@ -12,6 +14,11 @@ def test_each_product_has_two_offers(tmp_path):
     assert len(catalog.offers) == 100 and not catalog.skipped
     assert set(Counter(offer.product_id for offer in catalog.offers).values()) == {2}
     assert len({offer.title for offer in catalog.offers}) == 100
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # a title then stands on one line
 
 
 def first_titles(text):

@@ -71,7 +71,7 @@ def metrics_of(folder):
 
 def test_layout(quickstart):
     assert {path.name for path in quickstart.iterdir()} - {"stdout.txt", "stderr.txt"} == {
-        "catalog", "embedder", "generator", "metrics.json", "report.html", "run.json", "stages",
+        "catalog", "embedder", "generator", "metrics.json", "real_offers.jsonl", "report.html", "run.json", "stages",
     }  # fmt: skip
     assert {path.name for path in (quickstart / "stages").iterdir()} == set(STAGES)
     for name in STAGES:
@@ -144,10 +144,12 @@ def test_what_it_says_to_type_next_works(quickstart):
     import shlex
 
     lines = (quickstart / "stdout.txt").read_text().splitlines()
-    (command,) = [line.strip() for line in lines if line.strip().startswith("afmrl search")]
-    done = afmrl(*shlex.split(command)[1:])
-    assert done.returncode == 0, done.stderr
-    assert "score" in done.stdout and "o-" in done.stdout
+    commands = [line.strip() for line in lines if line.strip().startswith("afmrl search")]
+    found = [afmrl(*shlex.split(command)[1:]) for command in commands]
+    assert [done.returncode for done in found] == [0] * len(found), [done.stderr for done in found]
+    assert all("score" in done.stdout for done in found)
+    assert sum("real_offers" in command for command in commands) == len(commands) - 1
+    assert "o-" in found[-1].stdout  # the sample's
 
 
 def test_the_report_is_one_file(quickstart):

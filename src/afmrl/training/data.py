@@ -68,8 +68,6 @@ def prepare_data(run: Run) -> None:
             "RAR needs families of their own: the split 'reward' holds no query with a match in its gallery; deal "
             "some to it in catalog.split, or set rar.max_steps=0"
         )
-    if run.recipe.rar.max_steps:  # too few are refused before hours of training
-        _check_rewarded(run.recipe.rar, run.splits["reward"])
     if not run.splits["test"].queries and not run.splits["val"].queries:
         raise InputError(
             "catalog: neither the split 'test' nor 'val' holds a query with a match in its gallery, so the run could "
@@ -80,6 +78,8 @@ def prepare_data(run: Run) -> None:
             "CIT keeps the round that is best on the split 'val', which holds no query with a match in its gallery; "
             "deal some products to 'val' in catalog.split, or set cit.rounds=0"
         )
+    if run.recipe.rar.max_steps:  # too few are refused before hours of training
+        _check_rewarded(run.recipe.rar, run.splits["reward"])
     for name, split in run.splits.items():
         run.say(
             f"{name}: {len(split.offers)} offers, {len(split.queries)} queries, {len(set(split.families))} families"
