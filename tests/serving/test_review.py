@@ -168,6 +168,20 @@ def test_precision_is_told_by_the_beginning_of_a_random_order_alone(matched, tmp
     assert sum(one.verdict == "same" for one in queue.log.current().values()) / 200 < 0.35
 
 
+def test_verdicts_older_than_the_match_say_nothing_of_its_precision(matched, tmp_path):
+    folder = shutil.copytree(matched, tmp_path / "again")
+    queue = ReviewQueue(folder, set)
+    for _ in range(4):
+        found = queue.next()
+        queue.log.add("ada", found.pair, "same")
+    assert queue.precision()[0] > 0
+    queue.log.close()
+    later = (folder / "pairs.jsonl").stat().st_mtime + 3600  # the match is written again, with the verdicts as labels
+    os.utime(folder / "pairs.jsonl", (later, later))
+    queue = ReviewQueue(folder, set)
+    assert queue.precision()[0] == 0 and len(queue.log.current()) == 4
+
+
 def test_what_cannot_be_judged_is_refused(reviewed):
     def refused(**body):
         return reviewed.post("/afmrl/v1/verdicts", json=body).status_code

@@ -2,7 +2,6 @@
 import { ask, forgetImages, keepKey, reasonLines, say, showImage, showLines } from "/static/common.js";
 
 const form = document.getElementById("who"), article = document.getElementById("pair"), judge = document.getElementById("judge");
-const WITHOUT_LABELS = " It is too high if the match was given these verdicts as --labels.";
 let pair = null, skipped = [], busy = false;
 
 form.elements.who.value = localStorage.getItem("afmrl-who") ?? "";
@@ -33,7 +32,7 @@ function showProgress(progress) {
   const { judged, mean, low, high } = progress.precision;
   const percent = (share) => Math.round(100 * share);
   const precision = mean === null ? "" : ` Precision by ${judged} drawn at random: ${percent(mean)} % [${percent(low)}, ${percent(high)}].`;
-  document.getElementById("progress").textContent = `${progress.judged} judged, ${progress.left} left.${precision}${precision && WITHOUT_LABELS}`;
+  document.getElementById("progress").textContent = `${progress.judged} judged, ${progress.left} left.${precision}`;
 }
 
 async function next() {

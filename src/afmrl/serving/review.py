@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,13 @@ class ReviewQueue:
         try:
             sizes = {str(group["group"]): len(group["offers"]) for group in _lines(folder / GROUPS_FILE)}
             self._doubtful, self._drawn = _chosen(folder / PAIRS_FILE, sizes)
+            written = datetime.fromtimestamp((folder / PAIRS_FILE).stat().st_mtime, UTC).isoformat(timespec="seconds")
         except (OSError, ValueError, KeyError, TypeError) as error:
             self.log.close()
             raise InputError(f"{folder}: cannot be read as a match; give a folder that `afmrl match` wrote") from error
+
+        # the match may have learned from them as labels
+        self._earlier = {pair for pair, held in self.log.current().items() if held.when < written}
 
     def next(self, skipped: Collection[Pair] = ()) -> ReviewPair | None:
         """The next pair without a verdict; None: all are judged, or skipped."""
@@ -91,11 +96,13 @@ class ReviewQueue:
     def precision(self) -> tuple[int, Interval]:
         """How many pairs tell the precision, and the share of them that are the same product, with its 95 % interval.
 
-        They are the judged beginning of the random list, whyever they were judged: only that is a fair sample. "unsure"
-        counts as no judgment.
+        They are the judged beginning of the random list, whyever they were judged: only that is a fair sample. Pairs
+        that were judged before the match was written are left out, and "unsure" counts as no judgment.
         """
         known, judged = self.log.current(), []
         for one in self._drawn:
+            if one.pair in self._earlier:
+                continue
             if one.pair in known:
                 judged.append(known[one.pair].verdict)
             elif self._is_there(one.pair):
