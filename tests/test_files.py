@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from afmrl.data.damage import checksum
 from afmrl.errors import InputError
 from afmrl.files import (
     PendingFile,
     atomic_path,
     atomic_write,
-    checksum,
     content_hash,
     digest,
     exclusive_lock,

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.damage import Checked, damage, other_format
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.files import Checked, damage, other_format, parse_json, read_lines, read_object, unsealed
+from afmrl.files import parse_json, read_lines, read_object, unsealed
 
 if TYPE_CHECKING:
     import pyarrow

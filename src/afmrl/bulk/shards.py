@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afmrl.files import PendingFile, checksum
+from afmrl.data.damage import checksum
+from afmrl.files import PendingFile
 
 if TYPE_CHECKING:
     import pyarrow

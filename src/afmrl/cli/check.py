@@ -12,7 +12,7 @@ from afmrl.data.bad_rows import MAX_BAD
 from afmrl.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from afmrl.files import Checked
+    from afmrl.data.damage import Checked
 
 
 def check(source: Path, *, max_bad: float = MAX_BAD, reading: Reading | None = None) -> Summary:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from afmrl.embedder.loading import has_two_encoders, load_model
 from afmrl.embedder.names import JOINED
 from afmrl.embedder.small.join import KINDS, JoinParts
-from afmrl.embedder.small.text_and_image import FEATURES, TextAndImage, Tower
+from afmrl.embedder.small.text_and_image import FEATURES, HUB_OPTIONS, TextAndImage, Tower
 from afmrl.errors import InputError
 
 CONFIG_FILE = "joined.json"
@@ -132,11 +132,7 @@ class JoinedModels(TextAndImage):
         cls, model_name_or_path: str, subfolder: str = "", model_kwargs: Mapping[str, Any] | None = None, **hub: Any
     ) -> Self:
         """Read what `save` wrote; of weights only safetensors, and no code."""
-        where = {name: hub[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in hub}
-        root = cls.load_dir_path(model_name_or_path, subfolder, **where)
-        if root is None:
-            raise InputError(f"embedder {model_name_or_path}: the module {subfolder or 'at its root'} is not there")
-        folder = Path(root)
+        folder = cls.folder_of(model_name_or_path, subfolder, hub)
         options = {"model_kwargs": {**(model_kwargs or {}), "use_safetensors": True}, "device": "cpu"}
         text = SentenceTransformer(str(folder / "text"), **options)
         one = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["one_model"]
@@ -179,9 +175,7 @@ class AddParts(Module):
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:
         """Read what `save` wrote."""
-        hub = {
-            name: kwargs[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in kwargs
-        }
+        hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
         return cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from afmrl.files import Checked, checked_files, parse_json, read_object
+from afmrl.data.damage import Checked, checked_files
+from afmrl.files import parse_json, read_object
 
 LISTED = "files"
 """In RUN/run.json: the files of RUN/embedder and RUN/generator, as they were written."""

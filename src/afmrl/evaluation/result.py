@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from afmrl.data.damage import Checked
 from afmrl.data.offer import SkippedRow
 from afmrl.data.roles import ROLES
 from afmrl.evaluation.pairs import PairsResult
@@ -17,7 +18,7 @@ from afmrl.evaluation.records import read_query_records
 from afmrl.evaluation.task_run import TaskRun
 from afmrl.evaluation.tasks import TASKS, Impossible
 from afmrl.evaluation.verdict import Verdict
-from afmrl.files import Checked, atomic_write, parse_json, read_lines, read_object
+from afmrl.files import atomic_write, parse_json, read_lines, read_object
 from afmrl.retrieval.hits import read_hits, write_hits
 
 

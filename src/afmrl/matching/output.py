@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, overload
 
+from afmrl.data.damage import Checked, checked_files, file_facts, other_format
 from afmrl.data.delimited import guarded
 from afmrl.data.offer import Offer, SkippedRow
-from afmrl.files import Checked, atomic_write, checked_files, file_facts, other_format, read_object
+from afmrl.files import atomic_write, read_object
 from afmrl.matching.group_ids import EARLIER_FILE, OFFERS_FILE, SUMMARY_FILE, GroupChanges
 from afmrl.matching.reasons import KEPT_APART, ComparedValues, Reasons, StatedValue
 from afmrl.matching.result import MatchedGroup, MatchedOffer, MatchedPair

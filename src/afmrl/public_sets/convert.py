@@ -12,12 +12,13 @@ from typing import Literal
 
 from afmrl.data.bad_rows import MAX_BAD_OF_A_SET, checked_max_bad
 from afmrl.data.catalog import read_report, write_catalog
+from afmrl.data.damage import Checked
 from afmrl.data.images import verify_image
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.data.offer_from_row import MAX_TITLE_CHARACTERS
 from afmrl.data.pairs import read_pair_rows
 from afmrl.errors import InputError
-from afmrl.files import Checked, read_lines, write_lines
+from afmrl.files import read_lines, write_lines
 from afmrl.public_sets.base import PublicDataset, Reading, SourceRow
 from afmrl.terminal import track
 

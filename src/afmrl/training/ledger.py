@@ -14,7 +14,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from afmrl.files import Checked, file_hash, fingerprint, naming, parse_json, write_json
+from afmrl.data.damage import Checked
+from afmrl.files import file_hash, fingerprint, naming, parse_json, write_json
 from afmrl.training.processes import on_first, rank
 
 COMPLETE, STARTED = "complete.json", "started.json"

@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from afmrl.files import Checked, checked_files, file_facts, read_object, replace_folder
+from afmrl.data.damage import Checked, checked_files, file_facts
+from afmrl.files import read_object, replace_folder
 from afmrl.training.ledger import check_stages
 from afmrl.training.run_state import Run
 

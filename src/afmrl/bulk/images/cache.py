@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from afmrl.bulk.images.fetch import Fetcher
+from afmrl.data.damage import Checked
 from afmrl.data.image_cache import cache_folder, cached_image
 from afmrl.data.images import open_header, verify_image
 from afmrl.errors import InputError
-from afmrl.files import Checked
 
 
 class ImageCache:

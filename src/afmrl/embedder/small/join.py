@@ -9,6 +9,8 @@ import torch
 from sentence_transformers.base.modules import Module
 from torch import Tensor, nn
 
+from afmrl.embedder.small.text_and_image import HUB_OPTIONS
+
 SMALLEST = 1e-12
 KINDS = 3
 """Of offers: text alone, image alone, both."""
@@ -133,9 +135,7 @@ class JoinParts(Module):
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:
         """Read what `save` wrote."""
-        hub = {
-            name: kwargs[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in kwargs
-        }
+        hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
         found = cls(**cls.load_config(model_name_or_path, subfolder=subfolder, **hub))
         return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=found, **hub)
 

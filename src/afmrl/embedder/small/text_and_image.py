@@ -17,6 +17,8 @@ from afmrl.data.images import open_image
 from afmrl.errors import InputError
 
 Tower = Literal["text", "image"]
+HUB_OPTIONS = ("token", "cache_folder", "revision", "local_files_only")
+"""Of `load`, those that say where a model's files are."""
 FEATURES = "image_features"
 """Of a batch: what stands for images that a frozen tower has seen before."""
 
@@ -111,6 +113,19 @@ class TextAndImage(InputModule):
             read = self.read_images(list(images.values()))
             found |= {name: _at_rows(value, list(images), len(parts)) for name, value in read.items()}
         return found
+
+    @classmethod
+    def folder_of(cls, model: str, subfolder: str, hub: Mapping[str, Any]) -> Path:
+        """Where a saved module lies, for `load`.
+
+        Raises:
+            InputError: it is not there.
+        """
+        where = {name: hub[name] for name in HUB_OPTIONS if name in hub}
+        root = cls.load_dir_path(model, subfolder, **where)
+        if root is None:
+            raise InputError(f"embedder {model}: the module {subfolder or 'at its root'} is not there")
+        return Path(root)
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Add `text_state` and `image_state`."""

@@ -16,7 +16,6 @@ from afmrl.embedder.small.folded_tower import folded_tower, weights_version
 from afmrl.embedder.small.image_features import ImageFeatures
 from afmrl.embedder.small.image_pixels import ImagePixels
 from afmrl.embedder.small.text_and_image import TextAndImage, Tower
-from afmrl.errors import InputError
 
 CONFIG_FILE = "towers.json"
 STATISTICS_FILE = "image_statistics.safetensors"
@@ -174,11 +173,7 @@ class TwoTowers(TextAndImage):
         """Read what `save` wrote; of weights only safetensors, and no code."""
         from transformers import AutoModel, AutoTokenizer
 
-        where = {name: hub[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in hub}
-        root = cls.load_dir_path(model_name_or_path, subfolder, **where)
-        if root is None:
-            raise InputError(f"embedder {model_name_or_path}: the module {subfolder or 'at its root'} is not there")
-        folder = Path(root)
+        folder = cls.folder_of(model_name_or_path, subfolder, hub)
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         options = {**(model_kwargs or {}), "use_safetensors": True}
         found = cls(

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.data.damage import checksum, damage
 from afmrl.errors import InputError
-from afmrl.files import checksum, damage
 from afmrl.index.local.codes import decode
 from afmrl.index.local.segment import Segment, damaged
 from afmrl.index.local.version import GraphEntry

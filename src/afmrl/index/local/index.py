@@ -12,8 +12,9 @@ from typing import Any, Self
 import numpy as np
 
 from afmrl.data.color_bins import COLORS
+from afmrl.data.damage import Checked, checked_files
 from afmrl.errors import InputError
-from afmrl.files import TEMPORARY, Checked, checked_files, exclusive_lock
+from afmrl.files import TEMPORARY, exclusive_lock
 from afmrl.index.backend import (
     BATCH_ROWS,
     DTYPES,

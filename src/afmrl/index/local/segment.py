@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from afmrl.attributes.key_attributes import KeyAttributes
+from afmrl.data.damage import checksum, damage
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
-from afmrl.files import checksum, damage, hash64, naming
+from afmrl.files import hash64, naming
 from afmrl.index.backend import FILTER_COLUMNS, Rows, filter_value, offer_words
 from afmrl.index.local.codes import NUMPY_TYPE, decode, encode
 from afmrl.index.local.postings import Postings

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from afmrl.data.color_bins import COLORS
-from afmrl.files import checksum, damage, hash64
+from afmrl.data.damage import checksum, damage
+from afmrl.files import hash64
 from afmrl.index.backend import Rows
 from afmrl.index.local.graph import Graph
 from afmrl.index.local.segment import Segment, damaged

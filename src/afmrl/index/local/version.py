@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar, NotRequired
 from annotated_types import Ge, Predicate
 from typing_extensions import TypedDict
 
+from afmrl.data.damage import other_format
 from afmrl.errors import InputError
-from afmrl.files import other_format, read_object, remove, unsealed, write_sealed
+from afmrl.files import read_object, remove, unsealed, write_sealed
 
 POINTER = "index.json"
 LOCK = "lock"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from afmrl.files import checksum, naming, sync_path
+from afmrl.data.damage import checksum
+from afmrl.files import naming, sync_path
 from afmrl.index.backend import Rows, Touched, check_rows
 from afmrl.index.local.graph import Graph
 from afmrl.index.local.segment import Segment, join_segments, write_segment
