@@ -38,7 +38,10 @@ CHUNK = 1024  # offers whose images are in memory at a time
 
 
 class Embedder:
-    """Embeds offers. `model` is the SentenceTransformer; a trained one also loads with `SentenceTransformer(path)`.
+    """Embeds offers, by a SentenceTransformer.
+
+    Plain `SentenceTransformer(path)` loads a trained one too, unless it began as the small model or as two joined ones:
+    those have modules of afmrl.
 
     Args:
         model: any SentenceTransformer; one without images embeds the text alone.
@@ -207,7 +210,7 @@ class Embedder:
         return rows
 
     def save(self, path: str | Path) -> None:
-        """Model, processor, card and settings as one folder that plain `SentenceTransformer(path)` loads."""
+        """Write model, processor, card and settings as one folder."""
         self.model.save_pretrained(str(path))
         (Path(path) / SETTINGS_FILE).write_text(
             json.dumps(self.settings, indent=2, sort_keys=True) + "\n", encoding="utf-8"
