@@ -140,7 +140,8 @@ def rows_of_one_kind(config: RARStage, offers: Sequence[Offer], described: str) 
         raise InputError(
             f"RAR: {len(kept)} of {len(offers)} reward {described} can be trained on, fewer than "
             f"rar.prompts_per_step={config.prompts_per_step}{kinds if num_left_out else ''}; deal more families to the "
-            "split 'reward', lower prompts_per_step, or leave RAR out (rar.max_steps=0)"
+            f"split 'reward', lower prompts_per_step{f' to {len(kept)}' if kept else ''}, or leave RAR out "
+            "(rar.max_steps=0)"
         )
     return kept, left_out
 
