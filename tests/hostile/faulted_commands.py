@@ -41,15 +41,20 @@ def read_index(out):
     from afmrl.index.address import open_index
 
     with open_index(str(out)) as index:
-        index.check()
-        rows = {}
-        for batch in index.scan():
-            for row in zip(batch.ids, batch.embeddings.tolist(), batch.offers, batch.key_attributes, strict=True):
-                assert row[0] not in rows, "a row is there twice"
-                rows[row[0]] = row[1:]
-        assert len(rows) == len(index)
-        hits = index.search(batch.embeddings[:3], 3) if rows else None
-        words = index.lexical(["bag"], 3)
+        while True:  # each call sees the last version: another one may have come between two of them
+            version = index.version
+            index.check()
+            rows = {}
+            for batch in index.scan():
+                for row in zip(batch.ids, batch.embeddings.tolist(), batch.offers, batch.key_attributes, strict=True):
+                    assert row[0] not in rows, "a row is there twice"
+                    rows[row[0]] = row[1:]
+            count = len(index)
+            hits = index.search(batch.embeddings[:3], 3) if rows else None
+            words = index.lexical(["bag"], 3)
+            if index.version == version:
+                break
+        assert len(rows) == count
         return sorted(rows.items()), hits and hits.ids, words.ids
 
 
