@@ -193,6 +193,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ValueError: it holds none.
     """
+    check_regular(path)
     content = parse_json(Path(path).read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")

@@ -1,6 +1,7 @@
 """Models by name: dual encoders, and a text model joined to an image model; small ones with random weights."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.joined import joined_model
+from afmrl.embedder.names import is_joined, only_embeds
 from afmrl.embedder.small.join import MARK
 from afmrl.errors import InputError
 from afmrl.training.recipe import recipe_of
@@ -129,6 +131,47 @@ def test_what_a_name_cannot_be_is_said_in_one_line(names):
         joined_model(f"{names['dinov2']} + {names['bert']}", [picture(0)])
     with pytest.raises(InputError, match="the catalog has no images"):
         joined_model(f"{names['bert']} + {names['dinov2']}", [])
+
+
+@pytest.mark.parametrize("name", [" + b", "a + ", " + ", "a + b + c"])
+def test_a_joined_name_has_two_parts(name):
+    with pytest.raises(InputError, match="give two models, one of text and one of images"):
+        joined_model(name, [picture(0)])
+
+
+def test_a_folder_with_a_plus_in_its_name_is_one_model(names, tmp_path):
+    assert is_joined(f"{tmp_path}/a + b")
+    with pytest.raises(InputError, match="two models are one only after training"):
+        Embedder.from_pretrained(f"{tmp_path}/a + b")
+    shutil.copytree(names["bert"], tmp_path / "a + b")
+    assert not is_joined(tmp_path / "a + b")
+    assert not only_embeds(tmp_path / "a + b")
+    assert Embedder.from_pretrained(tmp_path / "a + b").encode(["red"]).shape == (1, 32)
+
+
+@pytest.mark.parametrize("name", ["bert", "clip"])
+def test_a_model_without_its_tokenizer_is_refused(name, names, tmp_path):
+    ours = shutil.ignore_patterns("tokenizer*", "special_tokens*")
+    shutil.copytree(names[name], tmp_path / name, ignore=ours)
+    with pytest.raises(InputError, match="tokenizer's files are missing"):
+        Embedder.from_pretrained(tmp_path / name)
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end(names, tmp_path):
+    shutil.copytree(names["bert"], tmp_path / "m")
+    path = tmp_path / "m" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token": None}))
+    embedder = Embedder.from_pretrained(tmp_path / "m")
+    rows = embedder.encode(["red", "red dress blue shoe"])
+    np.testing.assert_allclose(embedder.encode(["red"])[0], rows[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "5", "null"])
+def test_a_list_of_modules_that_is_none_is_said_in_one_line(content, names, tmp_path):
+    shutil.copytree(names["bert"], tmp_path / "m")
+    (tmp_path / "m" / "modules.json").write_text(content)
+    with pytest.raises(InputError, match="does not load"):
+        Embedder.from_pretrained(tmp_path / "m")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Generators without eyes: any causal language model writes attributes, learns by SFT and RAR, and reads no images."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,27 @@ def test_a_batch_that_gets_smaller_writes_what_generate_writes(taught):
     ours = write_greedily(model, inputs, ends={0}, max_new_tokens=40)
     assert ours == [row[: row.index(0) + 1] if 0 in row else row for row in whole]
     assert len({len(row) for row in ours}) > 1  # rows ended at different times
+
+
+@pytest.mark.parametrize("kind", ["masked", "two parts"])
+def test_a_model_that_does_not_write_on_is_refused(kind, base, tmp_path):
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    size = {"vocab_size": len(tokenizer), "num_attention_heads": 2, "num_heads": 2}
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    model = (
+        BertForMaskedLM(BertConfig(**size, **sizes))
+        if kind == "masked"
+        else T5ForConditionalGeneration(T5Config(**size, d_model=16, d_kv=8, d_ff=16, num_layers=1))
+    )
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is no language model that writes on"):
+        AttributeGenerator.from_pretrained(tmp_path)
+
+
+def test_a_model_without_its_tokenizer_is_refused(base, tmp_path):
+    shutil.copytree(base, tmp_path / "m", ignore=shutil.ignore_patterns("tokenizer*", "special_tokens*"))
+    with pytest.raises(InputError, match="tokenizer"):
+        AttributeGenerator.from_pretrained(tmp_path / "m")

@@ -1,6 +1,7 @@
 """`afmrl check FOLDER`: every folder of ours is known, sound as it was written, and a flipped bit in it is named."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -152,3 +153,19 @@ def test_a_run_is_compared_with_what_its_stages_wrote(quickstart, tmp_path, call
             code, out, _ = call("check", run / name.partition("/")[0])  # the model alone, in its run
             assert code == 1
             assert f"DAMAGED  {name}" in out
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.json", "metrics.json", "config.json", "catalog.jsonl"])
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_not_waited_for(name, kind, tmp_path, call):
+    (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / name)
+    code, out, _ = call("check", tmp_path)
+    assert code == 1
+    assert re.search(r"DAMAGED .*(not a regular file|is missing)", out)
+
+
+def test_a_run_of_another_program_is_not_sound(tmp_path, call):
+    (tmp_path / "run.json").write_text('{"name": "mine"}')
+    code, out, _ = call("check", tmp_path)
+    assert code == 1
+    assert "was not written by `afmrl run`" in out

@@ -45,6 +45,7 @@ def test_hostile_yaml_is_one_line(tmp_path, name, call):
             read(path)
         except InputError as error:
             assert "hostile.yaml" in str(error)
+            assert "\n" not in str(error)
     code, _, err = call("run", path, "--out", tmp_path / "out")
     assert code == 2
     assert "Traceback" not in err

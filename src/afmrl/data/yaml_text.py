@@ -39,7 +39,10 @@ def parse_yaml(text: str, where: str) -> Any:
         _count(node, where, {}, set())
         return loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise InputError(f"{where}: is not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise InputError(f"{where}: is not YAML: {place}{' '.join(reason.split())}") from error
     except (RecursionError, ValueError, TypeError) as error:
         raise InputError(f"{where}: is not YAML that can be read ({str(error) or type(error).__name__})") from error
 

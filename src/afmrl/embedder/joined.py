@@ -15,7 +15,7 @@ from sentence_transformers.base.modules import Module, Normalize
 from torch import Tensor, nn
 
 from afmrl.embedder.loading import has_two_encoders, load_model
-from afmrl.embedder.names import JOINED
+from afmrl.embedder.names import JOINED, is_joined
 from afmrl.embedder.small.join import KINDS, JoinParts
 from afmrl.embedder.small.text_and_image import FEATURES, HUB_OPTIONS, TextAndImage, Tower
 from afmrl.errors import InputError
@@ -208,15 +208,15 @@ def joined_model(name: str, images: Sequence[Any]) -> SentenceTransformer:
     Raises:
         InputError: a model that does not load or does not read what it is to read, or no images.
     """
-    text_name, image_name = name.split(JOINED, 1)
+    text_name, image_name = (part.strip() for part in name.split(JOINED, 1))
+    if not text_name or not image_name or is_joined(image_name):
+        raise InputError(f"{name}: give two models, one of text and one of images: 'minilm + facebook/dinov2-small'")
     if not images:
         raise InputError(f"{name}: the catalog has no images to read; name the text model alone")
-    text_model, image_model = (load_model(part.strip()) for part in (text_name, image_name))
+    text_model, image_model = (load_model(part) for part in (text_name, image_name))
     for part, model, kind in ((text_name, text_model, "text"), (image_name, image_model, "image")):
         if kind not in model.modalities:
-            raise InputError(
-                f"{name}: {part.strip()} reads no {kind}; give a text model and an image model, in this order"
-            )
+            raise InputError(f"{name}: {part} reads no {kind}; give a text model and an image model, in this order")
     joined = JoinedModels(text_model, image_model)
     joined.learn_statistics(images)
     size = max(joined.text_dimension, joined.image_dimension + KINDS)  # then no dot product within a part changes

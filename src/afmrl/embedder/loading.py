@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afmrl.embedder.names import has_own_modules, model_folder
+from afmrl.embedder.names import has_own_modules, is_joined, model_folder
 from afmrl.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,15 +18,22 @@ def load_model(path: str | Path, *, device: str | None = None, dtype: str | None
     Raises:
         InputError: it cannot be loaded.
     """
+    if is_joined(path):
+        raise InputError(
+            f"embedder {path}: two models are one only after training; give this name as a recipe's base, and here the "
+            "run's embedder"
+        )
     path = model_folder(path)
     folder = Path(path)
     kwargs: dict[str, Any] = {"model_kwargs": {"dtype": dtype}} if dtype else {}
     if not folder.is_dir() and (folder.is_absolute() or str(path).startswith(".")):
         raise InputError(f"embedder {path}: no such folder; give a model's folder or its name on the hub")
-    if has_own_modules(folder):
-        kwargs["trust_remote_code"] = True
     try:
-        return _load(str(path), device, kwargs)
+        if has_own_modules(folder):
+            kwargs["trust_remote_code"] = True
+        model = _load(str(path), device, kwargs)
+        _complete_tokenizer(model)
+        return model
     except Exception as error:  # the libraries below answer a torn or foreign folder with whatever comes first
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         where = "" if folder.is_dir() else " (and there is no folder of that name here)"
@@ -45,6 +52,19 @@ def _load(path: str, device: str | None, kwargs: dict[str, Any]) -> SentenceTran
     transformer = Transformer(path, processing_kwargs=asked, **kwargs)
     modules = [transformer] if has_two_encoders(transformer) else _last_token_modules(transformer)
     return SentenceTransformer(modules=modules, device=device)
+
+
+def _complete_tokenizer(model: SentenceTransformer) -> None:
+    """Give a tokenizer without a padding token its end, and refuse one that the library made up: it knows no word."""
+    from transformers import PreTrainedTokenizerBase
+
+    tokenizer = model.tokenizer
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise InputError("its tokenizer's files are missing; get the model again with them")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def has_two_encoders(model: Any) -> bool:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from afmrl.data.packaged_weights import SMALL
-from afmrl.embedder.packaged import PACKAGED, is_packaged, packaged_folder
+from afmrl.embedder.packaged import is_packaged, packaged_folder
 from afmrl.embedder.small.build import small_model_folder
 
 OWN_MODULES = (
@@ -37,13 +37,22 @@ def model_folder(model: str | Path) -> str | Path:
     return packaged_folder(str(model)) if is_packaged(model) else model
 
 
+def is_joined(model: str | Path) -> bool:
+    """Whether a name stands for a text model and an image model; a folder of that name is meant where there is one.
+
+    >>> is_joined("minilm + facebook/dinov2-small"), is_joined("minilm")
+    (True, False)
+    """
+    return JOINED in str(model) and not Path(model).is_dir()
+
+
 def only_embeds(model: str | Path) -> bool:
     """Whether a model's name stands for one that cannot write attributes.
 
     >>> only_embeds("minilm + facebook/dinov2-small"), only_embeds("Qwen/Qwen2-VL-2B-Instruct")
     (True, False)
     """
-    return str(model) == SMALL or str(model) in PACKAGED or JOINED in str(model)
+    return (str(model) == SMALL and not Path(model).is_dir()) or is_packaged(model) or is_joined(model)
 
 
 def has_own_modules(folder: str | Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from afmrl.data.damage import Checked, checked_files
-from afmrl.files import parse_json, read_object
+from afmrl.files import check_regular, parse_json, read_object
 
 LISTED = "files"
 """In RUN/run.json: the files of RUN/embedder and RUN/generator, as they were written."""
@@ -24,6 +24,7 @@ def check_weights(folder: Path) -> Iterator[Checked]:
         return
     for path in sorted(folder.rglob("*.json")):
         try:
+            check_regular(path)
             parse_json(path.read_bytes())
             yield Checked(str(path.relative_to(folder)))
         except (OSError, ValueError) as error:
@@ -49,6 +50,7 @@ def _weights(folder: Path, path: Path) -> Checked:
 
     name = str(path.relative_to(folder))
     try:
+        check_regular(path)
         with safe_open(str(path), "np") as file:
             return Checked(f"{name}: {len(file.keys()):,} tensors, by its header")
     except (OSError, SafetensorError) as error:

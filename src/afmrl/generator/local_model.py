@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
@@ -27,10 +27,14 @@ class TextProcessor(ProcessorMixin):
         tokenizer: one without a chat template gets `PLAIN_TEMPLATE`; one without a padding token pads with its end.
 
     Raises:
-        InputError: the tokenizer names no token that ends an answer.
+        InputError: there is no tokenizer, it knows no word, or it names no token that ends an answer.
     """
 
     def __init__(self, tokenizer: Any) -> None:
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise InputError("it has no tokenizer, and so writes no text; give a language model")
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise InputError("its tokenizer's files are missing; get the model again with them")
         if tokenizer.eos_token is None:
             raise InputError("its tokenizer names no end-of-text token (eos_token), so no answer would end")
         tokenizer.chat_template = tokenizer.chat_template or PLAIN_TEMPLATE
@@ -75,11 +79,18 @@ def load_model(path: str | Path, *, dtype: Any = "auto") -> Any:
 
     Args:
         dtype: as transformers takes it; "auto" is that of the file.
+
+    Raises:
+        InputError: it is a model of another kind, which writes no text from left to right.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     config = AutoConfig.from_pretrained(str(path))
     with_eyes = type(config) in AutoModelForImageTextToText._model_mapping
+    names = config.architectures or []
+    fills_gaps = bool(names) and all(name.endswith("ForMaskedLM") for name in names)
+    if not with_eyes and (type(config) not in AutoModelForCausalLM._model_mapping or fills_gaps):
+        raise InputError(f"it is no language model that writes on ({', '.join(names) or config.model_type}); give one")
     kind = AutoModelForImageTextToText if with_eyes else AutoModelForCausalLM
     return kind.from_pretrained(str(path), dtype=dtype)
 

@@ -18,7 +18,7 @@ from afmrl.data.offer import Offer, SkippedRow
 from afmrl.data.offer_from_row import MAX_TITLE_CHARACTERS
 from afmrl.data.pairs import read_pair_rows
 from afmrl.errors import InputError
-from afmrl.files import read_lines, write_lines
+from afmrl.files import check_regular, read_lines, write_lines
 from afmrl.public_sets.base import PublicDataset, Reading, SourceRow
 from afmrl.terminal import track
 
@@ -84,8 +84,9 @@ def check_converted(folder: Path) -> Iterator[Checked]:
     if not (folder / ABOUT).is_file():
         yield Checked(f"{CATALOG} that no public set was written to")
     for name, read in ((CATALOG, _read_catalog), (PAIRS, _read_pairs), (QRELS, _read_qrels)):
-        if (folder / name).is_file():
+        if (folder / name).exists():
             try:
+                check_regular(folder / name)
                 yield Checked(f"{name}: {read(folder / name)}")
             except (InputError, OSError, UnicodeDecodeError) as error:
                 yield Checked(name, str(error))

@@ -9,7 +9,7 @@ from typing import Any
 from afmrl.data.catalog import read_catalog
 from afmrl.data.images import open_image
 from afmrl.embedder.embedder import Embedder
-from afmrl.embedder.names import JOINED, model_folder
+from afmrl.embedder.names import is_joined, model_folder
 from afmrl.embedder.tiny import build_tiny_model
 from afmrl.files import fingerprint
 from afmrl.generator.small.build import generator_folder
@@ -31,12 +31,12 @@ def prepare_base(run: Run) -> None:
     if recipe.tiny is None:
         assert recipe.base is not None
         # what is not installed is said before hours of training
-        run.base = recipe.base if JOINED in recipe.base else model_folder(recipe.base)
+        run.base = recipe.base if is_joined(recipe.base) else model_folder(recipe.base)
         run.generator_base = recipe.generator_base or recipe.base
         if recipe.sft.max_steps:
             run.generator_base = generator_folder(run.generator_base)
         run.made_of["base"] = fingerprint(str(run.base), str(run.generator_base))
-        if JOINED in recipe.base:
+        if is_joined(recipe.base):
             _join_base(run)
         return
     tiny, pretrain = recipe.tiny, recipe.tiny.pretrain

@@ -10,7 +10,7 @@ from typing import Any
 
 from afmrl.attributes.evidence import usual_share
 from afmrl.data.packaged_weights import SMALL
-from afmrl.embedder.names import JOINED, has_own_modules
+from afmrl.embedder.names import JOINED, has_own_modules, is_joined
 from afmrl.embedder.packaged import PACKAGED
 from afmrl.errors import InputError
 from afmrl.files import write_text
@@ -84,7 +84,7 @@ def _render(
         library="sentence-transformers" if kind == "embedder" else "transformers",
         pipeline_tag="sentence-similarity" if kind == "embedder" else "image-text-to-text",
         license=license,
-        bases=[_cell(_shown(part)) for part in base.split(JOINED) if part],
+        bases=[_cell(_shown(part)) for part in (base.split(JOINED) if is_joined(base) else [base]) if part],
         attributes_on=settings.get("attributes_on") or "none",
         seller_attributes=settings.get("seller_attributes") or "none",
         prompt=GeneratorPrompt.load(folder),

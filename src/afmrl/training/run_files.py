@@ -57,9 +57,12 @@ def check_run(folder: Path) -> Iterator[Checked]:
         yield Checked("run.json", "is missing: the run is not complete; the same command continues it")
         return
     try:
-        files = read_object(record).get("files")
+        content = read_object(record)
     except (OSError, ValueError) as error:
         yield Checked("run.json of `afmrl run`", f"cannot be read ({error}); the same command writes it again")
         return
+    if "recipe" not in content:
+        yield Checked("run.json", "was not written by `afmrl run`: it names no recipe; give another folder")
+        return
     yield Checked("run.json of `afmrl run`")
-    yield from checked_files(folder, files)
+    yield from checked_files(folder, content.get("files"))

@@ -189,7 +189,7 @@ def check_index(folder: Path) -> Iterator[Checked]:
     """Read all of an index, and say of each thing what it is and what is wrong with it."""
     try:
         version = Version.read(folder)
-    except InputError as error:
+    except (InputError, OSError) as error:
         yield Checked(POINTER, str(error))
         return
     yield Checked(f"{POINTER} of `afmrl index`: {version.rows:,} rows, dimension {version.dimension}, version "
