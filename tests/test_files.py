@@ -1,5 +1,6 @@
 """A file is whole or as it was before; one process writes; equal content has equal hashes."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from afmrl import files
 from afmrl.data.damage import checksum
 from afmrl.errors import InputError
 from afmrl.files import (
@@ -135,8 +137,7 @@ def test_lines_are_counted(tmp_path):
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path):
-    (tmp_path / ".old.old").mkdir()  # of a process that was killed in between
-    for name in ("old", "new"):
+    for name in ("old", "new", ".old.old"):  # the last of a process that was killed in between
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
     replace_folder(tmp_path / "new", tmp_path / "old")
@@ -194,6 +195,36 @@ def test_a_file_that_another_process_writes_is_refused_and_never_mixed(tmp_path)
     with atomic_write(path) as file:
         file.write("new")
     assert path.read_text() == "new"
+
+
+def test_a_file_that_another_process_puts_in_its_place_before_it_is_locked_is_not_emptied(tmp_path, monkeypatch):
+    path, temporary, locked = tmp_path / "a.txt", tmp_path / "a.txt.tmp", files._locked
+    temporary.write_text("of the other")
+
+    def late(handle):
+        if not path.exists():
+            temporary.rename(path)
+        return locked(handle)
+
+    monkeypatch.setattr(files, "_locked", late)
+    pending = PendingFile(path)
+    assert path.read_text() == "of the other"
+    pending.discard()
+    assert path.read_text() == "of the other"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_system_that_knows_no_locks_is_written_without(tmp_path, monkeypatch):
+    def flock(code):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", lambda *_: flock(errno.ENOLCK))
+    with one_writer(tmp_path), atomic_write(tmp_path / "a.txt") as file:
+        file.write("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+    monkeypatch.setattr("fcntl.flock", lambda *_: flock(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"), one_writer(tmp_path):
+        pass
 
 
 def test_two_processes_that_replace_a_file_again_and_again_leave_it_whole(tmp_path):
