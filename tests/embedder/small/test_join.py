@@ -74,6 +74,32 @@ def test_a_text_ranks_much_alike_offers_the_same_whether_they_have_an_image(join
     np.testing.assert_allclose(asked @ plain, asked @ pictured, atol=0.015)
 
 
+def test_an_image_ranks_much_alike_offers_the_same_whether_they_have_a_text(join):
+    query = embed(join, (IMAGE, 1, 1))
+    plain, titled = embed(join, (IMAGE, 0, LIKE_IMAGE), (BOTH, 0, LIKE_IMAGE))
+    assert query[0] @ plain - query[0] @ titled > 0.1
+    asked = join.as_queries(query)[0]
+    np.testing.assert_allclose(asked @ plain, asked @ titled, atol=0.015)
+
+
+def test_training_hides_one_part_of_some_offers_and_inference_none(join):
+    offers = [(BOTH, 1, 1)] * 300
+    rows = embed(join, *offers)
+    np.testing.assert_allclose(rows, rows[:1].repeat(300, axis=0), atol=1e-6)
+    torch.manual_seed(0)
+    hidden = embed(join.train(), *offers)
+    np.testing.assert_allclose(np.linalg.norm(hidden, axis=1), 1, atol=1e-6)  # never both
+    shares = (hidden[:, -5::2] > 0.05).mean(axis=0)
+    assert shares.tolist() == pytest.approx([0.05, 0.05, 0.9], abs=0.04)
+
+
+def test_asking_leaves_the_embeddings_as_they_were(join):
+    rows = embed(join, (BOTH, 1, 1), (TEXT, 1, 1))
+    before = rows.copy()
+    assert np.abs(join.as_queries(rows) - before).max() > 0.1
+    np.testing.assert_array_equal(rows, before)
+
+
 def test_within_a_kind_a_query_ranks_as_before(join):
     for kind in (TEXT, IMAGE, BOTH):
         rows = embed(join, *((kind, cosine, cosine) for cosine in (1, 0.9, 0.5, 0.1)))
