@@ -48,6 +48,12 @@ def test_the_nearest_values_are_suggested():
     ]
 
 
+def test_of_very_many_values_the_first_are_compared(monkeypatch):
+    monkeypatch.setattr("afmrl.index.filters.MOST_COMPARED", 2)
+    (said,) = Filters(lambda column: ["bags", "lamps", "mugs"]).unknown({"category": ["mug"]})
+    assert said == "no offer has the category 'mug'; there are 'bags', 'lamps'"
+
+
 def test_a_value_that_comes_later_is_found():
     values = ["mugs"]
     filters = Filters(lambda column: values)

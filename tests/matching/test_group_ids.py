@@ -59,6 +59,13 @@ def test_the_group_that_inherits_most_keeps_the_id() -> None:
     assert ids[1:] == ["x", "y"] and ids[0] not in "xy"
 
 
+def test_a_new_group_does_not_take_the_id_of_one_that_vanished() -> None:
+    (own,) = group_ids([["a"]])
+    before = dict.fromkeys("abc", "x") | {"gone": own}
+    first, alone = group_ids([["b", "c"], ["a"]], before)
+    assert first == "x" and alone not in before.values()
+
+
 def test_changes_name_splits_merges_new_and_vanished_groups() -> None:
     before = (
         dict.fromkeys("abc", "x")

@@ -12,7 +12,7 @@ from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training.completions import PART
 from afmrl.training.config import RARStage
-from afmrl.training.survey import kept_survey, smallest_k, take_survey
+from afmrl.training.survey import kept_survey, rows_of_one_kind, smallest_k, take_survey
 
 
 class Scripted:
@@ -69,6 +69,18 @@ def test_of_queries_with_and_without_an_image_the_larger_kind_teaches(imaged, ke
         config = config.model_copy(update={"prompts_per_step": 3})
         with pytest.raises(InputError, match=rf"2 of 3 .*the 1 {summary['left_out']} are left out"):
             take_survey(config, reward_by_text(queries), Scripted([["hit: 1", "hit: 3"]] * 3), tmp_path)
+
+
+def test_of_as_many_with_as_without_an_image_those_with_one_teach():
+    offers = [Offer(str(row), "t", image="x.png" if row % 2 else "") for row in range(4)]
+    assert rows_of_one_kind(RARStage(prompts_per_step=2), offers, "queries") == ([1, 3], "without an image")
+
+
+def test_where_no_completion_is_valid_the_queries_alone_say_k(tmp_path):
+    queries = [Offer(str(n), "t") for n in range(4)]
+    config = RARStage(num_generations=2, prompts_per_step=1, reward="recall@k", k=None)
+    found = take_survey(config, reward_by_text(queries), Scripted([["cut", "cut"]] * 4), tmp_path)
+    assert found.k == 3 and found.summary["baseline"]["valid"] == 0
 
 
 def test_k_is_the_smallest_at_which_half_are_found(tmp_path):
