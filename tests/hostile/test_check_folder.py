@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from afmrl.data.catalog import write_catalog
+from afmrl.data.damage import Checked, checked_files, file_facts
 from afmrl.data.image_cache import cached_image
 from afmrl.data.offer import Offer
 from afmrl.files import write_sealed
@@ -110,6 +111,34 @@ def test_an_incomplete_match_is_said_to_be_one(offers, tmp_path, call):
     assert "not complete; the same command writes it" in out
 
 
+def test_the_embeddings_that_a_match_keeps_are_read_too(offers, embeddings, tmp_path, call):  # noqa: F811  # a fixture
+    assert call("match", offers, "--out", tmp_path / "m")[0] == 0
+    kept = shutil.copytree(embeddings, tmp_path / "m" / "embeddings")
+    code, out, _ = call("check", tmp_path / "m")
+    assert code == 0
+    assert "sound    embeddings/manifest.json" in out
+    next(kept.glob("*.parquet")).unlink()
+    code, out, _ = call("check", tmp_path / "m")
+    assert code == 1
+    assert "DAMAGED  embeddings/" in out
+
+
+@pytest.mark.parametrize("facts", [None, {}, ["a.txt"]])
+def test_files_without_checksums_are_said_not_to_be_compared(tmp_path, facts):
+    (tmp_path / "a.txt").write_text("a")
+    assert list(checked_files(tmp_path, facts)) == [
+        Checked("no checksums were written of its files: they were not compared")
+    ]
+
+
+def test_what_was_written_down_of_a_file_may_be_damaged_too(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    assert list(checked_files(tmp_path, {"a.txt": file_facts(tmp_path / "a.txt")})) == [Checked("a.txt")]
+    for facts in ({}, None, 3):
+        (found,) = checked_files(tmp_path, {"a.txt": facts})
+        assert found.what == "a.txt" and "cannot be read" in found.fault
+
+
 def test_a_cache_of_images(tmp_path, monkeypatch, call):
     monkeypatch.setenv("AFMRL_IMAGE_CACHE", str(tmp_path))
     paths = [cached_image(f"https://shop/{n}.jpg") for n in range(5)]
@@ -123,6 +152,14 @@ def test_a_cache_of_images(tmp_path, monkeypatch, call):
     assert code == 1
     assert f"DAMAGED  {paths[2].parent.name}/{paths[2].name}" in out
     assert "4 fetched images" in out
+
+
+def test_a_name_that_would_steer_the_terminal_is_shown_without_that(tmp_path, call):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "torn\x1b[2J.json").write_text("{")
+    code, out, _ = call("check", tmp_path)
+    assert code == 1
+    assert "DAMAGED  torn" in out and "\x1b[2J" not in out
 
 
 def test_a_folder_of_others_is_refused_in_one_line(tmp_path, call):
