@@ -122,8 +122,28 @@ def test_verdicts_survive_a_new_start_and_a_line_that_a_crash_cut_off(folder):
     log.close()
     assert written(folder) == ["same", "different"]
     (folder / "verdicts.jsonl").write_text("no verdict\n")
-    with pytest.raises(InputError, match="verdicts.jsonl:1: is no verdict"):
+    with pytest.raises(InputError, match="verdicts.jsonl:1: is no verdict") as refused:
         VerdictLog(folder)
+    (folder / "verdicts.jsonl").unlink()
+    VerdictLog(folder).close()
+    assert refused.value  # kept until here, with all that it holds: the log is free nevertheless
+
+
+def test_undo_brings_back_what_another_reviewer_said_before(folder):
+    with closing(VerdictLog(folder)) as log:
+        log.add("ada", ("a", "b"), "same")
+        log.add("bob", ("a", "b"), "different")
+        log.undo("bob")
+        assert (log.current()["a", "b"].who, log.current()["a", "b"].verdict) == ("ada", "same")
+
+
+def test_a_pair_is_the_same_pair_from_either_side(folder):
+    with closing(VerdictLog(folder)) as log:
+        log.add("ada", ("a", "b"), "same")
+        with pytest.raises(Refusal, match="ada said 'same'"):
+            log.add("bob", ("b", "a"), "different", after=0)
+        log.add("bob", ("b", "a"), "different")
+        assert list(log.current()) == [("a", "b")]
 
 
 def written(folder):
