@@ -82,6 +82,39 @@ def test_a_late_request_counts_until_its_work_ends():
     asyncio.run(run())
 
 
+def test_what_all_requests_send_is_bounded_and_a_late_one_is_answered_once():
+    """Bodies of 600 bytes where 1000 may be in work: one at a time, also after the first came too late."""
+    ends = asyncio.Event()
+
+    async def slow(scope, receive, send):
+        await ends.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def ask(said, gate):
+        async def receive():
+            return {"type": "http.request", "body": b"{" * 600, "more_body": False}
+
+        async def send(message):
+            if "status" in message:
+                said.append(message["status"])
+
+        await gate({"type": "http", "path": "/embed", "method": "POST", "headers": [(b"host", b"x")]}, receive, send)
+
+    async def run():
+        gate = Gate(slow, Keys({}), Limits(bodies_bytes=1000, seconds=-4.9), ["x"])
+        first, second, third = [], [], []
+        await ask(first, gate)
+        await ask(second, gate)
+        assert (first, second) == ([503], [429])
+        ends.set()
+        await asyncio.sleep(0.01)
+        await ask(third, gate)
+        assert (first, third) == ([503], [200])
+
+    asyncio.run(run())
+
+
 def test_one_image_that_comes_many_times_at_once_is_kept_once(service, tmp_path):
     kept, threads = [], []
     for _ in range(8):
@@ -116,7 +149,9 @@ def test_an_image_is_asked_for_again_and_not_sent_again(client):
     assert again.status_code == 304 and not again.content
 
 
-@pytest.mark.parametrize("field", ["seller", "link", "product_id"])
+@pytest.mark.parametrize("field", ["seller", "link", "product_id", "attributes"])
 def test_every_field_of_an_offer_is_bounded(client, field):
     offer = {"id": "a", "title": "a", field: "x" * 30_000}
+    if field == "attributes":
+        offer[field] = {"color": offer[field]}
     assert client.post("/afmrl/v1/offers", json={"offers": [offer]}).status_code in (413, 422)

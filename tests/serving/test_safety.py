@@ -21,6 +21,7 @@ from afmrl.serving.keys import Keys
 from afmrl.serving.limits import Limits
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.server import serve
+from afmrl.serving.uploads import Uploads
 from conftest import png_claiming
 
 pytest_plugins = ["serving_shop"]
@@ -79,6 +80,16 @@ def test_a_key_that_may_read_may_not_write(keyed):
     assert answer.status_code == 403
 
 
+def test_a_key_that_may_read_may_not_undo_a_verdict(keyed):
+    headers = {"Authorization": f"Bearer {READ}"}
+    assert keyed.post("/afmrl/v1/verdicts/undo", json={"who": "ada"}, headers=headers).status_code == 403
+
+
+def test_a_key_is_sent_as_a_bearer_and_the_refusal_says_so(keyed):
+    answer = keyed.get("/info", headers={"Authorization": f"Basic {READ}"})
+    assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
+
+
 def test_with_keys_a_proxy_may_ask_under_any_name(keyed):
     headers = {"Host": "127.0.0.1:8000", "Origin": "https://shop.example", "Authorization": f"Bearer {READ}"}
     assert keyed.post("/embed", json={"inputs": "red mug"}, headers=headers).status_code == 200
@@ -96,6 +107,17 @@ def test_a_file_of_keys_with_anything_else_is_refused_and_not_shown(tmp_path, li
     with pytest.raises(InputError, match="keys:1: is not a hashed key") as error:
         Keys.read(tmp_path / "keys")
     assert line.split()[1] not in str(error.value)
+
+
+def test_a_file_without_a_key_does_not_open_the_server(tmp_path):
+    (tmp_path / "keys").write_text("# clients\n\n")
+    with pytest.raises(InputError, match="holds no key"):
+        Keys.read(tmp_path / "keys")
+
+
+def test_a_line_of_keys_may_be_in_capitals(tmp_path):
+    (tmp_path / "keys").write_text(f"WRITE SHA256:{hashed(WRITE).upper()} SHOP\n")
+    assert Keys.read(tmp_path / "keys").scope(WRITE) == "write"
 
 
 def test_a_short_key_is_refused(monkeypatch):
@@ -148,6 +170,47 @@ def test_limits_are_named(served):
         ("/afmrl/v1/search", {"text": "x", "k": 0}, 422, "k: "),
     ):
         assert refused(path, body)[0] == status and words in refused(path, body)[1], (path, words)
+
+
+def test_an_image_of_one_byte_too_many_is_refused():
+    image = png_claiming(10, 10)
+    encoded = base64.b64encode(image).decode()
+    for most, status in ((len(image), None), (len(image) - 1, 413)):
+        uploads = Uploads(Limits(image_bytes=most))
+        if status is None:
+            assert uploads.content(encoded) == image
+        else:
+            with pytest.raises(Refusal, match="bytes; send a smaller one"):
+                uploads.content(encoded)
+        uploads.close()
+
+
+def test_a_data_uri_that_is_not_base64_is_named(client):
+    answer = client.post("/afmrl/v1/search", json={"image": "data:image/svg+xml,AAAA"})
+    assert answer.status_code == 400 and "the data: URI is not base64" in answer.json()["error"]["message"]
+
+
+def test_an_image_stays_as_long_as_any_request_needs_it(picture):
+    uploads = Uploads(Limits())
+    content = uploads.content(picture)
+    with uploads.held(content) as path:
+        with uploads.held(content) as same:
+            assert same == path
+        assert list(uploads.folder.iterdir())
+    assert not list(uploads.folder.iterdir())
+    uploads.close()
+
+
+def test_several_images_in_one_input_are_refused(client, picture):
+    content = [{"type": "image_url", "image_url": {"url": picture}}] * 2
+    answer = client.post("/v1/embeddings", json={"messages": [{"role": "user", "content": content}]})
+    assert answer.status_code == 400 and "holds 2 images" in answer.json()["error"]["message"]
+
+
+def test_words_that_look_like_half_a_character_are_words(client):
+    headers = {"Content-Type": "application/json"}
+    for body, status in ((rb'{"inputs": "a \\ud800 b"}', 200), (rb'{"inputs": "a \\\ud800 b"}', 400)):
+        assert client.post("/embed", content=body, headers=headers).status_code == status
 
 
 def test_a_body_without_a_length_is_bounded_too(served):
@@ -376,6 +439,29 @@ def test_what_cannot_be_embedded_fails_alone():
     found = together(batcher, ["first"], ["good"], ["bad"], ["well"])
     batcher.close()
     assert found[1] == [[4]] and found[3] == [[4]] and isinstance(found[2], InputError)
+
+
+def test_a_request_of_more_than_may_wait_is_answered_where_none_waits():
+    batcher = Batcher(Model(), most_waiting=2)
+    assert together(batcher, ["a", "bb", "ccc"]) == [[[1], [2], [3]]]
+    batcher.close()
+
+
+def test_a_pass_takes_what_fits_and_a_larger_input_alone(monkeypatch):
+    monkeypatch.setattr("afmrl.serving.batching.BATCH_TOKENS", 5)
+    model = Model()
+    batcher = Batcher(model)
+    (found,) = together(batcher, ["four", "five", "sixx", "x" * 90])  # of two tokens each, and one of 23
+    batcher.close()
+    assert found == [[4], [4], [4], [90]]
+    assert model.batches == [["four", "five"], ["sixx"], ["x" * 90]]
+
+
+def test_a_server_that_stops_takes_no_more():
+    batcher = Batcher(Model())
+    batcher.close()
+    (refused,) = together(batcher, ["late"], seconds=0.5)
+    assert refused.status == 503 and "the server is stopping" in refused.message
 
 
 def test_a_full_queue_and_a_late_answer_are_refused():
