@@ -126,6 +126,16 @@ def test_reranked_documents_come_with_reasons_and_on_request_with_their_text(cli
     assert worst["reasons"]["veto"] == ["color"] and worst["why"] == "color: red | navy"
 
 
+def test_documents_and_texts_are_not_reranked_together_and_documents_not_sent_back_unasked(client):
+    body = {"query": "red", "documents": ["a red mug"]}
+    assert "document" not in client.post("/v1/rerank", json=body).json()["results"][0]
+    for path in ("/rerank", "/v1/rerank"):
+        answer = client.post(path, json={**body, "texts": ["a red mug"]})
+        message = "give one of documents (Cohere, Jina) and texts (TEI)"  # as each of the three reads it
+        assert answer.status_code == 422
+        assert answer.json() == {"message": message, "error": message, "error_type": "Validation"}
+
+
 def test_images_without_text_are_reranked_by_their_embeddings(client, picture, tmp_path):
     other = data_uri(save_image(tmp_path / "other.png", 7))
     found = client.post(

@@ -42,6 +42,11 @@ def test_the_same_product_as_an_offer_is_searched_without_the_offer(client):
     assert client.post("/afmrl/v1/search", json={"offer_id": "none"}).status_code == 404
 
 
+def test_an_offer_of_the_index_and_a_text_are_not_asked_for_together(client):
+    answer = client.post("/afmrl/v1/search", json={"offer_id": "mug/24", "text": "lamp"})
+    assert answer.status_code == 400 and "give offer_id, or text and image" in answer.json()["error"]["message"]
+
+
 def test_a_hit_tells_its_image_and_its_page_and_not_where_files_lie(client, shop_index):
     found = searched(client, text="mug red", where={"category": ["mug"]}, k=12)["hits"]
     assert str(shop_index.parent) not in json.dumps(found)
@@ -105,6 +110,21 @@ def test_offers_are_inserted_replaced_found_and_deleted(served, own_index, pictu
     deleted = client.request("DELETE", "/afmrl/v1/offers", json={"ids": ["neu/1", "gone"]}).json()
     assert deleted == {"deleted": 1, "missing": ["gone"]}
     assert client.get("/afmrl/v1/offers", params={"id": "neu/1"}).json()["offers"] == []
+
+
+def test_an_offer_with_a_damaged_image_is_not_put_in_and_the_image_not_kept(served, own_index, tmp_path):
+    damaged = save_image(tmp_path / "a.png", 3, (200, 200))
+    damaged.write_bytes(damaged.read_bytes()[:-900])
+    offer = {"id": "a", "title": "red mug", "image": data_uri(damaged)}
+    assert served().post("/afmrl/v1/offers", json={"offers": [offer]}).status_code == 400
+    with open_index(str(own_index)) as other:
+        assert not len(other.get(["a"]))
+    assert not (own_index / "images").exists() or not list((own_index / "images").iterdir())
+
+
+def test_an_id_that_is_deleted_twice_at_once_counts_once(served):
+    answer = served().request("DELETE", "/afmrl/v1/offers", json={"ids": ["mug/24", "mug/24", "gone", "gone"]})
+    assert answer.json() == {"deleted": 1, "missing": ["gone"]}
 
 
 def test_an_offer_that_is_put_in_is_cleaned_as_a_catalogs_row(served):

@@ -211,6 +211,11 @@ def test_what_cannot_be_judged_is_refused(reviewed):
     assert refused(left="mug/24", right="mug/28", verdict="perhaps") == 422
 
 
+def test_half_a_pair_cannot_be_put_off(reviewed):
+    answer = reviewed.get("/afmrl/v1/review", params={"skip": ["mug/24"]})
+    assert answer.status_code == 400 and "give left and right of each pair" in answer.json()["error"]["message"]
+
+
 def test_reviewing_by_keyboard_with_undo_and_reload(reviewed, folder):
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
