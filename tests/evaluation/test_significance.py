@@ -122,10 +122,34 @@ def test_fewer_than_six_seeds_have_no_p_value_and_six_have_one():
     assert np.isnan(holm([float("nan"), 0.02])[0]) and holm([float("nan"), 0.02])[1] == 0.02
 
 
+def test_a_p_value_is_below_a_twentieth_exactly_where_the_interval_leaves_out_zero():
+    generator = np.random.default_rng(2)
+    agree, significant = [], 0
+    for _ in range(300):
+        families = generator.normal(0.3, 0.5, 12)
+        found = over_seeds(families + generator.normal(0, 0.2, (6, 1)) + generator.normal(0, 0.6, (6, 12)))
+        leaves_out = found.difference.low > 0 or found.difference.high < 0
+        agree.append(leaves_out == (found.p_value < 0.05))
+        significant += leaves_out
+    assert all(agree) and 50 < significant < 250
+
+
 def test_families_of_unequal_size_count_by_their_queries():
     values = np.array([[1.0, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]])
     found = over_seeds(values, ["a", "a", "a", "b"])
     assert found.difference.mean == 0.75
+
+
+def test_a_large_family_that_differs_moves_the_mean_as_far_as_a_small_one():
+    # by hand: 3 queries lie 0.25 above the mean 0.75, one 0.75 below; each pulls by 0.375, with one degree of freedom
+    found = over_seeds(np.array([[1.0, 1, 1, 0]]), ["a", "a", "a", "b"]).difference
+    assert found.high - found.mean == found.mean - found.low == pytest.approx(0.375 * 12.7062, rel=1e-4)
+
+
+def test_one_number_has_no_interval_also_where_it_is_of_several_queries():
+    for values, clusters in (([[0.5]], None), ([[0.25, 0.75]], ["a", "a"])):
+        found = over_seeds(np.array(values), clusters).difference
+        assert found.mean == 0.5 and np.isnan(found.low) and np.isnan(found.high)
 
 
 def test_several_metrics_at_once_have_the_intervals_they_have_alone():

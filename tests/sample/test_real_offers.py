@@ -36,6 +36,15 @@ def test_real_weights_answer_what_no_offer_says_in_these_words(tmp_path, capsys)
     assert f'--model small --text "{MEANING_QUESTION}" --k 3' in text
 
 
+def test_a_search_that_fails_is_said_and_ends_nothing(tmp_path, capsys, monkeypatch):
+    def fails(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("afmrl.cli.search.search", fails)
+    search_real_offers(tmp_path)
+    assert "afmrl: [Errno 28] No space left on device" in capsys.readouterr().err
+
+
 def test_without_the_weights_it_searches_by_words_and_says_what_brings_them(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("afmrl.embedder.small.build.small_is_installed", lambda: False)
     search_real_offers(tmp_path)
