@@ -103,6 +103,19 @@ def test_a_later_format_is_said_with_what_to_do(folder, call):
     assert "update afmrl" in out
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"rows": 61}, "its shards hold another number of rows"), ({"complete": False}, "resumes it")]
+)
+def test_a_manifest_that_does_not_tell_of_all_rows_is_named(embeddings, tmp_path, changed, said, call):  # noqa: F811
+    folder = shutil.copytree(embeddings, tmp_path / "e")
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["checksum"]
+    write_sealed(folder / "manifest.json", {**content, **changed})
+    code, out, _ = call("check", folder)
+    assert code == 1
+    assert re.search(rf"DAMAGED  manifest\.json.*{said}", out)
+
+
 def test_an_incomplete_match_is_said_to_be_one(offers, tmp_path, call):
     assert call("match", offers, "--out", tmp_path / "m")[0] == 0
     (tmp_path / "m" / "summary.json").unlink()
