@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
@@ -120,6 +121,24 @@ def test_a_text_model_and_an_image_model_are_joined(image_model, names, inputs, 
     images = embedder.encode([{"image": one} for one in seen])
     off_diagonal = (images @ images.T)[~np.eye(len(images), dtype=bool)]
     assert abs(off_diagonal.mean()) < 0.1  # what all images share is taken off
+
+
+def test_of_a_saved_folder_no_weights_are_read_that_could_run_code(names, tmp_path):
+    Embedder(joined_model(f"{names['bert']} + {names['dinov2']}", [picture(0)])).save(tmp_path)
+    assert Embedder.from_pretrained(tmp_path).dimension
+    for path in list(tmp_path.rglob("image/*.safetensors")):
+        torch.save(load_file(path), path.with_name("pytorch_model.bin"))
+        path.unlink()
+    with pytest.raises(InputError, match="does not load"):
+        Embedder.from_pretrained(tmp_path)
+
+
+def test_a_folder_with_code_of_its_own_runs_none_of_it(tmp_path):
+    (tmp_path / "modules.json").write_text(json.dumps([{"idx": 0, "name": "0", "path": "", "type": "own.Module"}]))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Module: pass\n")
+    with pytest.raises(InputError, match="does not load"):
+        Embedder.from_pretrained(tmp_path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_a_name_cannot_be_is_said_in_one_line(names):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from afmrl.data.offer import Offer
+from afmrl.data.packaged_weights import cached_model_folder
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.names import has_own_modules, model_folder
 from afmrl.embedder.small import build
@@ -214,6 +215,44 @@ def test_the_folder_holds_no_code_and_a_foreign_module_is_not_trusted(folder, tm
             json.dumps([*modules, {"idx": 9, "name": "9", "path": "9", "type": name}])
         )
         assert not has_own_modules(tmp_path)
+    norm = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.Normalize"}
+    for others in ([], [norm]):  # none of ours, so nothing that needs trust
+        (tmp_path / "modules.json").write_text(json.dumps(others))
+        assert not has_own_modules(tmp_path)
+
+
+def test_a_batch_of_images_and_of_their_features_is_refused(embedder, images):
+    opened = Image.open(images[0]).convert("RGB")
+    (features,) = embedder.model[0].image_features([opened])
+    with pytest.raises(InputError, match="images and features of images; give one kind"):
+        embedder.model[0].preprocess([{"image": opened}, {"image": features}])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"text": "dress", "price": 9}, "has the parts ['price']; it reads text and image"),
+        ([{"role": "user", "content": [{"type": "image", "image": 1}] * 2}], "a message has several images"),
+    ],
+)
+def test_what_the_model_cannot_read_is_not_left_out(embedder, given, said):
+    with pytest.raises(InputError) as caught:
+        embedder.model[0].preprocess([given])
+    assert said in str(caught.value)
+
+
+def test_an_empty_text_beside_an_image_is_a_missing_one(embedder, images):
+    empty, without = embedder.model.encode([{"text": "", "image": images[0]}, {"image": images[0]}])
+    np.testing.assert_allclose(empty, without, atol=1e-6)
+
+
+def test_a_frozen_tower_drops_nothing_out(embedder):
+    towers = embedder.model[0]
+    towers.freeze(["text"])
+    towers.train()
+    assert not towers.text_tower.training and towers.image_tower.training
+    towers.freeze([])
+    towers.eval()
 
 
 def test_the_card_names_licenses_sources_and_checksums(folder):
@@ -246,6 +285,16 @@ def test_the_name_stands_for_a_folder_in_the_cache(tmp_path, monkeypatch, folder
     assert not [path for path in found.parent.iterdir() if path != found]
     (tmp_path / "small").mkdir()
     assert model_folder("small") == "small"  # a folder of that name comes first
+
+
+def test_half_a_folder_in_the_cache_is_made_anew(tmp_path, monkeypatch):
+    def write(folder):
+        folder.mkdir(parents=True)  # which must not be there
+        (folder / "whole").touch()
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (cached_model_folder("x", ["a"], "whole", write) / "whole").rename(tmp_path / "afmrl" / "whole")
+    assert [path.name for path in cached_model_folder("x", ["a"], "whole", write).iterdir()] == ["whole"]
 
 
 def test_without_the_packages_one_line_says_what_to_install(monkeypatch, tmp_path):
