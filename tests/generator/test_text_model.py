@@ -194,3 +194,48 @@ def test_a_model_without_its_tokenizer_is_refused(base, tmp_path):
     shutil.copytree(base, tmp_path / "m", ignore=shutil.ignore_patterns("tokenizer*", "special_tokens*"))
     with pytest.raises(InputError, match="tokenizer"):
         AttributeGenerator.from_pretrained(tmp_path / "m")
+
+
+def test_padding_moves_no_word_of_a_model_that_counts_its_positions():
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from afmrl.generator.engines.greedy import can_write_greedily, write_greedily
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_positions=64, n_embd=32, n_layer=2, n_head=2)).eval()
+    model.transformer.wpe.weight.data.mul_(40)  # where a word stands decides what comes next
+    assert can_write_greedily(model)
+    rows = [torch.tensor([3, 4, 5, 6, 7, 8, 9]), torch.tensor([3, 4])]
+    padded = torch.stack([torch.nn.functional.pad(row, (7 - len(row), 0)) for row in rows])
+    mask = torch.stack([torch.nn.functional.pad(torch.ones_like(row), (7 - len(row), 0)) for row in rows])
+    together = write_greedily(model, {"input_ids": padded, "attention_mask": mask}, ends={0}, max_new_tokens=8)
+    for row, written in zip(rows, together, strict=True):
+        alone = {"input_ids": row[None], "attention_mask": torch.ones_like(row)[None]}
+        assert write_greedily(model, alone, ends={0}, max_new_tokens=8) == [written]
+
+
+def test_an_answer_ends_where_the_model_or_its_tokenizer_says(taught):
+    generator = AttributeGenerator.from_pretrained(taught)
+    model, tokenizer = generator.engine.model, generator.processor.tokenizer
+    ((whole,),) = generator.generate(OFFERS[:1])
+    colon = next(token for token in tokenizer.encode(whole.text) if ":" in tokenizer.decode([token]))
+    model.generation_config.eos_token_id = [0, colon]
+    ((cut,),) = generator.generate(OFFERS[:1])
+    assert cut.ended and whole.text.startswith(cut.text) and ":" not in cut.text
+    model.generation_config.eos_token_id = None
+    assert generator.generate(OFFERS[:1]) == [[whole]]
+
+
+def test_several_conversations_are_rendered_as_each_alone_and_a_padding_token_is_kept(base):
+    from transformers import AutoTokenizer
+
+    from afmrl.generator.local_model import TextProcessor
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.pad_token = "!"
+    processor = TextProcessor(tokenizer)
+    assert processor.tokenizer.pad_token == "!"
+    messages = [[{"role": "user", "content": [{"type": "text", "text": text}]}] for text in ("red", "blue")]
+    together = processor.apply_chat_template(messages, tokenize=False)
+    assert together == [processor.apply_chat_template(one, tokenize=False) for one in messages] == ["red\n", "blue\n"]
