@@ -8,7 +8,8 @@ from afmrl.matching.threshold_aim import JudgedPairs, ThresholdAim
 
 
 def asked(logits: np.ndarray, same: np.ndarray, vetoed: np.ndarray, precision: float) -> tuple[float, bool]:
-    return JudgedPairs(logits, same, vetoed).threshold(ThresholdAim(precision=precision))
+    left = np.arange(len(logits))
+    return JudgedPairs(logits, same, vetoed, left, left + len(logits)).threshold(ThresholdAim(precision=precision))
 
 
 def test_threshold_reaches_the_precision_that_was_asked_for_and_no_higher() -> None:

@@ -27,6 +27,7 @@ def match(
     labels: Path | None = None,
     no_labels: Annotated[bool, Parameter(negative=())] = False,
     precision: float | None = None,
+    confidence: float | None = None,
     recall: float | None = None,
     best_f1: Annotated[bool, Parameter(negative=())] = False,
     threshold: float | None = None,
@@ -61,6 +62,9 @@ def match(
     precision
         Choose the threshold by the labels: this share of the pairs called the same is. By default the threshold of the
         best groups is taken, and the default one where no other is better.
+    confidence
+        With --precision: how sure the precision is to hold for pairs to come, such as 0.95. Without it the precision
+        is that of the labels, and pairs to come have less about as often as more.
     recall
         Choose the threshold by the labels: this share of the true pairs is found.
     best_f1
@@ -94,6 +98,7 @@ def match(
             generator=generator,
             labels=False if no_labels else labels,
             precision=precision,
+            confidence=confidence,
             recall=recall,
             best_f1=best_f1,
             threshold=threshold,

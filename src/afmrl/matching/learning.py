@@ -12,6 +12,7 @@ import numpy as np
 
 from afmrl.errors import InputError
 from afmrl.matching.features import FALLING, PairFeatures
+from afmrl.matching.guarantee import fewest_observations
 from afmrl.matching.labeled_pairs import MAX_PAIRS, KnownPairs, LabeledRows
 from afmrl.matching.pair_model import DefaultModel, PairModel, Threshold, fit_pair_model
 from afmrl.matching.probability import ReliabilityRow, calibrated, reliability
@@ -206,7 +207,7 @@ def _folds(
 
 def _judged(scorer: Scorer, features: PairFeatures, labels: LabeledRows, rows: np.ndarray) -> JudgedPairs:
     logits, vetoed, _ = scorer.of_features(features.at(rows))
-    return JudgedPairs(logits, labels.same[rows], vetoed)
+    return JudgedPairs(logits, labels.same[rows], vetoed, labels.left[rows], labels.right[rows])
 
 
 def _origin(aim: ThresholdAim, choice: GroupChoice, point: CurvePoint, reached: bool, pairs: str) -> str:
@@ -228,6 +229,15 @@ def _origin(aim: ThresholdAim, choice: GroupChoice, point: CurvePoint, reached: 
     if aim.best_f1:
         return f"labels: the highest F1 on {pairs}"
     origin = f"labels: {option.strip('-')} {value:g} on {pairs}"
+    if aim.confidence is not None and aim.precision is not None:
+        sure = f"{aim.confidence:.0%}".replace("%", " %")
+        if reached:
+            return f"{origin}, for pairs to come too with {sure} confidence"
+        fewest = fewest_observations(aim.precision, aim.confidence)
+        return (
+            f"{origin} cannot be promised with {sure} confidence, so only an equal GTIN makes two offers the same; it "
+            f"takes {fewest:,} pairs of different offers without a wrong one among the surest, or more with a few"
+        )
     if not reached:
         highest = point.precision if aim.precision is not None else point.recall
         origin += f" is not reached; the highest, {highest.mean:.3f}, was taken"

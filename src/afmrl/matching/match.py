@@ -57,6 +57,7 @@ def match(
     generator: str | None = None,
     labels: str | Path | Literal[False] | None = None,
     precision: float | None = None,
+    confidence: float | None = None,
     recall: float | None = None,
     best_f1: bool = False,
     threshold: float | None = None,
@@ -88,6 +89,7 @@ def match(
             among the labeled pairs called the same; the share of the true pairs that are found; the best F1 of both; or
             a probability, which needs no labels. None: the best groups of labeled products, or the default threshold
             where labels show none that is better.
+        confidence: with `precision`: how sure it is to hold for pairs to come too, such as 0.95.
         previous: `out` of the last run: groups keep its ids, and changes.jsonl lists what was split and merged.
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
         out: folder for offers.csv, groups.jsonl, pairs.jsonl, the same two as .csv, summary.json, and skipped.jsonl
@@ -102,7 +104,7 @@ def match(
         InputError: offers that cannot be read, unknown ids or labels of one kind only, a key to take away that does
             not veto, a precision that is not a share, arguments that do not go together.
     """
-    aim = ThresholdAim(precision, recall, best_f1, threshold)
+    aim = ThresholdAim(precision, recall, best_f1, threshold, confidence)
     if generator is not None and model is None:
         raise InputError("--generator needs --model: the embedder reads its key attributes")
     checked_max_bad(max_bad)

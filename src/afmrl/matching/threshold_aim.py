@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from afmrl.errors import InputError
+from afmrl.matching.guarantee import guaranteed_count
 from afmrl.matching.pair_model import PairModel
 from afmrl.matching.probability import precision_and_recall
 from afmrl.matching.scorer import SURE
@@ -29,6 +30,8 @@ class ThresholdAim:
     """The score of the highest F1 on validation pairs."""
     probability: float | None = None
     """This probability, whatever labels say."""
+    confidence: float | None = None
+    """With `precision`: the precision is to hold for pairs to come with this confidence."""
 
     def __post_init__(self) -> None:
         asked = self.asked
@@ -38,6 +41,12 @@ class ThresholdAim:
             share = asked.get(option)
             if share is not None and not 0 < share <= 1:
                 raise InputError(f"{option} {share:g}: a share above 0, up to 1")
+        if self.confidence is not None and self.precision is None:
+            raise InputError("--confidence says how sure a precision is; give --precision too")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise InputError(f"--confidence {self.confidence:g}: a probability above 0 and below 1, such as 0.95")
+        if self.confidence is not None and self.precision == 1:
+            raise InputError("--precision 1: no labels can show that no pair is ever wrong; give less, such as 0.99")
         if self.probability is not None and not 0 < self.probability < 1:
             raise InputError(f"--threshold {self.probability:g}: a probability above 0 and below 1")
 
@@ -72,17 +81,19 @@ class JudgedPairs:
     """Labeled pairs that the scores were not fitted on.
 
     Shape:
-        logits (P,); same, vetoed (P,) bool.
+        logits (P,); same, vetoed (P,) bool; left, right (P,) rows of their offers.
     """
 
     logits: np.ndarray
     same: np.ndarray
     vetoed: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
 
     @classmethod
     def joined(cls, parts: Sequence[JudgedPairs]) -> JudgedPairs:
         """The pairs of several parts."""
-        return cls(*(np.concatenate([getattr(of, name) for of in parts]) for name in ("logits", "same", "vetoed")))
+        return cls(*(np.concatenate([getattr(of, column.name) for of in parts]) for column in fields(cls)))
 
     def point(self, logit: float) -> CurvePoint:
         """What a threshold gives on these pairs."""
@@ -92,13 +103,20 @@ class JudgedPairs:
     def threshold(self, aim: ThresholdAim) -> tuple[float, bool]:
         """The logit that an aim of precision, recall or F1 leads to, and whether it is reached; else the nearest to it.
 
-        >>> pairs = JudgedPairs(np.array([4.0, 3, 2, 1]), np.array([True, True, False, True]), np.zeros(4, bool))
+        >>> same, rows = np.array([True, True, False, True]), np.arange(4)
+        >>> pairs = JudgedPairs(np.array([4.0, 3, 2, 1]), same, np.zeros(4, bool), rows, rows + 4)
         >>> [pairs.threshold(aim)[0] for aim in (ThresholdAim(precision=0.9), ThresholdAim(recall=0.9))]
         [2.5, 0.5]
         """
-        ends, logits, found = self._steps()
+        order = self._order()
+        ends, logits, found = self._steps(order)
         if not len(ends):
             return SURE, False  # all are vetoed: nothing is the same but for an equal GTIN
+        if aim.precision is not None and aim.confidence is not None:
+            left, right, same = self.left[order], self.right[order], self.same[order]
+            count = guaranteed_count(left, right, same, ends + 1, aim.precision, aim.confidence)
+            # where nothing is sure, only equal GTINs are
+            return (float(logits[np.searchsorted(ends + 1, count)]), True) if count else (SURE, False)
         precision, recall = found / (ends + 1), found / max(int(self.same.sum()), 1)
         if aim.precision is not None:
             reached = np.flatnonzero(precision >= aim.precision)
@@ -113,7 +131,7 @@ class JudgedPairs:
 
     def curve(self) -> list[CurvePoint]:
         """Points of about equal steps of recall, the surest first."""
-        ends, logits, found = self._steps()
+        ends, logits, found = self._steps(self._order())
         if not len(ends):
             return []
         steps = np.unique(np.linspace(1, max(found[-1], 1), CURVE_POINTS).round())
@@ -121,14 +139,17 @@ class JudgedPairs:
         places = np.unique(np.minimum(np.searchsorted(found, steps), len(found) - 1))
         return [self.point(float(logits[place])) for place in places]
 
-    def _steps(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _order(self) -> np.ndarray:
+        """Pairs that no veto keeps apart, the surest first."""
+        kept = np.flatnonzero(~self.vetoed)
+        return kept[np.argsort(-self.logits[kept], kind="stable")]
+
+    def _steps(self, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every threshold that tells pairs apart: pairs above it less one, the logit, and how many are the same.
 
         A threshold is halfway to the next pair: neither of the two is more sure than that.
         """
-        kept = ~self.vetoed
-        order = np.argsort(-self.logits[kept], kind="stable")
-        ours, true = self.logits[kept][order].astype(np.float64), self.same[kept][order]
+        ours, true = self.logits[order].astype(np.float64), self.same[order]
         ends = np.flatnonzero(np.append(np.diff(ours) != 0, True)) if len(ours) else np.empty(0, np.int64)
         below = np.append(ours, ours[-1:] - 1)[ends + 1] if len(ours) else ours
         return ends, (ours[ends] + below) / 2, np.cumsum(true)[ends]
@@ -148,7 +169,7 @@ def cost_of(pairs: JudgedPairs, chosen: CurvePoint, aim: ThresholdAim) -> str:
     total = int(pairs.same.sum())
     parts = [f"at precision {aim.precision:g}: {chosen.num_found:,} of {total:,} same-product pairs found"]
     for lower in (0.97, 0.95, 0.9, 0.8):
-        logit, reached = pairs.threshold(ThresholdAim(precision=lower))
+        logit, reached = pairs.threshold(replace(aim, precision=lower))
         point = pairs.point(logit)
         if reached and aim.precision is not None and lower < aim.precision and point.num_found > chosen.num_found:
             parts.append(f"at {lower:g}: {point.num_found:,}")
