@@ -80,7 +80,7 @@ def read_files(*last):
 
 
 def read_run(out):
-    """What a run is for: the published models, what they were measured to be, and what each stage wrote."""
+    """What a run is for: the published models, and what they were measured to be."""
     from afmrl.files import file_hash
 
     metrics = read_json(out / "metrics.json")
@@ -90,9 +90,8 @@ def read_run(out):
     weights = file_hash(out / "embedder" / "model.safetensors")
     # RAR samples anew in each process, and what follows from it
     rows = {name: of for name, of in metrics["rows"].items() if not name.startswith(("rar", "cit", "published"))}
-    stages = sorted(path.name for path in (out / "stages").iterdir())
     assert len([p for p in out.rglob("*.safetensors") if "best" in p.name]) == 0
-    return weights, rows, metrics["floors"], stages, record["recipe"], sorted(metrics["attribute_accuracy"]["sft"])
+    return weights, rows, metrics["floors"], record["recipe"], sorted(metrics["attribute_accuracy"]["sft"])
 
 
 def read_json(path):
