@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from afmrl.cli.summary import Summary, plain, summarized
 from afmrl.data.bad_rows import MAX_BAD, MAX_BAD_OF_A_SET
 from afmrl.errors import InputError
-from afmrl.terminal import output_console
+from afmrl.terminal import counted, output_console
 
 if TYPE_CHECKING:
     from afmrl.public_sets.base import PublicDataset
@@ -136,6 +136,54 @@ def split(
         print(skipped_in_words(report.skipped))
     print(out)
     return {"out": out, "by": by, **plain(report)}
+
+
+@dataset_app.command
+@summarized
+def contradictions(
+    file: Path,
+    *,
+    out: Path,
+    split: str | None = None,
+    gallery_splits: Annotated[list[str] | None, Parameter(negative=())] = None,
+    attributes: str = "attributes",
+    max_bad: float = MAX_BAD,
+) -> Summary:
+    """Keep the queries beside a look-alike that differs in one key: color, size, memory, model, pack, ….
+
+    `afmrl evaluate` on the new catalog then says how often a model finds the right one, by the key that differs.
+
+    Parameters
+    ----------
+    file
+        The catalog, with `product_id`.
+    out
+        The new catalog (.jsonl), with the columns `contradicts` and `contradicts_by`.
+    split
+        Queries of this split alone; "all" for every one. By default test, or val without it, or all.
+    gallery_splits
+        Splits whose offers are searched as well; "all" for every one.
+    attributes
+        Column of the attributes that are compared; titles are read too.
+    max_bad
+        Share of rows that may be skipped as unreadable.
+    """
+    from afmrl.data.offer import skipped_in_words
+    from afmrl.evaluation.contradictions import write_contradictions
+
+    report = write_contradictions(
+        file, out, split=split, gallery_splits=gallery_splits or (), attributes=attributes, max_bad=max_bad
+    )
+    kept, gallery = sum(report.by_key.values()), counted(report.gallery, "gallery offer")
+    print(
+        f"{kept:,} of {report.queries:,} queries ({report.split}) have a look-alike that differs in one key; {gallery}"
+    )
+    for key, count in report.by_key.items():
+        print(f"  {key:20} {count:>8,}")
+    if report.skipped:
+        print(skipped_in_words(report.skipped))
+    print(f"{out}; afmrl evaluate --catalog {out} --model MODEL reports metrics by contradicted key")
+    return {"out": out, **plain(report)}
 
 
 @dataset_app.command

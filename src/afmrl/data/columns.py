@@ -21,7 +21,7 @@ LONG = 18
 """Letters of two names together, from which two slips are one too few to make another name."""
 ROW_NUMBER = "#"
 """As the column of the ids: the number of the row is its id."""
-KEPT_AS = ("seller", "split", "role")
+KEPT_AS = ("seller", "split", "role", "contradicts")
 """Columns that are no field of an offer and that are used by name."""
 FAMILY_COLUMNS = ("family_id", "style_id", "family")
 """Columns that name the family of siblings (a style, a model line), which splits and intervals keep together; the first

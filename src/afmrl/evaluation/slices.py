@@ -17,6 +17,8 @@ from afmrl.errors import InputError
 from afmrl.evaluation.significance import bootstrap_intervals
 from afmrl.retrieval.interval import Interval
 
+CONTRADICTS = "contradicts"
+"""Column and slice: the key in which a look-alike of the query differs (`afmrl dataset contradictions`)."""
 MAX_VALUES = 12
 """The largest values of a slice are listed; the rest is pooled."""
 MIN_CLUSTERS = 10
@@ -41,6 +43,7 @@ def slices_of(
     - "missing": the part that the query lacks: "image", "title" or "none".
     - "num_attributes": "0", "1-2", "3-5" or "6+" key attributes; without `attributes` the seller's are counted, and
       the slice is left out where no query has any.
+    - "contradicts": the key in which a look-alike of the query differs, where the catalog has this column.
 
     Args:
         attributes: the queries' key attributes, as the embedder read them.
@@ -76,6 +79,8 @@ def slices_of(
         of_query["missing"] = "none" if offer.image and offer.title.strip() else "title" if offer.image else "image"
         if counts is not None:
             of_query["num_attributes"] = _number_band(counts[row])
+        if offer.extra.get(CONTRADICTS):
+            of_query[CONTRADICTS] = str(offer.extra[CONTRADICTS])
         slices.append(of_query)
     return slices
 
