@@ -1,10 +1,10 @@
-"""LoRA: small layers are trained beside the base's weights, and added to them at the end."""
+"""Weights in training: LoRA's small layers beside the base's, added to them at the end, and the type of both."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from afmrl.training.config import Lora
+from afmrl.training.config import Lora, Precision
 
 
 def lora_config(lora: Lora) -> Any:
@@ -36,3 +36,10 @@ def merge_adapters(model: Any) -> None:
             model.set_submodule(name, layer.get_base_layer())
     model._hf_peft_config_loaded = False  # save_pretrained would write the adapter alone
     del model.peft_config
+
+
+def cast_weights(model: Any, dtype: Precision) -> Any:
+    """The model with all its weights in `dtype`: as it is saved, or as it only writes."""
+    import torch
+
+    return model.to(getattr(torch, dtype))
