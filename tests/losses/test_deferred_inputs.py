@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.errors import InputError
 from afmrl.losses.agcl import AttributeGuidedContrastiveLoss
 from afmrl.losses.deferred_inputs import DeferredPreprocessing, waiting_inputs
+from afmrl.losses.packed_pixels import packed
 
 COLORS = ("red", "blue", "green", "black")
 
@@ -106,6 +108,52 @@ def test_what_is_kept_is_made_once_within_the_bytes():
         for begin in (0, 2):
             waiting.features(begin, begin + 2, again=not len(calls) > 1)
     assert calls == [[0, 1], [2, 3], [2, 3]]  # the first two fit
+    assert (waiting.num_kept, waiting.kept_bytes) == (2, 0)
+
+
+def test_the_room_is_of_all_columns_and_of_one_batch():
+    preprocess = DeferredPreprocessing(lambda inputs: {"input_ids": torch.tensor(inputs)}, keep_bytes=48)
+    for _ in range(2):  # what the first batch kept is no burden on the second, whether it was fetched or not
+        first, second = (waiting_inputs(preprocess([1, 2, 3, 4])) for _ in range(2))
+        for column in (first, second):
+            for begin in (0, 2):
+                column.features(begin, begin + 2, again=True)
+        assert (first.num_kept, second.num_kept, preprocess.room) == (4, 2, 0)
+        del first, second, column
+
+
+def test_pixels_wait_at_a_byte_a_value_and_come_back_exactly(tiny, offers):
+    embedder = Embedder.from_pretrained(tiny)
+    inputs = [embedder.input(o) for o in offers]
+    pixels = embedder.model.preprocess(inputs)["pixel_values"]
+    found = packed(pixels)
+    assert found.repeated and found.nbytes < pixels.nbytes / 8 + 4096  # a byte for a float32, one frame for two
+    assert torch.equal(found.unpacked(), pixels)
+    assert packed(pixels + torch.rand_like(pixels)) is None  # no 8-bit image
+    images = torch.arange(2 * 3 * 9 * 7).reshape(2, 3, 9, 7).remainder(256).float() / 255  # as CLIP's are
+    assert torch.equal(packed(images).unpacked(), images) and not packed(images).repeated
+    waiting = waiting_inputs(DeferredPreprocessing(embedder.model.preprocess)(inputs))
+    waiting.features(again=True)
+    assert waiting.kept_bytes < pixels.nbytes / 4
+    assert torch.equal(waiting.features()["pixel_values"], pixels)
+
+
+def test_a_batch_is_decoded_once_within_the_budget_and_the_log_says_so(tiny, offers, tmp_path, monkeypatch):
+    from afmrl.losses import deferred_inputs
+    from afmrl.training import pair_rows
+    from afmrl.training.agcl import run_agcl
+    from afmrl.training.config import AGCLStage
+
+    products = [dataclasses.replace(o, product_id=f"p{row % 6}") for row, o in enumerate(offers)]
+    attributes = [KeyAttributes.of({"color": COLORS[row % 4]}) for row in range(12)]
+    make, decoded = pair_rows.PairInputs.make, []
+    monkeypatch.setattr(pair_rows.PairInputs, "make", lambda self, *rest: decoded.append(rest) or make(self, *rest))
+    config = AGCLStage(max_steps=1, batch_size=6, mini_batch_size=2, warmup_steps=0, similar_group=1, rules=())
+    for keep_bytes, times, share in ((deferred_inputs.KEEP_BYTES, 12, 1.0), (0, 24, 0.0)):
+        decoded.clear()
+        monkeypatch.setattr(deferred_inputs, "KEEP_BYTES", keep_bytes)
+        (entry,) = run_agcl(config, tiny, products, attributes, tmp_path / str(keep_bytes))["history"]
+        assert len(decoded) == times and entry["kept_share"] == share
 
 
 def test_threads_work_ahead():

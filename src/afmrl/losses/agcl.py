@@ -241,6 +241,10 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         if self.uses_gradient_cache:
             cached: Any = self.forward_cached  # typed as a Tensor: nn.Module hides it
             loss = cached(features, labels)
+            waiting = [column for each in features if (column := waiting_inputs(each)) is not None]
+            if waiting and torch.is_grad_enabled():
+                kept = sum(column.num_kept for column in waiting)
+                self._statistics.kept_share = kept / sum(map(len, waiting))
         else:
             whole = [self._tensors(column) for column in features]
             loss = self.calculate_loss([[self.model(column)["sentence_embedding"]] for column in whole], labels)
@@ -414,6 +418,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
 
         - `num_negatives`: pairs; `masked_share`: share that the rules called false negatives together;
           `masked_share_RULE`: that each did alone;
+        - `kept_share` (GradCache with `DeferredPreprocessing`): inputs that were decoded once, not twice;
         - `mean_offset`: mean of log w_ij − log w_ii over the pairs left in the denominator;
         - `bm25_by_decile`, `offset_by_decile` (with "bm25"): means of B_ij and of that offset in each tenth of the
           pairs left, by rising B_ij, of the first 64 anchors. Equal values count in the lowest of their deciles;
