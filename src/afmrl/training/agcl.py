@@ -136,7 +136,7 @@ def run_agcl(
     embedder.model.model_card_data.widget = []
     history = train_from_checkpoint(trainer, out_dir)
     if hardware.lora_of("agcl"):
-        merge_adapters(embedder.model[0].model)
+        merge_adapters(embedder.model)
     embedder.settings = {
         **embedder.settings,
         "attributes_on": config.attributes_on,

@@ -53,6 +53,9 @@ class Lora(Config):
     """LoRA's scaling times its rank. Null: twice the rank."""
     dropout: Share = 0.0
     """Dropout in front of the LoRA layers."""
+    vision: bool = False
+    """Adapt the vision tower too, not the language model alone. If not, it stays as it is, and GradCache runs it once
+    an image instead of twice."""
     stages: Stages = ("agcl",)
     """Stages that train so: any of sft, agcl, rar. The others train all parameters."""
 
