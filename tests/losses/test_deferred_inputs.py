@@ -233,3 +233,47 @@ def test_in_a_loaders_process_it_says_where_it_belongs(monkeypatch):
     monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: object())
     with pytest.raises(InputError, match="set dataloader_num_workers=0"):
         DeferredPreprocessing(lambda inputs: {})(["a"])
+
+
+@pytest.mark.parametrize("vision", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", ["qwen2-vl", "qwen3-vl"])
+def test_a_frozen_tower_runs_once_an_image_and_changes_no_gradient(
+    kind, vision, checkpointing, tiny, offers, tmp_path, monkeypatch
+):
+    from afmrl.losses import deferred_inputs
+    from afmrl.training.config import Lora
+    from afmrl.training.lora import add_adapters, lora_config
+    from tiny_qwens import qwen3_vl
+
+    folder = tiny if kind == "qwen2-vl" else qwen3_vl([o.title for o in offers], tmp_path / "qwen3")
+    monkeypatch.setattr(deferred_inputs, "MUCH", 100)  # images of 3 tokens are small beside their states
+    found = {}
+    for keep_bytes in (0, 1 << 30):
+        torch.manual_seed(0)
+        embedder = Embedder.from_pretrained(folder, device="cpu")
+        model = embedder.model
+        add_adapters(model, lora_config(Lora(r=2, dropout=0.2, vision=vision)))
+        generator = torch.Generator().manual_seed(0)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:  # otherwise those of A learn nothing yet
+                parameter.data.normal_(std=0.1, generator=generator)
+        if checkpointing:
+            model.transformers_model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+        runs = []
+        model.transformers_model.visual.blocks[0].register_forward_hook(lambda *_, runs=runs: runs.append(1))
+        attributes = [KeyAttributes.of({"color": o.title.split()[0]}) for o in offers]
+        loss = AttributeGuidedContrastiveLoss(model, attributes, mini_batch_size=2, temperature=0.1)
+        preprocess = DeferredPreprocessing(model.preprocess, keep_bytes=keep_bytes)
+        features = [preprocess([embedder.input(o) for o in column]) for column in (offers[:6], offers[6:])]
+        torch.manual_seed(1)
+        loss(features, torch.arange(12).reshape(2, 6).T).backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+        assert len(runs) == (6 if keep_bytes and not vision else 12)
+        assert not preprocess.room < keep_bytes, "what waited is fetched"
+        found[keep_bytes] = gradients
+    kept, again = found[1 << 30], found[0]
+    assert kept.keys() == again.keys() and any(bool(gradient.any()) for gradient in kept.values())
+    for name, gradient in again.items():
+        np.testing.assert_allclose(kept[name], gradient, atol=1e-6, err_msg=name)

@@ -4,13 +4,13 @@ import pytest
 import torch
 from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
-from test_real_recipes import qwen2_5_vl, qwen3_vl
 
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.tiny import build_tiny_model
 from afmrl.generator.local_model import load_model
 from afmrl.training.config import Lora
 from afmrl.training.lora import add_adapters, lora_config, merge_adapters
+from tiny_qwens import qwen2_5_vl, qwen3_vl
 
 TEXTS = ["red dress", "blue dress"]
 BUILD = {

@@ -16,6 +16,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25, BlockScores
 from afmrl.errors import InputError
 from afmrl.losses.deferred_inputs import waiting_inputs
+from afmrl.losses.frozen_tower import STATES, frozen_tower
 from afmrl.losses.options import Combine, Direction, Rule, Scaling, Weighting
 from afmrl.losses.statistics import LogLossStatistics, LossStatistics
 from afmrl.losses.table import MISSING, Contrast, LossTable
@@ -261,11 +262,18 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         random_state: Any = None,
     ) -> tuple[Tensor, Any]:
         """Embed a mini-batch of inputs, preprocessing them now if they wait (`DeferredPreprocessing`)."""
-        if waiting_inputs(sentence_feature) is not None:
-            # the random states are copied in the first of the two passes
-            sentence_feature = self._tensors(sentence_feature, begin, end, again=copy_random_state)
-            begin, end = 0, end - begin
-        return super().embed_minibatch(sentence_feature, begin, end, with_grad, copy_random_state, random_state)
+        waiting = waiting_inputs(sentence_feature)
+        if waiting is None:
+            return super().embed_minibatch(sentence_feature, begin, end, with_grad, copy_random_state, random_state)
+        # the random states are copied in the first of the two passes
+        features = self._tensors(sentence_feature, begin, end, again=copy_random_state)
+        with frozen_tower(self.model, features) as found:
+            embedded: tuple[Tensor, Any] = super().embed_minibatch(
+                features, 0, end - begin, with_grad, copy_random_state, random_state
+            )
+        if copy_random_state and STATES in found:
+            waiting.keep_states((begin, end), found[STATES])
+        return embedded
 
     def _tensors(self, features: dict[str, Any], *span: int, again: bool = False) -> dict[str, Any]:
         """A column's features as tensors on the model's device."""

@@ -11,10 +11,12 @@ import torch
 import torch.utils.data
 
 from afmrl.errors import InputError
+from afmrl.losses.frozen_tower import PIXELS, STATES, TowerStates
 from afmrl.losses.packed_pixels import PackedPixels, packed
 
 KEEP_BYTES = 2 * 2**30
-PIXELS = "pixel_values"
+MUCH = 2
+"""Times as large as its pixels a tower's states may be to be kept: with less of a batch kept, more is decoded twice."""
 MARK = "input_ids"  # a suffix by which the trainer knows a column; here it carries the inputs that wait
 PLACES = "places"
 
@@ -29,7 +31,8 @@ class DeferredPreprocessing:
 
     GradCache embeds every mini-batch twice. Up to `keep_bytes` of tensors wait in memory for the second time, images
     at a byte a value (`packed_pixels`): 2 GiB hold a batch of 1,024 pairs whose images have 313,600 pixels. What is
-    beyond is decoded and preprocessed twice. The loss says the share that was kept (`last_statistics`).
+    beyond is decoded and preprocessed twice. The loss says the share that was kept (`last_statistics`). Of a Qwen-VL
+    whose vision tower is not trained the tower's states wait instead, where they are not much larger.
 
     Args:
         preprocess: `model.preprocess`.
@@ -138,6 +141,16 @@ class WaitingInputs:
             self.kept_bytes += size
             self.num_kept += span[1] - span[0]
 
+    def keep_states(self, span: tuple[int, int], states: TowerStates) -> None:
+        """Let what a vision tower made of a mini-batch's pixels wait in their place, where there is room."""
+        if (kept := self._kept.get(span)) is None:
+            return
+        smaller = {name: value for name, value in kept.items() if name != PIXELS} | {STATES: states}
+        before, after = _size(kept), _size(smaller)
+        if after <= MUCH * before and after - before <= self._room():
+            self._kept[span] = smaller
+            self.kept_bytes += after - before
+
     def _made(self, span: tuple[int, int]) -> dict[str, Any]:
         return self._preprocess(self._inputs[span[0] : span[1]])
 
@@ -150,7 +163,7 @@ class WaitingInputs:
 
 
 def _size(features: dict[str, Any]) -> int:
-    return sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor | PackedPixels))
+    return sum(value.nbytes for value in features.values() if hasattr(value, "nbytes"))
 
 
 def waiting_inputs(features: dict[str, Any]) -> WaitingInputs | None:
