@@ -11,6 +11,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.offer import Offer
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.tiny import build_tiny_model
+from afmrl.errors import InputError
 from afmrl.generator.local_model import load_model
 from tiny_qwens import qwen2_5_vl, qwen3_vl
 
@@ -97,3 +98,10 @@ def test_a_new_bound_acts_on_a_model_that_was_saved_with_another(folder, offers,
         counts.append(features["attention_mask"].sum(1).tolist())
     for (ours, theirs), limit in zip(counts, (200, 60, 120), strict=True):
         assert limit - 20 < ours <= limit and theirs == limit
+
+
+def test_a_bound_that_leaves_no_room_for_a_text_is_refused(folder, offers):
+    for limit in (10, 15):  # the image's tokens are cut; those behind it are
+        embedder = Embedder.from_pretrained(folder, device="cpu", max_seq_length=limit)
+        with pytest.raises(InputError, match=f"max_seq_length={limit} leaves no token for the text, the image and its"):
+            embedder.encode(offers[:1])

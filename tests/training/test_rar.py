@@ -493,6 +493,36 @@ def test_the_anchor_adds_sfts_gradient_to_the_step(policy, tiny_model, offers, t
         assert norms[micro] == pytest.approx(wanted, rel=1e-3)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_anchors_loss_makes_logits_of_completions_alone(policy, offers, side):
+    import torch
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from afmrl.data.images import open_image
+    from afmrl.generator.local_model import load_model, load_processor
+    from afmrl.generator.prompt import GeneratorPrompt
+    from afmrl.training.anchor import completion_loss
+    from afmrl.training.sft import sft_example
+
+    processor, model = load_processor(policy), load_model(policy)
+    processor.tokenizer.padding_side = side
+    shown = [Offer("a", "red dress with a belt and pockets", image=offers[0].image), offers[1]]
+    examples = [sft_example(o, LABELS[row], [open_image(o.image)], GeneratorPrompt(), processor)
+                for row, o in enumerate(shown)]  # fmt: skip
+    batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(examples)
+    sizes = []
+    model.lm_head.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[1]))
+    gradients = []
+    for loss in (model(**batch).loss, completion_loss(model, batch)):
+        loss.backward()
+        gradients.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+        model.zero_grad()
+    for whole, few in zip(*gradients, strict=True):
+        torch.testing.assert_close(few, whole, atol=1e-6, rtol=1e-4)
+    length = batch["labels"].shape[1]
+    assert sizes[0] == length and sizes[1] == (batch["labels"] != -100).any(0).sum() < length / 2
+
+
 def test_the_anchors_offers_are_those_of_the_step():
     from afmrl.training.anchor import Anchor
 

@@ -277,4 +277,5 @@ def test_a_process_that_finds_no_others_refuses(monkeypatch):
 def test_recipe_reads(name):
     recipe = load_recipe(ROOT / "src/afmrl/recipes" / f"{name}.yaml")
     assert recipe.agcl.batch_size % 8 == recipe.sft.batch_size % 8 == (recipe.rar.micro_batch_size or 0) % 8 == 0
+    assert recipe.sft.micro_batch_size and recipe.rar.micro_batch_size, "a GPU does not hold a whole batch"
     assert (recipe.agcl.batch_size, recipe.agcl.temperature, recipe.hardware.lora.r) == (1024, 0.02, 16)
