@@ -172,7 +172,7 @@ def counted(stage: str, base: dict[str, Any], writer: dict[str, Any]) -> int:
     small = 16
     if stage == "agcl":
         lora = TRAINED * lora_parameters(base, 16)
-        return FROZEN * parameters(base) + lora + activations(base, 2, small, trained="language")
+        return FROZEN * parameters(base) + lora + activations(base, 1, small, trained="language")
     if stage == "sft":
         return TRAINED * parameters(writer) + activations(writer, 1, small, trained="all") + _logits(writer)
     if stage == "rar":

@@ -6,8 +6,8 @@
 
 `smoke` builds the published configurations with random weights in bfloat16 and runs every stage of the recipe on a few
 small offers, each in a process of its own: AGCL (2 steps), SFT (1 step), RAR (1 step), attributes, embedding, plain
-loading. It prints seconds, the peak of the memory that the process itself took (anonymous pages, above what it had
-before the models), and what `counted` says for the same work. A stage that trains all parameters takes 18 bytes a
+loading. It prints seconds, the peak of the process' resident memory above what it had before
+the models, and what `counted` says for the same work. A stage that trains all parameters takes 18 bytes a
 parameter; where that is more than `--memory` the generator has fewer layers, and the table says so.
 
 `gpus` counts each stage with the recipe's own batches, images and text, and says which GPU holds it.
@@ -33,11 +33,14 @@ from common import RESULTS, versions
 from real_model_configs import GB, GPUS, MODELS, build, counted, fewer_layers, parameters, recipe_counts, shipped
 
 OFFERS, NEW_TOKENS, SIDE = 12, 6, 112
-PAIRS, STEPS = 4, 2
+PAIRS, STEPS = 2, 2
 
 
 class Peak:
-    """The largest anonymous memory of this process while it works, in bytes, above what it had before."""
+    """The largest resident memory of this process while it works, in bytes, above what it had before.
+
+    Weights are mapped from their file, and so resident once they were read.
+    """
 
     def __init__(self) -> None:
         self._before = self._most = self._now()
@@ -47,7 +50,7 @@ class Peak:
     @staticmethod
     def _now() -> int:
         status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
+        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) * 1024
 
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
@@ -93,7 +96,7 @@ def agcl(recipe: str, work: Path) -> None:
     from afmrl.training.agcl import run_agcl
 
     offers, targets = material(work)
-    few = {"max_steps": STEPS, "batch_size": PAIRS, "mini_batch_size": 2, "warmup_steps": 0, "similar_group": 1}
+    few = {"max_steps": STEPS, "batch_size": PAIRS, "mini_batch_size": 1, "warmup_steps": 0, "similar_group": 1}
     config = shipped(recipe).agcl.model_copy(update={**few, "reference": False, "rules": ("agreement",)})
     run_agcl(config, work / "embedder-base", offers, targets, work / "embedder", hardware=hardware(recipe))
 
