@@ -14,7 +14,7 @@ bootstrap of the median of the ratios. Peak memory is of a process of its own fo
 - memory: peak memory of a step, inputs already tensors, both losses;
 - disk: a step whose images lie on disk, collation included, time and peak memory: all preprocessed at once
   (sentence-transformers' collator), or mini-batch by mini-batch (DeferredPreprocessing), keeping for the second pass
-  nothing, 64 MiB a side, or all.
+  nothing, 64 MiB, or all.
 
 Writes benchmarks/results/agcl_cost.json.
 """
@@ -40,6 +40,7 @@ PARTS = ("step", "loss", "bm25", "statistics", "memory", "disk")
 BATCHES = (256, 1024, 4096)
 ROUNDS = {256: 24, 1024: 12, 4096: 6}
 MINI_BATCH = 64
+KEPT = 64 * 2**20  # bytes of images that wait for the second pass
 TEMPERATURE = 0.05
 PEER = "CachedMultipleNegativesRankingLoss"
 
@@ -228,11 +229,11 @@ def disk_step(bench: Bench, batch: int, kind: str) -> Callable[[], None]:
     from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
     from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
 
-    from afmrl.losses.deferred_inputs import KEEP_BYTES, DeferredPreprocessing
+    from afmrl.losses.deferred_inputs import DeferredPreprocessing
 
     rows = bench.rows(batch)
     at_once = kind == "at once"
-    keep = {"at once": 0, "deferred, nothing kept": 0, "deferred": KEEP_BYTES, "deferred, kept": 1 << 40}[kind]
+    keep = {"at once": 0, "deferred, nothing kept": 0, "deferred": KEPT, "deferred, kept": 1 << 40}[kind]
     preprocess = bench.model.preprocess
     collate = SentenceTransformerDataCollator(
         preprocess_fn=preprocess if at_once else DeferredPreprocessing(preprocess, keep_bytes=keep)

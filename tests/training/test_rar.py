@@ -16,8 +16,8 @@ from afmrl.embedder.embedder import Embedder
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.retrieval_reward import RetrievalReward
 from afmrl.training import survey
-from afmrl.training.completions import PART
-from afmrl.training.config import Hardware, RARStage, SFTStage
+from afmrl.training.completions import PART, forget_completions
+from afmrl.training.config import Hardware, Lora, RARStage, SFTStage
 from afmrl.training.rar import run_rar
 from afmrl.training.recipe import CatalogSection, SplitSection
 from afmrl.training.sft import run_sft
@@ -183,6 +183,64 @@ def test_the_kl_to_the_reference_is_zero_at_the_first_step(policy, tiny_model, o
     assert any(not bool((one == two).all()) for one, two in pairs)
 
 
+def dtypes_of(path):
+    from safetensors import safe_open
+
+    with safe_open(path / "model.safetensors", "pt") as file:
+        return {str(file.get_tensor(name).dtype) for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("lora", [None, Lora(r=2, stages=("sft", "rar"))], ids=["all", "lora"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_one_precision_for_policy_reference_rollouts_and_files(
+    precision, lora, tiny_model, offers, tmp_path, monkeypatch
+):
+    import trl
+
+    from afmrl.generator.engines.local import LocalEngine
+
+    hardware, wanted, seen = Hardware(precision=precision, lora=lora), f"torch.{precision}", {}
+    sft = SFTStage(max_steps=2, batch_size=4, warmup_steps=1)
+    run_sft(sft, tiny_model, offers, LABELS, tmp_path / "sft", hardware=hardware)
+    assert dtypes_of(tmp_path / "sft") == {wanted}
+
+    def types(model, trained):
+        return {str(p.dtype) for p in model.parameters() if p.requires_grad is trained}
+
+    complete, train = LocalEngine.complete, trl.GRPOTrainer.train
+    rollout = trl.GRPOTrainer._generate_single_turn
+
+    def completed(self, *rest, **options):
+        seen["survey"] = {str(p.dtype) for p in self.model.parameters()}
+        return complete(self, *rest, **options)
+
+    def trains(self, *rest, **options):
+        seen["trained"], seen["frozen"] = types(self.model, True), types(self.model, False)
+        seen["reference"] = self.ref_model and {str(p.dtype) for p in self.ref_model.parameters()}
+        return train(self, *rest, **options)
+
+    def rolls(self, *rest, **options):
+        computed = set()
+        layers = [m for n, m in self.model.named_modules() if n.endswith(("q_proj", "q_proj.base_layer"))]
+        hooks = [layer.register_forward_hook(lambda _, __, out: computed.add(str(out.dtype))) for layer in layers]
+        written = rollout(self, *rest, **options)
+        for hook in hooks:
+            hook.remove()
+        seen["rollouts"] = computed
+        return written
+
+    monkeypatch.setattr(LocalEngine, "complete", completed)
+    monkeypatch.setattr(trl.GRPOTrainer, "train", trains)
+    monkeypatch.setattr(trl.GRPOTrainer, "_generate_single_turn", rolls)
+    config = RARStage(**SMALL, max_steps=1, beta=0.04)
+    result = trained(tmp_path / "sft", tiny_model, offers, tmp_path / "rar", config, hardware=hardware)
+    assert seen["survey"] == seen["rollouts"] == {wanted}
+    assert seen["trained"] == {"torch.float32"}  # small updates would be lost in bfloat16
+    assert (seen["frozen"] == {wanted} and seen["reference"] is None) if lora else seen["reference"] == {wanted}
+    assert dtypes_of(tmp_path / "rar") == {wanted}
+    assert abs(result["history"][0]["kl"]) < (1e-6 if precision == "float32" else 1e-3)
+
+
 @pytest.mark.slow
 def test_it_raises_the_reward(policy, tiny_model, offers, tmp_path):
     config = RARStage(**{**SMALL, "prompts_per_step": 4, "num_generations": 8}, max_steps=25, learning_rate=1e-3)
@@ -261,9 +319,41 @@ leave_processes()
 """
 
 
+SHARED = """
+import json, sys
+from pathlib import Path
+from afmrl.training.processes import join_processes, leave_processes, rank
+join_processes()
+from afmrl.data.offer import Offer
+from afmrl.generator.generator import AttributeGenerator
+from afmrl.training.completions import PART, forget_completions, shared_completions
+
+policy, out = sys.argv[1], Path(sys.argv[2])
+generate, own = AttributeGenerator.generate, []
+AttributeGenerator.generate = lambda self, offers, **o: own.extend(x.id for x in offers) or generate(self, offers, **o)
+offers = [Offer(f"o{n}", f"{c} dress") for n, c in enumerate(["red", "blue", "green", "white", "red"])]
+generator = AttributeGenerator.from_pretrained(policy)
+ask = dict(num_completions=2, temperature=1.0, max_new_tokens=12, batch_size=4)
+written = shared_completions(generator, offers, out, **ask)
+texts = [[one.text for one in of_offer] for of_offer in written]
+kept = sorted(path.name for path in out.glob(f"*{PART}"))
+(out / f"{rank()}.json").write_text(json.dumps([own, texts, kept]))
+leave_processes()
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_share_a_group_and_its_statistics(policy, tiny_model, tmp_path):
-    """One group of four is dealt out to two processes, two completions each (PEERS: rewards of one process alone)."""
+def test_two_processes_share_the_survey(policy, tmp_path):
+    (ours, texts, kept), (theirs, other_texts, _) = in_two_processes(SHARED, policy, tmp_path, out=tmp_path)
+    assert (ours[:2], theirs[:3]) == (["o0", "o1"], ["o2", "o3", "o4"])
+    assert texts == other_texts and [len(of_offer) for of_offer in texts] == [2] * 5
+    assert kept == [f"0-of-2.{PART}", f"1-of-2.{PART}"]
+    forget_completions(tmp_path)
+    assert not list(tmp_path.glob(f"*{PART}"))
+
+
+def in_two_processes(script, *arguments, out):
+    """Run a script in two processes; what each wrote to OUT/RANK.json."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -274,10 +364,15 @@ def test_two_processes_share_a_group_and_its_statistics(policy, tiny_model, tmp_
         place = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2"}
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         env = {**os.environ, **place, **where, "PYTHONPATH": path}
-        command = [sys.executable, "-c", TWO_PROCESSES, str(policy), str(tiny_model), str(tmp_path)]
-        processes.append(subprocess.Popen(command, env=env))
+        processes.append(subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], env=env))
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
-    first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2))
+    return [json.loads((out / f"{number}.json").read_text()) for number in range(2)]
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_group_and_its_statistics(policy, tiny_model, tmp_path):
+    """One group of four is dealt out to two processes, two completions each (PEERS: rewards of one process alone)."""
+    first, second = in_two_processes(TWO_PROCESSES, policy, tiny_model, tmp_path, out=tmp_path)
     assert first["gallery"] == second["gallery"] and first["gallery"][0] == 4  # the same frozen gallery, whole
     assert first["zero"] == second["zero"] and len(first["zero"]) == 3
     differed = 0
@@ -396,6 +491,36 @@ def test_the_anchor_adds_sfts_gradient_to_the_step(policy, tiny_model, offers, t
         wanted = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters() if p.grad is not None)).item()
         assert wanted < 0.9
         assert norms[micro] == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_anchors_loss_makes_logits_of_completions_alone(policy, offers, side):
+    import torch
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from afmrl.data.images import open_image
+    from afmrl.generator.local_model import load_model, load_processor
+    from afmrl.generator.prompt import GeneratorPrompt
+    from afmrl.training.anchor import completion_loss
+    from afmrl.training.sft import sft_example
+
+    processor, model = load_processor(policy), load_model(policy)
+    processor.tokenizer.padding_side = side
+    shown = [Offer("a", "red dress with a belt and pockets", image=offers[0].image), offers[1]]
+    examples = [sft_example(o, LABELS[row], [open_image(o.image)], GeneratorPrompt(), processor)
+                for row, o in enumerate(shown)]  # fmt: skip
+    batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)(examples)
+    sizes = []
+    model.lm_head.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[1]))
+    gradients = []
+    for loss in (model(**batch).loss, completion_loss(model, batch)):
+        loss.backward()
+        gradients.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+        model.zero_grad()
+    for whole, few in zip(*gradients, strict=True):
+        torch.testing.assert_close(few, whole, atol=1e-6, rtol=1e-4)
+    length = batch["labels"].shape[1]
+    assert sizes[0] == length and sizes[1] == (batch["labels"] != -100).any(0).sum() < length / 2
 
 
 def test_the_anchors_offers_are_those_of_the_step():

@@ -161,9 +161,9 @@ def test_shipped_recipes_say_what_they_are_in_one_line():
         assert 20 < len(about) < 100 and about.endswith(".")
 
 
-def test_a_recipe_has_at_most_121_fields_and_each_says_what_it_is():
+def test_a_recipe_has_at_most_122_fields_and_each_says_what_it_is():
     fields = list(leaves(Recipe))
-    assert len(fields) <= 121
+    assert len(fields) <= 122  # the 122nd, hardware.lora.vision: half of the cost of a step of AGCL
     assert len({field.name for field in fields}) == len(fields)
     assert set(PATHS) <= {field.name for field in fields}
     for field in fields:

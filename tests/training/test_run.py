@@ -262,7 +262,7 @@ transformers.Trainer._save_checkpoint = last
 HALF_OF_THE_WEIGHTS = """
 import pathlib
 import afmrl.training.rar
-def half(model, base, out_dir):
+def half(model, base, out_dir, dtype):
     model.save_pretrained(str(out_dir))
     weights = pathlib.Path(out_dir) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100_000])

@@ -100,7 +100,9 @@ def test_a_survey_is_taken_over_with_its_k_and_floors(tmp_path, monkeypatch):
     config = RARStage(num_generations=2, prompts_per_step=1, reward="ndcg@k", k=None)
     reward, opened = reward_by_text(queries, kind="ndcg@k", length_weight=0.1), []
     monkeypatch.setattr(
-        AttributeGenerator, "from_pretrained", lambda path: opened.append(path) or Scripted(texts, temperature=1.0)
+        AttributeGenerator,
+        "from_pretrained",
+        lambda path, dtype: opened.append(path) or Scripted(texts, temperature=1.0),
     )
     first = kept_survey(config, reward, "policy", tmp_path)
     assert opened == ["policy"] and first.k == 2 and not (tmp_path / PART).exists()

@@ -7,6 +7,8 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from afmrl.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
@@ -42,6 +44,9 @@ class TextRoom:
         """Title and attributes as one text that the model reads to its end.
 
         The title is cut first. A quarter of the room is left to it; attributes beyond the rest lose their end.
+
+        Raises:
+            InputError: there is no room for any text.
         """
         text = "\n".join(part for part in (title, attributes) if part)
         limit, count = self.limit, self._count
@@ -51,7 +56,12 @@ class TextRoom:
         if size + self._most_around(image is not None) <= limit:
             return text
         room = limit - self._around(image)
-        if room <= 0 or count(text) <= room:
+        if room <= 1:  # what is around a text was cut itself when it was measured
+            what, also = ("the image and its marks", " or lower max_pixels") if image is not None else ("marks", "")
+            raise InputError(
+                f"embedder: max_seq_length={limit} leaves no token for the text, {what} take all; raise it{also}"
+            )
+        if count(text) <= room:
             return text
         if not attributes:
             return _prefix(title, lambda start: count(start) <= room)
@@ -103,7 +113,10 @@ class TextRoom:
         """Tokens of an input beside those of its text, `_PROBE`."""
         assert self._count is not None
         prompt = self._model.prompts.get(self._model.default_prompt_name or "")
-        features = self._model.preprocess([probe], prompt=prompt)
+        try:
+            features = self._model.preprocess([probe], prompt=prompt)
+        except ValueError:  # the image's own tokens are cut
+            return self.limit or 0
         mask = features.get("attention_mask")
         tokens = int(mask.sum()) if mask is not None else int(features["input_ids"].numel())
         return tokens - self._count(_PROBE)

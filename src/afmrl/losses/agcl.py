@@ -16,6 +16,7 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.attributes.relations import AttributeBM25, BlockScores
 from afmrl.errors import InputError
 from afmrl.losses.deferred_inputs import waiting_inputs
+from afmrl.losses.frozen_tower import STATES, frozen_tower
 from afmrl.losses.options import Combine, Direction, Rule, Scaling, Weighting
 from afmrl.losses.statistics import LogLossStatistics, LossStatistics
 from afmrl.losses.table import MISSING, Contrast, LossTable
@@ -241,6 +242,10 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         if self.uses_gradient_cache:
             cached: Any = self.forward_cached  # typed as a Tensor: nn.Module hides it
             loss = cached(features, labels)
+            waiting = [column for each in features if (column := waiting_inputs(each)) is not None]
+            if waiting and torch.is_grad_enabled():
+                kept = sum(column.num_kept for column in waiting)
+                self._statistics.kept_share = kept / sum(map(len, waiting))
         else:
             whole = [self._tensors(column) for column in features]
             loss = self.calculate_loss([[self.model(column)["sentence_embedding"]] for column in whole], labels)
@@ -257,11 +262,18 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
         random_state: Any = None,
     ) -> tuple[Tensor, Any]:
         """Embed a mini-batch of inputs, preprocessing them now if they wait (`DeferredPreprocessing`)."""
-        if waiting_inputs(sentence_feature) is not None:
-            # the random states are copied in the first of the two passes
-            sentence_feature = self._tensors(sentence_feature, begin, end, again=copy_random_state)
-            begin, end = 0, end - begin
-        return super().embed_minibatch(sentence_feature, begin, end, with_grad, copy_random_state, random_state)
+        waiting = waiting_inputs(sentence_feature)
+        if waiting is None:
+            return super().embed_minibatch(sentence_feature, begin, end, with_grad, copy_random_state, random_state)
+        # the random states are copied in the first of the two passes
+        features = self._tensors(sentence_feature, begin, end, again=copy_random_state)
+        with frozen_tower(self.model, features) as found:
+            embedded: tuple[Tensor, Any] = super().embed_minibatch(
+                features, 0, end - begin, with_grad, copy_random_state, random_state
+            )
+        if copy_random_state and STATES in found:
+            waiting.keep_states((begin, end), found[STATES])
+        return embedded
 
     def _tensors(self, features: dict[str, Any], *span: int, again: bool = False) -> dict[str, Any]:
         """A column's features as tensors on the model's device."""
@@ -414,6 +426,7 @@ class AttributeGuidedContrastiveLoss(CachedLossMixin, nn.Module):
 
         - `num_negatives`: pairs; `masked_share`: share that the rules called false negatives together;
           `masked_share_RULE`: that each did alone;
+        - `kept_share` (GradCache with `DeferredPreprocessing`): inputs that were decoded once, not twice;
         - `mean_offset`: mean of log w_ij − log w_ii over the pairs left in the denominator;
         - `bm25_by_decile`, `offset_by_decile` (with "bm25"): means of B_ij and of that offset in each tenth of the
           pairs left, by rising B_ij, of the first 64 anchors. Equal values count in the lowest of their deciles;

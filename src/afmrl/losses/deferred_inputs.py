@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -10,8 +11,12 @@ import torch
 import torch.utils.data
 
 from afmrl.errors import InputError
+from afmrl.losses.frozen_tower import PIXELS, STATES, TowerStates
+from afmrl.losses.packed_pixels import PackedPixels, packed
 
-KEEP_BYTES = 64 * 2**20
+KEEP_BYTES = 2 * 2**30
+MUCH = 2
+"""Times as large as its pixels a tower's states may be to be kept: with less of a batch kept, more is decoded twice."""
 MARK = "input_ids"  # a suffix by which the trainer knows a column; here it carries the inputs that wait
 PLACES = "places"
 
@@ -24,12 +29,14 @@ class DeferredPreprocessing:
     as they are (text, an image's path, or a callable that opens one), and `AttributeGuidedContrastiveLoss` asks for
     the tensors of one mini-batch at a time. Each mini-batch is also padded to its own longest input only.
 
-    GradCache embeds every mini-batch twice. Tensors of up to `keep_bytes` a column wait in memory for the second time;
-    those beyond are made again, which costs decoding twice and keeps memory the same whatever the batch.
+    GradCache embeds every mini-batch twice. Up to `keep_bytes` of tensors wait in memory for the second time, images
+    at a byte a value (`packed_pixels`): 2 GiB hold a batch of 1,024 pairs whose images have 313,600 pixels. What is
+    beyond is decoded and preprocessed twice. The loss says the share that was kept (`last_statistics`). Of a Qwen-VL
+    whose vision tower is not trained the tower's states wait instead, where they are not much larger.
 
     Args:
         preprocess: `model.preprocess`.
-        keep_bytes: as said; larger is faster. 0 keeps nothing.
+        keep_bytes: as said, of all columns of a batch together; larger is faster. 0 keeps nothing.
         num_workers: threads that preprocess the next mini-batches while the model computes: for GPUs. Without a GPU
             they would take the model's own cores: 0.
 
@@ -52,6 +59,12 @@ class DeferredPreprocessing:
                 raise InputError(f"deferred preprocessing: {name}={value} must be at least 0")
         self.preprocess, self.keep_bytes, self.num_workers = preprocess, keep_bytes, num_workers
         self._threads: ThreadPoolExecutor | None = None
+        self._columns: weakref.WeakSet[WaitingInputs] = weakref.WeakSet()
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be kept."""
+        return self.keep_bytes - sum(column.kept_bytes for column in self._columns)
 
     def __call__(self, inputs: Sequence[Any], **options: Any) -> dict[str, Any]:
         """A column's features: the inputs that wait, and `places`, by which the batch knows its size."""
@@ -66,7 +79,8 @@ class DeferredPreprocessing:
         def preprocess(chosen: list[Any]) -> dict[str, Any]:
             return self.preprocess([one() if callable(one) else one for one in chosen], **options)
 
-        waiting = WaitingInputs(list(inputs), preprocess, self.keep_bytes, self._threads, self.num_workers)
+        waiting = WaitingInputs(list(inputs), preprocess, lambda: self.room, self._threads, self.num_workers)
+        self._columns.add(waiting)
         return {MARK: waiting, PLACES: torch.arange(len(inputs))}
 
 
@@ -77,13 +91,17 @@ class WaitingInputs:
         self,
         inputs: list[Any],
         preprocess: Callable[[list[Any]], dict[str, Any]],
-        keep_bytes: int,
+        room: Callable[[], int],
         threads: ThreadPoolExecutor | None = None,
         ahead: int = 0,
     ) -> None:
         self._inputs, self._preprocess = inputs, preprocess
-        self._room, self._threads, self._ahead = keep_bytes, threads, ahead
+        self._room, self._threads, self._ahead = room, threads, ahead
         self._kept: dict[tuple[int, int], dict[str, Any]] = {}
+        self.kept_bytes = 0
+        """Bytes that wait for the second time."""
+        self.num_kept = 0
+        """Inputs that were kept for it."""
         self._coming: dict[tuple[int, int], Future[dict[str, Any]]] = {}
 
     def __len__(self) -> int:
@@ -96,16 +114,42 @@ class WaitingInputs:
             again: whether they will be asked for once more, and are worth keeping.
         """
         span = begin, len(self) if end is None else min(end, len(self))
-        features = self._kept.pop(span, None)
-        if features is None:
+        kept = self._kept.pop(span, None)
+        if kept is not None:
+            self.kept_bytes -= _size(kept)
+            features = {
+                name: value.unpacked() if isinstance(value, PackedPixels) else value for name, value in kept.items()
+            }
+        else:
             coming = self._coming.pop(span, None)
             features = coming.result() if coming else self._made(span)
-            size = sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
-            if again and size <= self._room:
-                self._room -= size
-                self._kept[span] = features
+            if again:
+                self._keep(span, features)
         self._look_ahead(span)
         return dict(features)  # modules may put their own entries in
+
+    def _keep(self, span: tuple[int, int], features: dict[str, Any]) -> None:
+        """Let features wait for the second time, where there is room."""
+        room = self._room()
+        if room <= 0:
+            return
+        kept = dict(features)
+        if (pixels := features.get(PIXELS)) is not None and (smaller := packed(pixels)) is not None:
+            kept[PIXELS] = smaller
+        if (size := _size(kept)) <= room:
+            self._kept[span] = kept
+            self.kept_bytes += size
+            self.num_kept += span[1] - span[0]
+
+    def keep_states(self, span: tuple[int, int], states: TowerStates) -> None:
+        """Let what a vision tower made of a mini-batch's pixels wait in their place, where there is room."""
+        if (kept := self._kept.get(span)) is None:
+            return
+        smaller = {name: value for name, value in kept.items() if name != PIXELS} | {STATES: states}
+        before, after = _size(kept), _size(smaller)
+        if after <= MUCH * before and after - before <= self._room():
+            self._kept[span] = smaller
+            self.kept_bytes += after - before
 
     def _made(self, span: tuple[int, int]) -> dict[str, Any]:
         return self._preprocess(self._inputs[span[0] : span[1]])
@@ -116,6 +160,10 @@ class WaitingInputs:
             following = end + place * (end - begin), min(end + (place + 1) * (end - begin), len(self))
             if self._threads and following[0] < following[1] and following not in {*self._kept, *self._coming}:
                 self._coming[following] = self._threads.submit(self._made, following)
+
+
+def _size(features: dict[str, Any]) -> int:
+    return sum(value.nbytes for value in features.values() if hasattr(value, "nbytes"))
 
 
 def waiting_inputs(features: dict[str, Any]) -> WaitingInputs | None:

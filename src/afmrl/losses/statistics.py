@@ -21,10 +21,12 @@ class LossStatistics:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._sample: tuple[Contrast, np.ndarray, Tensor, Tensor] | None = None
+        self.kept_share: float | None = None
+        """Share of the batch's inputs that waited for GradCache's second pass; None where none had to."""
 
     def clear(self) -> None:
         """Begin another batch."""
-        self._sums, self._sample = {}, None
+        self._sums, self._sample, self.kept_share = {}, None, None
 
     def add(
         self,
@@ -83,6 +85,8 @@ class LossStatistics:
             "masked_share": sums["false"] / max(sums["negatives"], 1),
             "mean_offset": sums.get("moved", 0.0) / max(sums["kept"], 1),
         }
+        if self.kept_share is not None:
+            found["kept_share"] = self.kept_share
         rules = [name.removeprefix("called ") for name in sums if name.startswith("called ")]
         for rule in rules:
             found[f"masked_share_{rule}"] = sums[f"called {rule}"] / max(sums["negatives"], 1)

@@ -29,7 +29,7 @@ from afmrl.training.batch_plan import make_plan
 from afmrl.training.checkpoints import remove_checkpoints, train_from_checkpoint
 from afmrl.training.config import AGCLStage, Augmentation, Hardware
 from afmrl.training.image_views import NUM_VIEWS, ImageViews, remove_image_views, write_image_views
-from afmrl.training.lora import add_adapters, lora_config, merge_adapters
+from afmrl.training.lora import add_adapters, cast_weights, lora_config, merge_adapters
 from afmrl.training.pair_rows import PairInputs, pair_rows
 from afmrl.training.processes import on_first, rank, world_size
 from afmrl.training.trainer_arguments import agcl_arguments
@@ -136,13 +136,14 @@ def run_agcl(
     embedder.model.model_card_data.widget = []
     history = train_from_checkpoint(trainer, out_dir)
     if hardware.lora_of("agcl"):
-        merge_adapters(embedder.model[0].model)
+        merge_adapters(embedder.model)
     embedder.settings = {
         **embedder.settings,
         "attributes_on": config.attributes_on,
         "seller_attributes": config.seller_attributes,
     }
     if rank() == 0:
+        cast_weights(embedder.model, hardware.precision)
         embedder.save(out_dir)
         write_json(out_dir / "history.json", history)
         remove_checkpoints(out_dir)

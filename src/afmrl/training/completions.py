@@ -14,10 +14,12 @@ from afmrl.files import sync_file
 from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.terminal import track
+from afmrl.training.processes import gathered, rank, world_size
 
 CHUNK_BATCHES = 16
 """Of a chunk: enough offers to sort by length, few enough to lose."""
 PART = "completions.part.jsonl"
+SEEDS = 10_000  # between two processes: more than one has chunks
 
 
 def kept_completions(
@@ -27,6 +29,7 @@ def kept_completions(
     *,
     batch_size: int,
     seed: int | None = None,
+    part: str = PART,
     **sampling: Any,
 ) -> list[list[Completion]]:
     """`generator.generate`'s completions of each offer, in order; those that `folder` holds are not made again.
@@ -36,9 +39,10 @@ def kept_completions(
 
     Args:
         seed: of the sampling; each chunk has its own.
+        part: name of the file that keeps them.
         sampling: options of `generate`.
     """
-    path = Path(folder) / PART
+    path = Path(folder) / part
     chunk = CHUNK_BATCHES * batch_size
     found = _whole_chunks(path, chunk)
     starts = range(len(found), len(offers), chunk)
@@ -60,9 +64,23 @@ def kept_completions(
     return found
 
 
+def shared_completions(
+    generator: AttributeGenerator, offers: Sequence[Offer], folder: str | Path, *, seed: int = 0, **options: Any
+) -> list[list[Completion]]:
+    """`kept_completions` of all offers, each process writing its part; every process has to ask at the same time."""
+    number, size = rank(), world_size()
+    if size == 1:
+        return kept_completions(generator, offers, folder, seed=seed, **options)
+    own = offers[len(offers) * number // size : len(offers) * (number + 1) // size]
+    # by their number too: what another number of processes left is another part
+    part = f"{number}-of-{size}.{PART}"
+    return gathered(kept_completions(generator, own, folder, seed=seed + SEEDS * number, part=part, **options))
+
+
 def forget_completions(folder: str | Path) -> None:
-    """Delete what `kept_completions` kept."""
-    (Path(folder) / PART).unlink(missing_ok=True)
+    """Delete what `kept_completions` and `shared_completions` kept."""
+    for path in Path(folder).glob(f"*{PART}"):
+        path.unlink(missing_ok=True)
 
 
 def _whole_chunks(path: Path, chunk: int) -> list[list[Completion]]:

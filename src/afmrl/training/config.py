@@ -53,6 +53,9 @@ class Lora(Config):
     """LoRA's scaling times its rank. Null: twice the rank."""
     dropout: Share = 0.0
     """Dropout in front of the LoRA layers."""
+    vision: bool = False
+    """Adapt the vision tower too, not the language model alone. If not, it stays as it is, and GradCache runs it once
+    an image instead of twice."""
     stages: Stages = ("agcl",)
     """Stages that train so: any of sft, agcl, rar. The others train all parameters."""
 
@@ -61,8 +64,9 @@ class Hardware(Config):
     """What the machine can hold. Results change by rounding alone, except by `max_pixels`, `max_seq_length`, LoRA."""
 
     precision: Precision = "float32"
-    """bfloat16: autocast in training, and frozen weights under LoRA in bfloat16; weights that are trained are always
-    float32, because bfloat16 loses small updates."""
+    """Type of the computation (autocast), of weights that are not trained (LoRA's base, RAR's reference), of whatever
+    writes or embeds, and of the models that are saved. Weights that are trained are always float32 while they are,
+    because bfloat16 loses small updates."""
     gradient_checkpointing: bool = False
     """Recompute activations: slower, less memory. Beside GradCache it allows larger mini-batches."""
     max_pixels: AtLeast1 | None = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from afmrl.errors import InputError
 
 PATIENCE = timedelta(hours=24)
 """How long a process waits for the others: the first one writes attributes of a whole catalog meanwhile."""
 
+T = TypeVar("T")
 
 _alone = False  # whether this process works for the others, which wait: what it asks of them it does itself
 
@@ -127,7 +128,7 @@ def on_first(work: Callable[[], Any]) -> Any:
     return sent[0]
 
 
-def gathered(values: Sequence[float]) -> list[float]:
+def gathered(values: Sequence[T]) -> list[T]:
     """The values of all processes, in the processes' order; every process must ask at the same time.
 
     >>> gathered([0.5, 1.0])

@@ -35,8 +35,8 @@ from afmrl.training.best_weights import BEST, load_weights
 from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
 from afmrl.training.config import Hardware, RARStage
 from afmrl.training.lazy_rows import lazy_rows
-from afmrl.training.lora import lora_config
-from afmrl.training.processes import gathered, on_first, rank
+from afmrl.training.lora import cast_weights, lora_config
+from afmrl.training.processes import gathered, rank
 from afmrl.training.sft import save_generator
 from afmrl.training.survey import SURVEY, kept_survey, zero_variance_share
 from afmrl.training.trainer_arguments import rar_arguments
@@ -103,8 +103,7 @@ def run_rar(
     prompt = GeneratorPrompt.load(generator_path)
     processor = load_processor(generator_path)
     arguments = rar_arguments(config, hardware, seed, out_dir)
-    # sampling differs from GPU to GPU; what follows from it may not
-    survey = on_first(lambda: kept_survey(config, reward, generator_path, out_dir, seed=seed))
+    survey = kept_survey(config, reward, generator_path, out_dir, dtype=hardware.precision, seed=seed)
     reward = reward.with_(k=survey.k, floors=survey.floors)
     watch = Watch(out_dir, config.patience, hold_truth=reward.holds_to_targets)
     every = config.eval_steps if config.eval_steps is not None else max(config.max_steps // 8, 1)
@@ -128,6 +127,8 @@ def run_rar(
         callbacks=[*callbacks, *watching],
         peft_config=lora_config(lora) if lora else None,
     )
+    if trainer.ref_model is not None:
+        cast_weights(trainer.ref_model, hardware.precision)
     resume_by_own_names(trainer)
     train_from_checkpoint(trainer, out_dir)
     history = [_curve_entry(entry) for entry in trainer.state.log_history if "reward" in entry]
@@ -141,7 +142,7 @@ def run_rar(
     if lora:
         trained = trained.merge_and_unload()
     if rank() == 0:
-        save_generator(trained, generator_path, out_dir)
+        save_generator(trained, generator_path, out_dir, dtype=hardware.precision)
         write_json(out_dir / "history.json", history)
         remove_checkpoints(out_dir)
         remove_watch(out_dir)

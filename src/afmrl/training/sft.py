@@ -25,9 +25,9 @@ from afmrl.generator.prompt import PROMPT_FILE, GeneratorPrompt, generator_messa
 from afmrl.generator.small.build import generator_folder
 from afmrl.training.augmentation import augment, is_active
 from afmrl.training.checkpoints import remove_checkpoints, resume_by_own_names, train_from_checkpoint
-from afmrl.training.config import Augmentation, Hardware, SFTStage
+from afmrl.training.config import Augmentation, Hardware, Precision, SFTStage
 from afmrl.training.lazy_rows import lazy_rows
-from afmrl.training.lora import lora_config
+from afmrl.training.lora import cast_weights, lora_config
 from afmrl.training.processes import rank
 from afmrl.training.trainer_arguments import sft_arguments
 
@@ -104,7 +104,7 @@ def run_sft(
     if lora:
         trained = trained.merge_and_unload()
     if rank() == 0:
-        save_generator(trained, base, out_dir)
+        save_generator(trained, base, out_dir, dtype=hardware.precision)
         prompt.save(out_dir)
         if hardware.max_pixels:
             bound_saved_pixels(out_dir, hardware.max_pixels)
@@ -171,13 +171,16 @@ def unread_images(base: str | Path, offers: Sequence[Offer]) -> int:
     return images if images and not reads_images(load_processor(generator_folder(base))) else 0
 
 
-def save_generator(model: Any, base: str | Path, out_dir: Path) -> None:
+def save_generator(model: Any, base: str | Path, out_dir: Path, *, dtype: Precision = "float32") -> None:
     """Write weights and processor as one ordinary folder.
 
     The processor's files are the base's own, so every setting of them (and what it needs to load without torchvision)
     stays as it was.
+
+    Args:
+        dtype: of the weights in the file; `model` is turned into it.
     """
-    model.save_pretrained(str(out_dir))
+    cast_weights(model, dtype).save_pretrained(str(out_dir))
     base = Path(base)
     if base.is_dir():
         for name in PROCESSOR_FILES:

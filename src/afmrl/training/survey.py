@@ -12,10 +12,12 @@ import numpy as np
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.files import parse_json, write_json
+from afmrl.generator.engines.base import Completion
 from afmrl.generator.generator import AttributeGenerator
 from afmrl.rewards.retrieval_reward import RetrievalReward, Scored
-from afmrl.training.completions import forget_completions, kept_completions
-from afmrl.training.config import RARStage
+from afmrl.training.completions import forget_completions, shared_completions
+from afmrl.training.config import Precision, RARStage
+from afmrl.training.processes import on_first
 from afmrl.training.trainer_arguments import SAMPLING_TEMPERATURE
 
 SURVEY = "survey.json"
@@ -39,27 +41,38 @@ class Survey:
 
 
 def kept_survey(
-    config: RARStage, reward: RetrievalReward, generator_path: str | Path, folder: Path, *, seed: int = 0
+    config: RARStage,
+    reward: RetrievalReward,
+    generator_path: str | Path,
+    folder: Path,
+    *,
+    dtype: Precision = "float32",
+    seed: int = 0,
 ) -> Survey:
-    """`take_survey` of the generator, or what `folder` holds of a run that was killed.
+    """`take_survey` of the generator, or what `folder` holds of a run that was killed; asked for by every process.
 
     A run that resumes has to take that over: on a GPU other samples would come, and with them other offers, k and
     floors than the checkpoint was trained with.
     """
     path = folder / SURVEY
-    if not path.is_file():
-        survey = take_survey(config, reward, AttributeGenerator.from_pretrained(generator_path), folder, seed=seed)
-        floors = survey.floors.tolist()
-        write_json(path, {"rows": survey.rows, "k": survey.k, "floors": floors, "summary": survey.summary})
-        forget_completions(folder)
-    kept = parse_json(path.read_text(encoding="utf-8"))
+    if not on_first(path.is_file):
+        generator = AttributeGenerator.from_pretrained(generator_path, dtype=dtype)
+        survey = take_survey(config, reward, generator, folder, seed=seed)
+
+        def keep() -> None:
+            floors = survey.floors.tolist()
+            write_json(path, {"rows": survey.rows, "k": survey.k, "floors": floors, "summary": survey.summary})
+            forget_completions(folder)
+
+        on_first(keep)
+    kept = on_first(lambda: parse_json(path.read_text(encoding="utf-8")))
     return Survey(kept["rows"], kept["k"], np.asarray(kept["floors"], dtype=np.float64), kept["summary"])
 
 
 def take_survey(
     config: RARStage, reward: RetrievalReward, generator: AttributeGenerator, folder: Path, *, seed: int = 0
 ) -> Survey:
-    """Sample completions of every offer and see what they earn.
+    """Sample completions of every offer, all processes together, and see what they earn.
 
     Args:
         folder: keeps the samples until all are there.
@@ -68,7 +81,7 @@ def take_survey(
     Raises:
         InputError: there are fewer offers than a step takes.
     """
-    sampled = kept_completions(
+    sampled = shared_completions(
         generator,
         reward.offers,
         folder,
@@ -78,6 +91,13 @@ def take_survey(
         batch_size=BATCH_SIZE,
         seed=seed,
     )
+    # embeddings differ by rounding from GPU to GPU: one process judges for all
+    survey: Survey = on_first(lambda: _judged(config, reward, sampled))
+    return survey
+
+
+def _judged(config: RARStage, reward: RetrievalReward, sampled: Sequence[Sequence[Completion]]) -> Survey:
+    """What the samples earn, and what follows from it."""
     rows = np.repeat(np.arange(len(reward.offers)), config.num_generations).tolist()
     texts = [completion.text for of_offer in sampled for completion in of_offer]
     ended = [completion.ended for of_offer in sampled for completion in of_offer]
