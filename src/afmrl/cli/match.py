@@ -31,6 +31,8 @@ def match(
     best_f1: Annotated[bool, Parameter(negative=())] = False,
     threshold: float | None = None,
     previous: Path | None = None,
+    verdicts: Path | None = None,
+    no_verdicts: Annotated[bool, Parameter(negative=())] = False,
     veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     no_veto: Annotated[list[str] | None, Parameter(negative=())] = None,
     max_bad: float = MAX_BAD,
@@ -69,6 +71,12 @@ def match(
         Call two offers the same from this probability on; needs no labels.
     previous
         OUT of the last run: groups keep their ids, and changes.jsonl lists splits, merges, new and vanished groups.
+    verdicts
+        Verdicts of reviewers, as `afmrl serve` writes them: offers that they call the same are in one group and those
+        that they call different are not, whatever the model says. By default verdicts.jsonl in --out, or else in
+        --previous.
+    no_verdicts
+        Use no verdicts.
     veto
         An attribute whose conflict keeps two offers apart, in addition to the default ones; may be repeated.
     no_veto
@@ -85,6 +93,8 @@ def match(
         quiet_libraries()
     if no_labels and labels is not None:
         raise InputError("--labels and --no-labels exclude each other; give one")
+    if no_verdicts and verdicts is not None:
+        raise InputError("--verdicts and --no-verdicts exclude each other; give one")
     with one_writer(out):
         result = match_offers(
             catalog,
@@ -98,6 +108,7 @@ def match(
             best_f1=best_f1,
             threshold=threshold,
             previous=previous,
+            verdicts=False if no_verdicts else verdicts,
             veto=veto or (),
             no_veto=no_veto or (),
             max_bad=max_bad,
@@ -111,6 +122,8 @@ def match(
 
 def print_match(result: MatchResult, out: Path) -> None:
     """What was found, in a few lines."""
+    from afmrl.matching.verdicts import bindings_in_words
+
     summary: dict[str, Any] = result.summary
     threshold, labels = summary["threshold"], summary["labels"]
     print(
@@ -120,6 +133,8 @@ def print_match(result: MatchResult, out: Path) -> None:
     )
     if labels is not None:
         print(f"Labels: {summary['labels_from']}; --no-labels leaves them out.")
+    if summary["verdicts"] is not None:
+        print(f"Verdicts: {bindings_in_words(summary['verdicts'])}; --no-verdicts leaves them out.")
     print(f"Same product from probability {threshold['probability']:.3f}: {threshold['from']}.")
     if labels is not None:
         print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from afmrl.matching.result import MatchedGroup, MatchedPair
 from afmrl.matching.scorer import AT_ONCE, PairScores, Scorer
 from afmrl.matching.table import OfferTable
 from afmrl.matching.threshold_aim import ThresholdAim, logit_of
+from afmrl.matching.verdicts import Bindings, Constraints
 from afmrl.matching.vetoes import DEFAULT_VETOES, paired, public_key
 from afmrl.terminal import Stages
 
@@ -28,6 +30,7 @@ LISTED_FROM = 0.05
 """Probability from which a pair is listed; so are those in one group, and those that only a veto keeps apart."""
 
 MAX_EXAMPLES = 3
+_VERDICTS: Mapping[int, Literal["same", "different"] | None] = {1: "same", -1: "different", 0: None}
 
 
 @dataclass
@@ -49,6 +52,8 @@ class MatchedTable:
     from_index: np.ndarray | None = None
     labeled: LabeledResult | None = None
     notes: list[str] = field(default_factory=list)
+    constraints: Constraints | None = None
+    """What verdicts say of the rows; None: nothing."""
 
     def probabilities(self, logits: np.ndarray, vetoed: np.ndarray) -> np.ndarray:
         """(P,) calibrated; a vetoed pair's is at most what vetoed pairs were seen to be."""
@@ -92,7 +97,8 @@ class MatchedTable:
     def listed_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the pairs worth listing.
 
-        Likely ones, those of one group or of one distrusted GTIN, and those that only a veto keeps apart.
+        Likely ones, those of one group or of one distrusted GTIN, those that only a veto keeps apart, and those that
+        have a verdict.
         """
         count = np.int64(len(self.groups))
         scores, left, right = self.scores, self.left, self.right
@@ -105,6 +111,9 @@ class MatchedTable:
         for rows in self.group_rows:
             ours, theirs = np.triu_indices(len(rows), 1)
             codes.append(rows[ours].astype(np.int64) * count + rows[theirs])
+        if self.constraints is not None and self.constraints.judged:
+            judged = np.array(self.constraints.judged, dtype=np.int64)
+            codes.append(judged[:, 0] * count + judged[:, 1])
         pairs = np.unique(np.concatenate(codes))
         return _across(pairs // count, pairs % count, self.from_index)
 
@@ -120,7 +129,8 @@ class MatchedTable:
             logits, vetoed, alike = self.scorer.of_features(features)
             probabilities = self.probabilities(logits, vetoed)
             same = self.groups[ours] == self.groups[theirs]
-            kept_apart = ~same & ~vetoed & (logits >= self.threshold.logit)
+            verdicts = np.zeros(len(ours), np.int8) if self.constraints is None else self.constraints.of(ours, theirs)
+            kept_apart = ~same & ~vetoed & (verdicts == 0) & (logits >= self.threshold.logit)
             if self.from_index is not None:
                 turned = self.from_index[ours]
                 ours, theirs = np.where(turned, theirs, ours), np.where(turned, ours, theirs)
@@ -131,7 +141,7 @@ class MatchedTable:
                     round(float(logits[place]), 4),
                     round(float(probabilities[place]), 6),
                     bool(same[place]),
-                    replace(reasons, kept_apart=True) if kept_apart[place] else reasons,
+                    replace(reasons, kept_apart=bool(kept_apart[place]), verdict=_VERDICTS[int(verdicts[place])]),
                 )
                 yield pair, float(alike[place])
 
@@ -146,6 +156,7 @@ def match_table(
     from_index: np.ndarray | None = None,
     model: PairModel | None = None,
     threshold: float | None = None,
+    bindings: Bindings | None = None,
     stages: Stages | None = None,
 ) -> MatchedTable:
     """Match the offers of a table.
@@ -158,6 +169,7 @@ def match_table(
         from_index: (N,) bool: only pairs of an offer of an index with one that is not are compared; None: all.
         model: in place of the default one.
         threshold: a logit to use whatever the labels or the default say.
+        bindings: what verdicts join and keep apart.
     """
     stages = stages or Stages(False)
     aim = aim or ThresholdAim()
@@ -194,14 +206,16 @@ def match_table(
         of_pairs = scorer.score(ours, theirs)
         return of_pairs.logits, of_pairs.vetoed
 
+    constraints = None if bindings is None else bindings.of_offers([offer.id for offer in table.offers])
     with stages("grouping", 1) as advance:
         groups = group_offers(
-            len(table), left, right, scores.logits, scores.vetoed, threshold=chosen.logit, score=score
-        )
+            len(table), left, right, scores.logits, scores.vetoed, threshold=chosen.logit, score=score,
+            constraints=constraints,
+        )  # fmt: skip
         advance(1)
     return MatchedTable(
         scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result,
-        notes + doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]),
+        notes + doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]), constraints,
     )  # fmt: skip
 
 

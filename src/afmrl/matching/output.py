@@ -29,7 +29,7 @@ FORMAT, VERSION = "afmrl-match", 1
 OFFER_COLUMNS = ("id", "group_id", "canonical_id", "title", "confidence", "needs_review", "why")
 PAIR_COLUMNS = (
     "left", "right", "left_group", "right_group", "left_title", "right_title", "score", "probability", "same", "agree",
-    "differ", "only_left", "only_right", "veto", "kept_apart", "text", "image", "embedding",
+    "differ", "only_left", "only_right", "veto", "kept_apart", "text", "image", "embedding", "verdict",
 )  # fmt: skip
 Cell = str | int | float
 
@@ -161,6 +161,7 @@ class PairWriter:
             str(pair.same).lower(), _cell(reasons.agree), _cell(reasons.differ), _cell(reasons.only_left),
             _cell(reasons.only_right), "; ".join(reasons.veto), KEPT_APART if reasons.kept_apart else "", reasons.text,
             "" if reasons.image is None else reasons.image, "" if reasons.embedding is None else reasons.embedding,
+            reasons.verdict or "",
         )  # fmt: skip
 
 

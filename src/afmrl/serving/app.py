@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from afmrl.errors import InputError
+from afmrl.matching.verdicts import VERDICTS_FILE
 from afmrl.serving.batching import BATCH_TOKENS
 from afmrl.serving.embedding_routes import embedding_routes
 from afmrl.serving.gate import STATIC, Gate
@@ -29,7 +30,7 @@ from afmrl.serving.rerank_routes import rerank_routes
 from afmrl.serving.review import ReviewQueue
 from afmrl.serving.review_routes import review_routes
 from afmrl.serving.service import MODEL_NAME, Service
-from afmrl.serving.verdicts import LABELS_FILE, VERDICTS_FILE
+from afmrl.serving.verdicts import LABELS_FILE
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ASSETS = {
