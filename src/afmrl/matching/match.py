@@ -20,12 +20,14 @@ from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError, shown_address
 from afmrl.matching.group_ids import group_changes, read_group_ids
+from afmrl.matching.kept import KeptMatch
 from afmrl.matching.labeled_pairs import LabeledRows
 from afmrl.matching.learning import LabeledResult
 from afmrl.matching.matched_offers import OfferCollector
 from afmrl.matching.matched_table import MatchedTable, match_table
 from afmrl.matching.output import (
     FORMAT,
+    KEPT_FILE,
     VERSION,
     WrittenPairs,
     clear_output,
@@ -41,6 +43,7 @@ from afmrl.matching.review import ReviewCollector
 from afmrl.matching.sources import MatchSource, OffersToMatch, offers_of_index, read_offers, with_index
 from afmrl.matching.table import OfferTable, offer_table
 from afmrl.matching.threshold_aim import CurvePoint, ThresholdAim
+from afmrl.matching.update_output import finish_update
 from afmrl.matching.verdicts import VERDICTS_FILE, Bindings
 from afmrl.matching.vetoes import check_vetoes, veto_keys
 from afmrl.retrieval.colors import color_histograms
@@ -112,6 +115,9 @@ def match(
         raise InputError("--generator needs --model: the embedder reads its key attributes")
     checked_max_bad(max_bad)
     vetoes = veto_keys(veto, no_veto)
+    for folder in (out, previous):
+        if folder is not None:
+            finish_update(Path(folder))
     bindings = _bindings(verdicts, out, previous)
     ids_before = None if previous is None else read_group_ids(previous)  # before `out`, which may be the same, changes
     stages = Stages(progress)
@@ -193,6 +199,7 @@ def match_result(
     changes = None if previous is None else group_changes(_members(by_offer), previous)
     if out is not None:
         clear_output(out)
+        (out / KEPT_FILE).unlink(missing_ok=True)
         write_skipped(out, skipped)
         write_groups(out, groups)
     left, right = matched.listed_rows()
@@ -248,6 +255,8 @@ def match_result(
         return MatchResult(groups, kept, summary, review, kept_offers)
     write_offers(out, kept_offers)
     write_changes(out, changes)
+    if matched.from_index is None and not matched.scorer.table.dense:
+        KeptMatch.of(matched, ids).write(out)
     result = MatchResult(groups, WrittenPairs(out, offers, len(left)), summary, review, kept_offers, out)
     if write_page is not None:
         write_page(result, out)

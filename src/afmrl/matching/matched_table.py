@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.matching.candidates import candidate_pairs
+from afmrl.matching.candidates import find_candidates
 from afmrl.matching.features import feature_names
 from afmrl.matching.group_ids import group_ids
 from afmrl.matching.groups import group_offers
@@ -54,6 +54,8 @@ class MatchedTable:
     notes: list[str] = field(default_factory=list)
     constraints: Constraints | None = None
     """What verdicts say of the rows; None: nothing."""
+    floors: dict[str, np.ndarray] = field(default_factory=dict)
+    """See `Candidates.floors`."""
 
     def probabilities(self, logits: np.ndarray, vetoed: np.ndarray) -> np.ndarray:
         """(P,) calibrated; a vetoed pair's is at most what vetoed pairs were seen to be."""
@@ -67,11 +69,14 @@ class MatchedTable:
         starts = np.flatnonzero(np.append(True, np.diff(self.groups[order]) != 0))
         return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
 
-    def matched_groups(self, previous: Mapping[str, str] | None = None) -> tuple[list[MatchedGroup], list[str]]:
+    def matched_groups(
+        self, previous: Mapping[str, str] | None = None, others: Collection[str] = ()
+    ) -> tuple[list[MatchedGroup], list[str]]:
         """The groups of two or more, by first row; and the group's id of every offer, also of those that are alone.
 
         Args:
             previous: the group's id of every offer of the last run.
+            others: ids that groups of other offers have.
         """
         weakest = np.full(len(self.groups), np.inf)
         inside = self.groups[self.left] == self.groups[self.right]
@@ -83,7 +88,7 @@ class MatchedTable:
         for rows in self.group_rows:
             alone[rows] = False
         every = [*self.group_rows, *np.flatnonzero(alone)[:, None]]
-        found = group_ids([[offers[row].id for row in rows] for rows in every], previous)
+        found = group_ids([[offers[row].id for row in rows] for rows in every], previous, others)
         ids = [""] * len(offers)
         for identifier, rows in zip(found, every, strict=True):
             for row in rows.tolist():
@@ -94,6 +99,14 @@ class MatchedTable:
         ]
         return groups, ids
 
+    def worth_listing(self, left: np.ndarray, right: np.ndarray, scores: PairScores) -> np.ndarray:
+        """(P,) bool: pairs of rows that are likely, or of one distrusted GTIN, or that only a veto keeps apart."""
+        worth = self.probabilities(scores.logits, scores.vetoed) >= LISTED_FROM
+        worth |= scores.vetoed & (scores.alike >= self.threshold.logit)
+        distrusted = self.scorer.table.distrusted
+        worth |= paired(distrusted, distrusted, left, right) > 0
+        return worth
+
     def listed_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the pairs worth listing.
 
@@ -101,12 +114,8 @@ class MatchedTable:
         have a verdict.
         """
         count = np.int64(len(self.groups))
-        scores, left, right = self.scores, self.left, self.right
-        listed = self.probabilities(scores.logits, scores.vetoed) >= LISTED_FROM
-        listed |= scores.vetoed & (scores.alike >= self.threshold.logit)
-        listed |= self.groups[left] == self.groups[right]
-        distrusted = self.scorer.table.distrusted
-        listed |= paired(distrusted, distrusted, left, right) > 0
+        left, right = self.left, self.right
+        listed = self.worth_listing(left, right, self.scores) | (self.groups[left] == self.groups[right])
         codes = [left[listed].astype(np.int64) * count + right[listed]]
         for rows in self.group_rows:
             ours, theirs = np.triu_indices(len(rows), 1)
@@ -177,7 +186,8 @@ def match_table(
     scorer = Scorer(table, model or default.model, vetoes)
     chosen, result, notes = default.threshold, None, []
     with stages("looking for candidates", len(table)) as advance:
-        left, right = candidate_pairs(table, progress=advance)
+        candidates = find_candidates(table, progress=advance)
+        left, right = candidates.left, candidates.right
     if labels is None and product_ids:
         labels = LabeledRows.of_products(table.offers, left, right)
         if not labels.says_enough:
@@ -216,6 +226,7 @@ def match_table(
     return MatchedTable(
         scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result,
         notes + doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]), constraints,
+        candidates.floors,
     )  # fmt: skip
 
 
