@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from match_catalogs import catalog
 
+from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.matching.match import match
 from afmrl.matching.update import update_match
 from afmrl.report.match_page import write_match_page
+from afmrl.sample.catalog import write_sample_catalog
 
 SEEDS = range(12)
 
@@ -180,3 +182,46 @@ def test_what_cannot_be_updated_is_refused_in_one_line(tmp_path):
     (tmp_path / "out" / "kept.bin").unlink()
     with pytest.raises(InputError, match="only a match of one catalog's file without a model"):
         update_match(tmp_path / "out", offers[:2])
+
+
+def test_the_command_says_what_it_did(tmp_path, call):
+    offers, _ = catalog(families=4)
+    write_catalog(tmp_path / "first.jsonl", offers[:-3])
+    write_catalog(tmp_path / "new.jsonl", offers[-3:])
+    out = tmp_path / "out"
+    assert call("match", tmp_path / "first.jsonl", "--out", out, "--no-labels")[0] == 0
+    code, said, _ = call("match", tmp_path / "new.jsonl", "--update", out, "--delete", offers[0].id, "--delete", "x")
+    assert code == 0 and said.startswith("3 offers added, 0 changed, 1 deleted, 0 given as before.\n"), said
+    assert "1 id to delete not found, first: 'x'" in said and "Events: " in said
+    assert (out / "report.html").is_file()
+    (tmp_path / "gone.txt").write_text(f"{offers[1].id}\n")
+    code, said, _ = call("match", "--update", out, "--remove", tmp_path / "gone.txt")
+    assert code == 0 and "1 deleted" in said
+    code, said, _ = call("match", tmp_path / "new.jsonl", "--update", out)
+    assert code == 0 and "Nothing to do" in said
+    write_catalog(tmp_path / "all.jsonl", offers[2:])
+    code, said, _ = call("match", tmp_path / "all.jsonl", "--update", out, "--mirror")
+    assert code == 0 and f"{len(offers) - 2:,} given as before" in said and "Nothing to do" in said
+    assert call("check", out)[0] == 0
+    for arguments, error in (
+        (["--update", out, "--threshold", "0.5"], "match: --threshold is of a whole match; --update keeps"),
+        ([tmp_path / "all.jsonl", "--out", out, "--mirror"], "match: --mirror needs --update MATCHES"),
+        ([tmp_path / "all.jsonl"], "match: give CATALOG --out DIR, or --update MATCHES"),
+        (["--update", tmp_path / "nowhere"], "no such folder; make a match first"),
+    ):
+        code, _, said = call("match", *arguments)
+        assert code == 2 and error in said and len(said.strip().splitlines()) == 1, said
+
+
+def test_images_are_compared_by_their_colors_in_updates_too(tmp_path):
+    write_sample_catalog(tmp_path / "catalog", families={"train": 5})
+    offers = list(read_catalog(tmp_path / "catalog" / "catalog.jsonl"))
+    half = len(offers) * 2 // 3
+    match(offers[:half], out=tmp_path / "once", labels=False)
+    shutil.copytree(tmp_path / "once", tmp_path / "steps")
+    update_match(tmp_path / "once", offers[half:])
+    for start in range(half, len(offers), 7):
+        update_match(tmp_path / "steps", offers[start : start + 7][::-1])
+    assert partition(tmp_path / "steps")[0] == partition(tmp_path / "once")[0]
+    assert content(tmp_path / "steps") == content(tmp_path / "once")
+    assert any("image" in line["reasons"] for line in content(tmp_path / "once")[0])
