@@ -6,6 +6,7 @@
     python benchmarks/match.py vetoes --data DIR      # what each veto costs and saves on labeled pairs
     python benchmarks/match.py linkage --data DIR     # groups: average linkage, complete linkage, union-find
     python benchmarks/match.py scale --offers 10000 100000 1000000
+    python benchmarks/match.py update --offers 100000 --new 1000
     python benchmarks/match.py table
 
 DIR holds wdc_products, abt_buy, amazon_google, wdc_lspc and magento_luma (`afmrl dataset` says where they come from).
@@ -34,13 +35,18 @@ def main() -> None:
     scale = commands.add_parser("scale")
     scale.add_argument("--offers", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     commands.add_parser("one").add_argument("offers", type=int)  # a run of `scale`, in a process of its own
+    update = commands.add_parser("update", help="an update with new offers, beside the run of all of them")
+    update.add_argument("--offers", type=int, default=100_000)
+    update.add_argument("--new", type=int, default=1_000)
     commands.add_parser("table")
     arguments = parser.parse_args()
-    if arguments.command in ("scale", "one"):
+    if arguments.command in ("scale", "one", "update"):
         import match_scale
 
         if arguments.command == "one":
             match_scale.run_one(arguments.offers)
+        elif arguments.command == "update":
+            match_scale.run_update(arguments.offers, arguments.new, RESULTS / "match_update.json")
         else:
             match_scale.run(arguments.offers, RESULTS / "match_scale.json")
         return

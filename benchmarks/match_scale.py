@@ -1,4 +1,4 @@
-"""Cost of a match from 10,000 to 1,000,000 synthetic offers without images: time, peak memory, exponent."""
+"""Cost of a match from 10,000 to 1,000,000 synthetic offers without images, and of an update with 1,000 new ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from afmrl.files import write_json
+from afmrl.matching.group_ids import read_group_ids
 from common import in_own_process
 
 KINDS_TEXT = "drill saw lamp kettle router camera headset keyboard printer monitor speaker charger blender toaster"
@@ -106,6 +110,78 @@ def run_one(num_offers: int) -> None:
                 }
             )
         )
+
+
+def run_update(num_offers: int, num_new: int, path: Path) -> None:
+    """A match of some offers, an update with new ones, and a match of all: seconds, and how much their groups agree.
+
+    The new offers are drawn at random, so that most of them belong to products that are there.
+    """
+    from afmrl.matching.match import match
+    from afmrl.matching.update import update_match
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        products = synthetic(folder / "all.jsonl", num_offers + num_new)
+        lines = (folder / "all.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        is_new = np.zeros(len(lines), dtype=bool)
+        is_new[np.random.default_rng(1).choice(len(lines), num_new, replace=False)] = True
+        for part, wanted in (("first", False), ("new", True)):
+            of_part = (line for line, new in zip(lines, is_new, strict=True) if new == wanted)
+            (folder / f"{part}.jsonl").write_text("".join(of_part), encoding="utf-8")
+        timings = {}
+
+        def timed(step: str, work: Callable[[], Any]) -> Any:
+            started, cpu = time.perf_counter(), time.process_time()
+            found = work()
+            timings[step] = {
+                "seconds": round(time.perf_counter() - started, 1),
+                "cpu_seconds": round(time.process_time() - cpu, 1),
+            }
+            print(step, timings[step], flush=True)
+            return found
+
+        timed("first", lambda: match(folder / "first.jsonl", out=folder / "out"))
+        done = timed("update", lambda: update_match(folder / "out", folder / "new.jsonl"))
+        updated = read_group_ids(folder / "out")
+        peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        size = sum(file.stat().st_size for file in (folder / "out").iterdir())
+        kept = (folder / "out" / "kept.bin").stat().st_size
+        timed("all", lambda: match(folder / "all.jsonl", out=folder / "whole"))
+        whole = read_group_ids(folder / "whole")
+        pairs = [_pairs(groups) for groups in (updated, whole, products)]
+        write_json(
+            path,
+            {
+                "machine": platform.processor() or platform.machine(),
+                "offers": num_offers,
+                "new": num_new,
+                **timings,
+                "peak_mb": peak,
+                "folder_mb": round(size / 1e6),
+                "kept_mb": round(kept / 1e6),
+                "pairs_compared": done.summary["pairs_compared"],
+                "offers_grouped_again": done.summary["update"]["offers_grouped_again"],
+                "changes": done.summary["changes"],
+                "pairs_of_both": round(len(pairs[0] & pairs[1]) / len(pairs[0] | pairs[1]), 5),
+                **{
+                    name: {
+                        "precision": round(len(found & pairs[2]) / len(found), 4),
+                        "recall": round(len(found & pairs[2]) / len(pairs[2]), 4),
+                    }
+                    for name, found in (("updated", pairs[0]), ("whole", pairs[1]))
+                },
+            },
+        )
+        print(path.read_text(encoding="utf-8"))
+
+
+def _pairs(groups: Mapping[str, object]) -> set[tuple[str, str]]:
+    """Every two offers of one group."""
+    members: dict[object, list[str]] = {}
+    for name, group in sorted(groups.items()):
+        members.setdefault(group, []).append(name)
+    return {pair for of in members.values() for pair in combinations(of, 2)}
 
 
 def run(sizes: list[int], path: Path) -> None:

@@ -79,6 +79,15 @@ def read_files(*last):
     return read
 
 
+def read_update(out):
+    """The files of a match that was updated; events without their time."""
+    found = read_files("summary.json", "report.html")(out)
+    found["events.jsonl"] = re.sub(rb'"when": "[^"]*"', b"", found.get("events.jsonl", b""))
+    # checksums are of events with their time
+    found["summary.json"] = re.sub(rb'"events.jsonl": {[^}]*}', b"", found["summary.json"])
+    return found
+
+
 def read_run(out):
     """What a run is for: the published models, and what they were measured to be."""
     from afmrl.files import file_hash
@@ -184,8 +193,16 @@ def commands(quickstart, folder):
         Command("index again", [*with_(index, embeddings="embed again"), "--mirror"], read_index, made / "index"),
         Command("match", match, read_files("summary.json", "report.html"), also=(INCOMPLETE,)),
         Command(
+            "match of first", ["match", folder / "first.jsonl", "--out", out, "--max-bad", "0.5"], read_update,
+            also=(INCOMPLETE,),
+        ),
+        Command(
             "match again", [*match, "--threshold", "0.5", "--previous", out], read_files("summary.json", "report.html"),
             made / "match", also=(INCOMPLETE,), repeats=False,
+        ),
+        Command(
+            "match update", ["match", folder / "second.jsonl", "--update", out, "--mirror"], read_update,
+            made / "match of first", also=(INCOMPLETE,),
         ),
         Command(
             "evaluate", [*evaluate, "--model", "bm25"], read_files("metrics.json", "report.html"),
@@ -227,6 +244,7 @@ def imported():
     import afmrl.index.local.index
     import afmrl.index.update
     import afmrl.matching.match
+    import afmrl.matching.update
     import afmrl.report.evaluation_page
     import afmrl.report.match_page
     import afmrl.training.run
@@ -424,7 +442,7 @@ def main(quickstart, folder, trials=None, seed=0, only=(), moments=(), where="",
     chosen = []
     needed = set(only)
     for name in only:
-        needed |= {name.removesuffix(" again")}
+        needed |= {name.removesuffix(" again"), *({"match of first"} if name == "match update" else ())}
         if "index" in name:
             needed |= {"embed", "embed again"}
     for command in work.commands:

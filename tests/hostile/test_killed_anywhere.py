@@ -27,7 +27,7 @@ def trials(quickstart, tmp_path_factory):
 @pytest.mark.parametrize("kind", ENDS)
 def test_at_any_moment(trials, kind):
     of_kind = [trial for trial in trials if trial["kind"] == kind]
-    assert len({trial["command"] for trial in of_kind}) == 13
+    assert len({trial["command"] for trial in of_kind}) == 15
     assert [trial for trial in of_kind if trial["faults"]] == []
     reached = [trial for trial in of_kind if trial["code"] == ENDS[kind]]
     assert len(reached) > 0.6 * len(of_kind)  # the others: files that are removed, and steps that need no room

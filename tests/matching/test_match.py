@@ -144,7 +144,7 @@ def test_output_is_what_is_promised(tmp_path: Path) -> None:
     result = match(tmp_path / "c.jsonl", out=tmp_path / "out")
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "offers.csv", "groups.jsonl", "pairs.jsonl", "groups.csv", "pairs.csv", "summary.json",
+        "offers.csv", "groups.jsonl", "pairs.jsonl", "groups.csv", "pairs.csv", "summary.json", "kept.bin",
     }  # fmt: skip
     groups = [json.loads(line) for line in (out / "groups.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [set(group) for group in groups] == [{"group", "canonical", "offers"}] * len(groups)

@@ -16,7 +16,7 @@ from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.matching.match import match
 
-FILES = ["groups.csv", "groups.jsonl", "offers.csv", "pairs.csv", "pairs.jsonl", "summary.json"]
+FILES = ["groups.csv", "groups.jsonl", "kept.bin", "offers.csv", "pairs.csv", "pairs.jsonl", "summary.json"]
 
 
 def drills(number: int) -> list[Offer]:

@@ -37,7 +37,9 @@ class GroupChanges:
         return {"unchanged": self.num_unchanged, **{k: found[k] for k in ("split", "merge", "new", "vanished")}}
 
 
-def group_ids(groups: Sequence[Members], previous: Mapping[str, str] | None = None) -> list[str]:
+def group_ids(
+    groups: Sequence[Members], previous: Mapping[str, str] | None = None, others: Collection[str] = ()
+) -> list[str]:
     """An id for every group; the order of groups and members changes nothing.
 
     A group keeps the id of the earlier group that gave it most of its members, and of several that inherit from one,
@@ -46,6 +48,7 @@ def group_ids(groups: Sequence[Members], previous: Mapping[str, str] | None = No
     Args:
         groups: ids of the members; no offer is in two.
         previous: the group's id of every offer of the last run.
+        others: ids that other groups have.
 
     >>> first = group_ids([["a", "b"], ["c"]])
     >>> before = {"a": first[0], "b": first[0], "c": first[1]}
@@ -64,7 +67,7 @@ def group_ids(groups: Sequence[Members], previous: Mapping[str, str] | None = No
         if place not in found and identifier not in taken:
             found[place] = identifier
             taken.add(identifier)
-    taken.update(previous.values())
+    taken.update(previous.values(), others)
     for place in sorted(range(len(groups)), key=firsts.__getitem__):
         if place not in found:
             found[place] = _derived(firsts[place], taken)

@@ -7,6 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
+from afmrl.matching.verdicts import Constraints
+
 MAX_LINKAGE = 200
 """Offers of a component whose pairs are all scored; a larger one is cut by stars."""
 FAR = 1e6  # distance of a vetoed pair: no average over a group outweighs it
@@ -27,22 +29,32 @@ def group_offers(
     *,
     threshold: float,
     score: Score,
+    constraints: Constraints | None = None,
 ) -> np.ndarray:
     """The group of every offer, without chaining.
 
     Offers linked by pairs at or above the threshold form components. Inside each all pairs are scored, and offers are
     joined by average linkage while the mean logit of two groups' pairs stays within SLACK of the threshold: A–B and B–C
-    alike but A–C unlike is not a group of three. A vetoed pair is never in one group.
+    alike but A–C unlike is not a group of three. A vetoed pair is never in one group, unless verdicts join the two.
 
     Args:
         num_offers: N.
         score: logits and vetoes of any pairs of rows, for those that were no candidates.
+        constraints: what verdicts join and keep apart; every one of them holds in the groups.
 
     Shape:
         left, right, logits, vetoed (P,); returns (N,) int64 group numbers, that of a group's first row.
     """
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
+
+    if constraints is not None:
+        of_words = score
+        vetoed = vetoed | (constraints.of(left, right) < 0)
+
+        def score(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            logits, vetoed = of_words(left, right)
+            return logits, vetoed | (constraints.of(left, right) < 0)
 
     linked = (logits >= threshold) & ~vetoed
     left, right, logits = left[linked], right[linked], logits[linked]
@@ -62,7 +74,7 @@ def group_offers(
             inside = component[left] == component[rows[0]]
             small += _stars(rows, left[inside], right[inside], logits[inside])
     _by_linkage(groups, [rows for rows in small if len(rows) > 1], threshold, score)
-    return groups
+    return groups if constraints is None else constraints.bound(groups)
 
 
 def _by_linkage(groups: np.ndarray, components: list[list[int]], threshold: float, score: Score) -> None:

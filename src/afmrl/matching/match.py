@@ -20,12 +20,14 @@ from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError, shown_address
 from afmrl.matching.group_ids import group_changes, read_group_ids
+from afmrl.matching.kept import KeptMatch
 from afmrl.matching.labeled_pairs import LabeledRows
 from afmrl.matching.learning import LabeledResult
 from afmrl.matching.matched_offers import OfferCollector
 from afmrl.matching.matched_table import MatchedTable, match_table
 from afmrl.matching.output import (
     FORMAT,
+    KEPT_FILE,
     VERSION,
     WrittenPairs,
     clear_output,
@@ -41,6 +43,8 @@ from afmrl.matching.review import ReviewCollector
 from afmrl.matching.sources import MatchSource, OffersToMatch, offers_of_index, read_offers, with_index
 from afmrl.matching.table import OfferTable, offer_table
 from afmrl.matching.threshold_aim import CurvePoint, ThresholdAim
+from afmrl.matching.update_output import finish_update
+from afmrl.matching.verdicts import VERDICTS_FILE, Bindings
 from afmrl.matching.vetoes import check_vetoes, veto_keys
 from afmrl.retrieval.colors import color_histograms
 from afmrl.retrieval.interval import Interval
@@ -62,6 +66,7 @@ def match(
     best_f1: bool = False,
     threshold: float | None = None,
     previous: str | Path | None = None,
+    verdicts: str | Path | Literal[False] | None = None,
     veto: Collection[str] = (),
     no_veto: Collection[str] = (),
     out: str | Path | None = None,
@@ -91,6 +96,9 @@ def match(
             where labels show none that is better.
         confidence: with `precision`: how sure it is to hold for pairs to come too, such as 0.95.
         previous: `out` of the last run: groups keep its ids, and changes.jsonl lists what was split and merged.
+        verdicts: log of what reviewers said, as `afmrl serve` writes it. What they call the same is in one group and
+            what they call different is not, whatever the model says. None: verdicts.jsonl in `out`, or else in
+            `previous`. False: no verdicts.
         veto, no_veto: keys that veto in addition to the default ones, and keys that no longer do.
         out: folder for offers.csv, groups.jsonl, pairs.jsonl, the same two as .csv, summary.json, and skipped.jsonl
             where rows were skipped; None: nothing is written.
@@ -109,6 +117,10 @@ def match(
         raise InputError("--generator needs --model: the embedder reads its key attributes")
     checked_max_bad(max_bad)
     vetoes = veto_keys(veto, no_veto)
+    for folder in (out, previous):
+        if folder is not None:
+            finish_update(Path(folder))
+    bindings = _bindings(verdicts, out, previous)
     ids_before = None if previous is None else read_group_ids(previous)  # before `out`, which may be the same, changes
     stages = Stages(progress)
     path = Path(offers) if isinstance(offers, str | Path) else None
@@ -145,6 +157,7 @@ def match(
         aim=aim,
         from_index=source.from_index,
         stages=stages,
+        bindings=bindings,
     )
     matched.notes.extend(source.notes + notes)
     request = {
@@ -155,6 +168,7 @@ def match(
         "labels_from": _labels_from(labels, rows, matched, path),
         "asked": dict(aim.asked),
         "previous": None if previous is None else str(previous),
+        "verdicts": None if bindings is None else bindings.summary({offer.id for offer in table.offers}),
     }
     out = None if out is None else Path(out)
     return match_result(
@@ -187,6 +201,7 @@ def match_result(
     changes = None if previous is None else group_changes(_members(by_offer), previous)
     if out is not None:
         clear_output(out)
+        (out / KEPT_FILE).unlink(missing_ok=True)
         write_skipped(out, skipped)
         write_groups(out, groups)
     left, right = matched.listed_rows()
@@ -242,6 +257,8 @@ def match_result(
         return MatchResult(groups, kept, summary, review, kept_offers)
     write_offers(out, kept_offers)
     write_changes(out, changes)
+    if matched.from_index is None and not matched.scorer.table.dense:
+        KeptMatch.of(matched, ids).write(out)
     result = MatchResult(groups, WrittenPairs(out, offers, len(left)), summary, review, kept_offers, out)
     if write_page is not None:
         write_page(result, out)
@@ -289,6 +306,18 @@ def _pairs_beside(catalog: Path) -> Path | None:
     """The labeled pairs in a catalog's folder."""
     path = catalog.parent / PAIRS_FILE
     return path if path.is_file() else None
+
+
+def _bindings(
+    verdicts: str | Path | Literal[False] | None, out: str | Path | None, previous: str | Path | None
+) -> Bindings | None:
+    """What the verdicts say that were given, or that are in the folder of the match or of the last run."""
+    if verdicts is False:
+        return None
+    if verdicts is not None:
+        return Bindings.read(verdicts)
+    found = (Path(folder) / VERDICTS_FILE for folder in (out, previous) if folder is not None)
+    return next((Bindings.read(path) for path in found if path.is_file()), None)
 
 
 def _labels_from(

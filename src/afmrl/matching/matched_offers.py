@@ -49,7 +49,12 @@ class OfferCollector:
         """
         for ours, theirs in ((pair.left.id, pair.right.id), (pair.right.id, pair.left.id)):
             seen = self._seen.setdefault(ours, _Seen())
-            if pair.same:
+            if pair.reasons.verdict is not None:  # somebody has looked at it
+                if pair.same:
+                    seen.sum_inside += 1
+                    seen.num_inside += 1
+                    seen.surest = max(seen.surest, (float("inf"), theirs, "verdict"))
+            elif pair.same:
                 seen.sum_inside += pair.probability
                 seen.num_inside += 1
                 if pair.score > seen.surest[0]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.matching.candidates import candidate_pairs
+from afmrl.matching.candidates import find_candidates
 from afmrl.matching.features import feature_names
 from afmrl.matching.group_ids import group_ids
 from afmrl.matching.groups import group_offers
@@ -21,6 +22,7 @@ from afmrl.matching.result import MatchedGroup, MatchedPair
 from afmrl.matching.scorer import AT_ONCE, PairScores, Scorer
 from afmrl.matching.table import OfferTable
 from afmrl.matching.threshold_aim import ThresholdAim, logit_of
+from afmrl.matching.verdicts import Bindings, Constraints
 from afmrl.matching.vetoes import DEFAULT_VETOES, paired, public_key
 from afmrl.terminal import Stages
 
@@ -28,6 +30,7 @@ LISTED_FROM = 0.05
 """Probability from which a pair is listed; so are those in one group, and those that only a veto keeps apart."""
 
 MAX_EXAMPLES = 3
+_VERDICTS: Mapping[int, Literal["same", "different"] | None] = {1: "same", -1: "different", 0: None}
 
 
 @dataclass
@@ -49,6 +52,10 @@ class MatchedTable:
     from_index: np.ndarray | None = None
     labeled: LabeledResult | None = None
     notes: list[str] = field(default_factory=list)
+    constraints: Constraints | None = None
+    """What verdicts say of the rows; None: nothing."""
+    floors: dict[str, np.ndarray] = field(default_factory=dict)
+    """See `Candidates.floors`."""
 
     def probabilities(self, logits: np.ndarray, vetoed: np.ndarray) -> np.ndarray:
         """(P,) calibrated; a vetoed pair's is at most what vetoed pairs were seen to be."""
@@ -62,11 +69,14 @@ class MatchedTable:
         starts = np.flatnonzero(np.append(True, np.diff(self.groups[order]) != 0))
         return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
 
-    def matched_groups(self, previous: Mapping[str, str] | None = None) -> tuple[list[MatchedGroup], list[str]]:
+    def matched_groups(
+        self, previous: Mapping[str, str] | None = None, others: Collection[str] = ()
+    ) -> tuple[list[MatchedGroup], list[str]]:
         """The groups of two or more, by first row; and the group's id of every offer, also of those that are alone.
 
         Args:
             previous: the group's id of every offer of the last run.
+            others: ids that groups of other offers have.
         """
         weakest = np.full(len(self.groups), np.inf)
         inside = self.groups[self.left] == self.groups[self.right]
@@ -78,7 +88,7 @@ class MatchedTable:
         for rows in self.group_rows:
             alone[rows] = False
         every = [*self.group_rows, *np.flatnonzero(alone)[:, None]]
-        found = group_ids([[offers[row].id for row in rows] for rows in every], previous)
+        found = group_ids([[offers[row].id for row in rows] for rows in every], previous, others)
         ids = [""] * len(offers)
         for identifier, rows in zip(found, every, strict=True):
             for row in rows.tolist():
@@ -89,22 +99,30 @@ class MatchedTable:
         ]
         return groups, ids
 
+    def worth_listing(self, left: np.ndarray, right: np.ndarray, scores: PairScores) -> np.ndarray:
+        """(P,) bool: pairs of rows that are likely, or of one distrusted GTIN, or that only a veto keeps apart."""
+        worth = self.probabilities(scores.logits, scores.vetoed) >= LISTED_FROM
+        worth |= scores.vetoed & (scores.alike >= self.threshold.logit)
+        distrusted = self.scorer.table.distrusted
+        worth |= paired(distrusted, distrusted, left, right) > 0
+        return worth
+
     def listed_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the pairs worth listing.
 
-        Likely ones, those of one group or of one distrusted GTIN, and those that only a veto keeps apart.
+        Likely ones, those of one group or of one distrusted GTIN, those that only a veto keeps apart, and those that
+        have a verdict.
         """
         count = np.int64(len(self.groups))
-        scores, left, right = self.scores, self.left, self.right
-        listed = self.probabilities(scores.logits, scores.vetoed) >= LISTED_FROM
-        listed |= scores.vetoed & (scores.alike >= self.threshold.logit)
-        listed |= self.groups[left] == self.groups[right]
-        distrusted = self.scorer.table.distrusted
-        listed |= paired(distrusted, distrusted, left, right) > 0
+        left, right = self.left, self.right
+        listed = self.worth_listing(left, right, self.scores) | (self.groups[left] == self.groups[right])
         codes = [left[listed].astype(np.int64) * count + right[listed]]
         for rows in self.group_rows:
             ours, theirs = np.triu_indices(len(rows), 1)
             codes.append(rows[ours].astype(np.int64) * count + rows[theirs])
+        if self.constraints is not None and self.constraints.judged:
+            judged = np.array(self.constraints.judged, dtype=np.int64)
+            codes.append(judged[:, 0] * count + judged[:, 1])
         pairs = np.unique(np.concatenate(codes))
         return _across(pairs // count, pairs % count, self.from_index)
 
@@ -120,7 +138,8 @@ class MatchedTable:
             logits, vetoed, alike = self.scorer.of_features(features)
             probabilities = self.probabilities(logits, vetoed)
             same = self.groups[ours] == self.groups[theirs]
-            kept_apart = ~same & ~vetoed & (logits >= self.threshold.logit)
+            verdicts = np.zeros(len(ours), np.int8) if self.constraints is None else self.constraints.of(ours, theirs)
+            kept_apart = ~same & ~vetoed & (verdicts == 0) & (logits >= self.threshold.logit)
             if self.from_index is not None:
                 turned = self.from_index[ours]
                 ours, theirs = np.where(turned, theirs, ours), np.where(turned, ours, theirs)
@@ -131,7 +150,7 @@ class MatchedTable:
                     round(float(logits[place]), 4),
                     round(float(probabilities[place]), 6),
                     bool(same[place]),
-                    replace(reasons, kept_apart=True) if kept_apart[place] else reasons,
+                    replace(reasons, kept_apart=bool(kept_apart[place]), verdict=_VERDICTS[int(verdicts[place])]),
                 )
                 yield pair, float(alike[place])
 
@@ -146,6 +165,7 @@ def match_table(
     from_index: np.ndarray | None = None,
     model: PairModel | None = None,
     threshold: float | None = None,
+    bindings: Bindings | None = None,
     stages: Stages | None = None,
 ) -> MatchedTable:
     """Match the offers of a table.
@@ -158,6 +178,7 @@ def match_table(
         from_index: (N,) bool: only pairs of an offer of an index with one that is not are compared; None: all.
         model: in place of the default one.
         threshold: a logit to use whatever the labels or the default say.
+        bindings: what verdicts join and keep apart.
     """
     stages = stages or Stages(False)
     aim = aim or ThresholdAim()
@@ -165,7 +186,8 @@ def match_table(
     scorer = Scorer(table, model or default.model, vetoes)
     chosen, result, notes = default.threshold, None, []
     with stages("looking for candidates", len(table)) as advance:
-        left, right = candidate_pairs(table, progress=advance)
+        candidates = find_candidates(table, progress=advance)
+        left, right = candidates.left, candidates.right
     if labels is None and product_ids:
         labels = LabeledRows.of_products(table.offers, left, right)
         if not labels.says_enough:
@@ -194,14 +216,17 @@ def match_table(
         of_pairs = scorer.score(ours, theirs)
         return of_pairs.logits, of_pairs.vetoed
 
+    constraints = None if bindings is None else bindings.of_offers([offer.id for offer in table.offers])
     with stages("grouping", 1) as advance:
         groups = group_offers(
-            len(table), left, right, scores.logits, scores.vetoed, threshold=chosen.logit, score=score
-        )
+            len(table), left, right, scores.logits, scores.vetoed, threshold=chosen.logit, score=score,
+            constraints=constraints,
+        )  # fmt: skip
         advance(1)
     return MatchedTable(
         scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result,
-        notes + doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]),
+        notes + doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]), constraints,
+        candidates.floors,
     )  # fmt: skip
 
 

@@ -16,20 +16,22 @@ from afmrl.data.damage import Checked, checked_files, file_facts, other_format
 from afmrl.data.delimited import guarded
 from afmrl.data.offer import Offer, SkippedRow
 from afmrl.files import atomic_write, read_object
+from afmrl.matching.events import EVENTS_FILE
 from afmrl.matching.group_ids import EARLIER_FILE, OFFERS_FILE, SUMMARY_FILE, GroupChanges
 from afmrl.matching.reasons import KEPT_APART, ComparedValues, Reasons, StatedValue
 from afmrl.matching.result import MatchedGroup, MatchedOffer, MatchedPair
 
 GROUPS_FILE, PAIRS_FILE, REPORT_FILE = "groups.jsonl", "pairs.jsonl", "report.html"
-SKIPPED_FILE, CHANGES_FILE = "skipped.jsonl", "changes.jsonl"
+SKIPPED_FILE, CHANGES_FILE, KEPT_FILE = "skipped.jsonl", "changes.jsonl", "kept.bin"
 OUTPUT_FILES = (
-    GROUPS_FILE, "groups.csv", PAIRS_FILE, "pairs.csv", OFFERS_FILE, CHANGES_FILE, SKIPPED_FILE, REPORT_FILE
+    GROUPS_FILE, "groups.csv", PAIRS_FILE, "pairs.csv", OFFERS_FILE, CHANGES_FILE, SKIPPED_FILE, REPORT_FILE,
+    KEPT_FILE, EVENTS_FILE,
 )  # fmt: skip
 FORMAT, VERSION = "afmrl-match", 1
 OFFER_COLUMNS = ("id", "group_id", "canonical_id", "title", "confidence", "needs_review", "why")
 PAIR_COLUMNS = (
     "left", "right", "left_group", "right_group", "left_title", "right_title", "score", "probability", "same", "agree",
-    "differ", "only_left", "only_right", "veto", "kept_apart", "text", "image", "embedding",
+    "differ", "only_left", "only_right", "veto", "kept_apart", "text", "image", "embedding", "verdict",
 )  # fmt: skip
 Cell = str | int | float
 
@@ -161,6 +163,7 @@ class PairWriter:
             str(pair.same).lower(), _cell(reasons.agree), _cell(reasons.differ), _cell(reasons.only_left),
             _cell(reasons.only_right), "; ".join(reasons.veto), KEPT_APART if reasons.kept_apart else "", reasons.text,
             "" if reasons.image is None else reasons.image, "" if reasons.embedding is None else reasons.embedding,
+            reasons.verdict or "",
         )  # fmt: skip
 
 

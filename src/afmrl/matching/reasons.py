@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -65,16 +65,19 @@ class Reasons:
     """Whether an equal GTIN makes the two one product, whatever their words say; a veto still keeps them apart."""
     kept_apart: bool = False
     """Whether the two are alike enough and yet in two groups, which are unlike on average."""
+    verdict: Literal["same", "different"] | None = None
+    """What verdicts of reviewers say or imply of the two; it holds over all else."""
 
     def __str__(self) -> str:
         """What vetoes; where nothing does, whether the groups or the GTIN decide, what agrees and what differs."""
+        judged = [f"verdict: {self.verdict}"] if self.verdict else []
         if self.veto:
-            return "; ".join(map(self._line, self.veto))
+            return "; ".join([*judged, *map(self._line, self.veto)])
         agree = [key if of.left == of.right else f"{key} ({of})" for key, of in self.agree.items()]
         differ = [self._line(key) for key in self.differ]
         parts = [("agree", ", ".join(agree)), ("differ", "; ".join(differ))]
         said = [f"{name}: {part}" for name, part in parts if part]
-        rules = [KEPT_APART] * self.kept_apart + ["same GTIN"] * self.same_gtin
+        rules = judged + [KEPT_APART] * self.kept_apart + ["same GTIN"] * self.same_gtin
         return "; ".join([*rules, *said])
 
     def _line(self, key: str) -> str:
@@ -98,7 +101,8 @@ class Reasons:
         parts = {"text": self.text, "image": self.image, "embedding": self.embedding}
         added = {name: part for name, part in parts.items() if part is not None}
         rule = {name: True for name in ("same_gtin", "kept_apart") if getattr(self, name)}
-        return {**compared, **stated, "veto": list(self.veto), **added, **rule}
+        judged = {"verdict": self.verdict} if self.verdict else {}
+        return {**compared, **stated, "veto": list(self.veto), **added, **rule, **judged}
 
     @classmethod
     def of_dict(cls, stored: Mapping[str, Any]) -> Reasons:
@@ -114,7 +118,7 @@ class Reasons:
         return cls(
             compared[0], compared[1], stated[0], stated[1], tuple(stored["veto"]), stored["text"],
             stored.get("image"), stored.get("embedding"), stored.get("same_gtin", False),
-            stored.get("kept_apart", False),
+            stored.get("kept_apart", False), stored.get("verdict"),
         )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ class MatchedPair:
 
     def __str__(self) -> str:
         """One line: `a = b   0.94   agree: brand, color`, or `a ≠ c   veto   color: red | navy`."""
-        verdict = "veto" if self.veto else f"{self.probability:.2f}"
+        verdict = "verdict" if self.reasons.verdict else "veto" if self.veto else f"{self.probability:.2f}"
         return f"{self.left.id} {'=' if self.same else '≠'} {self.right.id}   {verdict}   {self.reasons}".rstrip()
 
 

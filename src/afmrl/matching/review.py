@@ -32,6 +32,8 @@ class ReviewCollector:
         Args:
             alike: the logit that it would have without a veto.
         """
+        if pair.reasons.verdict is not None:
+            return
         ids = (pair.left.id, pair.right.id)
         if pair.veto:
             if alike >= self.threshold:

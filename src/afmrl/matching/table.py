@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,23 +11,13 @@ import numpy as np
 
 from afmrl.attributes.extractor import AttributeExtractor
 from afmrl.attributes.key_attributes import KeyAttributes
-from afmrl.attributes.missing import says_nothing
-from afmrl.attributes.quantities import quantities
-from afmrl.attributes.words import normalize, tokenize
 from afmrl.data.gtin import is_destroyed_gtin
 from afmrl.data.offer import Offer
-from afmrl.matching.facts.codes import codes, forms, loose_forms, numbers, schemes, series, stem
+from afmrl.matching.columns import HASHES, CatalogFacts, OfferColumns, WordCounts, learn_catalog, read_columns
 from afmrl.matching.facts.fact import Fact
-from afmrl.matching.facts.facts import facts, key_name, mpns, stated_gtins
-from afmrl.matching.facts.facts import title as title_of
-from afmrl.matching.facts.hollow import hollow_identifiers
+from afmrl.matching.facts.facts import key_name
 
-MAX_WORDS = 64  # of a title
-MIN_CODE = 4  # signs of a part number that is looked for in other titles
-MAX_TEXT_WORDS = 160  # of title, description and attributes together
-HASHES = 2**31 - 1  # columns of a hashed text; two words in one column are harmless and rare
 PRIOR = 200  # offers of an imagined catalog that are added to a small one's document frequencies
-COLUMNS = ("title", "text", "codes", "forms", "loose", "stems", "schemes", "series", "numbers")
 _STOP = "a an and the for with of in on to by or w from new de der die das und mit für et avec pour la le"
 
 
@@ -53,6 +42,8 @@ class OfferTable:
     """N offers in the order of their ids, so that nothing depends on the order of a file."""
 
     offers: list[Offer]
+    columns: OfferColumns
+    catalog: CatalogFacts
     titles: Texts
     texts: Texts
     """Of title, description and attributes."""
@@ -94,12 +85,12 @@ class OfferTable:
 
     def doubts(self) -> dict[str, str]:
         """Id of an offer with a distrusted GTIN → what there is to look at."""
-        sharing = np.asarray(self.distrusted.sum(axis=0)).ravel()
+        hollow = self.catalog.hollow["gtin"]
         rows, columns = self.distrusted.nonzero()
+        gtins = [self.distrusted_gtins[column] for column in columns.tolist()]
         return {
-            self.offers[row].id: f"its GTIN {self.distrusted_gtins[column]} is shared by {sharing[column]:,.0f} unlike "
-            "offers, so it was not used"
-            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+            self.offers[row].id: f"its GTIN {gtin} is shared by {hollow[gtin]:,} unlike offers, so it was not used"
+            for row, gtin in zip(rows.tolist(), gtins, strict=True)
         }
 
 
@@ -117,73 +108,61 @@ def offer_table(
         extractor: None: brands are learned from these offers.
     """
     offers = list(offers)
-    extractor = extractor or AttributeExtractor.learn(offers)
-    hollow = {
-        "mpn": hollow_identifiers(offers, mpns, unique_to_brand=True),
-        "gtin": hollow_identifiers(offers, stated_gtins, unique_to_brand=False),
-    }
-    columns = {name: _Rows() for name in COLUMNS}
-    numbered: dict[Fact, int] = {}
-    stated = _Rows()
-    for row, offer in enumerate(offers):
-        title = title_of(offer)
-        said = (str(value) for value in offer.attributes.values() if not says_nothing(value))
-        rest = normalize(" ".join([offer.description[:2_000], *said]))
-        words = tokenize(title)[:MAX_WORDS]
-        columns["title"].append(words)
-        columns["text"].append((words + tokenize(rest))[:MAX_TEXT_WORDS])
-        part_numbers = (code for code in mpns(offer) if code not in hollow["mpn"])
-        stated_codes = {*codes(title), *(code for code in part_numbers if len(code) >= MIN_CODE)}
-        columns["codes"].append(stated_codes)
-        columns["loose"].append({form for code in stated_codes for form in loose_forms(code)})
-        columns["stems"].append({stem(code) for code in stated_codes})
-        columns["schemes"].append({scheme for code in stated_codes for scheme in schemes(code)})
-        columns["forms"].append(set(forms(f"{title} {rest[:600]}")))
-        columns["series"].append({name + number for name, number, _ in series(title)})
-        columns["numbers"].append(numbers(quantities(title)[1]))
-        of_offer = (
-            fact
-            for fact in facts(offer, generated[row] if generated else None, extractor)
-            if fact.value not in hollow.get(fact.key, ())
-        )
-        if progress is not None and row % 1024 == 1023:
-            progress(1024)
-        stated.append_numbers({numbered.setdefault(fact, len(numbered)) for fact in of_offer})
-    vocabulary = sorted(numbered)
-    rank = np.empty(len(vocabulary), dtype=np.int64)
-    rank[[numbered[fact] for fact in vocabulary]] = np.arange(len(vocabulary))
-    stated_facts = stated.matrix(rank, len(vocabulary))
-    values, keys = _values(stated_facts, vocabulary)
+    extractor, hollow = learn_catalog(offers, extractor)
+    columns = read_columns(offers, extractor, hollow, generated, progress=progress)
+    words = (WordCounts.of(columns.counts[name]) for name in ("title", "text"))
+    table = table_of(offers, columns, CatalogFacts(extractor, hollow, *words))
+    table.notes += _notes(offers, hollow)
+    return table
+
+
+def table_of(offers: list[Offer], columns: OfferColumns, catalog: CatalogFacts) -> OfferTable:
+    """The table of offers that were read before, by what is known of their catalog.
+
+    Args:
+        columns: of the offers; catalog: may know other offers than these.
+    """
+    order = sorted(range(len(columns.vocabulary)), key=columns.vocabulary.__getitem__)
+    vocabulary = [columns.vocabulary[place] for place in order]
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    facts = columns.facts.copy()
+    facts.indices = rank[facts.indices] if len(order) else facts.indices
+    facts.has_sorted_indices = False
+    facts.sort_indices()
+    values, keys = _values(facts, vocabulary)
+    counts = columns.counts
     return OfferTable(
         offers,
-        _texts(columns["title"]),
-        _texts(columns["text"]),
-        columns["codes"].matrix(),
-        columns["forms"].matrix(),
-        columns["loose"].matrix(),
-        columns["stems"].matrix(),
-        columns["schemes"].matrix(),
-        columns["series"].matrix(),
-        columns["numbers"].matrix(),
-        stated_facts,
+        columns,
+        catalog,
+        texts_of(counts["title"], catalog.titles),
+        texts_of(counts["text"], catalog.texts),
+        counts["codes"],
+        counts["forms"],
+        counts["loose"],
+        counts["stems"],
+        counts["schemes"],
+        counts["series"],
+        counts["numbers"],
+        facts,
         vocabulary,
         values,
         keys,
-        _distrusted(len(offers), hollow["gtin"]),
-        list(hollow["gtin"]),
-        _notes(offers, hollow),
+        columns.distrusted,
+        list(catalog.hollow["gtin"]),
     )
 
 
-def _notes(offers: Sequence[Offer], hollow: Mapping[str, Mapping[str, Sequence[int]]]) -> list[str]:
+def _notes(offers: Sequence[Offer], hollow: Mapping[str, Mapping[str, int]]) -> list[str]:
     """What is not used of the sellers' identifiers, in words."""
     notes: list[str] = []
     for key, shared in hollow.items():
         if shared:
-            most = max(shared, key=lambda value: len(shared[value]))
+            most = max(shared, key=lambda value: shared[value])
             notes.append(
                 f"{_counted(len(shared), key.upper())} shared by offers with unlike titles, so not used: "
-                f"{most!r} ({len(shared[most])} offers){', …' if len(shared) > 1 else ''}"
+                f"{most!r} ({shared[most]} offers){', …' if len(shared) > 1 else ''}"
             )
     destroyed = [
         (offer.id, str(value))
@@ -200,46 +179,8 @@ def _notes(offers: Sequence[Offer], hollow: Mapping[str, Mapping[str, Sequence[i
     return notes
 
 
-def _distrusted(count: int, shared: Mapping[str, Sequence[int]]) -> Any:
-    from scipy import sparse
-
-    rows = np.array([row for sharing in shared.values() for row in sharing], dtype=np.int64)
-    columns = np.repeat(np.arange(len(shared)), [len(sharing) for sharing in shared.values()])
-    shape = (count, max(len(shared), 1))
-    return sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
-
-
 def _counted(number: int, name: str) -> str:
     return f"1 {name} is" if number == 1 else f"{number:,} {name}s are"
-
-
-class _Rows:
-    """Rows of hashed words, as two flat arrays."""
-
-    def __init__(self) -> None:
-        self.entries = array("i")
-        self.starts = array("q", [0])
-
-    def append(self, words: Iterable[str]) -> None:
-        self.entries.extend(crc32(word.encode()) & HASHES for word in words)
-        self.starts.append(len(self.entries))
-
-    def append_numbers(self, numbers: Iterable[int]) -> None:
-        self.entries.extend(numbers)
-        self.starts.append(len(self.entries))
-
-    def matrix(self, columns: np.ndarray | None = None, width: int = HASHES) -> Any:
-        """(N, width) counts; `columns` maps an entry to its column."""
-        from scipy import sparse
-
-        entries = np.frombuffer(self.entries, dtype=np.int32) if self.entries else np.empty(0, np.int32)
-        entries = entries.copy() if columns is None else columns[entries].astype(np.int32)
-        starts = np.frombuffer(self.starts, dtype=np.int64).copy()
-        counts = sparse.csr_matrix(
-            (np.ones(len(entries), dtype=np.float32), entries, starts), shape=(len(starts) - 1, max(width, 1))
-        )
-        counts.sum_duplicates()  # sorts each row too
-        return counts
 
 
 def _values(stated: Any, vocabulary: Sequence[Fact]) -> tuple[Any, dict[str, slice]]:
@@ -266,15 +207,22 @@ def _values(stated: Any, vocabulary: Sequence[Fact]) -> tuple[Any, dict[str, sli
     return values, keys
 
 
-def _texts(rows: _Rows) -> Texts:
+def texts_of(counts: Any, known: WordCounts) -> Texts:
+    """TF-IDF of hashed words.
+
+    Args:
+        known: how frequent each word is, of these offers or of a catalog that they are from.
+
+    Shape:
+        counts (N, 2^31).
+    """
     from scipy import sparse
 
-    counts = rows.matrix()
     words, columns = np.unique(counts.indices, return_inverse=True)
-    frequency = np.bincount(columns, minlength=len(words))
+    frequency = known.of_words(words)
     # a catalog of a few offers does not know which words are common: PRIOR offers of any shop are added to it
     common = np.where(np.isin(words, _STOP_HASHES), 0.3, 0.003)
-    size = len(rows.starts) - 1 + PRIOR
+    size = known.num_offers + PRIOR
     # 1: a word of one offer alone, whatever the catalog's size
     idf = (np.log(size / (frequency + PRIOR * common)) / np.log(size / (1 + PRIOR * 0.003))).astype(np.float32)
     shape: Any = (counts.shape[0], max(len(words), 1))

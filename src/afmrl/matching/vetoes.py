@@ -15,10 +15,11 @@ import numpy as np
 
 from afmrl.data.gtin import is_restricted_gtin
 from afmrl.errors import InputError
+from afmrl.matching.columns import HASHES
 from afmrl.matching.facts.choices import CHOICES
 from afmrl.matching.facts.facts import key_name
 from afmrl.matching.facts.packs import CONTENT, MULTIPACK
-from afmrl.matching.table import HASHES, OfferTable
+from afmrl.matching.table import OfferTable
 
 CODES = ("model", "series", "variant")
 """Read off model numbers; all other keys are compared by their values."""

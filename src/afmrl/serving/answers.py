@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -50,6 +51,7 @@ class ReasonsOut(BaseModel):
     embedding: float | None = None
     same_gtin: bool = False
     kept_apart: bool = False
+    verdict: Literal["same", "different"] | None = Field(None, description="What reviewers' verdicts say or imply.")
 
 
 class OfferOut(BaseModel):

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -18,9 +19,11 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from afmrl.errors import InputError
+from afmrl.matching.verdicts import VERDICTS_FILE
 from afmrl.serving.batching import BATCH_TOKENS
 from afmrl.serving.embedding_routes import embedding_routes
 from afmrl.serving.gate import STATIC, Gate
+from afmrl.serving.group_routes import group_routes
 from afmrl.serving.keys import Keys
 from afmrl.serving.offer_routes import offer_routes
 from afmrl.serving.problems import refusals
@@ -29,7 +32,7 @@ from afmrl.serving.rerank_routes import rerank_routes
 from afmrl.serving.review import ReviewQueue
 from afmrl.serving.review_routes import review_routes
 from afmrl.serving.service import MODEL_NAME, Service
-from afmrl.serving.verdicts import LABELS_FILE, VERDICTS_FILE
+from afmrl.serving.verdicts import LABELS_FILE
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 ASSETS = {
@@ -80,6 +83,7 @@ def create_app(
     keys: Keys | None = None,
     *,
     groups: Mapping[str, str] | None = None,
+    matches: Path | None = None,
     review: ReviewQueue | None = None,
     hosts: Collection[str] = LOOPBACK,
 ) -> FastAPI:
@@ -88,6 +92,7 @@ def create_app(
     Args:
         keys: of the clients; none: everybody who reaches the server may do everything.
         groups: id of an offer -> id of its group.
+        matches: folder of the match that the groups are of; None: there is none.
         review: pairs to judge; None: there is no review.
         hosts: names by which the server may be asked, if there are no keys.
     """
@@ -111,6 +116,8 @@ def create_app(
     # the gate asks for the key; this describes it
     described = [Security(HTTPBearer(auto_error=False, description="A key of the server."))] if keys else []
     routers = [embedding_routes(service), rerank_routes(service), offer_routes(service, groups or {})]
+    if matches is not None:
+        routers.append(group_routes(service, groups or {}, matches))
     for router in [*routers, *([review_routes(service, review)] if review is not None else [])]:
         app.include_router(router, dependencies=described)
     _add_pages(app, service, described, has_review=review is not None)

@@ -95,7 +95,7 @@ for (const button of judge.querySelectorAll("[data-verdict]")) button.addEventLi
 document.getElementById("undo").addEventListener("click", undo);
 document.getElementById("later").addEventListener("click", later);
 form.elements.blind.addEventListener("change", showModel);
-const KEYS = { s: () => verdict("same"), d: () => verdict("different"), u: () => verdict("unsure"), l: later, z: undo, b: hide };
+const KEYS = { s: () => verdict("same"), d: () => verdict("different"), v: () => verdict("variant"), u: () => verdict("unsure"), l: later, z: undo, b: hide };
 document.addEventListener("keydown", (event) => {
   const typing = event.target instanceof HTMLInputElement && event.target.type !== "checkbox";
   if (typing || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;

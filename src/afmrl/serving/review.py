@@ -15,8 +15,9 @@ from typing import Any
 from afmrl.errors import InputError
 from afmrl.matching.output import GROUPS_FILE, PAIRS_FILE
 from afmrl.matching.probability import wilson
+from afmrl.matching.verdicts import Pair
 from afmrl.retrieval.interval import Interval
-from afmrl.serving.verdicts import Pair, VerdictLog
+from afmrl.serving.verdicts import VerdictLog
 
 MOST_DOUBTFUL, MOST_DRAWN = 5_000, 1_000
 DRAWN_EVERY = 4

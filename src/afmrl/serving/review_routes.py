@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from afmrl.matching.verdicts import Judgment, Verdict
 from afmrl.serving.answers import OfferOut, ReasonsOut, offer_out
 from afmrl.serving.inputs import Id, Strict
 from afmrl.serving.offer_routes import PREFIX
@@ -14,7 +15,6 @@ from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.review import ReviewPair, ReviewQueue
 from afmrl.serving.service import Service
-from afmrl.serving.verdicts import Judgment, Verdict
 
 MOST_SKIPPED = 100
 Who = Annotated[str, Field(max_length=100, description="The reviewer.")]
@@ -28,7 +28,7 @@ class VerdictOut(BaseModel):
     who: str
     left: str
     right: str
-    verdict: Literal["same", "different", "unsure", "undone"]
+    verdict: Judgment | Literal["undone"]
     note: str
 
 

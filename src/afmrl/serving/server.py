@@ -66,7 +66,14 @@ def serve(
         if review is not None:
             held.callback(review.log.close)
         config = uvicorn.Config(
-            create_app(service, found, groups=groups, review=review, hosts={*LOOPBACK, host}),
+            create_app(
+                service,
+                found,
+                groups=groups,
+                matches=None if matches is None else Path(matches),
+                review=review,
+                hosts={*LOOPBACK, host},
+            ),
             log_level="warning",
             server_header=False,
             proxy_headers=False,

@@ -7,39 +7,17 @@ import json
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from afmrl.errors import InputError
 from afmrl.files import atomic_write, exclusive_lock, sync_file
+from afmrl.matching.verdicts import VERDICTS_FILE, Judgment, Pair, Verdict, current_verdicts, read_verdicts
 from afmrl.serving.refusal import Refusal
 
-Judgment = Literal["same", "different", "unsure"]
-VERDICTS_FILE, LABELS_FILE = "verdicts.jsonl", "labels.jsonl"
+LABELS_FILE = "labels.jsonl"
 LOCK_FILE = ".verdicts.lock"
-Pair = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One entry of the log."""
-
-    number: int
-    """From 1, in the order of the log."""
-    when: str
-    """UTC, ISO 8601."""
-    who: str
-    left: str
-    right: str
-    verdict: Judgment | Literal["undone"]
-    note: str = ""
-
-    @property
-    def pair(self) -> Pair:
-        """The two ids, the smaller one first."""
-        return (self.left, self.right) if self.left <= self.right else (self.right, self.left)
 
 
 class VerdictLog:
@@ -70,18 +48,11 @@ class VerdictLog:
         self._held.close()
 
     def _read(self) -> None:
-        content = self.path.read_bytes() if self.path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self.path, len(whole))
-        for number, line in enumerate(whole.decode("utf-8", "replace").split("\n")[:-1], 1):
-            try:
-                entry = Verdict(**json.loads(line))
-                if entry.number != number or entry.verdict not in (*get_args(Judgment), "undone"):
-                    raise ValueError
-            except (ValueError, TypeError) as error:
-                raise InputError(f"{self.path}:{number}: is no verdict; move the file away to begin anew") from error
-            self._entries.append(entry)
+        if not self.path.exists():
+            return
+        self._entries, size = read_verdicts(self.path)
+        if size < self.path.stat().st_size:
+            os.truncate(self.path, size)
 
     def current(self) -> dict[Pair, Verdict]:
         """The verdict on each pair that has one: the last that was not undone."""
@@ -123,14 +94,7 @@ class VerdictLog:
             return self._write(who, (last.left, last.right), "undone", "")
 
     def _current(self) -> dict[Pair, Verdict]:
-        held: dict[Pair, list[Verdict]] = {}
-        for entry in self._entries:
-            stack = held.setdefault(entry.pair, [])
-            if entry.verdict == "undone":
-                stack[-1:] = []
-            else:
-                stack.append(entry)
-        return {pair: stack[-1] for pair, stack in held.items() if stack}
+        return current_verdicts(self._entries)
 
     def _write(self, who: str, pair: Pair, verdict: Judgment | Literal["undone"], note: str) -> Verdict:
         when = datetime.now(UTC).isoformat(timespec="seconds")

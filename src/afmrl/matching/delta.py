@@ -1,0 +1,84 @@
+"""What a new catalog changes in a match: offers that are new, changed, deleted, or there again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from afmrl.data.offer import Offer
+from afmrl.errors import InputError
+from afmrl.matching.kept import KeptMatch, fingerprints_of, offer_json
+
+
+@dataclass
+class Delta:
+    """Changes of a match's offers."""
+
+    reasons: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Id → "added", "changed" or "deleted", and why."""
+    rows: list[int] = field(default_factory=list)
+    """Rows that die or live again."""
+    dead: list[int] = field(default_factory=list)
+    again: list[int] = field(default_factory=list)
+    """Rows of the first run that are as they were then."""
+    offers: list[Offer] = field(default_factory=list)
+    """Those to be read."""
+    unchanged: int = 0
+    missing: list[str] = field(default_factory=list)
+    """Ids to delete that are not there."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many offers there are of each kind."""
+        kinds = [kind for kind, _ in self.reasons.values()]
+        return {**{kind: kinds.count(kind) for kind in ("added", "changed", "deleted")}, "unchanged": self.unchanged}
+
+
+def delta_of(
+    kept: KeptMatch, offers: Sequence[Offer] | None, source: str, delete: Collection[str], *, mirror: bool
+) -> Delta:
+    """What offers change in a match.
+
+    Args:
+        offers: None: none are given, and none are deleted for that.
+        source: where the offers are from, in words.
+        delete: ids of offers to delete.
+        mirror: offers of the match that are not among `offers` are deleted.
+
+    Raises:
+        InputError: an id that is to be deleted and given.
+    """
+    delta = Delta()
+    alive = {kept.ids[row]: row for row in np.flatnonzero(kept.alive).tolist()}
+    given = sorted(offers or (), key=lambda offer: offer.id)
+    prints = fingerprints_of(given, [offer_json(offer) for offer in given])
+    first = dict(zip(kept.ids[: kept.num_first], range(kept.num_first), strict=True))
+    names = {offer.id for offer in given}
+    if both := sorted(names & set(delete)):
+        raise InputError(f"{source}: has the offer {both[0]!r}, which is also to be deleted; take it out of one")
+    for offer, found in zip(given, prints, strict=True):
+        row = alive.get(offer.id)
+        if row is not None and kept.fingerprints[row] == found:
+            delta.unchanged += 1
+            continue
+        delta.reasons[offer.id] = ("added" if row is None else "changed", source)
+        if row is not None:
+            delta.dead.append(row)
+        before = first.get(offer.id)
+        if before is not None and kept.fingerprints[before] == found:
+            delta.again.append(before)
+        else:
+            delta.offers.append(offer)
+    gone: dict[str, Any] = dict.fromkeys(delete, "asked for")
+    if mirror and offers is not None:
+        gone |= {name: f"not in {source}" for name in alive if name not in names}
+    for name, why in gone.items():
+        if name not in alive:
+            delta.missing.append(name)
+            continue
+        delta.reasons[name] = ("deleted", why)
+        delta.dead.append(alive[name])
+    return delta
