@@ -150,6 +150,8 @@ def run_update(num_offers: int, num_new: int, path: Path) -> None:
         timed("all", lambda: match(folder / "all.jsonl", out=folder / "whole"))
         whole = read_group_ids(folder / "whole")
         pairs = [_pairs(groups) for groups in (updated, whole, products)]
+        new = {json.loads(line)["id"] for line in (folder / "new.jsonl").read_text(encoding="utf-8").splitlines()}
+        of_new = [{pair for pair in found if not new.isdisjoint(pair)} for found in pairs]
         write_json(
             path,
             {
@@ -166,10 +168,10 @@ def run_update(num_offers: int, num_new: int, path: Path) -> None:
                 "pairs_of_both": round(len(pairs[0] & pairs[1]) / len(pairs[0] | pairs[1]), 5),
                 **{
                     name: {
-                        "precision": round(len(found & pairs[2]) / len(found), 4),
-                        "recall": round(len(found & pairs[2]) / len(pairs[2]), 4),
+                        "precision": round(len(found & of_new[2]) / len(found), 4),
+                        "recall": round(len(found & of_new[2]) / len(of_new[2]), 4),
                     }
-                    for name, found in (("updated", pairs[0]), ("whole", pairs[1]))
+                    for name, found in (("updated_pairs_of_new", of_new[0]), ("whole_pairs_of_new", of_new[1]))
                 },
             },
         )

@@ -14,7 +14,11 @@ from match_catalogs import catalog
 from afmrl.data.catalog import read_catalog, write_catalog
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.matching.columns import read_columns
+from afmrl.matching.group_ids import read_group_ids
 from afmrl.matching.match import match
+from afmrl.matching.new_candidates import new_candidates
+from afmrl.matching.table import offer_table
 from afmrl.matching.update import update_match
 from afmrl.report.match_page import write_match_page
 from afmrl.sample.catalog import write_sample_catalog
@@ -225,3 +229,69 @@ def test_images_are_compared_by_their_colors_in_updates_too(tmp_path):
     assert partition(tmp_path / "steps")[0] == partition(tmp_path / "once")[0]
     assert content(tmp_path / "steps") == content(tmp_path / "once")
     assert any("image" in line["reasons"] for line in content(tmp_path / "once")[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_which_pairs_are_compared_depends_on_the_two_offers_and_the_first_run_alone(seed):
+    draw = np.random.default_rng(seed)
+    words = [f"word{number}" for number in range(25)]
+    offers = [
+        Offer(f"{number:04}", " ".join(draw.choice(words, int(draw.integers(3, 7)), replace=False)))
+        for number in draw.permutation(400)
+    ]
+    first, rest = sorted(offers[:240], key=lambda offer: offer.id), offers[240:]
+    table = offer_table(first)
+    start = {"words": np.full(len(first), np.inf, np.float32)}
+
+    def pairs(batches):
+        columns, floors, seen, found = table.columns, start, list(first), set()
+        for batch in batches:
+            columns = columns.joined(read_columns(batch, table.catalog.extractor, table.catalog.hollow))
+            num_kept, seen = len(seen), [*seen, *batch]
+            ranks = np.argsort(np.argsort([offer.id for offer in seen]))
+            left, right, floors = new_candidates(
+                columns, table.catalog, floors, None, ranks, num_first=len(first), num_kept=num_kept
+            )
+            assert (right >= num_kept).all() and (left < right).all()
+            names = [tuple(sorted((seen[a].id, seen[b].id))) for a, b in zip(left, right, strict=True)]
+            assert found.isdisjoint(names) and len(set(names)) == len(names)
+            found |= set(names)
+        return found
+
+    once = pairs([rest])
+    cuts = np.sort(draw.choice(np.arange(1, len(rest)), 6, replace=False)).tolist()
+    shuffled = [rest[place] for place in draw.permutation(len(rest))]
+    batches = [shuffled[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]
+    assert pairs(batches) == once
+    assert len(once) < 0.6 * (400 * 399 - 240 * 239) / 2  # not every pair
+
+
+def test_ids_and_titles_that_a_table_has_to_quote_come_back(tmp_path):
+    out = tmp_path / "out"
+    title = 'bosta "drill", zx400\nblue'
+    odd = [Offer('=x"1', title), Offer("'tis", title), Offer("ü,2", "bosta saw \u2028 zx9"), Offer("-5", "coat")]
+    match([*odd, Offer("a", "silk dress"), Offer("b", "lamp")], out=out, labels=False)
+    update_match(out, [Offer('=x"1', 'silk dress "red"'), Offer("+7", title)], delete=["-5"])
+    ids = read_group_ids(out)
+    assert sorted(ids) == sorted(['=x"1', "'tis", "ü,2", "a", "b", "+7"])
+    assert ids["'tis"] == ids["+7"] != ids['=x"1']
+    assert (
+        len((out / "pairs.jsonl").read_text().splitlines())
+        == json.loads((out / "summary.json").read_text())["pairs_listed"]
+    )
+
+
+def test_all_offers_may_go_and_come_again_and_rows_that_cannot_be_read_do_not_go(tmp_path):
+    offers, _ = catalog(families=2)
+    out = tmp_path / "out"
+    match(offers, out=out, labels=False)
+    groups = partition(out)[0]
+    update_match(out, delete=[offer.id for offer in offers], write_page=write_match_page)
+    assert partition(out) == (set(), {})
+    update_match(out, offers, write_page=write_match_page)
+    assert partition(out)[0] == groups
+    rows = [{"id": offer.id, "title": offer.title} for offer in offers]
+    rows[3]["title"] = ""
+    (tmp_path / "catalog.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = update_match(out, tmp_path / "catalog.jsonl", mirror=True, max_bad=0.5)
+    assert done.summary["update"]["deleted"] == 0 and partition(out)[0] == groups

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,47 +23,23 @@ EXACT_UP_TO = 20_000  # offers whose embeddings are all compared; above, an appr
 Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """Pairs that are worth comparing, each once, left row < right row, sorted.
-
-    Shape:
-        left, right (P,) int32 rows; floors: "words", "colors" → (N,) float32.
-    """
-
-    left: np.ndarray
-    right: np.ndarray
-    floors: dict[str, np.ndarray] = field(default_factory=dict)
-    """How alike the least alike neighbor is that each offer proposed: an offer that comes later must be more alike."""
-
-
 def candidate_pairs(
     table: OfferTable, *, max_candidates: int = MAX_CANDIDATES, progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of `find_candidates`."""
-    found = find_candidates(table, max_candidates=max_candidates, progress=progress)
-    return found.left, found.right
-
-
-def find_candidates(
-    table: OfferTable, *, max_candidates: int = MAX_CANDIDATES, progress: Progress | None = None
-) -> Candidates:
-    """Pairs that are worth comparing.
+    """Pairs that are worth comparing, each once, left row < right row, sorted.
 
     By words: offers are in a list once for each of their rarest words, sorted by that word and those that follow
     (sorted neighborhood, see `afmrl.retrieval.permuted_index`). Of an offer's neighbors there, the best by TF-IDF are
     kept. By codes: all offers that share a model number, part number or GTIN that few offers have. Where there are
     embeddings or images: the nearest by either. Time is n log n, memory O(n · max_candidates).
+
+    Shape:
+        returns (P,) int32 left rows, (P,) int32 right rows.
     """
     count = np.int64(max(len(table), 1))
-    floors = {"words": np.zeros(len(table), np.float32)}
-    found = [*_by_words(table, max_candidates, floors["words"], progress), *_by_codes(table)]
-    for name, rows in (("dense", table.dense.get("fused")), ("colors", table.colors)):
-        if rows is not None:
-            floors[name] = np.zeros(len(table), np.float32)
-            found.append(_nearest(rows, floors[name]))
+    found = [*_by_words(table, max_candidates, progress), *_by_codes(table), *_by_embeddings(table)]
     pairs = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
-    return Candidates((pairs // count).astype(np.int32), (pairs % count).astype(np.int32), floors)
+    return (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
 
 
 def _coded(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -73,9 +48,7 @@ def _coded(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.unique(np.minimum(left, right)[kept] * count + np.maximum(left, right)[kept])
 
 
-def _by_words(
-    table: OfferTable, max_candidates: int, floors: np.ndarray, progress: Progress | None
-) -> Iterator[np.ndarray]:
+def _by_words(table: OfferTable, max_candidates: int, progress: Progress | None) -> Iterator[np.ndarray]:
     titles, texts = table.titles.weights, table.texts.weights
     index = PermutedIndex(table.titles.present, max_words=MAX_WORDS)
     for start, near in index.neighbors(window=WINDOW, at_once=AT_ONCE):
@@ -87,7 +60,6 @@ def _by_words(
         first = np.flatnonzero(np.diff(left, prepend=-1))
         rank = np.arange(len(left)) - np.repeat(first, np.diff(np.append(first, len(left))))
         kept = rank < max_candidates
-        floors[left[kept]] = similarity[order][kept]  # the last of an offer is its least alike
         yield _coded(len(table), left[kept], right[kept])
         if progress is not None:
             progress(len(near))
@@ -140,7 +112,14 @@ def _in_a_row(count: int, values: Any) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _nearest(embeddings: np.ndarray, floors: np.ndarray) -> np.ndarray:
+def _by_embeddings(table: OfferTable) -> Iterator[np.ndarray]:
+    spaces = [table.dense["fused"]] if "fused" in table.dense else []
+    spaces += [table.colors] if table.colors is not None else []
+    for embeddings in spaces:
+        yield _nearest(embeddings)
+
+
+def _nearest(embeddings: np.ndarray) -> np.ndarray:
     from afmrl.retrieval.mining import mine_by_embeddings
 
     rows = np.flatnonzero(np.any(embeddings, axis=1))  # zeros: the offer has no such part
@@ -149,9 +128,4 @@ def _nearest(embeddings: np.ndarray, floors: np.ndarray) -> np.ndarray:
     search = "exact" if len(rows) <= EXACT_UP_TO else "ann"
     near = mine_by_embeddings(embeddings[rows], min(NEIGHBORS, len(rows) - 1), search=search).rows
     ours, place = np.nonzero(near >= 0)
-    left, right = rows[ours], rows[near[ours, place]]
-    one, other = (embeddings[end].astype(np.float32) for end in (left, right))
-    cosine = np.einsum("pd,pd->p", one, other)
-    floors[rows] = np.inf
-    np.minimum.at(floors, left, cosine)
-    return _coded(len(embeddings), left, right)
+    return _coded(len(embeddings), rows[ours], rows[near[ours, place]])

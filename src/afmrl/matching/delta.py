@@ -38,7 +38,13 @@ class Delta:
 
 
 def delta_of(
-    kept: KeptMatch, offers: Sequence[Offer] | None, source: str, delete: Collection[str], *, mirror: bool
+    kept: KeptMatch,
+    offers: Sequence[Offer] | None,
+    source: str,
+    delete: Collection[str],
+    *,
+    mirror: bool,
+    skipped: Collection[str] = (),
 ) -> Delta:
     """What offers change in a match.
 
@@ -47,6 +53,7 @@ def delta_of(
         source: where the offers are from, in words.
         delete: ids of offers to delete.
         mirror: offers of the match that are not among `offers` are deleted.
+        skipped: ids of rows that could not be read: these offers stay as they were.
 
     Raises:
         InputError: an id that is to be deleted and given.
@@ -74,8 +81,8 @@ def delta_of(
             delta.offers.append(offer)
     gone: dict[str, Any] = dict.fromkeys(delete, "asked for")
     if mirror and offers is not None:
-        gone |= {name: f"not in {source}" for name in alive if name not in names}
-    for name, why in gone.items():
+        gone |= dict.fromkeys(alive.keys() - names - set(skipped), f"not in {source}")
+    for name, why in sorted(gone.items()):
         if name not in alive:
             delta.missing.append(name)
             continue

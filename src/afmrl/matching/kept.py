@@ -55,6 +55,7 @@ class KeptMatch:
     columns: OfferColumns
     catalog: CatalogFacts
     floors: dict[str, np.ndarray]
+    """Of offers that came later: how like its neighbors in the first run are; infinite for those of the first run."""
     colors: np.ndarray | None
     left: np.ndarray
     right: np.ndarray
@@ -75,6 +76,7 @@ class KeptMatch:
         if matched.constraints is not None:
             judged[matched.constraints.rows] = True
         offers = [offer_json(offer) for offer in table.offers]
+        floors = {name: np.full(len(table), np.inf, np.float32) for name in ("words", "colors")}
         return cls(
             {
                 "threshold": [float(matched.threshold.logit), matched.threshold.origin],
@@ -84,7 +86,7 @@ class KeptMatch:
             },
             len(table), [offer.id for offer in table.offers], list(ids), offers,
             fingerprints_of(table.offers, offers), np.ones(len(table), dtype=bool), judged, table.columns,
-            table.catalog, matched.floors, table.colors, matched.left[worth], matched.right[worth],
+            table.catalog, floors, table.colors, matched.left[worth], matched.right[worth],
             PairScores(scores.logits[worth], scores.vetoed[worth], scores.alike[worth]),
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from afmrl.errors import InputError
-from afmrl.matching.candidates import find_candidates
+from afmrl.matching.candidates import candidate_pairs
 from afmrl.matching.features import feature_names
 from afmrl.matching.group_ids import group_ids
 from afmrl.matching.groups import group_offers
@@ -54,8 +54,6 @@ class MatchedTable:
     notes: list[str] = field(default_factory=list)
     constraints: Constraints | None = None
     """What verdicts say of the rows; None: nothing."""
-    floors: dict[str, np.ndarray] = field(default_factory=dict)
-    """See `Candidates.floors`."""
 
     def probabilities(self, logits: np.ndarray, vetoed: np.ndarray) -> np.ndarray:
         """(P,) calibrated; a vetoed pair's is at most what vetoed pairs were seen to be."""
@@ -186,8 +184,7 @@ def match_table(
     scorer = Scorer(table, model or default.model, vetoes)
     chosen, result, notes = default.threshold, None, []
     with stages("looking for candidates", len(table)) as advance:
-        candidates = find_candidates(table, progress=advance)
-        left, right = candidates.left, candidates.right
+        left, right = candidate_pairs(table, progress=advance)
     if labels is None and product_ids:
         labels = LabeledRows.of_products(table.offers, left, right)
         if not labels.says_enough:
@@ -226,7 +223,6 @@ def match_table(
     return MatchedTable(
         scorer, chosen, default.max_vetoed_probability, left, right, scores, groups, from_index, result,
         notes + doubtful_gtins(scorer, left[scores.vetoed], right[scores.vetoed]), constraints,
-        candidates.floors,
     )  # fmt: skip
 
 

@@ -31,13 +31,14 @@ def new_candidates(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Pairs of a new offer with any other, each once.
 
-    By words and by colors: an offer of the first run that is among the new one's best 30 (10) of the first run; any
-    offer that is more alike than the least alike neighbor of either of the two was in the first run. By codes: offers
-    that share a model number, part number or GTIN that few offers of the first run had.
+    By words and by colors: a new offer and its best 30 (10) of the first run; and two offers that both came later, if
+    they are more alike than one of them and the last of its best. By codes: offers that share a model number, part
+    number or GTIN that few offers of the first run had.
 
     Args:
         columns, colors: of all offers: `num_first` of the first run, others up to `num_kept`, and the new ones.
-        floors: of the offers that are not new.
+        floors: "words", "colors" → (n,) of the offers that are not new: how alike an offer and the last of its best
+            are; infinite for the first run's.
         ids: (N,) order of the offers' ids.
 
     Shape:
@@ -57,7 +58,6 @@ def new_candidates(
     for values in (counts["gtin"], columns.distrusted):
         found.append(_in_a_row(values, ids, num_first, new))
     if colors is not None:
-        floors.setdefault("colors", np.zeros(count, np.float32))
         found.append(_by_colors(colors, floors["colors"], num_first, num_kept))
     pairs = np.unique(np.concatenate(found))
     return pairs // count, pairs % count, floors
@@ -109,11 +109,11 @@ def _near(
         floors[row] = least = np.partition(of_first, len(of_first) - best)[len(of_first) - best]
         above = np.flatnonzero(of_first > least)  # of equal ones, the first rows
         nearest = np.append(above, np.flatnonzero(of_first == least)[: best - len(above)])
-    near = values > floors[row] + SLACK
-    old = rows < num_kept
-    near[old] |= values[old] > floors[rows[old]] + SLACK
-    near[is_first] = values[is_first] > floors[rows[is_first]] + SLACK
+    near = np.zeros(len(rows), dtype=bool)
     near[np.flatnonzero(is_first)[nearest]] = True
+    later = ~is_first
+    floor = np.where(rows[later] < num_kept, np.minimum(floors[rows[later]], floors[row]), floors[row])
+    near[later] = values[later] > floor + SLACK
     return _coded(count, np.full(near.sum(), row), rows[near])
 
 

@@ -87,6 +87,7 @@ def update_match(
     path = matches / VERDICTS_FILE if verdicts is None else verdicts
     bindings = Bindings.read(path) if path and (verdicts is not None or Path(path).is_file()) else Bindings()
     skipped: Any = ()
+    skipped_ids: list[str] = []
     if isinstance(offers, str | Path) and not is_catalog(offers):
         raise InputError(f"{offers} is an index: --update takes a catalog's file; match the index with --previous")
     source = "the offers"
@@ -95,12 +96,12 @@ def update_match(
         read = read_offers(
             offers, matches, model=None, generator=None, max_bad=max_bad, options=options, progress=progress
         )
-        found, skipped = read.offers, read.skipped
+        found, skipped, skipped_ids = read.offers, read.skipped, read.skipped_ids
         source = shown_address(str(offers)) if isinstance(offers, str | Path) else source
     with stages("reading the match", 1) as advance:
         kept = KeptMatch.read(matches)
         advance(1)
-    delta = delta_of(kept, found, source, delete, mirror=mirror)
+    delta = delta_of(kept, found, source, delete, mirror=mirror, skipped=skipped_ids)
     said = [str(verdict) for verdict in bindings.verdicts]
     if not delta.reasons and said == kept.settings.get("verdicts", []):
         return UpdateResult({**summary, "update": {**delta.counts, "missing": delta.missing}}, matches, False)
@@ -178,12 +179,9 @@ class _Update:
     def __init__(self, kept: KeptMatch, delta: Delta, bindings: Bindings, stages: Stages) -> None:
         self.bindings, self.delta, self.stages = bindings, delta, stages
         self.previous = {kept.ids[row]: kept.groups[row] for row in np.flatnonzero(kept.alive).tolist()}
-        self.was_alive = kept.alive.copy()
         alive = kept.alive.copy()
         alive[delta.dead] = False
         alive[delta.again] = True
-        # links of what is gone still say whose groups may change
-        edges = [self._links(kept, kept.alive), self._same_group(kept)]
         gone = ~alive & (np.arange(len(alive)) >= kept.num_first)
         new = int((alive[kept.num_first :]).sum()) + len(delta.offers)
         if new > kept.num_first:
@@ -194,23 +192,21 @@ class _Update:
         touched = np.zeros(len(alive), dtype=bool)
         touched[[*delta.dead, *delta.again]] = True
         kept = replace(kept, alive=alive)
-        kept, edges, touched = self._with_offers(kept, edges, touched)
+        kept = self._with_offers(kept)
         self.num_compared = 0
         if delta.offers:
             kept = self._with_pairs(kept)
-        seeds = touched.copy()
-        seeds[len(alive) :] = True
+        seeds = np.append(touched, np.ones(len(delta.offers), dtype=bool))
         near = seeds[kept.left] | seeds[kept.right]
         seeds[kept.left[near]] = seeds[kept.right[near]] = True
         named = bindings.ids
         is_named = np.array([identifier in named for identifier in kept.ids], dtype=bool)
         seeds |= is_named | kept.judged
-        edges += [self._links(kept, kept.alive), self._joined(kept, is_named)]
-        self.seeds = self._reached(len(kept.ids), edges, seeds)
+        reached = self._reached(kept, is_named, seeds)
         gone = np.append(gone, np.zeros(len(kept.ids) - len(gone), dtype=bool))
         self.died = [kept.ids[row] for row in delta.dead]
         self.after = replace(kept, judged=is_named & kept.alive).without(gone)
-        self.affected = np.flatnonzero((self.seeds & kept.alive)[~gone])
+        self.affected = np.flatnonzero((reached & kept.alive)[~gone])
         self.groups: list[str] = []
         self.group_of: dict[str, str] = {}
 
@@ -219,39 +215,27 @@ class _Update:
         """Offers that verdicts name."""
         return self.bindings.ids
 
-    def _links(self, kept: KeptMatch, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        linked = ~kept.scores.vetoed & (kept.scores.logits >= kept.settings["threshold"][0])
-        linked &= alive[kept.left] & alive[kept.right]
-        return kept.left[linked], kept.right[linked]
-
-    def _same_group(self, kept: KeptMatch) -> tuple[np.ndarray, np.ndarray]:
-        first: dict[str, int] = {}
-        rows = np.flatnonzero(kept.alive)
-        return np.array([first.setdefault(kept.groups[row], row) for row in rows.tolist()], dtype=np.int64), rows
-
-    def _joined(self, kept: KeptMatch, named: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        first: dict[str, int] = {}
-        rows = np.flatnonzero(named & kept.alive)
-        products = [self.bindings.product(kept.ids[row]) for row in rows.tolist()]
-        leaders = [first.setdefault(of, row) for of, row in zip(products, rows.tolist(), strict=True)]
-        return np.array(leaders, dtype=np.int64), rows
-
-    def _reached(self, count: int, edges: list[tuple[np.ndarray, np.ndarray]], seeds: np.ndarray) -> np.ndarray:
+    def _reached(self, kept: KeptMatch, is_named: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """(N,) bool: offers that links of the model or verdicts join with one of the seeds."""
         from scipy import sparse
         from scipy.sparse.csgraph import connected_components
 
-        left, right = (np.concatenate([edge[end] for edge in edges]).astype(np.int64) for end in (0, 1))
-        graph = sparse.coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
+        linked = ~kept.scores.vetoed & (kept.scores.logits >= kept.settings["threshold"][0])
+        linked &= kept.alive[kept.left] & kept.alive[kept.right]
+        named = np.flatnonzero(is_named & kept.alive)
+        first: dict[str, int] = {}
+        leaders = [first.setdefault(self.bindings.product(kept.ids[row]), row) for row in named.tolist()]
+        left, right = np.append(kept.left[linked], leaders), np.append(kept.right[linked], named)
+        shape = (len(kept.ids), len(kept.ids))
+        graph = sparse.coo_matrix((np.ones(len(left), np.int8), (left.astype(int), right.astype(int))), shape=shape)
         _, component = connected_components(graph, directed=False)
         return np.isin(component, component[seeds])
 
-    def _with_offers(
-        self, kept: KeptMatch, edges: list[tuple[np.ndarray, np.ndarray]], touched: np.ndarray
-    ) -> tuple[KeptMatch, list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    def _with_offers(self, kept: KeptMatch) -> KeptMatch:
         """With the offers that are to be read."""
         offers = self.delta.offers
         if not offers:
-            return kept, edges, touched
+            return kept
         with self.stages("reading offers", len(offers)) as advance:
             columns = read_columns(offers, kept.catalog.extractor, kept.catalog.hollow, progress=advance)
         colors = kept.colors
@@ -261,7 +245,7 @@ class _Update:
             colors = np.concatenate([colors, new])
         texts = [offer_json(offer) for offer in offers]
         ones, none = np.ones(len(offers), dtype=bool), np.zeros(len(offers), dtype=bool)
-        kept = replace(
+        return replace(
             kept,
             ids=[*kept.ids, *(offer.id for offer in offers)],
             groups=[*kept.groups, *[""] * len(offers)],
@@ -272,7 +256,6 @@ class _Update:
             columns=kept.columns.joined(columns),
             colors=colors,
         )
-        return kept, edges, np.concatenate([touched, ones])
 
     def _with_pairs(self, kept: KeptMatch) -> KeptMatch:
         """With the pairs of the new offers that may count."""
