@@ -11,17 +11,20 @@ from typing import Any
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from afmrl.errors import InputError
-from afmrl.serving.batching import BATCH_TOKENS
 from afmrl.serving.embedding_routes import embedding_routes
 from afmrl.serving.gate import STATIC, Gate
 from afmrl.serving.keys import Keys
+from afmrl.serving.metrics import PATH as METRICS
+from afmrl.serving.metrics import Measured
 from afmrl.serving.offer_routes import offer_routes
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
@@ -41,6 +44,8 @@ ASSETS = {
     "review.js": ("afmrl.serving", "text/javascript"),
 }
 """What the pages load: package and type."""
+SPARE_THREADS = 8
+"""For pages, health and metrics, while every request that may be in work is."""
 INVALID = {"/v1/embeddings": 400}
 """Paths that answer a request of another shape with another status than 422, as their protocol does."""
 
@@ -94,7 +99,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = service.limits.requests
+        anyio.to_thread.current_default_thread_limiter().total_tokens = service.limits.requests + SPARE_THREADS
         yield
         await anyio.to_thread.run_sync(service.close)
 
@@ -111,9 +116,13 @@ def create_app(
     # the gate asks for the key; this describes it
     described = [Security(HTTPBearer(auto_error=False, description="A key of the server."))] if keys else []
     routers = [embedding_routes(service), rerank_routes(service), offer_routes(service, groups or {})]
-    for router in [*routers, *([review_routes(service, review)] if review is not None else [])]:
+    if review is not None:
+        routers.append(review_routes(service, review))
+    for router in routers:
         app.include_router(router, dependencies=described)
     _add_pages(app, service, described, has_review=review is not None)
+    paths = [route.path for router in (app.router, *routers) for route in router.routes if isinstance(route, APIRoute)]
+    app.add_middleware(Measured, metrics=service.metrics, paths=paths)
     return app
 
 
@@ -150,6 +159,17 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
         """Whether the server answers."""
         return Health()
 
+    @app.get(
+        METRICS,
+        tags=["server"],
+        responses={**refusals(METRICS), 200: {"content": {CONTENT_TYPE_LATEST: {}}}},
+        response_class=PlainTextResponse,
+        dependencies=described,
+    )
+    def metrics() -> Response:
+        """What the server has counted since its start, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
     @app.get("/info", tags=["server"], responses=refusals("/info"), dependencies=described)
     def info() -> Info:
         """What is served."""
@@ -161,7 +181,7 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
             model_type={"embedding": {"pooling": "model"}},
             max_concurrent_requests=service.limits.requests,
             max_input_length=int(getattr(model, "max_seq_length", None) or 0),
-            max_batch_tokens=BATCH_TOKENS,
+            max_batch_tokens=service.limits.tokens,
             max_client_batch_size=service.limits.batch,
             version=version("afmrl"),
             dimension=service.index.dimension,

@@ -16,10 +16,10 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import MAX_SIDE, bounded_size, open_header
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.serving.limits import Limits
+from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
 
-BATCH_TOKENS = 16_384
-"""Of one pass: what memory it takes."""
 CHARACTERS_A_TOKEN = 4
 PIXELS_A_TOKEN = 28 * 28
 RETRY_SECONDS = 1.0
@@ -43,16 +43,18 @@ class Batcher:
 
     Args:
         embed: offers and their key attributes to (n, D) embeddings.
-        most_waiting: inputs that wait at a time.
-        window: seconds for which a batch waits for more, where the last one held more than one request.
+        metrics: where its passes are counted.
+        limits: how many inputs wait at a time, how much one pass takes, and for how long (`window`) it waits for more,
+            where the last one held more than one request.
     """
 
-    def __init__(self, embed: Embed, *, most_waiting: int = 2048, window: float = 0.003) -> None:
-        self._embed, self._most_waiting, self._window = embed, most_waiting, window
+    def __init__(self, embed: Embed, limits: Limits | None = None, metrics: Metrics | None = None) -> None:
+        self._embed, self._limits, self._metrics = embed, limits or Limits(), metrics or Metrics()
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = self._is_busy = False
         self.num_batches = self.num_embedded = 0
+        self._metrics.watch("afmrl_inputs_waiting", "Inputs that wait for the embedder.", lambda: len(self._waiting))
         self._thread = threading.Thread(target=self._work, name="embed", daemon=True)
         self._thread.start()
 
@@ -74,7 +76,7 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise Refusal(503, "the server is stopping; ask again", retry_after=RETRY_SECONDS)
-            if self._waiting and len(self._waiting) + len(items) > self._most_waiting:
+            if self._waiting and len(self._waiting) + len(items) > self._limits.waiting:
                 raise Refusal(429, "too many inputs are waiting; ask again later", retry_after=RETRY_SECONDS)
             self._waiting.extend(items)
             self._changed.notify_all()
@@ -102,11 +104,12 @@ class Batcher:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._is_busy and not self._closed:
                 self._changed.wait_for(
-                    lambda: self._closed or sum(item.tokens for item in self._waiting) >= BATCH_TOKENS, self._window
+                    lambda: self._closed or sum(item.tokens for item in self._waiting) >= self._limits.tokens,
+                    self._limits.window,
                 )
             taken: list[_Waiting] = []
             tokens = 0
-            while self._waiting and (not taken or tokens + self._waiting[0].tokens <= BATCH_TOKENS):
+            while self._waiting and (not taken or tokens + self._waiting[0].tokens <= self._limits.tokens):
                 taken.append(self._waiting.popleft())
                 tokens += taken[-1].tokens
             self._is_busy = len({item.deadline for item in taken}) > 1  # a request's inputs share theirs
@@ -123,8 +126,9 @@ class Batcher:
             return
         self.num_batches += 1
         self.num_embedded += len(batch)
+        self._metrics.pass_inputs.observe(len(batch))
         try:
-            embeddings = self._embed([item.offer for item in batch], [item.attributes for item in batch])
+            embeddings = self._pass(batch)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].embedding.set_exception(error)
@@ -137,9 +141,13 @@ class Batcher:
 
     def _run_alone(self, item: _Waiting) -> None:
         try:
-            item.embedding.set_result(self._embed([item.offer], [item.attributes])[0])
+            item.embedding.set_result(self._pass([item])[0])
         except Exception as error:
             item.embedding.set_exception(error)
+
+    def _pass(self, batch: Sequence[_Waiting]) -> np.ndarray:
+        with self._metrics.model_pass("embedder"):
+            return self._embed([item.offer for item in batch], [item.attributes for item in batch])
 
 
 def cost(offer: Offer, attributes: KeyAttributes) -> int:

@@ -32,6 +32,7 @@ from afmrl.retrieval.colors import readable_color_histograms
 from afmrl.serving.batching import Batcher, late
 from afmrl.serving.inputs import Inputs
 from afmrl.serving.limits import Limits
+from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.uploads import Uploads
 
@@ -117,8 +118,8 @@ class Service:
     ) -> None:
         if not len(index):
             raise InputError(empty_index(address))
-        self.index, self.address, self.limits = index, shown_address(address), limits or Limits()
-        self.fetch = fetch
+        self.index, self.address, self.fetch = index, shown_address(address), fetch
+        self.limits, self.metrics = limits or Limits(), Metrics()
         self._search = IndexSearch(index, model, generator)
         self.encoder = self._search.encoder
         self._reranked, self._reranker = RerankedSearch(self._search), Reranker()
@@ -128,7 +129,8 @@ class Service:
         self._images = images or (Path(address) / IMAGES if index_kind(address)[0] == "local" else None)
         self._index_lock, self._generator_lock = threading.RLock(), threading.Lock()
         self.uploads = Uploads(self.limits, fetch=fetch)
-        self.batcher = Batcher(self._embed, most_waiting=self.limits.waiting, window=self.limits.window)
+        self.batcher = Batcher(self._embed, self.limits, self.metrics)
+        self.metrics.watch("afmrl_index_rows", "Offers in the index.", lambda: len(self.index))
 
     def inputs(self) -> Inputs:
         """Reads the offers of one request."""
@@ -189,7 +191,8 @@ class Service:
             written: list[KeyAttributes] = []
             for start in range(0, len(offers), GENERATED):
                 _check_time(deadline)
-                written += self.encoder.generator.attributes(offers[start : start + GENERATED])
+                with self.metrics.model_pass("generator"):
+                    written += self.encoder.generator.attributes(offers[start : start + GENERATED])
             return written
         finally:
             self._generator_lock.release()
