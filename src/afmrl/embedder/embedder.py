@@ -219,9 +219,11 @@ class Embedder:
 
 @contextlib.contextmanager
 def _evaluation_mode(model: SentenceTransformer) -> Iterator[None]:
-    was_training = model.training
+    if not model.training:  # walking through all modules twice takes as long as a short text
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        model.train()

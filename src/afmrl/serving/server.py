@@ -20,6 +20,9 @@ from afmrl.serving.limits import Limits
 from afmrl.serving.review import ReviewQueue
 from afmrl.serving.service import Service
 
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
+
 
 def serve(
     index: str,
@@ -100,6 +103,7 @@ def _bound_socket(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen(BACKLOG)  # from when the address is told, who comes early waits
     except (OSError, OverflowError) as error:
         bound.close()
         reason = getattr(error, "strerror", None) or error
