@@ -392,7 +392,7 @@ class Model:
     def __init__(self, seconds=0.0):
         self.seconds, self.batches = seconds, []
 
-    def __call__(self, offers, attributes):
+    def __call__(self, offers, attributes, images):
         time.sleep(self.seconds)
         self.batches.append([offer.title for offer in offers])
         if any(offer.title == "bad" for offer in offers):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,16 +21,20 @@ from afmrl.serving.limits import Limits
 from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 CHARACTERS_A_TOKEN = 4
 PIXELS_A_TOKEN = 28 * 28
 RETRY_SECONDS = 1.0
-Embed = Callable[[Sequence[Offer], Sequence[KeyAttributes]], np.ndarray]
+Embed = Callable[[Sequence[Offer], Sequence[KeyAttributes], Sequence["Image | None"]], np.ndarray]
 
 
 @dataclass(eq=False)
 class _Waiting:
     offer: Offer
     attributes: KeyAttributes
+    image: Image | None
     tokens: int
     deadline: float
     embedding: Future[np.ndarray] = field(default_factory=Future)
@@ -42,7 +47,7 @@ class Batcher:
     large batches. Inputs whose deadline is over are left out. An input that cannot be embedded fails alone.
 
     Args:
-        embed: offers and their key attributes to (n, D) embeddings.
+        embed: offers, their key attributes and their images, where they are open, to (n, D) embeddings.
         metrics: where its passes are counted.
         limits: how many inputs wait at a time, how much one pass takes, and for how long (`window`) it waits for more,
             where the last one held more than one request.
@@ -58,11 +63,19 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="embed", daemon=True)
         self._thread.start()
 
-    def embed(self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes] | None, deadline: float) -> np.ndarray:
+    def embed(
+        self,
+        offers: Sequence[Offer],
+        attributes: Sequence[KeyAttributes] | None,
+        deadline: float,
+        *,
+        images: Sequence[Image | None] | None = None,
+    ) -> np.ndarray:
         """Embeddings of offers; waits until they are there.
 
         Args:
             deadline: of `time.monotonic`.
+            images: those of the offers that are open already.
 
         Shape:
             returns (N, D) float32.
@@ -72,7 +85,10 @@ class Batcher:
             InputError: an offer that cannot be embedded.
         """
         given = attributes or [KeyAttributes()] * len(offers)
-        items = [_Waiting(o, a, cost(o, a), deadline) for o, a in zip(offers, given, strict=True)]
+        items = [
+            _Waiting(offer, of, image, cost(offer, of), deadline)
+            for offer, of, image in zip(offers, given, images or [None] * len(offers), strict=True)
+        ]
         with self._changed:
             if self._closed:
                 raise Refusal(503, "the server is stopping; ask again", retry_after=RETRY_SECONDS)
@@ -147,7 +163,9 @@ class Batcher:
 
     def _pass(self, batch: Sequence[_Waiting]) -> np.ndarray:
         with self._metrics.model_pass("embedder"):
-            return self._embed([item.offer for item in batch], [item.attributes for item in batch])
+            return self._embed(
+                [item.offer for item in batch], [item.attributes for item in batch], [item.image for item in batch]
+            )
 
 
 def cost(offer: Offer, attributes: KeyAttributes) -> int:
