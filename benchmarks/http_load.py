@@ -46,6 +46,7 @@ class _Connection:
         self.received = bytearray()
         self.length = -1
         self.due = 0.0
+        self.is_asking = False
 
     def send(self) -> bool:
         """Send on; whether the request is out."""
@@ -97,7 +98,7 @@ def load(port: int, requests: Sequence[bytes], *, clients: int, seconds: float, 
                 one = idle.popleft()
                 one.due = now if rate is None else start + num_asked / rate
                 one.unsent = memoryview(next(turn))
-                num_asked, num_out = num_asked + 1, num_out + 1
+                num_asked, num_out, one.is_asking = num_asked + 1, num_out + 1, True
                 if not one.send():
                     selector.modify(one.socket, selectors.EVENT_WRITE, one)
             if not is_open and not num_out:
@@ -110,15 +111,21 @@ def load(port: int, requests: Sequence[bytes], *, clients: int, seconds: float, 
                 raise TimeoutError(f"no answer within {TIMEOUT:.0f} s")
             for key, _ in ready:
                 one = key.data
-                if one.unsent:
+                if not one.is_asking:  # the server closes what is idle for long
+                    selector.unregister(one.socket)
+                    one.socket.close()
+                    idle.remove(one)
+                    idle.append(_Connection(port))
+                    selector.register(idle[-1].socket, selectors.EVENT_READ, idle[-1])
+                elif one.unsent:
                     if one.send():
                         selector.modify(one.socket, selectors.EVENT_READ, one)
                 elif status := one.receive():
                     answers.latencies.append(time.perf_counter() - one.due)
                     answers.statuses[status] = answers.statuses.get(status, 0) + 1
-                    num_out -= 1
+                    num_out, one.is_asking = num_out - 1, False
                     idle.append(one)
         answers.seconds, answers.processor_seconds = time.perf_counter() - start, time.thread_time() - own
-    for one in connections:
+    for one in idle:
         one.socket.close()
     return answers

@@ -27,6 +27,7 @@ def serve(
     matches: Path | None = None,
     images: Path | None = None,
     fetch: Annotated[bool, Parameter(negative=())] = False,
+    open_page: Annotated[bool, Parameter(name="--open", negative=())] = False,
     limits: Annotated[Limits | None, Parameter(group=_LIMITS)] = None,
 ) -> Summary:
     """Serve an index over HTTP: embeddings, reranking, search, matching, and a page to search with.
@@ -56,6 +57,8 @@ def serve(
         Folder that keeps the images of offers that clients add; by default `images` inside a local index.
     fetch
         Fetch images that are http(s) addresses, from public addresses alone; by default they are refused.
+    open_page
+        Open the page in this machine's browser.
     """
     limits = limits or Limits()
     limits.check()
@@ -79,5 +82,6 @@ def serve(
         images=images,
         fetch=fetch,
         limits=limits,
+        open_page=open_page,
     )
     return {"index": index}

@@ -26,6 +26,7 @@ from afmrl.serving.keys import Keys
 from afmrl.serving.metrics import PATH as METRICS
 from afmrl.serving.metrics import Measured
 from afmrl.serving.offer_routes import offer_routes
+from afmrl.serving.overview import MatchFolder, overview_routes
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.rerank_routes import rerank_routes
@@ -42,6 +43,7 @@ ASSETS = {
     "common.js": ("afmrl.serving", "text/javascript"),
     "search.js": ("afmrl.serving", "text/javascript"),
     "review.js": ("afmrl.serving", "text/javascript"),
+    "overview.js": ("afmrl.serving", "text/javascript"),
 }
 """What the pages load: package and type."""
 SPARE_THREADS = 8
@@ -86,6 +88,7 @@ def create_app(
     *,
     groups: Mapping[str, str] | None = None,
     review: ReviewQueue | None = None,
+    match: MatchFolder | None = None,
     hosts: Collection[str] = LOOPBACK,
 ) -> FastAPI:
     """The application that answers for a service; it closes the service when it ends.
@@ -94,6 +97,7 @@ def create_app(
         keys: of the clients; none: everybody who reaches the server may do everything.
         groups: id of an offer -> id of its group.
         review: pairs to judge; None: there is no review.
+        match: what the overview says of the match; None: it says nothing of one.
         hosts: names by which the server may be asked, if there are no keys.
     """
 
@@ -116,6 +120,7 @@ def create_app(
     # the gate asks for the key; this describes it
     described = [Security(HTTPBearer(auto_error=False, description="A key of the server."))] if keys else []
     routers = [embedding_routes(service), rerank_routes(service), offer_routes(service, groups or {})]
+    routers.append(overview_routes(service, match))
     if review is not None:
         routers.append(review_routes(service, review))
     for router in routers:
@@ -132,12 +137,18 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
     review = templates.get_template("review.html.j2").render(
         version=version("afmrl"), verdicts=VERDICTS_FILE, labels=LABELS_FILE
     )
+    overview = templates.get_template("overview.html.j2").render(version=version("afmrl"), has_review=has_review)
     assets = {name: ((files(package) / name).read_bytes(), kind) for name, (package, kind) in ASSETS.items()}
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def search_page() -> str:
         """The page to search with."""
         return page
+
+    @app.get("/overview", response_class=HTMLResponse, include_in_schema=False)
+    def overview_page() -> str:
+        """The page that shows the server at a glance."""
+        return overview
 
     if has_review:
 

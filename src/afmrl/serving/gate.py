@@ -16,7 +16,7 @@ from afmrl.serving.limits import Limits
 from afmrl.serving.metrics import PATH as METRICS
 from afmrl.serving.refusal import Refusal
 
-OPEN = ("/", "/review", "/health", "/openapi.json")
+OPEN = ("/", "/review", "/overview", "/health", "/openapi.json")
 """Paths that need no key: they show nothing of the index."""
 STATIC = "/static/"
 WRITES = ("/afmrl/v1/offers", "/afmrl/v1/verdicts", "/afmrl/v1/verdicts/undo")

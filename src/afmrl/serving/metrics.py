@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Collection, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -56,6 +57,19 @@ class Metrics:
         """Measure the block as one pass of a model, "embedder" or "generator"."""
         with self._model_seconds.labels(model).time():
             yield
+
+    def statuses(self) -> Counts[str]:
+        """Answered requests by status."""
+        found: Counts[str] = Counts()
+        for family in self.requests.collect():
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    found[sample.labels["status"]] += int(sample.value)
+        return found
+
+    def model_seconds(self, model: str) -> float:
+        """Time of all passes of a model."""
+        return self._all.get_sample_value("afmrl_model_seconds_sum", {"model": model}) or 0.0
 
     def text(self) -> bytes:
         """All of them, in Prometheus' text format."""

@@ -114,7 +114,8 @@ class Service:
         known: Mapping[str, Any] = index.settings.get("model") or {}
         self.model = str(model or known["path"])
         self._fingerprint = model_fingerprint(self.model)
-        self._images = images or (Path(address) / IMAGES if index_kind(address)[0] == "local" else None)
+        self.kind = index_kind(address)[0]
+        self._images = images or (Path(address) / IMAGES if self.kind == "local" else None)
         self._index_lock, self._generator_lock = threading.RLock(), threading.Lock()
         self._images_ahead = ImagesAhead(self.encoder.embedder)
         self.uploads = Uploads(self.limits, fetch=fetch)
