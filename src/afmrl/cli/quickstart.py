@@ -73,7 +73,7 @@ def index_sample(folder: Path) -> None:
     print(f"\nThe sample's {len(rows):,} test offers, indexed and matched:\n")
     embed(str(offers), model=str(folder / "embedder"), generator=str(folder / "generator"), out=folder / "embeddings")
     index(str(folder / "embeddings"), out=str(folder / INDEX))
-    match(str(folder / INDEX), no_labels=True, out=folder / MATCHES)
+    match(str(folder / INDEX), out=folder / MATCHES)
 
 
 def search_real_offers(folder: Path) -> None:

@@ -63,14 +63,13 @@ function showLoad(load) {
     ["requests", count(load.requests)], ["refused, no room", count(load.refused), load.refused ? "bad" : "none"],
     ["failed", count(load.failed), load.failed ? "bad" : "none"], ["inputs embedded", count(load.inputs)],
     ["inputs a pass", load.passes ? (load.inputs / load.passes).toFixed(1) : "–"],
-    ["ms of the model an input", load.inputs ? (1000 * load.model_seconds / load.inputs).toFixed(1) : "–"],
     ["model busy", `${Math.round(100 * busy)} %`],
   ]);
 }
 
 function showVersions(served) {
   show(byId("versions"), [
-    ["afmrl", served.afmrl], ["model", served.model_version ? `${served.model} (${served.model_version})` : served.model],
+    ["afmrl", served.afmrl], ["model", served.model_version ? `${served.model}, ${served.model_version.slice(0, 12)}` : served.model],
     ["index", `${served.index}, ${count(served.rows)} offers × ${served.dimension}`], ["generator", served.generator ? "yes" : "none"],
   ]);
 }
