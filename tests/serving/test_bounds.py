@@ -7,12 +7,16 @@ import json
 import threading
 import time
 
+import numpy as np
 import pytest
 
+from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.serving.gate import Gate
+from afmrl.serving.images_ahead import ImagesAhead
 from afmrl.serving.keys import Keys
 from afmrl.serving.limits import Limits
+from conftest import save_image
 
 pytest_plugins = ["serving_shop"]
 MANY = 200_000
@@ -155,3 +159,19 @@ def test_every_field_of_an_offer_is_bounded(client, field):
     if field == "attributes":
         offer[field] = {"color": offer[field]}
     assert client.post("/afmrl/v1/offers", json={"offers": [offer]}).status_code in (413, 422)
+
+
+def test_images_are_opened_before_their_pass_as_the_model_would_and_let_go(service, tmp_path):
+    paths = [str(save_image(tmp_path / f"{number}.png", number, size=(200 + number, 300))) for number in range(3)]
+    asked = [Offer(str(number), "red mug", image=path) for number, path in enumerate([*paths, ""])]
+    ahead = ImagesAhead(service.encoder.embedder)
+    with ahead.opened(asked) as images:
+        assert [image is None for image in images] == [False, False, False, True] and ahead.num_bytes > 0
+        opened = service.encoder.embed(asked, opened=images)
+        service.encoder.forget()
+    assert ahead.num_bytes == 0
+    assert np.array_equal(opened, service.encoder.embed(asked))
+    service.encoder.forget()
+    with pytest.raises(InputError, match="no such file"), ahead.opened([*asked, Offer("gone", image="gone.png")]):
+        pass
+    assert ahead.num_bytes == 0

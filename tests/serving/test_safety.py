@@ -392,7 +392,7 @@ class Model:
     def __init__(self, seconds=0.0):
         self.seconds, self.batches = seconds, []
 
-    def __call__(self, offers, attributes):
+    def __call__(self, offers, attributes, images):
         time.sleep(self.seconds)
         self.batches.append([offer.title for offer in offers])
         if any(offer.title == "bad" for offer in offers):
@@ -442,15 +442,14 @@ def test_what_cannot_be_embedded_fails_alone():
 
 
 def test_a_request_of_more_than_may_wait_is_answered_where_none_waits():
-    batcher = Batcher(Model(), most_waiting=2)
+    batcher = Batcher(Model(), Limits(waiting=2))
     assert together(batcher, ["a", "bb", "ccc"]) == [[[1], [2], [3]]]
     batcher.close()
 
 
-def test_a_pass_takes_what_fits_and_a_larger_input_alone(monkeypatch):
-    monkeypatch.setattr("afmrl.serving.batching.BATCH_TOKENS", 5)
+def test_a_pass_takes_what_fits_and_a_larger_input_alone():
     model = Model()
-    batcher = Batcher(model)
+    batcher = Batcher(model, Limits(tokens=5))
     (found,) = together(batcher, ["four", "five", "sixx", "x" * 90])  # of two tokens each, and one of 23
     batcher.close()
     assert found == [[4], [4], [4], [90]]
@@ -466,7 +465,7 @@ def test_a_server_that_stops_takes_no_more():
 
 def test_a_full_queue_and_a_late_answer_are_refused():
     model = Model(0.5)
-    batcher = Batcher(model, most_waiting=2)
+    batcher = Batcher(model, Limits(waiting=2))
     found = together(batcher, ["first"], ["a"], ["b"], ["c", "d"])
     refused = [one for one in found if isinstance(one, Refusal)]
     assert [one.status for one in refused] == [429] and refused[0].retry_after

@@ -71,7 +71,8 @@ def metrics_of(folder):
 
 def test_layout(quickstart):
     assert {path.name for path in quickstart.iterdir()} - {"stdout.txt", "stderr.txt"} == {
-        "catalog", "embedder", "generator", "metrics.json", "real_offers.jsonl", "report.html", "run.json", "stages",
+        "catalog", "embedder", "embeddings", "generator", "index", "matches", "metrics.json", "real_offers.jsonl",
+        "report.html", "run.json", "stages",
     }  # fmt: skip
     assert {path.name for path in (quickstart / "stages").iterdir()} == set(STAGES)
     for name in STAGES:

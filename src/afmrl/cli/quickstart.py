@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from afmrl.errors import InputError
 EXPECTED = {"base": 120.0, "sft": 40.0, "agcl": 150.0, "rar": 110.0, "evaluation": 45.0}
 """Seconds of the long stages on two cores of 2024; the time left is scaled by what this machine took so far."""
 EXPECTED_FAST = {"base": 12.0, "sft": 4.0, "agcl": 5.0, "rar": 3.0, "evaluation": 4.0}
+
+INDEX, MATCHES = "index", "matches"
+"""Folders of a run that are served."""
 
 
 def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed: int = 0) -> Summary:
@@ -44,10 +48,32 @@ def quickstart(*, fast: bool = False, out: Path = Path("afmrl-quickstart"), seed
     if fast:
         print("\nThis was the fast size: it shows that everything runs; its numbers mean nothing.")
     search_real_offers(done.folder)
+    index_sample(done.folder)
     print(f"\nLook at  {done.folder / 'report.html'}\n\nNext:")
+    print(
+        "  # search and review the sample in a browser: pip install 'afmrl[serve]'\n"
+        f"  afmrl serve {done.folder / INDEX} --matches {done.folder / MATCHES} --open"
+    )
     for about, command in next_steps(done, done.splits["test"]):
         print(f"  # {about}\n  {command}")
     return run_summary(done)
+
+
+def index_sample(folder: Path) -> None:
+    """Index and match the sample's test offers, to be served."""
+    from afmrl.cli.bulk import embed
+    from afmrl.cli.index import index
+    from afmrl.cli.match import match
+    from afmrl.files import read_lines, write_lines
+
+    catalog = folder / "catalog" / "catalog.jsonl"
+    rows = [line for line in read_lines(catalog) if json.loads(line)["split"] == "test"]
+    offers = catalog.parent / "test.jsonl"
+    write_lines(offers, rows)
+    print(f"\nThe sample's {len(rows):,} test offers, indexed and matched:\n")
+    embed(str(offers), model=str(folder / "embedder"), generator=str(folder / "generator"), out=folder / "embeddings")
+    index(str(folder / "embeddings"), out=str(folder / INDEX))
+    match(str(folder / INDEX), out=folder / MATCHES)
 
 
 def search_real_offers(folder: Path) -> None:

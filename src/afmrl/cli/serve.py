@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from afmrl.cli.summary import Summary
 from afmrl.errors import InputError
+from afmrl.serving.limits import Limits
+
+_LIMITS = Group(
+    "Limits", help="What goes beyond one is refused: 413 too large, 429 too much at a time, 503 late.", sort_key=90
+)
 
 
 def serve(
@@ -22,6 +27,8 @@ def serve(
     matches: Path | None = None,
     images: Path | None = None,
     fetch: Annotated[bool, Parameter(negative=())] = False,
+    open_page: Annotated[bool, Parameter(name="--open", negative=())] = False,
+    limits: Annotated[Limits | None, Parameter(group=_LIMITS)] = None,
 ) -> Summary:
     """Serve an index over HTTP: embeddings, reranking, search, matching, and a page to search with.
 
@@ -50,15 +57,31 @@ def serve(
         Folder that keeps the images of offers that clients add; by default `images` inside a local index.
     fetch
         Fetch images that are http(s) addresses, from public addresses alone; by default they are refused.
+    open_page
+        Open the page in this machine's browser.
     """
+    limits = limits or Limits()
+    limits.check()
     from afmrl.terminal import quiet_libraries
 
     try:
         from afmrl.serving.server import serve as run
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "starlette"):
+        if (error.name or "").partition(".")[0] not in ("fastapi", "uvicorn", "starlette", "prometheus_client"):
             raise
         raise InputError("serve: needs the extra `serve`: pip install 'afmrl[serve]'") from error
     quiet_libraries()
-    run(index, model, generator, host=host, port=port, keys=keys, matches=matches, images=images, fetch=fetch)
+    run(
+        index,
+        model,
+        generator,
+        host=host,
+        port=port,
+        keys=keys,
+        matches=matches,
+        images=images,
+        fetch=fetch,
+        limits=limits,
+        open_page=open_page,
+    )
     return {"index": index}

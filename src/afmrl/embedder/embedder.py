@@ -152,6 +152,7 @@ class Embedder:
         modality: Modality = "fused",
         progress: bool = False,
         description: str = "embedding",
+        opened: Sequence[Image | None] | None = None,
     ) -> np.ndarray:
         """Embeddings of offers, dicts, texts or images.
 
@@ -165,6 +166,7 @@ class Embedder:
             normalize_embeddings: give every embedding unit length.
             truncate_dim: keep the first numbers alone, for models that were trained for that.
             modality: what of an offer is read: image and text, text alone, image alone.
+            opened: an image to read instead of an input's own, or None, an input.
 
         Shape:
             returns (N, D) float32, or (N, truncate_dim).
@@ -173,6 +175,8 @@ class Embedder:
             InputError: an input of another kind, an image that cannot be opened, an unknown option.
         """
         read = read_inputs(inputs)
+        if opened is not None:
+            read = [(offer, mine or own) for (offer, own), mine in zip(read, opened, strict=True)]
         if truncate_dim is not None and not 1 <= truncate_dim <= self.dimension:
             raise InputError(f"embedder: truncate_dim={truncate_dim}: give 1 to {self.dimension}")
 
@@ -186,8 +190,8 @@ class Embedder:
             for start in track(starts, description, show=progress and len(read) > CHUNK):
                 stop = min(start + CHUNK, len(read))
                 rendered = [
-                    self.input(offer, attributes[start + i] if attributes else None, modality, opened=opened)
-                    for i, (offer, opened) in enumerate(read[start:stop])
+                    self.input(offer, attributes[start + i] if attributes else None, modality, opened=image)
+                    for i, (offer, image) in enumerate(read[start:stop])
                 ]
                 rows[start:stop] = self.model.encode(
                     rendered,
@@ -219,9 +223,11 @@ class Embedder:
 
 @contextlib.contextmanager
 def _evaluation_mode(model: SentenceTransformer) -> Iterator[None]:
-    was_training = model.training
+    if not model.training:  # walking through all modules twice takes as long as a short text
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        model.train()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from afmrl.generator.generator import AttributeGenerator, open_generator
 from afmrl.generator.prompt import check_embedder
 from afmrl.retrieval.fusion import FusionWeights
 from afmrl.retrieval.score_matrix import ComputedScores, DenseScores, ScoreMatrix
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def visible_part(offer: Offer, modality: Modality) -> Offer:
@@ -151,8 +155,17 @@ class OfferEncoder:
         """What a gallery offer's text carries; None where the gallery carries no key attributes."""
         return self.attributes(gallery) if on_gallery(self.attributes_on) else None
 
-    def embed(self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes] | None = None) -> np.ndarray:
+    def embed(
+        self,
+        offers: Sequence[Offer],
+        attributes: Sequence[KeyAttributes] | None = None,
+        *,
+        opened: Sequence[Image | None] | None = None,
+    ) -> np.ndarray:
         """Embeddings of offers, with key attributes after their text.
+
+        Args:
+            opened: the offers' images where they are open already.
 
         Shape:
             returns (N, D) float32, rows of unit length.
@@ -172,6 +185,7 @@ class OfferEncoder:
             made = self.embedder.encode(
                 [offers[row] for row in rows],
                 [given[row] for row in rows] if attributes else None,
+                opened=[opened[row] for row in rows] if opened else None,
                 batch_size=self.batch_size,
                 progress=self.progress,
             )

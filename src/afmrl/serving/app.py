@@ -12,20 +12,24 @@ from typing import Any
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from afmrl.errors import InputError
 from afmrl.matching.verdicts import VERDICTS_FILE
-from afmrl.serving.batching import BATCH_TOKENS
 from afmrl.serving.embedding_routes import embedding_routes
 from afmrl.serving.gate import STATIC, Gate
 from afmrl.serving.group_routes import group_routes
 from afmrl.serving.keys import Keys
+from afmrl.serving.metrics import PATH as METRICS
+from afmrl.serving.metrics import Measured
 from afmrl.serving.offer_routes import offer_routes
+from afmrl.serving.overview import MatchFolder, overview_routes
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.rerank_routes import rerank_routes
@@ -42,8 +46,11 @@ ASSETS = {
     "common.js": ("afmrl.serving", "text/javascript"),
     "search.js": ("afmrl.serving", "text/javascript"),
     "review.js": ("afmrl.serving", "text/javascript"),
+    "overview.js": ("afmrl.serving", "text/javascript"),
 }
 """What the pages load: package and type."""
+SPARE_THREADS = 8
+"""For pages, health and metrics, while every request that may be in work is."""
 INVALID = {"/v1/embeddings": 400}
 """Paths that answer a request of another shape with another status than 422, as their protocol does."""
 
@@ -83,8 +90,8 @@ def create_app(
     keys: Keys | None = None,
     *,
     groups: Mapping[str, str] | None = None,
-    matches: Path | None = None,
     review: ReviewQueue | None = None,
+    match: MatchFolder | None = None,
     hosts: Collection[str] = LOOPBACK,
 ) -> FastAPI:
     """The application that answers for a service; it closes the service when it ends.
@@ -92,14 +99,14 @@ def create_app(
     Args:
         keys: of the clients; none: everybody who reaches the server may do everything.
         groups: id of an offer -> id of its group.
-        matches: folder of the match that the groups are of; None: there is none.
         review: pairs to judge; None: there is no review.
+        match: what the overview says of the match; None: it says nothing of one.
         hosts: names by which the server may be asked, if there are no keys.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = service.limits.requests
+        anyio.to_thread.current_default_thread_limiter().total_tokens = service.limits.requests + SPARE_THREADS
         yield
         await anyio.to_thread.run_sync(service.close)
 
@@ -116,11 +123,16 @@ def create_app(
     # the gate asks for the key; this describes it
     described = [Security(HTTPBearer(auto_error=False, description="A key of the server."))] if keys else []
     routers = [embedding_routes(service), rerank_routes(service), offer_routes(service, groups or {})]
-    if matches is not None:
-        routers.append(group_routes(service, groups or {}, matches))
-    for router in [*routers, *([review_routes(service, review)] if review is not None else [])]:
+    routers.append(overview_routes(service, match))
+    if match is not None:
+        routers.append(group_routes(service, groups or {}, match.folder))
+    if review is not None:
+        routers.append(review_routes(service, review))
+    for router in routers:
         app.include_router(router, dependencies=described)
     _add_pages(app, service, described, has_review=review is not None)
+    paths = [route.path for router in (app.router, *routers) for route in router.routes if isinstance(route, APIRoute)]
+    app.add_middleware(Measured, metrics=service.metrics, paths=paths)
     return app
 
 
@@ -130,12 +142,18 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
     review = templates.get_template("review.html.j2").render(
         version=version("afmrl"), verdicts=VERDICTS_FILE, labels=LABELS_FILE
     )
+    overview = templates.get_template("overview.html.j2").render(version=version("afmrl"), has_review=has_review)
     assets = {name: ((files(package) / name).read_bytes(), kind) for name, (package, kind) in ASSETS.items()}
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def search_page() -> str:
         """The page to search with."""
         return page
+
+    @app.get("/overview", response_class=HTMLResponse, include_in_schema=False)
+    def overview_page() -> str:
+        """The page that shows the server at a glance."""
+        return overview
 
     if has_review:
 
@@ -157,6 +175,17 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
         """Whether the server answers."""
         return Health()
 
+    @app.get(
+        METRICS,
+        tags=["server"],
+        responses={**refusals(METRICS), 200: {"content": {CONTENT_TYPE_LATEST: {}}}},
+        response_class=PlainTextResponse,
+        dependencies=described,
+    )
+    def metrics() -> Response:
+        """What the server has counted since its start, for Prometheus."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
     @app.get("/info", tags=["server"], responses=refusals("/info"), dependencies=described)
     def info() -> Info:
         """What is served."""
@@ -168,7 +197,7 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
             model_type={"embedding": {"pooling": "model"}},
             max_concurrent_requests=service.limits.requests,
             max_input_length=int(getattr(model, "max_seq_length", None) or 0),
-            max_batch_tokens=BATCH_TOKENS,
+            max_batch_tokens=service.limits.tokens,
             max_client_batch_size=service.limits.batch,
             version=version("afmrl"),
             dimension=service.index.dimension,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,20 +17,24 @@ from afmrl.attributes.key_attributes import KeyAttributes
 from afmrl.data.images import MAX_SIDE, bounded_size, open_header
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
+from afmrl.serving.limits import Limits
+from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
 
-BATCH_TOKENS = 16_384
-"""Of one pass: what memory it takes."""
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 CHARACTERS_A_TOKEN = 4
 PIXELS_A_TOKEN = 28 * 28
 RETRY_SECONDS = 1.0
-Embed = Callable[[Sequence[Offer], Sequence[KeyAttributes]], np.ndarray]
+Embed = Callable[[Sequence[Offer], Sequence[KeyAttributes], Sequence["Image | None"]], np.ndarray]
 
 
 @dataclass(eq=False)
 class _Waiting:
     offer: Offer
     attributes: KeyAttributes
+    image: Image | None
     tokens: int
     deadline: float
     embedding: Future[np.ndarray] = field(default_factory=Future)
@@ -42,25 +47,35 @@ class Batcher:
     large batches. Inputs whose deadline is over are left out. An input that cannot be embedded fails alone.
 
     Args:
-        embed: offers and their key attributes to (n, D) embeddings.
-        most_waiting: inputs that wait at a time.
-        window: seconds for which a batch waits for more, where the last one held more than one request.
+        embed: offers, their key attributes and their images, where they are open, to (n, D) embeddings.
+        metrics: where its passes are counted.
+        limits: how many inputs wait at a time, how much one pass takes, and for how long (`window`) it waits for more,
+            where the last one held more than one request.
     """
 
-    def __init__(self, embed: Embed, *, most_waiting: int = 2048, window: float = 0.003) -> None:
-        self._embed, self._most_waiting, self._window = embed, most_waiting, window
+    def __init__(self, embed: Embed, limits: Limits | None = None, metrics: Metrics | None = None) -> None:
+        self._embed, self._limits, self._metrics = embed, limits or Limits(), metrics or Metrics()
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = self._is_busy = False
         self.num_batches = self.num_embedded = 0
+        self._metrics.watch("afmrl_inputs_waiting", "Inputs that wait for the embedder.", lambda: len(self._waiting))
         self._thread = threading.Thread(target=self._work, name="embed", daemon=True)
         self._thread.start()
 
-    def embed(self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes] | None, deadline: float) -> np.ndarray:
+    def embed(
+        self,
+        offers: Sequence[Offer],
+        attributes: Sequence[KeyAttributes] | None,
+        deadline: float,
+        *,
+        images: Sequence[Image | None] | None = None,
+    ) -> np.ndarray:
         """Embeddings of offers; waits until they are there.
 
         Args:
             deadline: of `time.monotonic`.
+            images: those of the offers that are open already.
 
         Shape:
             returns (N, D) float32.
@@ -70,11 +85,14 @@ class Batcher:
             InputError: an offer that cannot be embedded.
         """
         given = attributes or [KeyAttributes()] * len(offers)
-        items = [_Waiting(o, a, cost(o, a), deadline) for o, a in zip(offers, given, strict=True)]
+        items = [
+            _Waiting(offer, of, image, cost(offer, of), deadline)
+            for offer, of, image in zip(offers, given, images or [None] * len(offers), strict=True)
+        ]
         with self._changed:
             if self._closed:
                 raise Refusal(503, "the server is stopping; ask again", retry_after=RETRY_SECONDS)
-            if self._waiting and len(self._waiting) + len(items) > self._most_waiting:
+            if self._waiting and len(self._waiting) + len(items) > self._limits.waiting:
                 raise Refusal(429, "too many inputs are waiting; ask again later", retry_after=RETRY_SECONDS)
             self._waiting.extend(items)
             self._changed.notify_all()
@@ -102,11 +120,12 @@ class Batcher:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._is_busy and not self._closed:
                 self._changed.wait_for(
-                    lambda: self._closed or sum(item.tokens for item in self._waiting) >= BATCH_TOKENS, self._window
+                    lambda: self._closed or sum(item.tokens for item in self._waiting) >= self._limits.tokens,
+                    self._limits.window,
                 )
             taken: list[_Waiting] = []
             tokens = 0
-            while self._waiting and (not taken or tokens + self._waiting[0].tokens <= BATCH_TOKENS):
+            while self._waiting and (not taken or tokens + self._waiting[0].tokens <= self._limits.tokens):
                 taken.append(self._waiting.popleft())
                 tokens += taken[-1].tokens
             self._is_busy = len({item.deadline for item in taken}) > 1  # a request's inputs share theirs
@@ -123,8 +142,9 @@ class Batcher:
             return
         self.num_batches += 1
         self.num_embedded += len(batch)
+        self._metrics.pass_inputs.observe(len(batch))
         try:
-            embeddings = self._embed([item.offer for item in batch], [item.attributes for item in batch])
+            embeddings = self._pass(batch)
         except Exception as error:
             if len(batch) == 1:
                 batch[0].embedding.set_exception(error)
@@ -137,9 +157,15 @@ class Batcher:
 
     def _run_alone(self, item: _Waiting) -> None:
         try:
-            item.embedding.set_result(self._embed([item.offer], [item.attributes])[0])
+            item.embedding.set_result(self._pass([item])[0])
         except Exception as error:
             item.embedding.set_exception(error)
+
+    def _pass(self, batch: Sequence[_Waiting]) -> np.ndarray:
+        with self._metrics.model_pass("embedder"):
+            return self._embed(
+                [item.offer for item in batch], [item.attributes for item in batch], [item.image for item in batch]
+            )
 
 
 def cost(offer: Offer, attributes: KeyAttributes) -> int:

@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from afmrl.serving.batching import late
 from afmrl.serving.keys import Keys
 from afmrl.serving.limits import Limits
+from afmrl.serving.metrics import PATH as METRICS
 from afmrl.serving.refusal import Refusal
 
-OPEN = ("/", "/review", "/health", "/openapi.json")
+OPEN = ("/", "/review", "/overview", "/health", "/openapi.json")
 """Paths that need no key: they show nothing of the index."""
 STATIC = "/static/"
 WRITES = ("/afmrl/v1/offers", "/afmrl/v1/verdicts", "/afmrl/v1/verdicts/undo")
@@ -76,7 +77,7 @@ class Gate:
 
         try:
             self._check(scope, Headers(scope=scope))
-            if path in OPEN or path.startswith(STATIC):
+            if path in OPEN or path == METRICS or path.startswith(STATIC):
                 await self._app(scope, receive, answer)
                 return
             async with asyncio.timeout(self._limits.seconds + GRACE_SECONDS):

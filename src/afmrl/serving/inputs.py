@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from afmrl.data.clean import clean_text
 from afmrl.data.offer import Offer
 from afmrl.data.plain_text import plain_text
-from afmrl.serving.limits import Limits
+from afmrl.serving.limits import MOST_LISTED, Limits
 from afmrl.serving.refusal import Refusal, of_field
 from afmrl.serving.uploads import Uploads
 
@@ -22,8 +22,6 @@ _BARE_ADDRESS = re.compile(
 )
 Id = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 ProductId = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
-MOST_LISTED = 2_000
-"""Of any list of a request: above what `Limits` allow, so that these speak first."""
 MOST_NAMES = 200
 """Of any object of a request."""
 

@@ -21,7 +21,8 @@ from afmrl.serving.answers import IMAGE_PATH, HitOut, OfferOut, hit_out, offer_o
 from afmrl.serving.inputs import Id, Inputs, Listed, OfferFields, ProductId, Strict, TextImage, few_names
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal, of_field
-from afmrl.serving.service import MATCHED, Service, Timing
+from afmrl.serving.service import MATCHED, Service
+from afmrl.serving.timing import Timing
 
 PREFIX = "/afmrl/v1"
 SHOWN_SIDE = 640

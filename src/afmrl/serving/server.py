@@ -7,6 +7,7 @@ import ipaddress
 import json
 import signal
 import socket
+import webbrowser
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,8 +18,12 @@ from afmrl.matching.output import GROUPS_FILE
 from afmrl.serving.app import LOOPBACK, create_app
 from afmrl.serving.keys import VARIABLE, Keys
 from afmrl.serving.limits import Limits
+from afmrl.serving.overview import MatchFolder
 from afmrl.serving.review import ReviewQueue
 from afmrl.serving.service import Service
+
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
 
 
 def serve(
@@ -33,6 +38,7 @@ def serve(
     images: Path | None = None,
     fetch: bool = False,
     limits: Limits | None = None,
+    open_page: bool = False,
 ) -> None:
     """Serve an index over HTTP until SIGTERM or Ctrl-C; requests in work are answered first.
 
@@ -46,6 +52,7 @@ def serve(
         images: folder that keeps images of offers that came in requests; None: of a local index, inside it.
         fetch: fetch images that are http(s) addresses.
         limits: of requests.
+        open_page: in this machine's browser.
 
     Raises:
         InputError: an address that others reach without keys, a port that is taken, an index that cannot be served.
@@ -65,22 +72,19 @@ def serve(
         review = ReviewQueue(Path(matches), service.there) if matches is not None else None
         if review is not None:
             held.callback(review.log.close)
+        match = MatchFolder(Path(matches)) if matches is not None else None
         config = uvicorn.Config(
-            create_app(
-                service,
-                found,
-                groups=groups,
-                matches=None if matches is None else Path(matches),
-                review=review,
-                hosts={*LOOPBACK, host},
-            ),
+            create_app(service, found, groups=groups, review=review, match=match, hosts={*LOOPBACK, host}),
             log_level="warning",
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=int(limits.seconds) + 1,
             ws="none",
         )
-        print(f"afmrl: {len(opened):,} offers on http://{_shown(host)}:{listening.getsockname()[1]}/", flush=True)
+        address = f"http://{_shown(host)}:{listening.getsockname()[1]}/"
+        print(f"afmrl: {len(opened):,} offers on {address}", flush=True)
+        if open_page and not webbrowser.open(address):
+            print("afmrl: --open: this machine has no browser; open the address yourself", flush=True)
         signal.signal(signal.SIGTERM, _stop)  # uvicorn drains, and then raises the signal again
         uvicorn.Server(config).run(sockets=[listening])
 
@@ -107,6 +111,7 @@ def _bound_socket(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen(BACKLOG)  # from when the address is told, who comes early waits
     except (OSError, OverflowError) as error:
         bound.close()
         reason = getattr(error, "strerror", None) or error

@@ -8,9 +8,9 @@ import re
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,10 +30,16 @@ from afmrl.matching.reranked_search import RerankedSearch
 from afmrl.matching.searchers import Hit, IndexSearch
 from afmrl.retrieval.colors import readable_color_histograms
 from afmrl.serving.batching import Batcher, late
+from afmrl.serving.images_ahead import ImagesAhead
 from afmrl.serving.inputs import Inputs
 from afmrl.serving.limits import Limits
+from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
+from afmrl.serving.timing import Timing
 from afmrl.serving.uploads import Uploads
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MODEL_NAME = "afmrl"
 """What clients may call the model, whatever its folder's name."""
@@ -45,23 +51,6 @@ MATCHED = 20
 _PATH = re.compile(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+([^\s/:'\"]*)")
 GENERATED = 8
 """Offers whose attributes are generated before the clock is looked at again."""
-
-
-@dataclass
-class Timing:
-    """Milliseconds of each step of a request."""
-
-    milliseconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Measure the block as a step."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = 1000 * (time.perf_counter() - start)
-            self.milliseconds[name] = round(self.milliseconds.get(name, 0.0) + spent, 2)
 
 
 @dataclass(frozen=True)
@@ -117,18 +106,21 @@ class Service:
     ) -> None:
         if not len(index):
             raise InputError(empty_index(address))
-        self.index, self.address, self.limits = index, shown_address(address), limits or Limits()
-        self.fetch = fetch
+        self.index, self.address, self.fetch = index, shown_address(address), fetch
+        self.limits, self.metrics = limits or Limits(), Metrics()
         self._search = IndexSearch(index, model, generator)
         self.encoder = self._search.encoder
         self._reranked, self._reranker = RerankedSearch(self._search), Reranker()
         known: Mapping[str, Any] = index.settings.get("model") or {}
         self.model = str(model or known["path"])
         self._fingerprint = model_fingerprint(self.model)
-        self._images = images or (Path(address) / IMAGES if index_kind(address)[0] == "local" else None)
+        self.kind = index_kind(address)[0]
+        self._images = images or (Path(address) / IMAGES if self.kind == "local" else None)
         self._index_lock, self._generator_lock = threading.RLock(), threading.Lock()
+        self._images_ahead = ImagesAhead(self.encoder.embedder)
         self.uploads = Uploads(self.limits, fetch=fetch)
-        self.batcher = Batcher(self._embed, most_waiting=self.limits.waiting, window=self.limits.window)
+        self.batcher = Batcher(self._embed, self.limits, self.metrics)
+        self.metrics.watch("afmrl_index_rows", "Offers in the index.", lambda: len(self.index))
 
     def inputs(self) -> Inputs:
         """Reads the offers of one request."""
@@ -177,7 +169,7 @@ class Service:
         Shape:
             returns (N, D) float32, rows of unit length.
         """
-        return self.batcher.embed(offers, self._read_attributes(offers, role, generate, deadline), deadline)
+        return self._embeddings(offers, self._read_attributes(offers, role, generate, deadline), deadline)
 
     def attributes(self, offers: Sequence[Offer], deadline: float) -> list[KeyAttributes]:
         """Key attributes: the generator's, or without one what rules read off titles."""
@@ -189,7 +181,8 @@ class Service:
             written: list[KeyAttributes] = []
             for start in range(0, len(offers), GENERATED):
                 _check_time(deadline)
-                written += self.encoder.generator.attributes(offers[start : start + GENERATED])
+                with self.metrics.model_pass("generator"):
+                    written += self.encoder.generator.attributes(offers[start : start + GENERATED])
             return written
         finally:
             self._generator_lock.release()
@@ -214,7 +207,7 @@ class Service:
         with timing.step("attributes"):
             attributes = self._read_attributes([query], "query", generate, deadline)
         with timing.step("embedding"):
-            embeddings = self.batcher.embed([query], attributes, deadline)
+            embeddings = self._embeddings([query], attributes, deadline)
         depth = max(k, DEPTH) if rerank else k
         with timing.step("search"), self._index_lock:
             found = self._search.nearest([query], attributes, embeddings, depth, where=where, own_hits=own_hits)
@@ -242,7 +235,7 @@ class Service:
         colors = readable_color_histograms([query, *documents]) if query.image else None
         compared = self._reranker.compare(query, documents, np.zeros(len(documents), dtype=np.float32), colors)
         if compared is None:
-            embeddings = self.batcher.embed([query, *documents], None, deadline)
+            embeddings = self._embeddings([query, *documents], None, deadline)
             scores = embeddings[1:] @ embeddings[0]
             relevance = np.clip((1 + scores) / 2, 1e-6, 1 - 1e-6).astype(np.float64)
         else:
@@ -263,7 +256,7 @@ class Service:
         """
         attributes = self._read_attributes([offer], "query", None, deadline)
         with timing.step("embedding"):
-            embeddings = self.batcher.embed([offer], attributes, deadline)
+            embeddings = self._embeddings([offer], attributes, deadline)
         with timing.step("search"), self._index_lock:
             found: Hits = self._search.nearest([offer], attributes, embeddings, DEPTH, own_hits=False)
             candidates = self._search.details(found.ids[0], found.scores[0])
@@ -326,7 +319,7 @@ class Service:
         if settings.get("generator") and on_gallery(self.encoder.attributes_on) and not self.has_generator:
             raise Refusal(409, "the index's rows carry key attributes; start the server with --generator to add rows")
         attributes = self._read_attributes(offers, "document", None, deadline)
-        embeddings = self.batcher.embed(offers, attributes, deadline)
+        embeddings = self._embeddings(offers, attributes, deadline)
         written = attributes or [KeyAttributes()] * len(offers)
         marks = [
             fingerprint(
@@ -376,9 +369,17 @@ class Service:
             return None
         return self.attributes(offers, deadline)
 
-    def _embed(self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes]) -> np.ndarray:
+    def _embeddings(
+        self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes] | None, deadline: float
+    ) -> np.ndarray:
+        with self._images_ahead.opened(offers) as images:
+            return self.batcher.embed(offers, attributes, deadline, images=images)
+
+    def _embed(
+        self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes], images: Sequence[Image | None]
+    ) -> np.ndarray:
         try:
-            return self.encoder.embed(offers, attributes)
+            return self.encoder.embed(offers, attributes, opened=images)
         finally:
             self.encoder.forget()
 
