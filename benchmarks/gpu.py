@@ -15,7 +15,7 @@ Parts:
   gallery once takes (numpy, on the CPU: the reward leaves the GPU to the models).
 
 Work of a step is counted: 2 operations a parameter and token for a forward pass, of the tower for 4 patches a token,
-twice that for a backward pass through it, and one forward pass more for checkpointing. Writes
+as much for a backward pass, since frozen weights have no gradients, and one forward pass more for checkpointing. Writes
 benchmarks/results/gpu.json, or with --small prints alone.
 """
 
@@ -191,8 +191,8 @@ def agcl(is_small: bool, peak_tflops: float, work: Path) -> dict[str, Any]:
         measured = timed(step, 1)
         tokens = sum(int(x["attention_mask"].sum()) for x in (one.preprocess(inputs[:2]),)) * batch
         patches = 4 * (side // (2 * model["patch"])) ** 2 * 2 * batch
-        passes = {"ours": 1, "LoRA in the tower too": 2 + 2 + 1}.get(kind, 2)
-        operations = 2 * language * tokens * (2 + 2 + 1) + 2 * tower * patches * passes
+        passes = {"ours": 1, "LoRA in the tower too": 2 + 1 + 1}.get(kind, 2)
+        operations = 2 * language * tokens * (2 + 1 + 1) + 2 * tower * patches * passes
         measured["pairs_per_second"] = round(batch / measured["seconds"], 2)
         measured["share_of_peak"] = round(operations / measured["seconds"] / (peak_tflops * 1e12), 4)
         if not theirs:

@@ -10,7 +10,8 @@ loading. It prints seconds, the peak of the process' resident memory above what 
 the models, and what `counted` says for the same work. A stage that trains all parameters takes 18 bytes a
 parameter; where that is more than `--memory` the generator has fewer layers, and the table says so.
 
-`gpus` counts each stage with the recipe's own batches, images and text, and says which GPU holds it.
+`gpus` counts each stage with the recipe's own batches, images and text, and says how many offers (RAR: completions)
+each GPU holds in one pass.
 
 Writes benchmarks/results/real_models.json.
 """
@@ -34,6 +35,8 @@ from real_model_configs import GB, GPUS, MODELS, build, counted, fewer_layers, p
 
 OFFERS, NEW_TOKENS, SIDE = 12, 6, 112
 PAIRS, STEPS = 2, 2
+USABLE = 0.92
+"""Share of a GPU's memory that tensors may take."""
 
 
 class Peak:
@@ -241,12 +244,16 @@ def smoke(recipe: str, work: Path, memory: int, processes: int, stages: list[str
 
 
 def gpus(recipe: str) -> dict[str, Any]:
-    """What each stage takes with the recipe's own batches, and the GPUs that hold it."""
+    """What each stage takes with the recipe's own batches, and how much at once each GPU holds."""
     found = {}
+    powers = {number: recipe_counts(recipe, number) for number in (2**power for power in range(11))}
+    print(f"{'':14} {'recipe':>9}   at once on a GPU of " + ", ".join(f"{size} GB" for size in GPUS))
     for stage, needed in recipe_counts(recipe).items():
-        held = [size for size in GPUS if needed <= 0.92 * size * GB]  # the rest is CUDA's and fragments
-        found[stage] = {"bytes": needed, "gpus": held}
-        print(f"{stage:14} {needed / GB:6.1f} GB   " + (f"{held[0]} GB and more" if held else "none of them"))
+        # the rest of a GPU is CUDA's, and fragments
+        held = [max((n for n, of in powers.items() if of[stage] <= USABLE * size * GB), default=0) for size in GPUS]
+        found[stage] = {"bytes": needed, "at_once": dict(zip(map(str, GPUS), held, strict=True))}
+        fits = ["yes" if stage in ("attributes", "embedding") and number else str(number) for number in held]
+        print(f"{stage:14} {needed / GB:6.1f} GB   " + "  ".join(f"{number:>5}" for number in fits))
     return found
 
 
