@@ -10,6 +10,7 @@ from afmrl.data.catalog import write_catalog
 from afmrl.data.offer import Offer
 from afmrl.matching.match import match
 from afmrl.matching.update import update_match
+from afmrl.serving.overview import MatchFolder
 from afmrl.serving.server import read_groups
 
 pytest_plugins = ["serving_shop"]
@@ -29,7 +30,7 @@ def updated(tmp_path):
 
 def test_a_group_tells_its_offers_and_its_events(served, updated):
     groups = read_groups(updated)
-    client = served(groups=groups, matches=updated)
+    client = served(groups=groups, match=MatchFolder(updated))
     group = groups["mug/24"]
     answer = client.get(f"/afmrl/v1/groups/{group}")
     assert answer.status_code == 200, answer.text
@@ -38,7 +39,7 @@ def test_a_group_tells_its_offers_and_its_events(served, updated):
     assert sorted(offer["id"] for offer in found["offers"]) == found["ids"]  # as the index has them
     assert [(event["change"], event["offer"]) for event in found["events"]] == [("added", "mug/32")]
     update_match(updated, delete=["mug/24", "mug/28", "mug/32"])
-    gone = served(groups=read_groups(updated), matches=updated).get(f"/afmrl/v1/groups/{group}").json()
+    gone = served(groups=read_groups(updated), match=MatchFolder(updated)).get(f"/afmrl/v1/groups/{group}").json()
     assert gone["ids"] == gone["offers"] == []
     assert [event["change"] for event in gone["events"]] == ["added", "deleted", "deleted", "deleted", "vanished"]
     last = json.loads((updated / "events.jsonl").read_text().splitlines()[-1])
@@ -46,7 +47,7 @@ def test_a_group_tells_its_offers_and_its_events(served, updated):
 
 
 def test_a_group_that_is_none_is_not_found(served, updated):
-    client = served(groups=read_groups(updated), matches=updated)
+    client = served(groups=read_groups(updated), match=MatchFolder(updated))
     answer = client.get("/afmrl/v1/groups/mug%2F24")
     assert answer.status_code == 404
     assert "no group 'g0'" in client.get("/afmrl/v1/groups/g0").json()["error"]["message"]

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
