@@ -1,6 +1,6 @@
 """Do the recipes of real models run at full size, and what fits which GPU?
 
-    python benchmarks/real_models.py smoke qwen2-vl-2b              # 10 to 40 minutes on two cores, 16 GB of memory
+    python benchmarks/real_models.py smoke qwen2-vl-2b              # hours on two busy cores; 16 GB of memory
     python benchmarks/real_models.py smoke qwen2-vl-2b --processes 2
     python benchmarks/real_models.py gpus qwen2-vl-2b               # the counting alone, at once
 
