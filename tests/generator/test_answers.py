@@ -70,6 +70,7 @@ def test_forms_that_teachers_write(answer):
         ('{"color": "unknown"}', ()),
         ('{"颜色": "深红色"}', (("颜色", "深红色"),)),
         ('{"color: shade": "red; blue"}', (("color shade", "red, blue"),)),
+        ('{1: ["s"], None: "m"}', (("1", "s"), ("none", "m"))),
     ],
 )  # fmt: skip
 def test_values_that_are_no_plain_text(answer, pairs):

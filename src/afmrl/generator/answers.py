@@ -156,7 +156,7 @@ def _pairs(value: Any, depth: int = 0) -> list[tuple[str, str]] | None:
         if isinstance(of_key, Mapping) or (isinstance(of_key, list) and any(isinstance(o, Mapping) for o in of_key)):
             pairs += (_pairs(of_key, depth + 1) or []) if depth < 2 else []
         else:
-            pairs.append((key, _text(of_key)))
+            pairs.append((str(key), _text(of_key)))  # a Python literal has keys of other kinds
     return pairs
 
 
