@@ -18,13 +18,12 @@ from afmrl.data.offer import SkippedRow
 from afmrl.errors import InputError
 from afmrl.files import read_object
 from afmrl.matching.group_ids import SUMMARY_FILE
+from afmrl.matching.events import EVENTS_FILE
 from afmrl.matching.output import CHANGES_FILE, SKIPPED_FILE
 from afmrl.serving.offer_routes import PREFIX
 from afmrl.serving.problems import refusals
 from afmrl.serving.service import MODEL_NAME, Service
 
-EVENTS_FILE = "events.jsonl"
-"""Of `afmrl match --update`: what became of offers and groups, oldest first."""
 SHOWN_EVENTS, SHOWN_REASONS = 30, 10
 
 
