@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field
 from afmrl.data.offer import SkippedRow
 from afmrl.errors import InputError
 from afmrl.files import read_object
-from afmrl.matching.group_ids import SUMMARY_FILE
 from afmrl.matching.events import EVENTS_FILE
+from afmrl.matching.group_ids import SUMMARY_FILE
 from afmrl.matching.output import CHANGES_FILE, SKIPPED_FILE
 from afmrl.serving.offer_routes import PREFIX
 from afmrl.serving.problems import refusals
