@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from match_catalogs import catalog
 
+from afmrl.errors import InputError
 from afmrl.matching.group_quality import GroupQuality
 from afmrl.matching.labeled_pairs import KnownPairs, LabeledRows
+from afmrl.matching.match import match
 
 
 def rows(*pairs: tuple[int, int, int], split: str = "train") -> LabeledRows:
@@ -74,3 +81,20 @@ def test_a_pair_that_nobody_knows_counts_by_its_probability() -> None:
     quality = GroupQuality(np.array([0]), known, lambda a, b: np.full(len(a), 0.25), np.array([0]), np.array([1]))
     assert [float(of[0]) for of in quality.of(np.array([0, 0]))] == [1.25 / 2, 1]
     assert [float(of[0]) for of in quality.of(np.array([0, 1]))] == [1, 1 / 1.25]
+
+
+def test_labels_of_offers_that_are_gone_are_left_out_and_counted(tmp_path: Path) -> None:
+    offers, products = catalog()
+    labels = [
+        {"left": left, "right": right, "label": int(products[left] == products[right])}
+        for left, right in itertools.combinations(sorted(products)[:60], 2)
+    ]
+    gone = [{"left": "gone", "right": offers[0].id, "label": 1}] * 3
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels + gone))
+    (tmp_path / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
+    ours, theirs = (match(offers, labels=tmp_path / name) for name in ("labels.jsonl", "known.jsonl"))
+    assert "3 labeled pairs of offers that are not in the catalog left out" in ours.summary["notes"]
+    assert [group.ids for group in ours.groups] == [group.ids for group in theirs.groups]
+    (tmp_path / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels[:2] + gone))
+    with pytest.raises(InputError, match="3 pairs name unknown ids; give the catalog they were made for"):
+        match(offers, labels=tmp_path / "others.jsonl")

@@ -16,6 +16,8 @@ from afmrl.files import check_regular, parse_json, read_lines
 PAIRS_FILE = "pairs.jsonl"
 """Looked for in the catalog's folder."""
 SHOWN = 5
+MAX_GONE = 0.5
+"""Share of labeled pairs whose offers may be gone from a catalog that lives on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,24 @@ def read_pairs(
     Raises:
         InputError: a file that cannot be read, a malformed line, or ids that are not in the catalog.
     """
+    return read_known_pairs(path, offers, skipped_ids=skipped_ids, max_gone=0.0)[0]
+
+
+def read_known_pairs(
+    path: str | Path, offers: Mapping[str, Offer], *, skipped_ids: Collection[str] = (), max_gone: float = MAX_GONE
+) -> tuple[list[LabeledPair], int]:
+    """As `read_pairs`, for labels that are older than the catalog: pairs of offers that are gone are left out.
+
+    Args:
+        max_gone: share of the pairs that may name ids which are not in the catalog; of more the file is another
+            catalog's.
+
+    Returns:
+        The pairs, and how many were left out for such ids.
+
+    Raises:
+        InputError: as `read_pairs`, but for ids only where they are too many.
+    """
     path = Path(path)
     pairs: list[LabeledPair] = []
     unknown: list[str] = []
@@ -55,7 +75,7 @@ def read_pairs(
             unknown.append(f"{path}:{number}: offer id {missing[0]!r} is not in the catalog")
             continue
         pairs.append(LabeledPair(offers[left], offers[right], is_same, split))
-    if unknown:
+    if len(unknown) > max_gone * (len(unknown) + len(pairs)):
         more = f"\n  … and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         raise InputError(
             f"{len(unknown)} pairs name unknown ids; give the catalog they were made for:\n  "
@@ -64,7 +84,7 @@ def read_pairs(
         )
     if not pairs:
         raise InputError(f"pairs {path}: holds no pair")
-    return pairs
+    return pairs, len(unknown)
 
 
 class PairRow(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 
 from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.offer import SkippedRow
-from afmrl.data.pairs import PAIRS_FILE, read_pairs
+from afmrl.data.pairs import PAIRS_FILE, read_known_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError, shown_address
@@ -147,7 +147,9 @@ def match(
     check_vetoes(table, veto)
     rows = None
     if labels:
-        pairs = read_pairs(labels, source.by_id, skipped_ids=source.skipped_ids)
+        pairs, num_gone = read_known_pairs(labels, source.by_id, skipped_ids=source.skipped_ids)
+        if num_gone:
+            notes = [*notes, f"{counted(num_gone, 'labeled pair')} of offers that are not in the catalog left out"]
         rows = LabeledRows.of(pairs, {offer.id: row for row, offer in enumerate(source.offers)})
     matched = match_table(
         table,
