@@ -286,6 +286,9 @@ def timed_once(work: Callable[[], Any]) -> dict[str, float]:
     """Seconds of one run, and the peak memory of the device."""
     import torch
 
+    if torch.cuda.is_available():  # what ran before is not counted
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
     work()
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0

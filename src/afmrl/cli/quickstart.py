@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -72,8 +73,22 @@ def index_sample(folder: Path) -> None:
     write_lines(offers, rows)
     print(f"\nThe sample's {len(rows):,} test offers, indexed and matched:\n")
     embed(str(offers), model=str(folder / "embedder"), generator=str(folder / "generator"), out=folder / "embeddings")
-    index(str(folder / "embeddings"), out=str(folder / INDEX))
+    if (folder / INDEX).is_dir() and not _holds_embeddings_of(folder / INDEX, folder / "embedder"):
+        shutil.rmtree(folder / INDEX)  # of an earlier quickstart, whose embedder was another
+    index(str(folder / "embeddings"), out=str(folder / INDEX), mirror=True)
     match(str(folder / INDEX), out=folder / MATCHES)
+
+
+def _holds_embeddings_of(index: Path, embedder: Path) -> bool:
+    """Whether an index can be read and is of this embedder."""
+    from afmrl.bulk.fingerprints import model_fingerprint
+    from afmrl.index.address import open_index
+
+    try:
+        with open_index(str(index)) as opened:
+            return bool(opened.settings["model"]["fingerprint"] == model_fingerprint(str(embedder)))
+    except (InputError, KeyError, TypeError):
+        return False
 
 
 def search_real_offers(folder: Path) -> None:

@@ -35,6 +35,7 @@ Modality = Literal["fused", "text", "image"]
 SETTINGS_FILE = "afmrl.json"
 """Beside the model: what training decided and inference must know (`attributes_on`, `seller_attributes`)."""
 CHUNK = 1024  # offers whose images are in memory at a time
+UNIT = 1e-5  # how far from 1 a length may be: some times what float32 rounds
 
 
 class Embedder:
@@ -200,6 +201,11 @@ class Embedder:
                     truncate_dim=truncate_dim,
                     show_progress_bar=False,
                 )
+        if normalize_embeddings:
+            # a model of 16 bits normalizes in 16 bits, which is off by some thousandths
+            norms = np.linalg.norm(rows, axis=1)
+            off = np.flatnonzero((np.abs(norms - 1) > UNIT) & (norms > 0))
+            rows[off] /= norms[off, None]
         return rows
 
     def as_queries(self, rows: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ def kept_completions(
     """
     path = Path(folder) / part
     chunk = CHUNK_BATCHES * batch_size
-    found = _whole_chunks(path, chunk)
+    found = _whole_chunks(path, chunk)[: len(offers)]
     starts = range(len(found), len(offers), chunk)
     several = len(offers) > chunk
     with open(path, "a", encoding="utf-8") as file:

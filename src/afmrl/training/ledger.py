@@ -97,6 +97,9 @@ class Ledger:
             return None
         begun = _read(folder / STARTED)
         if folder.exists() and (done or not begun or begun.get("made_of") != made_of):
+            if done or begun:
+                other = "made with other settings, of other inputs or by another version"
+                self.say(f"{name}: {'was' if done else 'was begun,'} {other}; runs from its start")
             shutil.rmtree(folder)
         elif begun:
             self.say(f"{name}: was interrupted, resumes from what is there")
