@@ -37,16 +37,25 @@ class Answers:
         return len(self.latencies) / self.seconds
 
 
+RETRIES = 3
+"""Of a request on a connection that the server closed as idle just then."""
+
+
 class _Connection:
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
-        self.unsent = memoryview(b"")
+        self.request = self.unsent = memoryview(b"")
+        self.connect(port)
         self.received = bytearray()
         self.length = -1
         self.due = 0.0
-        self.is_asking = False
+        self.is_asking, self.num_again = False, 0
+
+    def connect(self, port: int) -> None:
+        """A new connection, on which the request is to be sent from its beginning."""
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.unsent = self.request
 
     def send(self) -> bool:
         """Send on; whether the request is out."""
@@ -97,9 +106,13 @@ def load(port: int, requests: Sequence[bytes], *, clients: int, seconds: float, 
             while is_open and idle and (rate is None or start + num_asked / rate <= now):
                 one = idle.popleft()
                 one.due = now if rate is None else start + num_asked / rate
-                one.unsent = memoryview(next(turn))
-                num_asked, num_out, one.is_asking = num_asked + 1, num_out + 1, True
-                if not one.send():
+                one.request = one.unsent = memoryview(next(turn))
+                num_asked, num_out, one.is_asking, one.num_again = num_asked + 1, num_out + 1, True, 0
+                try:
+                    is_out = one.send()
+                except ConnectionError:
+                    is_out = False  # told when it is looked at
+                if not is_out:
                     selector.modify(one.socket, selectors.EVENT_WRITE, one)
             if not is_open and not num_out:
                 break
@@ -117,10 +130,25 @@ def load(port: int, requests: Sequence[bytes], *, clients: int, seconds: float, 
                     idle.remove(one)
                     idle.append(_Connection(port))
                     selector.register(idle[-1].socket, selectors.EVENT_READ, idle[-1])
-                elif one.unsent:
-                    if one.send():
-                        selector.modify(one.socket, selectors.EVENT_READ, one)
-                elif status := one.receive():
+                    continue
+                try:
+                    status = 0
+                    if one.unsent:
+                        if one.send():
+                            selector.modify(one.socket, selectors.EVENT_READ, one)
+                    else:
+                        status = one.receive()
+                except ConnectionError:
+                    if one.received or one.num_again == RETRIES:
+                        raise
+                    # the server closed it as idle just when it was asked again: ask once more
+                    selector.unregister(one.socket)
+                    one.socket.close()
+                    one.connect(port)
+                    one.num_again += 1
+                    selector.register(one.socket, selectors.EVENT_WRITE, one)
+                    continue
+                if status:
                     answers.latencies.append(time.perf_counter() - one.due)
                     answers.statuses[status] = answers.statuses.get(status, 0) + 1
                     num_out, one.is_asking = num_out - 1, False

@@ -14,15 +14,18 @@ from http_load import load, request
 @pytest.fixture
 def server():
     """Answers after 20 ms, every tenth request with 429; closes what is idle for 0.3 seconds."""
-    seen = []
+    seen, lock = [], threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version, timeout = "HTTP/1.1", 0.3
 
         def do_POST(self):
-            seen.append(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            with lock:
+                seen.append(body)
+                number = len(seen)
             time.sleep(0.02)
-            self.send_response(429 if len(seen) % 10 == 0 else 200)
+            self.send_response(429 if number % 10 == 0 else 200)
             self.send_header("Content-Length", "70000")
             self.end_headers()
             self.wfile.write(b"x" * 70000)
@@ -30,7 +33,10 @@ def server():
         def log_message(self, *_):
             pass
 
-    started = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64
+
+    started = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=started.serve_forever, daemon=True).start()
     yield started.server_address[1], seen
     started.shutdown()

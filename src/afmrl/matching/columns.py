@@ -173,11 +173,12 @@ def read_columns(
             for fact in facts(offer, generated[row] if generated else None, extractor)
             if fact.value not in hollow.get(fact.key, ())
         }
+        ordered = sorted(of_offer)  # the same numbers in every process
         for key in IDENTIFIERS:
             columns[key].append({fact.value for fact in of_offer if fact.key == key and fact.source != "generated"})
         if progress is not None and row % 1024 == 1023:
             progress(1024)
-        stated.append_numbers(sorted({numbered.setdefault(fact, len(numbered)) for fact in of_offer}))
+        stated.append_numbers(sorted([numbered.setdefault(fact, len(numbered)) for fact in ordered]))
         distrusted.append_numbers(place[gtin] for gtin in stated_gtins(offer) if gtin in place)
     return OfferColumns(
         {name: rows.matrix() for name, rows in columns.items()},

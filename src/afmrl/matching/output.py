@@ -15,7 +15,7 @@ from typing import IO, Any, overload
 from afmrl.data.damage import Checked, checked_files, file_facts, other_format
 from afmrl.data.delimited import guarded
 from afmrl.data.offer import Offer, SkippedRow
-from afmrl.files import atomic_write, read_object
+from afmrl.files import atomic_write, read_object, unsealed, write_sealed
 from afmrl.matching.events import EVENTS_FILE
 from afmrl.matching.group_ids import EARLIER_FILE, OFFERS_FILE, SUMMARY_FILE, GroupChanges
 from afmrl.matching.reasons import KEPT_APART, ComparedValues, Reasons, StatedValue
@@ -117,8 +117,8 @@ def write_skipped(out: Path, skipped: Sequence[SkippedRow]) -> None:
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
     """OUT/summary.json, written last: a folder that has it has all the other files of the same match."""
     files = {name: file_facts(out / name) for name in OUTPUT_FILES if (out / name).is_file()}
-    with whole_file(out / SUMMARY_FILE) as file:
-        file.write(json.dumps({**summary, "files": files}, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps({**summary, "files": files}, ensure_ascii=False)
+    write_sealed(out / SUMMARY_FILE, json.loads(text.encode("utf-8", "replace")))  # half an emoji, see `whole_file`
     (out / EARLIER_FILE).unlink(missing_ok=True)
 
 
@@ -128,7 +128,7 @@ def check_match_folder(out: Path) -> Iterator[Checked]:
         yield Checked(SUMMARY_FILE, "is missing: the match is not complete; the same command writes it")
         return
     try:
-        summary = read_object(out / SUMMARY_FILE)
+        summary = unsealed(read_object(out / SUMMARY_FILE))
         if (found := summary.get("version")) != VERSION:
             raise ValueError(other_format(found, VERSION))
         about = f"{summary['groups']:,} groups of {summary['offers']:,} offers"

@@ -18,7 +18,7 @@ from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError, shown_address
-from afmrl.files import read_object
+from afmrl.files import read_object, unsealed
 from afmrl.matching.columns import read_columns
 from afmrl.matching.delta import Delta, delta_of
 from afmrl.matching.events import events_of
@@ -142,7 +142,7 @@ def _summary(matches: Path) -> dict[str, Any]:
     if not (matches / SUMMARY_FILE).is_file() or not (matches / OFFERS_FILE).is_file():
         raise InputError(f"--update {matches}: holds no complete match; make one: afmrl match CATALOG --out {matches}")
     try:
-        summary = read_object(matches / SUMMARY_FILE)
+        summary = unsealed(read_object(matches / SUMMARY_FILE))
         if summary["model"] or summary["against"] or not (matches / KEPT_FILE).is_file():
             raise InputError(
                 f"--update {matches}: only a match of one catalog's file without a model can be updated; match the "
