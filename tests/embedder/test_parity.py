@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+import chat_server
 from afmrl.bulk.fingerprints import model_fingerprint
 from afmrl.embedder.embedder import Embedder
 from afmrl.embedder.parity.golden import GOLDEN_FILE, read_golden, write_golden
@@ -36,7 +37,8 @@ def text_model(tmp_path):
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=128, **marks).save_pretrained(plain)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(plain)
-    SentenceTransformer(str(plain), device="cpu").save_pretrained(str(tmp_path / "text"))
+    prompt = {"prompts": {"offer": "an offer of: "}, "default_prompt_name": "offer"}
+    SentenceTransformer(str(plain), device="cpu", **prompt).save_pretrained(str(tmp_path / "text"))
     return tmp_path / "text"
 
 

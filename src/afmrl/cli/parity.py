@@ -151,12 +151,14 @@ def _show(where: str, found: Sequence[Compared], least: float) -> None:
     from afmrl.terminal import output_console
 
     table = Table(box=box.SIMPLE_HEAD)
-    for title, justify in (("offer", "left"), ("cosine", "right"), (where, "left"), ("why", "left")):
+    told = any(one.why for one in found)
+    columns = [("offer", "left"), ("cosine", "right"), (where, "left")] + [("why", "left")] * told
+    for title, justify in columns:
         table.add_column(title, justify=justify, no_wrap=title != "why")  # type: ignore[arg-type]
     for one in found:
         cosine = f"{one.cosine:.6f}" if one.cosine == one.cosine else "–"
         result = Text("ok") if one.agrees else Text("differs", style="bold red")
-        table.add_row(Text(one.id), cosine, result, Text(printable(one.why)))
+        table.add_row(Text(one.id), cosine, result, *[Text(printable(one.why))] * told)
     output_console().print(table)
     agreeing = sum(one.agrees for one in found)
     print(f"{agreeing} of {len(found)} agree {where} (cosine at least {least})")
