@@ -127,6 +127,42 @@ def test_a_text_model_is_compared_without_images_and_that_is_said(call, text_mod
     assert "Left out, since the model reads no images: square, wide, odd, both" in out
 
 
+def asked(call, text_model, **options):
+    """Exit code, and why offers differ on a server of texts that encodes by `options` and answers from `turn` on."""
+    turn = options.pop("turn", 0)
+    served = Embedder.from_pretrained(text_model, device="cpu").model
+
+    def answer(body, _):
+        rows = np.roll(served.encode(body["input"], normalize_embeddings=True, **options), turn, axis=0)
+        return 200, {}, {"data": [{"embedding": row.tolist()} for row in rows]}
+
+    with chat_server.serve(answer) as (url, seen):
+        code, out, err = call("parity", text_model, "--server", url, "--json")
+    assert [len(one["body"]["input"]) for one in seen] == [7], err
+    return code, {one["why"] for one in json.loads(out)["server"]["offers"] if not one["agrees"]}
+
+
+def test_a_text_model_is_asked_for_texts(call, text_model):
+    assert asked(call, text_model) == (0, set())
+
+
+def test_a_prompt_that_the_server_leaves_out(call, text_model):
+    assert asked(call, text_model, prompt="") == (1, {"the prompt 'an offer of: ' is missing"})
+
+
+def test_texts_in_another_order(call, text_model):
+    code, why = asked(call, text_model, turn=1)
+    assert code == 1 and len(why) == 7 and all(reason.endswith("the order is another") for reason in why)
+
+
+@pytest.mark.slow
+def test_a_run_keeps_golden_vectors_that_check_knows_of(call, quickstart):
+    code, out, _ = call("check", quickstart)
+    assert code == 0 and "embedder/parity.json" in out
+    code, out, _ = call("parity", quickstart / "embedder")
+    assert code == 0 and "16 of 16 agree here" in out
+
+
 @pytest.mark.parametrize(
     "damage", [lambda text: text[: len(text) // 2], lambda text: text.replace("float32", "float16")]
 )
