@@ -88,6 +88,12 @@ def test_json_has_each_offer_and_the_versions_then_and_now(call, model):
     assert all(one["cosine"] > 0.9999 for one in found["golden"]["offers"])
 
 
+def test_what_is_no_model_is_told_first(call, tmp_path):
+    for folder, words in ((tmp_path / "nowhere", "no such folder"), (tmp_path, "does not load")):
+        code, _, err = call("parity", folder)
+        assert code == 2 and words in err and "Traceback" not in err
+
+
 def test_other_weights_differ(call, model):
     embedder = Embedder.from_pretrained(model, device="cpu")
     write_golden(embedder, model)
@@ -131,6 +137,7 @@ def asked(call, text_model, **options):
     """Exit code, and why offers differ on a server of texts that encodes by `options` and answers from `turn` on."""
     turn = options.pop("turn", 0)
     served = Embedder.from_pretrained(text_model, device="cpu").model
+    served.max_seq_length = options.pop("limit", served.max_seq_length)
 
     def answer(body, _):
         rows = np.roll(served.encode(body["input"], normalize_embeddings=True, **options), turn, axis=0)
@@ -148,6 +155,10 @@ def test_a_text_model_is_asked_for_texts(call, text_model):
 
 def test_a_prompt_that_the_server_leaves_out(call, text_model):
     assert asked(call, text_model, prompt="") == (1, {"the prompt 'an offer of: ' is missing"})
+
+
+def test_texts_that_the_server_cuts(call, text_model):
+    assert asked(call, text_model, limit=64) == (1, {"what is longer than 64 tokens is cut"})
 
 
 def test_texts_in_another_order(call, text_model):

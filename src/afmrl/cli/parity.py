@@ -60,9 +60,9 @@ def parity(
     if write and not folder.is_dir():
         raise InputError(f"parity: --write needs the model's folder, and {model} is none")
     how = f"`afmrl parity {model} --write` writes them where the model is known to be right"
+    embedder = Embedder.from_pretrained(model, dtype=dtype)
     if golden is None and not write and server is None:
         raise InputError(f"{model}: has no golden vectors ({GOLDEN_FILE}); {how}")
-    embedder = Embedder.from_pretrained(model, dtype=dtype)
     _, left_out = read_offers(embedder)
     summary: Summary = {"model": model, "left_out": left_out}
     agree = True

@@ -29,6 +29,7 @@ SLIGHT = 0.99
 NO_EXPLANATION = "no explanation: none of those that were tried gives its vector"
 POOLINGS = {"mean": "the mean of all tokens", "cls": "the first token", "lasttoken": "the last token"}
 SIDES = (224, 336, 384, 448, 512)  # pixels that servers bring images to
+LIMITS = (64, 128, 256, 512)  # tokens that servers cut at
 PIXEL_BOUNDS = ((56 * 56, 28 * 28 * 1280), (56 * 56, 12_845_056), (256 * 256, 4096 * 4096))
 """Of Qwen's processors, where a folder's own bound is not read: `min_pixels`, `max_pixels`."""
 Rows = list[np.ndarray | None]
@@ -127,6 +128,14 @@ def _mistakes(
     yield from _rendering_mistakes(embedder, offers, least)
     if len(with_image) < len(turned):
         yield from _image_mistakes(embedder, offers, least)
+    for limit in LIMITS:
+
+        def cut(limit: int = limit) -> Rows:
+            with _set(embedder.model, "max_seq_length", limit):
+                return _embed_each(embedder, [one.input for one in offers])
+
+        if limit < (embedder.model.max_seq_length or 0):
+            yield f"what is longer than {limit} tokens is cut", cut, least
 
 
 def _rendering_mistakes(embedder: Embedder, offers: Sequence[ReadOffer], least: float) -> Iterator[Mistake]:
