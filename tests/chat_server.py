@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def serve(answer, models=("teacher",)):
+def serve(answer, models=("teacher",), owned_by="vllm"):
     """A chat server on loopback; `answer(body, number)` gives (status, headers, data) for the number-th request."""
     seen = []
     lock = threading.Lock()
@@ -29,7 +29,7 @@ def serve(answer, models=("teacher",)):
             self.wfile.write(body)
 
         def do_GET(self):
-            self.reply(200, {}, {"data": [{"id": name} for name in models]})
+            self.reply(200, {}, {"data": [{"id": name, "owned_by": owned_by} for name in models]})
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

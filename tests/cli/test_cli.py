@@ -13,7 +13,7 @@ import yaml
 from afmrl.cli import app as cli
 from conftest import afmrl, png_claiming, save_image
 
-COMMANDS = ("quickstart", "run", "recipe", "evaluate", "compare", "check", "dataset", "index", "search")
+COMMANDS = ("quickstart", "run", "recipe", "evaluate", "compare", "check", "dataset", "index", "search", "parity")
 
 
 @pytest.fixture

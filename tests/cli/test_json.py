@@ -11,7 +11,7 @@ from conftest import save_image, shared_data
 
 COMMANDS = (
     "quickstart", "run", "recipe", "evaluate", "compare", "check", "dataset", "schema", "attributes", "embed", "match",
-    "index", "search", "serve", "model", "push",
+    "index", "search", "serve", "model", "parity", "push",
 )  # fmt: skip
 
 

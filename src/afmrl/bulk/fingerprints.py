@@ -16,12 +16,13 @@ from afmrl.attributes.seller_attributes import SellerAttributes
 from afmrl.data.offer import Offer
 from afmrl.data.offer_from_row import ARCHIVE_SEPARATOR
 from afmrl.embedder.names import model_folder
+from afmrl.embedder.parity.golden import GOLDEN_FILE
 from afmrl.embedder.text import embedder_text
 from afmrl.errors import InputError
 from afmrl.files import fingerprint, folder_fingerprint, hash64
 from afmrl.generator.prompt import generator_messages
 
-NOT_OF_THE_MODEL = ("fusion.json", "history.json", EVIDENCE_FILE)
+NOT_OF_THE_MODEL = ("fusion.json", "history.json", EVIDENCE_FILE, GOLDEN_FILE)
 """Files of a model's folder that do not change what it computes."""
 
 

@@ -14,6 +14,7 @@ from afmrl.cli.evaluate import evaluate
 from afmrl.cli.index import index
 from afmrl.cli.match import match
 from afmrl.cli.model import model
+from afmrl.cli.parity import parity
 from afmrl.cli.push import push
 from afmrl.cli.quickstart import quickstart
 from afmrl.cli.reading import show_readings
@@ -30,7 +31,7 @@ app = App(name="afmrl", help="Are two offers the same product? Key attributes, e
 
 for command in (
     quickstart, run, recipe, evaluate, compare, check, schema, attributes, embed, model, match, index, search,
-    serve, push,
+    serve, parity, push,
 ):  # fmt: skip
     app.command(summarized(command))
     if command is check:

@@ -8,6 +8,8 @@ import time
 from importlib import metadata
 from typing import Any
 
+from afmrl.embedder.embedder import Embedder
+from afmrl.embedder.parity.golden import write_golden
 from afmrl.files import write_json
 from afmrl.training.model_card import write_model_card
 from afmrl.training.processes import world_size
@@ -29,6 +31,7 @@ def finish(run: Run, started: float) -> None:
     else:
         shutil.rmtree(run.folder / "generator", ignore_errors=True)  # of an earlier run, and not this embedder's
     result = evaluate_run(run)
+    write_golden(Embedder.from_pretrained(run.folder / "embedder"), run.folder / "embedder")
     write_json(run.folder / "run.json", _run_record(run, started, result))
     for kind in kinds:
         write_model_card(run.folder / kind, f"{run.folder.resolve().name}/{kind}")

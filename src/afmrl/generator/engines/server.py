@@ -47,7 +47,7 @@ GUIDES: tuple[tuple[str, Guide], ...] = (
 """Ways to hold a server to a JSON schema, the best first; the next is tried where a server answers 400."""
 
 
-def _names_a_host(url: str) -> bool:
+def names_a_host(url: str) -> bool:
     """Whether an address is one of http(s) with a host, and a port that is a number where there is one."""
     try:
         parts = urlsplit(url)
@@ -99,7 +99,7 @@ class ServerEngine:
     ) -> None:
         import httpx2
 
-        if not _names_a_host(url):
+        if not names_a_host(url):
             raise InputError(f"generator openai:{url}: expected openai:http://host:8000/v1#model")
         for name, value in (("concurrency", concurrency), ("max_image_side", max_image_side), ("timeout", timeout)):
             if value <= 0:
