@@ -54,3 +54,13 @@ def test_a_group_that_is_none_is_not_found(served, updated):
     paths = client.get("/openapi.json").json()["paths"]
     assert "/afmrl/v1/groups/{group}" in paths
     assert served().get("/afmrl/v1/groups/g0").status_code == 404
+
+
+def test_lines_that_are_no_events_are_passed_over(served, updated):
+    groups = read_groups(updated)
+    group = groups["mug/24"]
+    with open(updated / "events.jsonl", "a", encoding="utf-8") as events:
+        events.write(f'{{"group": "{group}"\n["{group}"]\n{{"group": "{group}", "change": "changed"}}\n')
+    answer = served(groups=groups, match=MatchFolder(updated)).get(f"/afmrl/v1/groups/{group}")
+    assert answer.status_code == 200
+    assert answer.json()["events"][-1]["change"] == "changed"

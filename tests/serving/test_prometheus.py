@@ -91,6 +91,10 @@ def test_a_request_that_fails_is_counted_as_500():
         ("seconds", "inf", "--limits.seconds inf: give a number above 0"),
         ("window", "nan", "--limits.window nan: give a number of 0 or more"),
         ("window", 61, "--limits.window 61.0: give at most 60"),
+        ("seconds", 1e10, "--limits.seconds 10,000,000,000.0: give at most 86,400"),
+        ("seconds", 86_401, "--limits.seconds 86,401.0: give at most 86,400"),
+        ("body_bytes", "9" * 400, "--limits.body-bytes: has too many digits; give at most 4,611,686,018,427,387,904"),
+        ("tokens", "-" + "9" * 400, "--limits.tokens"),
         ("bodies_bytes", 1, "--limits.bodies-bytes 1: one request may have 33,554,432"),
     ],
 )

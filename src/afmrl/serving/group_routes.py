@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,27 +62,33 @@ def group_routes(service: Service, groups: Mapping[str, str], matches: Path) -> 
     def get_group(group: Annotated[Id, PathParameter()]) -> GroupAnswer:
         """The offers of a group, and its events. Which group an offer is in, a search or a match says."""
         ids = members.get(group, [])
-        events = [_event_out(event) for event in _events(matches / EVENTS_FILE, group)]
+        events = [_event_out(event) for event in deque(_events(matches / EVENTS_FILE, group), maxlen=MOST_EVENTS)]
         if not ids and not events:
             raise Refusal(404, f"the match has no group {group[:100]!r} of two or more offers", param="group")
         rows = service.get(ids[:MOST_OFFERS]) if ids else None
         offers = [] if rows is None else zip(rows.offers, rows.key_attributes, strict=True)
-        return GroupAnswer(
-            group=group, ids=ids, offers=[offer_out(offer, of) for offer, of in offers], events=events[-MOST_EVENTS:]
-        )
+        return GroupAnswer(group=group, ids=ids, offers=[offer_out(offer, of) for offer, of in offers], events=events)
 
     return router
 
 
 def _events(path: Path, group: str) -> Iterator[dict[str, Any]]:
-    """The events that name a group; read when they are asked for, since updates add to them."""
+    """The events that name a group; read when they are asked for, since updates add to them.
+
+    A line that is no event is passed over.
+    """
     if not path.is_file():
         return
     written = json.dumps(group, ensure_ascii=False)
     with open(path, encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if written in line and line.endswith("\n"):
-                event = json.loads(line)
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                if not isinstance(event, dict):
+                    continue
                 named = [event.get(name) for name in ("group", "from", "to", "into")]
                 into = event.get("into")
                 if group in [*named, *event.get("groups", ()), *(into if isinstance(into, list) else ())]:
@@ -91,9 +98,9 @@ def _events(path: Path, group: str) -> Iterator[dict[str, Any]]:
 def _event_out(event: Mapping[str, Any]) -> GroupEvent:
     into = event.get("into", event.get("to", []))
     return GroupEvent(
-        when=event["when"],
-        change=event["change"],
-        why=event["why"],
+        when=str(event.get("when", "")),
+        change=str(event.get("change", "")),
+        why=str(event.get("why", "")),
         offer=event.get("offer"),
         group=event.get("group"),
         groups=event.get("groups"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -110,15 +111,17 @@ class MatchFolder:
         """As it is now; where it is just being written, as it was."""
         path = self.folder / SUMMARY_FILE
         with self._lock:
+            changed = 0
             try:
                 changed = path.stat().st_mtime_ns
                 if self._known is None or self._known[0] != changed:
                     self._known = changed, self._read(read_object(path), changed)
-            except (OSError, ValueError, KeyError, TypeError, InputError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
                 if self._known is None:
                     raise InputError(
                         f"{path}: cannot be read as a match; give a folder that `afmrl match` wrote"
                     ) from error
+                self._known = changed, self._known[1]  # not read again before it is written again
             return self._known[1]
 
     def _read(self, summary: dict[str, Any], changed: int) -> MatchOverview:
@@ -192,7 +195,10 @@ def _event_out(event: dict[str, Any]) -> EventOut:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of lines; a line that is none is passed over."""
     if path.is_file():
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
-                yield json.loads(line)
+                with contextlib.suppress(ValueError):
+                    if isinstance(value := json.loads(line), dict):
+                        yield value

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import signal
 import socket
+import threading
 import webbrowser
 from pathlib import Path
 from typing import NoReturn
@@ -83,10 +84,16 @@ def serve(
         )
         address = f"http://{_shown(host)}:{listening.getsockname()[1]}/"
         print(f"afmrl: {len(opened):,} offers on {address}", flush=True)
-        if open_page and not webbrowser.open(address):
-            print("afmrl: --open: this machine has no browser; open the address yourself", flush=True)
+        if open_page:
+            # a text browser ends when its user does, and shows what is answered meanwhile
+            threading.Thread(target=_open_page, args=(address,), name="browser", daemon=True).start()
         signal.signal(signal.SIGTERM, _stop)  # uvicorn drains, and then raises the signal again
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _open_page(address: str) -> None:
+    if not webbrowser.open(address):
+        print("afmrl: --open: this machine has no browser; open the address yourself", flush=True)
 
 
 def read_groups(folder: str | Path) -> dict[str, str]:
