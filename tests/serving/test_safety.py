@@ -9,6 +9,7 @@ import json
 import random
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -432,6 +433,16 @@ def test_requests_that_come_together_share_a_batch_in_length_order():
     assert found == [[[5]], [[90]], [[1]], [[40], [2]]]
     assert model.batches[0] == ["first"] and len(model.batches) == 2
     assert [len(title) for title in model.batches[1]][-2:] == [40, 90]
+
+
+def test_what_the_model_finds_late_is_answered_late(monkeypatch):
+    """The clock of the thread that embeds is a minute ahead: it finds the request late before the request does."""
+    ahead = SimpleNamespace(monotonic=lambda: time.monotonic() + 60.0 * (threading.current_thread().name == "embed"))
+    monkeypatch.setattr("afmrl.serving.batching.time", ahead)
+    batcher = Batcher(Model())
+    (refused,) = together(batcher, ["a", "b"])
+    batcher.close()
+    assert isinstance(refused, Refusal) and refused.status == 503 and refused.retry_after
 
 
 def test_what_cannot_be_embedded_fails_alone():

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ class Batcher:
             self._changed.notify_all()
         try:
             return np.stack([item.embedding.result(max(0.0, deadline - time.monotonic())) for item in items])
-        except WaitedTooLong:
+        except (WaitedTooLong, CancelledError):  # the thread that embeds cancels what is late, too
             for item in items:
                 item.embedding.cancel()
             raise late() from None
