@@ -91,12 +91,21 @@ def test_a_request_that_fails_is_counted_as_500():
         ("seconds", "inf", "--limits.seconds inf: give a number above 0"),
         ("window", "nan", "--limits.window nan: give a number of 0 or more"),
         ("window", 61, "--limits.window 61.0: give at most 60"),
+        ("body_bytes", "9" * 400, "--limits.body-bytes: has too many digits; give at most 4,611,686,018,427,387,904"),
+        ("tokens", "-" + "9" * 400, "--limits.tokens"),
         ("bodies_bytes", 1, "--limits.bodies-bytes 1: one request may have 33,554,432"),
     ],
 )
 def test_a_bound_with_which_nothing_could_be_answered_is_refused(call, shop_index, option, value, message):
     code, _, err = call("serve", shop_index, f"--limits.{option}", value)
     assert code == 2 and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("seconds", [1e10, 86_400.5])
+def test_more_seconds_than_a_thread_can_wait_are_refused(seconds):
+    with pytest.raises(InputError, match=r"--limits\.seconds .*: give at most 86,400"):
+        Limits(seconds=seconds).check()
+    Limits(seconds=86_400).check()
 
 
 def test_bounds_of_the_command_line_reach_the_server(call, shop_index, monkeypatch):

@@ -9,6 +9,10 @@ from afmrl.errors import InputError
 
 MOST_LISTED = 2_000
 """Of any list of a request, whatever its limits: reading it must stay cheap."""
+MOST_SECONDS = 86_400
+"""Of a request: waits of many years are more than a thread can be asked for."""
+MOST = 2**62
+"""Of any number."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Limits:
     waiting: int = 2048
     """Inputs that wait for the model; a request that finds no room is answered 429."""
     seconds: float = 60.0
-    """For one request."""
+    """For one request, at most 86,400."""
     tokens: int = 16_384
     """Of one pass of the model, about; its memory grows with them. 1: every input is a pass of its own."""
     window: float = 0.003
@@ -49,11 +53,14 @@ class Limits:
             InputError: which one, and what it may be.
         """
         for name, value in asdict(self).items():
+            if isinstance(value, int) and abs(value) > MOST:  # not shown: its digits may fill a page
+                raise InputError(f"{_option(name)}: has too many digits; give at most {MOST:,}")
             if not math.isfinite(value) or value < 0 or (value == 0 and name != "window"):
                 raise InputError(
                     f"{_option(name)} {value}: give a number {'of 0 or more' if name == 'window' else 'above 0'}"
                 )
-        for name, most in (("batch", MOST_LISTED), ("documents", MOST_LISTED), ("window", self.seconds)):
+        bounds = {"batch": MOST_LISTED, "documents": MOST_LISTED, "seconds": MOST_SECONDS, "window": self.seconds}
+        for name, most in bounds.items():
             if getattr(self, name) > most:
                 raise InputError(f"{_option(name)} {getattr(self, name):,}: give at most {most:,}")
         if self.bodies_bytes < self.body_bytes:
