@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -84,6 +85,33 @@ def test_a_late_request_counts_until_its_work_ends():
 
     gate = Gate(slow, Keys({}), Limits(requests=1, seconds=-4.9), ["x"])
     asyncio.run(run())
+
+
+def test_what_fails_after_it_was_answered_as_late_is_logged_once(caplog):
+    ends = asyncio.Event()
+
+    async def fails(scope, receive, send):
+        await ends.wait()
+        raise RuntimeError("too late to tell")
+
+    async def run():
+        said = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message):
+            said.append(message.get("status"))
+
+        gate = Gate(fails, Keys({}), Limits(seconds=-4.9), ["x"])
+        await gate({"type": "http", "path": "/embed", "method": "POST", "headers": [(b"host", b"x")]}, receive, send)
+        ends.set()
+        await asyncio.sleep(0.01)
+        return said
+
+    assert asyncio.run(run())[0] == 503
+    gc.collect()  # a task whose error nobody read says so when it is removed
+    assert [record.getMessage() for record in caplog.records] == ["/embed: failed after it was answered as late"]
 
 
 def test_what_all_requests_send_is_bounded_and_a_late_one_is_answered_once():

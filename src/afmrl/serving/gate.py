@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ from afmrl.serving.keys import Keys
 from afmrl.serving.limits import Limits
 from afmrl.serving.metrics import PATH as METRICS
 from afmrl.serving.refusal import Refusal
+
+log = logging.getLogger(__name__)
 
 OPEN = ("/", "/review", "/overview", "/health", "/openapi.json")
 """Paths that need no key: they show nothing of the index."""
@@ -125,14 +128,19 @@ class Gate:
             await asyncio.shield(work)
         finally:
 
-            def release(_: object = None) -> None:
+            def release() -> None:
                 self._requests -= 1
                 self._bytes -= len(body)
+
+            def ended_late(work: asyncio.Future[None]) -> None:
+                release()
+                if not work.cancelled() and (error := work.exception()) is not None:  # nobody else awaits it any more
+                    log.error("%s: failed after it was answered as late", scope["path"], exc_info=error)
 
             if work is None or work.done():
                 release()
             else:  # too late: a thread cannot be stopped, so the request counts until it ends
-                work.add_done_callback(release)
+                work.add_done_callback(ended_late)
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "0")
