@@ -103,6 +103,13 @@ def test_a_bound_with_which_nothing_could_be_answered_is_refused(call, shop_inde
     assert code == 2 and message in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("seconds", [1e10, 86_400.5])
+def test_more_seconds_than_a_thread_can_wait_are_refused(seconds):
+    with pytest.raises(InputError, match=r"--limits\.seconds .*: give at most 86,400"):
+        Limits(seconds=seconds).check()
+    Limits(seconds=86_400).check()
+
+
 def test_bounds_of_the_command_line_reach_the_server(call, shop_index, monkeypatch):
     given = {}
     monkeypatch.setattr("afmrl.serving.server.serve", lambda *_, **options: given.update(options))
