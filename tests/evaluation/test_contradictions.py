@@ -98,3 +98,17 @@ def test_a_catalog_without_any_is_said_so(offers, out, text, tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=text):
         write_contradictions(path, tmp_path / out)
+
+
+def test_an_unlabeled_offer_is_no_other_product():
+    offers = [Offer(o.id, o.title, product_id="" if o.id.startswith("navy") else o.product_id, extra=o.extra)
+              for o in CATALOG[:4]]  # fmt: skip
+    assert contradictions(task_of(offers)) == {}
+
+
+def test_the_catalog_itself_is_not_written_over(tmp_path):
+    path = tmp_path / "catalog.jsonl"
+    rows = [{"id": o.id, "title": o.title, "product_id": o.product_id, **o.extra} for o in CATALOG]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match="is the catalog itself"):
+        write_contradictions(path, path)

@@ -127,7 +127,7 @@ def test_queries_are_shown_without_a_file(call, shop):
     assert out.count("score") == 6 and "q04: red thing" in out
 
 
-def test_updates_say_what_they_touched(call, shop, tiny_model, tmp_path):
+def test_updates_say_what_they_touched(call, shop, tiny_model, tmp_path, monkeypatch):
     index = tmp_path / "index"
     for number in range(9):
         save_image(tmp_path / "images" / f"{number}.png", number)
@@ -140,6 +140,11 @@ def test_updates_say_what_they_touched(call, shop, tiny_model, tmp_path):
     assert (
         "inserted 0, updated 0, unchanged 9, deleted 2; 9 rows" in call("index", again, "--out", index, "--mirror")[1]
     )
+    half = embed(call, tmp_path, tiny_model, [offer(9, title="changed")])
+    monkeypatch.setattr("afmrl.data.bad_rows.LEAST_ROWS", 3)
+    code, _, err = call("index", half, "--out", index, "--mirror")
+    assert code == 2 and "--mirror would delete 8 of 9 offers of index" in err
+    assert "; 9 rows" in call("index", again, "--out", index)[1]  # and nothing was written
     code, out, _ = call("index", index, "--delete", "g02", "--delete", "g77")
     assert code == 0 and "deleted 1; 8 rows" in out and "not found: 1 id: g77" in out
     (tmp_path / "gone.txt").write_text("g03\n\ng04\n")

@@ -26,6 +26,7 @@ from afmrl.matching.pair_model import default_model
 from afmrl.matching.scorer import Scorer
 from afmrl.matching.table import OfferTable, offer_table
 from afmrl.matching.threshold_aim import ThresholdAim
+from afmrl.matching.validation_groups import ValidationGroups
 from afmrl.report.match_page import write_match_page
 
 
@@ -258,3 +259,14 @@ def test_learning_does_not_depend_on_the_order_of_the_catalog() -> None:
     given = [replace(offer, product_id=products[offer.id]) for offer in offers]
     one, other = match(given), match(given[::-1])
     assert one.summary == other.summary and one.groups == other.groups
+
+
+def test_a_promise_in_folds_is_made_on_the_scores_that_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, rows = rows_of(*labeled("-"))
+    monkeypatch.setattr(ValidationGroups, "best", lambda groups: groups.at(True, 0.0))  # the fitted model groups better
+    without, promised = (
+        learned(table, rows, ThresholdAim(precision=0.8, confidence=confidence)) for confidence in (None, 0.9)
+    )
+    default = default_model(feature_names(table), dense=False).model
+    assert without.groups.is_fitted and not promised.groups.is_fitted
+    np.testing.assert_array_equal(promised.model.coefficients, default.coefficients)

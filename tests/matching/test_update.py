@@ -184,7 +184,7 @@ def test_what_cannot_be_updated_is_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match="--mirror needs the catalog"):
         update_match(tmp_path / "out", mirror=True)
     (tmp_path / "out" / "kept.bin").unlink()
-    with pytest.raises(InputError, match="only a match of one catalog's file without a model"):
+    with pytest.raises(InputError, match="has no kept.bin, which an update needs; make it again"):
         update_match(tmp_path / "out", offers[:2])
 
 

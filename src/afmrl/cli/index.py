@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from afmrl.cli.summary import Summary, plain
+from afmrl.data.bad_rows import MAX_DELETED
 from afmrl.errors import InputError, shown_address
 from afmrl.terminal import counted
 
@@ -22,6 +23,7 @@ def index(
     *,
     out: str | None = None,
     mirror: bool = False,
+    max_deleted: float = MAX_DELETED,
     dtype: Literal["f32", "f16", "i8"] | None = None,
     exact_below: int | None = None,
     delete: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -43,6 +45,8 @@ def index(
         The index: a folder, postgresql://…, qdrant:http://…, qdrant:PATH or lancedb:PATH.
     mirror
         Also delete the rows that are not among the embeddings.
+    max_deleted
+        With --mirror: share of the rows that may be deleted in one go; more are refused. Twenty always may go.
     dtype
         How a new index stores embeddings; by default f16 in a folder.
     exact_below
@@ -63,7 +67,9 @@ def index(
         wrong = {"--delete": delete, "--remove": remove, "--info": info, "--check": check}
         if named := [name for name, value in wrong.items() if value]:
             raise InputError(f"index: {named[0]} is for an index: `afmrl index INDEX {named[0]} …`, without --out")
-        return _update(source, out, dtype=dtype, exact_below=exact_below, mirror=mirror, fetch=fetch)
+        return _update(
+            source, out, dtype=dtype, exact_below=exact_below, mirror=mirror, max_deleted=max_deleted, fetch=fetch
+        )
     of_update = {"--mirror": mirror or None, "--fetch": fetch or None, "--dtype": dtype, "--exact-below": exact_below}
     if named := [name for name, value in of_update.items() if value is not None]:
         raise InputError(f"index: {named[0]} needs EMBEDDINGS --out INDEX")
@@ -88,12 +94,26 @@ def index(
 
 
 def _update(
-    embeddings: str, out: str, *, dtype: str | None, exact_below: int | None, mirror: bool, fetch: bool
+    embeddings: str,
+    out: str,
+    *,
+    dtype: str | None,
+    exact_below: int | None,
+    mirror: bool,
+    max_deleted: float,
+    fetch: bool,
 ) -> Summary:
     from afmrl.index.update import update_index
 
     done = update_index(
-        embeddings, out, dtype=dtype, exact_below=exact_below, mirror=mirror, fetch=fetch, progress=True
+        embeddings,
+        out,
+        dtype=dtype,
+        exact_below=exact_below,
+        mirror=mirror,
+        max_deleted=max_deleted,
+        fetch=fetch,
+        progress=True,
     )
     print(f"{shown_address(out)}: {done}")
     return {"index": shown_address(out), **plain(done.touched), "deleted": done.deleted, "rows": done.rows,

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from afmrl.cli.reading import Reading, read_options
 from afmrl.cli.summary import Summary
-from afmrl.data.bad_rows import MAX_BAD
+from afmrl.data.bad_rows import MAX_BAD, MAX_DELETED
 from afmrl.errors import InputError
 from afmrl.terminal import counted
 
@@ -24,6 +24,7 @@ def match(
     out: Path | None = None,
     update: Path | None = None,
     mirror: Annotated[bool, Parameter(negative=())] = False,
+    max_deleted: float = MAX_DELETED,
     delete: Annotated[list[str] | None, Parameter(negative=())] = None,
     remove: Path | None = None,
     against: str | None = None,
@@ -59,6 +60,8 @@ def match(
         ones; the others stay. It costs what changed. events.jsonl in it says what became of offers and groups.
     mirror
         With --update: the catalog is the whole one, and offers that are not in it are deleted.
+    max_deleted
+        With --mirror: share of the offers that may be deleted in one go; more are refused. Twenty always may go.
     delete
         With --update: id of an offer to delete, may be repeated.
     remove
@@ -79,8 +82,8 @@ def match(
         Choose the threshold by the labels: this share of the pairs called the same is. By default the threshold of the
         best groups is taken, and the default one where no other is better.
     confidence
-        With --precision: how sure the precision is to hold for pairs to come, such as 0.95. Without it the precision
-        is that of the labels, and pairs to come have less about as often as more.
+        With --precision: how sure the precision is to hold for pairs to come that reach the threshold, such as 0.95.
+        Without it the precision is that of the labels, and pairs to come have less about as often as more.
     recall
         Choose the threshold by the labels: this share of the true pairs is found.
     best_f1
@@ -107,16 +110,19 @@ def match(
     from afmrl.report.match_page import write_match_page
     from afmrl.terminal import quiet_libraries
 
+    if no_verdicts and verdicts is not None:
+        raise InputError("--verdicts and --no-verdicts exclude each other; give one")
     if update is not None:
         of_match: dict[str, Any] = {
             "--out": out, "--against": against, "--model": model, "--generator": generator, "--labels": labels,
-            "--no-labels": no_labels, "--precision": precision, "--recall": recall, "--best-f1": best_f1,
-            "--threshold": threshold, "--previous": previous, "--veto": veto, "--no-veto": no_veto,
+            "--no-labels": no_labels, "--precision": precision, "--confidence": confidence, "--recall": recall,
+            "--best-f1": best_f1, "--threshold": threshold, "--previous": previous, "--veto": veto,
+            "--no-veto": no_veto,
         }  # fmt: skip
         if named := [name for name, value in of_match.items() if value not in (None, False)]:
             raise InputError(f"match: {named[0]} is of a whole match; --update keeps what that match has, leave it out")
         chosen: Path | Literal[False] | None = False if no_verdicts else verdicts
-        return _update(update, catalog, mirror, delete or [], remove, chosen, max_bad, reading)
+        return _update(update, catalog, mirror, max_deleted, delete or [], remove, chosen, max_bad, reading)
     if named := [name for name, value in (("--mirror", mirror), ("--delete", delete), ("--remove", remove)) if value]:
         raise InputError(f"match: {named[0]} needs --update MATCHES")
     if catalog is None or out is None:
@@ -125,8 +131,6 @@ def match(
         quiet_libraries()
     if no_labels and labels is not None:
         raise InputError("--labels and --no-labels exclude each other; give one")
-    if no_verdicts and verdicts is not None:
-        raise InputError("--verdicts and --no-verdicts exclude each other; give one")
     with one_writer(out):
         result = match_offers(
             catalog,
@@ -157,32 +161,30 @@ def _update(
     matches: Path,
     catalog: str | None,
     mirror: bool,
+    max_deleted: float,
     delete: list[str],
     remove: Path | None,
     verdicts: Path | Literal[False] | None,
     max_bad: float,
     reading: Reading | None,
 ) -> Summary:
-    from afmrl.files import one_writer
     from afmrl.index.update import read_ids
     from afmrl.matching.update import update_match
     from afmrl.report.match_page import write_match_page
 
     ids = [*delete, *(read_ids(remove) if remove else ())]
-    if not matches.is_dir():
-        raise InputError(f"--update {matches}: no such folder; make a match first: afmrl match CATALOG --out {matches}")
-    with one_writer(matches):
-        done = update_match(
-            matches,
-            catalog,
-            mirror=mirror,
-            delete=ids,
-            verdicts=verdicts,
-            max_bad=max_bad,
-            options=read_options(reading),
-            progress=True,
-            write_page=write_match_page,
-        )
+    done = update_match(
+        matches,
+        catalog,
+        mirror=mirror,
+        max_deleted=max_deleted,
+        delete=ids,
+        verdicts=verdicts,
+        max_bad=max_bad,
+        options=read_options(reading),
+        progress=True,
+        write_page=write_match_page,
+    )
     print_update(done)
     return {"out": matches, "changed": done.changed, **done.summary}
 
@@ -198,7 +200,9 @@ def print_update(done: UpdateResult) -> None:
         f"{update['unchanged']:,} given as before."
     )
     if update["missing"]:
-        print(f"{counted(len(update['missing']), 'id')} to delete not found, first: {update['missing'][0]!r}")
+        print(f"{counted(update['missing'], 'id')} to delete not found, first: {update['first_missing'][0]!r}")
+    for note in update["notes"]:
+        print(f"Note: {note}")
     if not done.changed:
         print(f"Nothing to do: {out} stays as it is.")
         return

@@ -75,7 +75,7 @@ def index_sample(folder: Path) -> None:
     embed(str(offers), model=str(folder / "embedder"), generator=str(folder / "generator"), out=folder / "embeddings")
     if (folder / INDEX).is_dir() and not _holds_embeddings_of(folder / INDEX, folder / "embedder"):
         shutil.rmtree(folder / INDEX)  # of an earlier quickstart, whose embedder was another
-    index(str(folder / "embeddings"), out=str(folder / INDEX), mirror=True)
+    index(str(folder / "embeddings"), out=str(folder / INDEX), mirror=True, max_deleted=1.0)
     match(str(folder / INDEX), out=folder / MATCHES)
 
 

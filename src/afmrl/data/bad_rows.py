@@ -1,6 +1,8 @@
-"""How many rows of a catalog may be unusable before its file is taken for broken: one rule for every command."""
+"""How many rows of a catalog may be bad or missing before its file is taken for broken: one rule for every command."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from afmrl.errors import InputError
 
@@ -9,6 +11,9 @@ MAX_BAD = 0.5
 file itself is wrong: another column, another encoding, half a download."""
 MAX_BAD_OF_A_SET = 0.01
 """Of a public data set, which is sound as published: more bad rows are a download that is not complete."""
+MAX_DELETED = 0.2
+"""Of what is there, that --mirror may delete in one go: where more is missing, the file is half a download, or its ids
+are of another column."""
 LEAST_ROWS = 20
 """The share is taken of at least so many rows: of three rows two may be bad, and the third still counts."""
 
@@ -19,9 +24,36 @@ def checked_max_bad(max_bad: float) -> float:
     Raises:
         InputError: not a number from 0 to 1.
     """
-    if isinstance(max_bad, bool) or not isinstance(max_bad, int | float) or not 0 <= max_bad <= 1:
+    if not _is_share(max_bad):
         raise InputError(f"max_bad (--max-bad) {max_bad!r}: a share between 0 (no bad row) and 1 (any number)")
     return float(max_bad)
+
+
+def check_deleted(gone: Sequence[str], there: int, max_deleted: float, where: str) -> None:
+    """Refuse a mirror that would delete more than is likely.
+
+    Args:
+        gone: ids that would be deleted.
+        there: how many there are.
+        max_deleted: the share that may go; LEAST_ROWS always may.
+        where: what would lose them, in words.
+
+    Raises:
+        InputError: too many would go, or the share is none.
+
+    >>> check_deleted(["a", "b"], 3, MAX_DELETED, "the index")
+    """
+    if not _is_share(max_deleted):
+        raise InputError(f"max_deleted (--max-deleted) {max_deleted!r}: a share between 0 and 1 (all may go)")
+    if len(gone) > LEAST_ROWS and len(gone) > max_deleted * there:
+        raise InputError(
+            f"--mirror would delete {len(gone):,} of {there:,} offers of {where} (first: {min(gone)!r}); is the file "
+            f"whole, and are its ids those of before? --max-deleted 1 deletes them"
+        )
+
+
+def _is_share(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value <= 1
 
 
 def too_many_bad(bad: int, rows: int, max_bad: float, *, lost_images: int = 0) -> bool:

@@ -74,6 +74,8 @@ def write_contradictions(
     """
     if Path(out).suffix.lower() not in (".jsonl", ".ndjson"):
         raise InputError(f"{out}: the catalog is written as .jsonl")
+    if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
+        raise InputError(f"{out}: is the catalog itself, of which only a part would be left; give another --out")
     catalog = read_catalog(file, max_bad=max_bad)
     chosen = choose_split(catalog.offers, split, gallery_splits)
     task = build_task("fine", chosen)
@@ -129,6 +131,7 @@ def contradictions(task: RetrievalTask, *, attributes: str = "attributes") -> di
     pairs = candidate_pairs(table)
     left, right = np.concatenate([pairs, pairs[::-1]], axis=1)
     kept = is_query[left] & is_gallery[right] & (products[left] != products[right])
+    kept &= products[right] != ""  # of an unlabeled one nobody knows
     left, right = left[kept], right[kept]
     similarity = sum(
         weight * paired(words.weights, words.weights, left, right)

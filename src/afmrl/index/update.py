@@ -11,8 +11,9 @@ from typing import Any
 from afmrl.bulk.folder import EMBEDDINGS, BulkFolder, embeddings_of, key_attributes_of, offers_of
 from afmrl.bulk.images.cache import ImageCache
 from afmrl.bulk.images.catalog import fetch_addresses
+from afmrl.data.bad_rows import MAX_DELETED, check_deleted
 from afmrl.data.image_cache import is_address
-from afmrl.errors import InputError
+from afmrl.errors import InputError, shown_address
 from afmrl.files import read_lines
 from afmrl.index.address import index_kind, open_index
 from afmrl.index.backend import BATCH_ROWS, IndexBackend, Rows, Touched
@@ -54,6 +55,7 @@ def update_index(
     dtype: str | None = None,
     exact_below: int | None = None,
     mirror: bool = False,
+    max_deleted: float = MAX_DELETED,
     fetch: bool = False,
     progress: bool = False,
 ) -> Update:
@@ -66,11 +68,12 @@ def update_index(
         address: of the index, see `open_index`.
         dtype: how a new index stores embeddings; exact_below: rows up to which it compares all. None: its default.
         mirror: delete the rows that are not among the embeddings.
+        max_deleted: share of the rows that `mirror` may delete in one go; 20 always may go.
         fetch: fetch images that are http(s) addresses and not in the cache, where the index keeps images' colors.
 
     Raises:
         InputError: embeddings of another model or dimension than the index's, options that an existing index
-            contradicts.
+            contradicts, a mirror that would delete too much.
     """
     folder = BulkFolder.open(embeddings, kind=EMBEDDINGS)
     kept = ("model", "generator", "attributes_on", "seller_attributes")
@@ -86,18 +89,21 @@ def update_index(
                     f"{value}; leave the option out, or make another index"
                 )
         _check_rendering(address, index.settings, settings)
-        touched, deleted, seen = Touched(), 0, set[str]()
+        touched, deleted = Touched(), 0
         missing: dict[str, str] = {}
         whole = index.transaction(progress=progress) if isinstance(index, LocalIndex) else contextlib.nullcontext()
         with whole, ImageCache() as images:
+            gone: list[str] = []
+            if mirror:  # before anything is written: a database keeps what was
+                given = {name for batch in folder.batches(["id"]) for name in batch.column("id").to_pylist()}
+                gone = [name for rows in index.scan() for name in rows.ids if name not in given]
+                check_deleted(gone, len(index), max_deleted, f"index {shown_address(address)}")
             for rows in _tracked(folder, progress):
                 if fetch and index.settings.get("colors"):
                     addresses = dict.fromkeys(offer.image for offer in rows.offers if is_address(offer.image))
                     missing |= fetch_addresses(addresses, images)
                 touched += index.upsert(rows)
-                seen.update(rows.ids)
             if mirror:
-                gone = [identifier for rows in index.scan() for identifier in rows.ids if identifier not in seen]
                 deleted = index.delete(gone)
         return Update(touched, deleted, len(index), missing)
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from afmrl.data.offer import Offer
+from afmrl.data.bad_rows import MAX_DELETED, check_deleted
+from afmrl.data.offer import Offer, SkippedRow
 from afmrl.errors import InputError
-from afmrl.matching.kept import KeptMatch, fingerprints_of, offer_json
+from afmrl.matching.kept import KeptMatch, fingerprints_of
+from afmrl.terminal import counted
 
 
 @dataclass
@@ -44,7 +46,8 @@ def delta_of(
     delete: Collection[str],
     *,
     mirror: bool,
-    skipped: Collection[str] = (),
+    max_deleted: float = MAX_DELETED,
+    skipped: Sequence[SkippedRow] = (),
 ) -> Delta:
     """What offers change in a match.
 
@@ -53,15 +56,17 @@ def delta_of(
         source: where the offers are from, in words.
         delete: ids of offers to delete.
         mirror: offers of the match that are not among `offers` are deleted.
-        skipped: ids of rows that could not be read: these offers stay as they were.
+        max_deleted: share of the offers that `mirror` may delete, see `check_deleted`.
+        skipped: rows that could not be read: their offers stay as they were.
 
     Raises:
-        InputError: an id that is to be deleted and given.
+        InputError: an id that is to be deleted and given; a mirror that would delete too much, or that cannot know
+            which offers could not be read.
     """
     delta = Delta()
     alive = {kept.ids[row]: row for row in np.flatnonzero(kept.alive).tolist()}
     given = sorted(offers or (), key=lambda offer: offer.id)
-    prints = fingerprints_of(given, [offer_json(offer) for offer in given])
+    prints = fingerprints_of(given)
     first = dict(zip(kept.ids[: kept.num_first], range(kept.num_first), strict=True))
     names = {offer.id for offer in given}
     if both := sorted(names & set(delete)):
@@ -81,7 +86,15 @@ def delta_of(
             delta.offers.append(offer)
     gone: dict[str, Any] = dict.fromkeys(delete, "asked for")
     if mirror and offers is not None:
-        gone |= dict.fromkeys(alive.keys() - names - set(skipped), f"not in {source}")
+        unread = [row for row in skipped if row.lost == "row"]
+        if nameless := [row for row in unread if not row.id]:
+            raise InputError(
+                f"--mirror would delete the offers of {counted(len(nameless), 'row')} of {source} whose ids could not "
+                f"be read (first: {nameless[0]}); mend the file, or leave --mirror out"
+            )
+        absent = alive.keys() - names - {row.id for row in unread}
+        check_deleted(sorted(absent), len(alive), max_deleted, "the match")
+        gone |= dict.fromkeys(absent, f"not in {source}")
     for name, why in sorted(gone.items()):
         if name not in alive:
             delta.missing.append(name)

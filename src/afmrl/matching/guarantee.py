@@ -2,7 +2,8 @@
 
 Thresholds are tested from the strictest down, and the first that fails ends it (fixed-sequence testing, as in Learn
 then Test, Angelopoulos et al. 2021). A test is Clopper and Pearson's bound (1934) on as many pairs as the called ones
-are worth (Korn and Graubard 1998): pairs that share offers, over whatever chain, count as one observation.
+are worth (Korn and Graubard 1998): pairs that share offers, over whatever chain, count as one observation. That is an
+approximation; `benchmarks/match_guarantee.py` measures how often it holds.
 """
 
 from __future__ import annotations

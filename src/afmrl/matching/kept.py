@@ -24,7 +24,7 @@ from afmrl.matching.scorer import PairScores, Scorer
 from afmrl.matching.table import table_of
 
 FORMAT = "afmrl-match-kept"
-VERSION = 1
+VERSION = 2
 TEXTS = ("ids", "groups", "offers")
 
 
@@ -40,7 +40,7 @@ class KeptMatch:
     """
 
     settings: Mapping[str, Any]
-    """Threshold, pair model, vetoes."""
+    """Threshold, pair model, vetoes, verdicts."""
     num_first: int
     """Offers of the first run; they come before the others."""
     ids: list[str]
@@ -62,11 +62,12 @@ class KeptMatch:
     scores: PairScores
 
     @classmethod
-    def of(cls, matched: MatchedTable, ids: Sequence[str]) -> KeptMatch:
+    def of(cls, matched: MatchedTable, ids: Sequence[str], verdicts: Sequence[Sequence[Any]] = ()) -> KeptMatch:
         """Of a match that was just made.
 
         Args:
             ids: the group's id of each offer.
+            verdicts: those that bound it, as `Bindings.as_rows` gives them.
         """
         table, scores = matched.scorer.table, matched.scores
         worth = matched.worth_listing(matched.left, matched.right, scores)
@@ -82,10 +83,11 @@ class KeptMatch:
                 "threshold": [float(matched.threshold.logit), matched.threshold.origin],
                 "max_vetoed_probability": matched.max_vetoed_probability,
                 "vetoes": list(matched.scorer.vetoes),
+                "verdicts": [list(row) for row in verdicts],
                 "model": {**asdict(model), "coefficients": model.coefficients.tolist()},
             },
             len(table), [offer.id for offer in table.offers], list(ids), offers,
-            fingerprints_of(table.offers, offers), np.ones(len(table), dtype=bool), judged, table.columns,
+            fingerprints_of(table.offers), np.ones(len(table), dtype=bool), judged, table.columns,
             table.catalog, floors, table.colors, matched.left[worth], matched.right[worth],
             PairScores(scores.logits[worth], scores.vetoed[worth], scores.alike[worth]),
         )  # fmt: skip
@@ -195,17 +197,18 @@ class KeptMatch:
         try:
             with open(path, "rb") as file:
                 head = json.loads(file.readline())
-                if head["format"] != FORMAT or head["version"] != VERSION:
-                    raise InputError(f"{path}: is of another release; {again}")
+                known = head["format"] == FORMAT and head["version"] == VERSION
                 arrays = {}
-                for name, (dtype, shape) in head["arrays"].items():
+                for name, (dtype, shape) in head["arrays"].items() if known else ():
                     size = int(np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64))
                     arrays[name] = np.frombuffer(bytearray(file.read(size)), dtype=dtype).reshape(shape)
+            texts = {name: json.loads(arrays[name].tobytes()) for name in (*TEXTS, "vocabulary") if known}
         except FileNotFoundError as error:
             raise InputError(f"{folder}: has no {KEPT_FILE}, which an update needs; {again}") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: cannot be read ({error}); {again}") from error
-        texts = {name: json.loads(arrays[name].tobytes()) for name in (*TEXTS, "vocabulary")}
+        if not known:
+            raise InputError(f"{path}: is of another release; {again}")
         matrices = {}
         for name, width in head["widths"].items():
             parts: Any = tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr"))
@@ -235,18 +238,22 @@ def offer_json(offer: Offer) -> str:
     return json.dumps(asdict(offer), default=str)
 
 
-def fingerprints_of(offers: Sequence[Offer], kept: Sequence[str]) -> np.ndarray:
-    """(N,) uint64 of what offers say, and of the size and time of their images.
+def fingerprints_of(offers: Sequence[Offer]) -> np.ndarray:
+    """(N,) uint64 of what matching reads or shows of offers, and of the names and sizes of their images.
 
-    Args:
-        kept: the offers as JSON.
+    Columns that it does not read (stock, the hour of the export) and the folder and time of an image say nothing: a
+    feed of every night has others each night.
     """
-    return hash64(text + _image_state(offer.image) for offer, text in zip(offers, kept, strict=True))
+    return hash64(
+        json.dumps([offer.title, offer.description, offer.category, dict(offer.attributes), _image_state(offer.image)],
+                   default=str)
+        for offer in offers
+    )  # fmt: skip
 
 
 def _image_state(image: str) -> str:
     try:
-        status = os.stat(image) if image else None
+        size = os.stat(image).st_size if image else ""
     except (OSError, ValueError):  # an address, a member of an archive: known by its name
-        return ""
-    return f"\n{status.st_size} {status.st_mtime_ns}" if status else ""
+        return image
+    return f"{os.path.basename(image)} {size}"

@@ -124,6 +124,9 @@ def learn_from_labels(
         judged_by.append((held, of_part))
     groups = ValidationGroups(parts, known, default.threshold.logit)
     choice = groups.best()
+    if aim.confidence is not None and len(dealt) > 1:
+        # a promise holds for the very scores that it was made on: each fold has a fitted model of its own
+        choice = groups.at(False, default.threshold.logit)
     judged = JudgedPairs.joined(
         [_judged(of_part if choice.is_fitted else scorer, features, labels, rows) for rows, of_part in judged_by]
     )

@@ -19,6 +19,7 @@ from afmrl.data.pairs import PAIRS_FILE, read_known_pairs
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError, shown_address
+from afmrl.files import one_writer
 from afmrl.matching.group_ids import group_changes, read_group_ids
 from afmrl.matching.kept import KeptMatch
 from afmrl.matching.labeled_pairs import LabeledRows
@@ -117,11 +118,10 @@ def match(
         raise InputError("--generator needs --model: the embedder reads its key attributes")
     checked_max_bad(max_bad)
     vetoes = veto_keys(veto, no_veto)
-    for folder in (out, previous):
-        if folder is not None:
-            finish_update(Path(folder))
+    if out is not None:
+        finish_update(Path(out))
     bindings = _bindings(verdicts, out, previous)
-    ids_before = None if previous is None else read_group_ids(previous)  # before `out`, which may be the same, changes
+    ids_before = None if previous is None else _ids_before(Path(previous), out)
     stages = Stages(progress)
     path = Path(offers) if isinstance(offers, str | Path) else None
     if isinstance(offers, str | Path) and not is_catalog(offers):
@@ -174,7 +174,14 @@ def match(
     }
     out = None if out is None else Path(out)
     return match_result(
-        matched, request, out, skipped=source.skipped, previous=ids_before, stages=stages, write_page=write_page
+        matched,
+        request,
+        out,
+        skipped=source.skipped,
+        previous=ids_before,
+        verdicts=[] if bindings is None else bindings.as_rows(),
+        stages=stages,
+        write_page=write_page,
     )
 
 
@@ -185,6 +192,7 @@ def match_result(
     *,
     skipped: Sequence[SkippedRow] = (),
     previous: Mapping[str, str] | None = None,
+    verdicts: Sequence[Sequence[Any]] = (),
     stages: Stages | None = None,
     write_page: Callable[[MatchResult, Path], object] | None = None,
 ) -> MatchResult:
@@ -194,6 +202,7 @@ def match_result(
         request: what was asked for; the summary begins with it.
         skipped: rows and images of the catalog that were left out.
         previous: the group's id of every offer of the last run.
+        verdicts: those that bind, as `Bindings.as_rows` gives them.
         write_page: as in `match`.
     """
     stages = stages or Stages(False)
@@ -260,7 +269,7 @@ def match_result(
     write_offers(out, kept_offers)
     write_changes(out, changes)
     if matched.from_index is None and not matched.scorer.table.dense:
-        KeptMatch.of(matched, ids).write(out)
+        KeptMatch.of(matched, ids, verdicts).write(out)
     result = MatchResult(groups, WrittenPairs(out, offers, len(left)), summary, review, kept_offers, out)
     if write_page is not None:
         write_page(result, out)
@@ -308,6 +317,15 @@ def _pairs_beside(catalog: Path) -> Path | None:
     """The labeled pairs in a catalog's folder."""
     path = catalog.parent / PAIRS_FILE
     return path if path.is_file() else None
+
+
+def _ids_before(previous: Path, out: str | Path | None) -> dict[str, str]:
+    """The group's id of every offer of the last run; read before `out`, which may be the same folder, changes."""
+    is_other = previous.is_dir() and (out is None or previous.resolve() != Path(out).resolve())
+    with one_writer(previous) if is_other else contextlib.nullcontext():  # an update may be at work there
+        if previous.is_dir():
+            finish_update(previous)
+        return read_group_ids(previous)
 
 
 def _bindings(

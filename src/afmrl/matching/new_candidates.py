@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from afmrl.errors import InputError
 from afmrl.matching.candidates import MAX_CANDIDATES, MAX_SHARING, NEIGHBORS
 from afmrl.matching.columns import CatalogFacts, OfferColumns
 from afmrl.matching.table import texts_of
 
+MAX_EACH, LEAST = 300, 200_000
+"""Pairs of a new offer, on average, above which an update is refused, and pairs that are always compared: offers of a
+kind that the first run hardly knew are all like each other by what it learned."""
 AT_ONCE = 20_000_000
 """Similarities that are in memory at a time, about."""
 SLACK = 1e-5  # sums of floats in another order
@@ -43,28 +47,40 @@ def new_candidates(
 
     Shape:
         returns (P,), (P,) rows, and the floors of all offers.
+
+    Raises:
+        InputError: more pairs than MAX_EACH a new offer.
     """
     count, new = len(columns), np.arange(num_kept, len(columns))
     found = [np.empty(0, np.int64)]
     floors = {name: np.append(of, np.zeros(count - len(of), np.float32)) for name, of in floors.items()}
     texts = [texts_of(columns.counts[name], of).weights for name, of in _texts(catalog)]
     texts[1].data *= np.float32(0.5**0.5)
-    found.append(_by_words(texts, floors["words"], num_first, num_kept))
+    limit = max(MAX_EACH * len(new), LEAST)
+    found.append(_by_words(texts, floors["words"], num_first, num_kept, limit))
     counts = columns.counts
     shared = [(counts["codes"], counts[name]) for name in ("codes", "forms", "loose")]
     shared += [(of, of) for of in (counts["stems"], counts["gtin"], counts["mpn"], columns.distrusted)]
     for ours, theirs in shared:
-        found.append(_sharing(ours, theirs, num_first, new))
+        found.append(_sharing(ours, theirs, num_first, new, limit))
     for values in (counts["gtin"], columns.distrusted):
-        found.append(_in_a_row(values, ids, num_first, new))
+        found.append(_in_a_row(values, ids, num_first, new, limit))
     if colors is not None:
-        found.append(_by_colors(colors, floors["colors"], num_first, num_kept))
+        found.append(_by_colors(colors, floors["colors"], num_first, num_kept, limit))
     pairs = np.unique(np.concatenate(found))
     return pairs // count, pairs % count, floors
 
 
 def _texts(catalog: CatalogFacts) -> list[tuple[str, Any]]:
     return [("title", catalog.titles), ("text", catalog.texts)]
+
+
+def _check_limit(num_pairs: int, limit: int) -> None:
+    if num_pairs > limit:
+        raise InputError(
+            f"the new offers are like each other in more than {limit:,} pairs by what the first run learned, so it "
+            "knew too little of their kind; match the whole catalog with --previous, which keeps the ids too"
+        )
 
 
 def _coded(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -74,14 +90,14 @@ def _coded(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.unique(np.minimum(left, right) * count + np.maximum(left, right))
 
 
-def _by_words(texts: list[Any], floors: np.ndarray, num_first: int, num_kept: int) -> np.ndarray:
+def _by_words(texts: list[Any], floors: np.ndarray, num_first: int, num_kept: int, limit: int) -> np.ndarray:
     from scipy import sparse
 
     weights = sparse.hstack(texts, "csr")
     count = weights.shape[0]
     weights = weights[:, np.unique(weights[num_kept:].indices)]
     found = [np.empty(0, np.int64)]
-    step = max(1, AT_ONCE // max(count, 1))
+    step, num_pairs = max(1, AT_ONCE // max(count, 1)), 0
     for start in range(num_kept, count, step):
         stop = min(start + step, count)
         alike = (weights @ weights[start:stop].T).tocsc()
@@ -89,6 +105,8 @@ def _by_words(texts: list[Any], floors: np.ndarray, num_first: int, num_kept: in
             entries = slice(alike.indptr[place], alike.indptr[place + 1])
             rows, values = alike.indices[entries], alike.data[entries]  # by rows: they come from rows in order
             found.append(_near(start + place, rows, values, floors, num_first, num_kept, MAX_CANDIDATES, count))
+            num_pairs += len(found[-1])
+            _check_limit(num_pairs, limit)
     return np.concatenate(found)
 
 
@@ -117,14 +135,18 @@ def _near(
     return _coded(count, np.full(near.sum(), row), rows[near])
 
 
-def _by_colors(colors: np.ndarray, floors: np.ndarray, num_first: int, num_kept: int) -> np.ndarray:
+def _by_colors(colors: np.ndarray, floors: np.ndarray, num_first: int, num_kept: int, limit: int) -> np.ndarray:
     count = len(colors)
     known = np.flatnonzero(colors.any(axis=1))
-    found = [np.empty(0, np.int64)]
-    for row in known[known >= num_kept].tolist():
-        rows = known[known != row]
-        values = colors[rows] @ colors[row]
-        found.append(_near(row, rows, values, floors, num_first, num_kept, NEIGHBORS, count))
+    found, num_pairs = [np.empty(0, np.int64)], 0
+    histograms = colors[known]
+    for place in np.flatnonzero(known >= num_kept).tolist():
+        # one product a row: its sums are the same whatever other rows come with it
+        values = np.delete(histograms @ histograms[place], place)
+        rows = np.delete(known, place)
+        found.append(_near(int(known[place]), rows, values, floors, num_first, num_kept, NEIGHBORS, count))
+        num_pairs += len(found[-1])
+        _check_limit(num_pairs, limit)
     return np.concatenate(found)
 
 
@@ -135,7 +157,7 @@ def _frequency(columns: np.ndarray, asked: np.ndarray) -> np.ndarray:
     return np.bincount(place[asked[place] == columns], minlength=len(asked))
 
 
-def _sharing(ours: Any, theirs: Any, num_first: int, new: np.ndarray) -> np.ndarray:
+def _sharing(ours: Any, theirs: Any, num_first: int, new: np.ndarray, limit: int) -> np.ndarray:
     """Coded pairs of a new row and another that share a column which few rows of the first run have."""
     count = ours.shape[0]
     asked = np.unique(np.concatenate([ours[new].indices, theirs[new].indices]))
@@ -150,6 +172,8 @@ def _sharing(ours: Any, theirs: Any, num_first: int, new: np.ndarray) -> np.ndar
         return found[0]
     narrow = [_narrowed(of, asked) for of in (ours, theirs)]
     for one, other in (narrow, narrow[::-1]):
+        of_column = [np.bincount(of.indices, minlength=len(asked)) for of in (one[new], other)]
+        _check_limit(int(of_column[0] @ of_column[1]), limit)
         block = (one[new] @ other.T).tocoo()
         found.append(_coded(count, new[block.row], block.col))
     return np.concatenate(found)
@@ -165,12 +189,12 @@ def _narrowed(matrix: Any, asked: np.ndarray) -> Any:
     return sparse.csr_matrix((np.ones(len(rows), np.int32), (rows, place[kept])), shape=(matrix.shape[0], len(asked)))
 
 
-def _in_a_row(values: Any, ids: np.ndarray, num_first: int, new: np.ndarray) -> np.ndarray:
+def _in_a_row(values: Any, ids: np.ndarray, num_first: int, new: np.ndarray, limit: int) -> np.ndarray:
     """Coded pairs of a new row and others near it, among the rows of a value that many rows of the first run have.
 
     Near are those with up to MAX_SHARING // 2 rows of the first run between them, in the order of ids.
     """
-    count, found = values.shape[0], [np.empty(0, np.int64)]
+    count, found, num_pairs = values.shape[0], [np.empty(0, np.int64)], 0
     asked = np.unique(values[new].indices)
     if not len(asked):
         return found[0]
@@ -185,4 +209,6 @@ def _in_a_row(values: Any, ids: np.ndarray, num_first: int, new: np.ndarray) -> 
         for row in rows[rows >= new[0]].tolist():
             near = np.abs(place - np.searchsorted(first, ids[row])) <= MAX_SHARING // 2
             found.append(_coded(count, np.full(near.sum(), row), rows[near]))
+            num_pairs += len(found[-1])
+            _check_limit(num_pairs, limit)
     return np.concatenate(found)

@@ -7,36 +7,41 @@ so the score of two offers that did not change does not change either, and the o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from afmrl.data.bad_rows import MAX_BAD, checked_max_bad
+from afmrl.data.bad_rows import MAX_BAD, MAX_DELETED, checked_max_bad
+from afmrl.data.offer import SkippedRow
 from afmrl.data.reading import ReadOptions
 from afmrl.data.rows import is_catalog
 from afmrl.errors import InputError, shown_address
-from afmrl.files import read_object, unsealed
+from afmrl.files import one_writer
 from afmrl.matching.columns import read_columns
 from afmrl.matching.delta import Delta, delta_of
 from afmrl.matching.events import events_of
-from afmrl.matching.group_ids import OFFERS_FILE, SUMMARY_FILE, GroupChanges, group_changes
+from afmrl.matching.group_ids import GroupChanges, group_changes
 from afmrl.matching.groups import group_offers
 from afmrl.matching.kept import KeptMatch, fingerprints_of, offer_json
 from afmrl.matching.matched_offers import OfferCollector
 from afmrl.matching.matched_table import MatchedTable
 from afmrl.matching.new_candidates import new_candidates
-from afmrl.matching.output import KEPT_FILE, write_changes, write_skipped, write_summary
+from afmrl.matching.output import write_changes, write_skipped, write_summary
 from afmrl.matching.result import MatchedPair, MatchResult
 from afmrl.matching.review import ReviewCollector
 from afmrl.matching.scorer import PairScores
 from afmrl.matching.sources import OffersToMatch, read_offers
+from afmrl.matching.updatable import bindings_of, check_unchanged, updatable_summary
 from afmrl.matching.update_output import Replaced, finish_update, pending_update, replace_rows, write_events
-from afmrl.matching.verdicts import VERDICTS_FILE, Bindings
+from afmrl.matching.verdicts import Bindings
 from afmrl.retrieval.colors import color_histograms
 from afmrl.terminal import Stages
+
+SHOWN_IDS = 20
+"""Of ids to delete that are not there."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def update_match(
     offers: OffersToMatch | None = None,
     *,
     mirror: bool = False,
+    max_deleted: float = MAX_DELETED,
     delete: Collection[str] = (),
     verdicts: str | Path | Literal[False] | None = None,
     max_bad: float = MAX_BAD,
@@ -70,90 +76,87 @@ def update_match(
         matches: `out` of a match without a model; it is changed in one step.
         offers: new and changed offers; the others stay. None: none.
         mirror: `offers` are the whole catalog: offers that are not among them are deleted.
+        max_deleted: share of the match's offers that `mirror` may delete in one go; 20 always may go.
         delete: ids of offers to delete.
-        verdicts: as in `match`; None: verdicts.jsonl in `matches`, where it is there.
+        verdicts: as in `match`; None: verdicts.jsonl in `matches`, or else the log that bound the match before.
         max_bad, options, progress, write_page: as in `match`.
 
     Raises:
         InputError: `matches` is no complete match, or one that cannot be updated; offers that cannot be read; more
-            offers than the first run had have come since.
+            offers than the first run had have come since; a mirror that would delete too much; another process writes.
     """
-    matches, stages = Path(matches), Stages(progress)
+    matches = Path(matches)
     checked_max_bad(max_bad)
     if mirror and offers is None:
         raise InputError("--mirror needs the catalog: afmrl match CATALOG --update MATCHES --mirror")
-    finish_update(matches)
-    summary = _summary(matches)
-    path = matches / VERDICTS_FILE if verdicts is None else verdicts
-    bindings = Bindings.read(path) if path and (verdicts is not None or Path(path).is_file()) else Bindings()
-    skipped: Any = ()
-    skipped_ids: list[str] = []
-    if isinstance(offers, str | Path) and not is_catalog(offers):
-        raise InputError(f"{offers} is an index: --update takes a catalog's file; match the index with --previous")
-    source = "the offers"
-    found = None
-    if offers is not None:
-        read = read_offers(
-            offers, matches, model=None, generator=None, max_bad=max_bad, options=options, progress=progress
-        )
-        found, skipped, skipped_ids = read.offers, read.skipped, read.skipped_ids
-        source = shown_address(str(offers)) if isinstance(offers, str | Path) else source
-    with stages("reading the match", 1) as advance:
-        kept = KeptMatch.read(matches)
-        advance(1)
-    delta = delta_of(kept, found, source, delete, mirror=mirror, skipped=skipped_ids)
-    said = [str(verdict) for verdict in bindings.verdicts]
-    if not delta.reasons and said == kept.settings.get("verdicts", []):
-        return UpdateResult({**summary, "update": {**delta.counts, "missing": delta.missing}}, matches, False)
-    update = _Update(kept, delta, bindings, stages)
-    after = update.after
-    result, replaced, changes, previous = update.grouped()
-    events = events_of(changes, previous, update.group_of, delta.reasons, update.judged_ids)
-    with pending_update(matches) as pending:
-        counts = replace_rows(matches, pending, replaced)
-        after = replace(after, groups=update.groups, settings={**kept.settings, "verdicts": said})
-        after.write(pending)
-        write_events(matches, pending, events)
-        write_skipped(pending, skipped)
-        write_changes(pending, changes)
-        summary = {
-            **{name: value for name, value in summary.items() if name != "files"},
-            **_totals(summary, counts, after, update.num_compared),
-            "verdicts": bindings.summary({after.ids[row] for row in np.flatnonzero(after.alive).tolist()})
-            if bindings.verdicts or bindings.overruled
-            else None,
-            "changes": changes.counts,
-            "previous": str(matches),
-            "update": {
-                **delta.counts,
-                "missing": delta.missing,
-                "offers_grouped_again": len(replaced.offers),
-                "first_run": kept.num_first,
-            },
-        }
-        result = replace(result, summary=summary)
-        if write_page is not None:
-            write_page(result, pending)
-        write_summary(pending, summary)
-    return UpdateResult(summary, matches, True, result)
-
-
-def _summary(matches: Path) -> dict[str, Any]:
-    if not (matches / SUMMARY_FILE).is_file() or not (matches / OFFERS_FILE).is_file():
-        raise InputError(f"--update {matches}: holds no complete match; make one: afmrl match CATALOG --out {matches}")
-    try:
-        summary = unsealed(read_object(matches / SUMMARY_FILE))
-        if summary["model"] or summary["against"] or not (matches / KEPT_FILE).is_file():
-            raise InputError(
-                f"--update {matches}: only a match of one catalog's file without a model can be updated; match the "
-                "whole catalog with --previous, which keeps the ids too"
+    if not matches.is_dir():
+        raise InputError(f"--update {matches}: no such folder; make a match first: afmrl match CATALOG --out {matches}")
+    stages = Stages(progress)
+    with one_writer(matches):
+        finish_update(matches)
+        summary = updatable_summary(matches)
+        bindings = bindings_of(matches, summary, verdicts)
+        skipped: Sequence[SkippedRow] = ()
+        notes: list[str] = []
+        if isinstance(offers, str | Path) and not is_catalog(offers):
+            raise InputError(f"{offers} is an index: --update takes a catalog's file; match the index with --previous")
+        source = "the offers"
+        found = None
+        if offers is not None:
+            read = read_offers(
+                offers, matches, model=None, generator=None, max_bad=max_bad, options=options, progress=progress
             )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{matches / SUMMARY_FILE}: cannot be read ({error}); match the catalog again") from error
-    return summary
+            found, skipped, notes = read.offers, read.skipped, read.notes
+            source = shown_address(str(offers)) if isinstance(offers, str | Path) else source
+        with stages("reading the match", 1) as advance:
+            kept = KeptMatch.read(matches)
+            advance(1)
+        delta = delta_of(kept, found, source, delete, mirror=mirror, max_deleted=max_deleted, skipped=skipped)
+        said, before = bindings.as_rows(), kept.settings["verdicts"]
+        told = {
+            **delta.counts,
+            "missing": len(delta.missing),
+            "first_missing": delta.missing[:SHOWN_IDS],
+            "notes": notes,
+        }
+        if not delta.reasons and said == before:
+            return UpdateResult({**summary, "update": told}, matches, False)
+        check_unchanged(matches, summary)
+        update = _Update(kept, delta, bindings, stages)
+        after = update.after
+        result, replaced, changes, previous = update.grouped()
+        came_or_went = {name for row in (*said, *before) if (row in said) != (row in before) for name in row[:2]}
+        events = events_of(changes, previous, update.group_of, delta.reasons, came_or_went)
+        with pending_update(matches) as pending:
+            counts = replace_rows(matches, pending, replaced)
+            after = replace(after, groups=update.groups, settings={**kept.settings, "verdicts": said})
+            after.write(pending)
+            write_events(matches, pending, events)
+            write_skipped(pending, skipped)
+            write_changes(pending, changes)
+            summary = {
+                **{name: value for name, value in summary.items() if name != "files"},
+                **_totals(summary, counts, after),
+                "verdicts": bindings.summary({after.ids[row] for row in np.flatnonzero(after.alive).tolist()})
+                if bindings.verdicts or bindings.overruled
+                else None,
+                "changes": changes.counts,
+                "previous": str(matches),
+                "update": {
+                    **told,
+                    "pairs_compared": update.num_compared,
+                    "offers_grouped_again": len(replaced.offers),
+                    "first_run": kept.num_first,
+                },
+            }
+            result = replace(result, summary=summary)
+            if write_page is not None:
+                write_page(result, pending)
+            write_summary(pending, summary)
+        return UpdateResult(summary, matches, True, result)
 
 
-def _totals(summary: Mapping[str, Any], counts: Counter[str], after: KeptMatch, num_compared: int) -> dict[str, Any]:
+def _totals(summary: Mapping[str, Any], counts: Counter[str], after: KeptMatch) -> dict[str, Any]:
     """The counts of summary.json after an update."""
     alive = [after.groups[row] for row in np.flatnonzero(after.alive).tolist()]
     sizes = [size for size in Counter(alive).values() if size > 1]
@@ -164,7 +167,6 @@ def _totals(summary: Mapping[str, Any], counts: Counter[str], after: KeptMatch, 
     names = ("pairs_listed", "pairs_same", "pairs_vetoed", "pairs_kept_apart", "offers_to_review")
     return {
         "offers": len(alive),
-        "pairs_compared": num_compared,
         **{name: summary[name] + counts[name] for name in names},
         "vetoes": dict((+vetoes).most_common()),
         "groups": len(sizes),
@@ -210,11 +212,6 @@ class _Update:
         self.groups: list[str] = []
         self.group_of: dict[str, str] = {}
 
-    @property
-    def judged_ids(self) -> set[str]:
-        """Offers that verdicts name."""
-        return self.bindings.ids
-
     def _reached(self, kept: KeptMatch, is_named: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """(N,) bool: offers that links of the model or verdicts join with one of the seeds."""
         from scipy import sparse
@@ -250,7 +247,7 @@ class _Update:
             ids=[*kept.ids, *(offer.id for offer in offers)],
             groups=[*kept.groups, *[""] * len(offers)],
             offers=[*kept.offers, *texts],
-            fingerprints=np.concatenate([kept.fingerprints, fingerprints_of(offers, texts)]),
+            fingerprints=np.concatenate([kept.fingerprints, fingerprints_of(offers)]),
             alive=np.concatenate([kept.alive, ones]),
             judged=np.concatenate([kept.judged, none]),
             columns=kept.columns.joined(columns),

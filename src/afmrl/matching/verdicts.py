@@ -62,6 +62,8 @@ def read_verdicts(path: Path) -> tuple[list[Verdict], int]:
     for number, line in enumerate(whole.decode("utf-8", "replace").split("\n")[:-1], 1):
         try:
             entry = Verdict(**json.loads(line))
+            if not (isinstance(entry.left, str) and isinstance(entry.right, str)):
+                raise TypeError
             if entry.number != number or entry.verdict not in (*get_args(Judgment), "undone"):
                 raise ValueError
         except (ValueError, TypeError) as error:
@@ -139,6 +141,10 @@ class Bindings:
     def ids(self) -> set[str]:
         """Offers that a verdict which holds names."""
         return {identifier for verdict in self.verdicts for identifier in verdict.pair}
+
+    def as_rows(self) -> list[list[Any]]:
+        """The verdicts that hold, each as its two ids, what it says and its number: for JSON."""
+        return [[verdict.left, verdict.right, verdict.verdict, verdict.number] for verdict in self.verdicts]
 
     def product(self, identifier: str) -> str:
         """The id that stands for all offers that are the same as this one."""
