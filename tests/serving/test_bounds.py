@@ -15,6 +15,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.serving.gate import Gate
 from afmrl.serving.images_ahead import ImagesAhead
+from afmrl.serving.kept_images import KeptImages
 from afmrl.serving.keys import Keys
 from afmrl.serving.limits import Limits
 from conftest import save_image
@@ -147,10 +148,15 @@ def test_what_all_requests_send_is_bounded_and_a_late_one_is_answered_once():
     asyncio.run(run())
 
 
-def test_one_image_that_comes_many_times_at_once_is_kept_once(service, tmp_path):
-    kept, threads = [], []
+def test_one_image_that_comes_many_times_at_once_is_kept_once(tmp_path):
+    kept, threads, images = [], [], KeptImages(tmp_path)
+
+    def keep():
+        with images.keeping() as of_request:
+            kept.append(of_request.add(b"x" * 5_000_000))
+
     for _ in range(8):
-        threads.append(threading.Thread(target=lambda: kept.append(service.uploads.kept(b"x" * 5_000_000, tmp_path))))
+        threads.append(threading.Thread(target=keep))
         threads[-1].start()
     for thread in threads:
         thread.join()

@@ -19,6 +19,7 @@ from afmrl.files import fingerprint
 from afmrl.index.backend import Where
 from afmrl.serving.answers import IMAGE_PATH, HitOut, OfferOut, hit_out, offer_out
 from afmrl.serving.inputs import Id, Inputs, Listed, OfferFields, ProductId, Strict, TextImage, few_names
+from afmrl.serving.kept_images import Keeping
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal, of_field
 from afmrl.serving.service import MATCHED, Service
@@ -258,9 +259,9 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         if len(set(ids)) < len(ids):
             twice = next(name for place, name in enumerate(ids) if name in ids[:place])
             raise Refusal(400, f"offers: the id {twice[:100]!r} appears twice", param="offers")
-        with service.inputs() as read:
-            offers = [_kept(service, read, one, f"offers[{place}]") for place, one in enumerate(request.offers)]
-            touched = service.upsert(offers, deadline)
+        with service.inputs() as read, service.images.keeping() as images:
+            offers = [_kept(service, read, images, one, f"offers[{place}]") for place, one in enumerate(request.offers)]
+            touched = service.upsert(offers, images, deadline)
         return UpsertAnswer(inserted=touched.inserted, updated=touched.updated, unchanged=touched.unchanged)
 
     @router.delete("/offers")
@@ -307,7 +308,7 @@ def _stored(service: Service, identifier: str) -> tuple[Offer, Any]:
     return rows.offers[0], rows.key_attributes[0]
 
 
-def _kept(service: Service, read: Inputs, fields: UpsertOffer, where: str) -> Offer:
+def _kept(service: Service, read: Inputs, images: Keeping, fields: UpsertOffer, where: str) -> Offer:
     """The offer as the index keeps it, its image in a file that stays."""
     image = fields.image or ""
     if image.startswith(IMAGE_PATH):  # as a client got it: the image that the offer has
@@ -316,7 +317,7 @@ def _kept(service: Service, read: Inputs, fields: UpsertOffer, where: str) -> Of
         with of_field(f"{where}.image"):
             content = service.uploads.content(image)
             with service.uploads.held(content):  # a damaged one is refused before it is kept
-                path = image if is_address(image) else service.keep_image(content)
+                path = image if is_address(image) else images.add(content)
     else:
         path = ""
     return dataclasses.replace(read.read_offer(fields, where, image=path), id=fields.id, product_id=fields.product_id)

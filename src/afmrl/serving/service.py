@@ -32,6 +32,7 @@ from afmrl.retrieval.colors import readable_color_histograms
 from afmrl.serving.batching import Batcher, late
 from afmrl.serving.images_ahead import ImagesAhead
 from afmrl.serving.inputs import Inputs
+from afmrl.serving.kept_images import Keeping, KeptImages
 from afmrl.serving.limits import Limits
 from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
@@ -115,7 +116,7 @@ class Service:
         self.model = str(model or known["path"])
         self._fingerprint = model_fingerprint(self.model)
         self.kind = index_kind(address)[0]
-        self._images = images or (Path(address) / IMAGES if self.kind == "local" else None)
+        self.images = KeptImages(images or (Path(address) / IMAGES if self.kind == "local" else None))
         self._index_lock, self._generator_lock = threading.RLock(), threading.Lock()
         self._images_ahead = ImagesAhead(self.encoder.embedder)
         self.uploads = Uploads(self.limits, fetch=fetch)
@@ -309,8 +310,11 @@ class Service:
         """Those of these ids that are in the index."""
         return set(self.get(list(ids)).ids)
 
-    def upsert(self, offers: Sequence[Offer], deadline: float) -> Touched:
+    def upsert(self, offers: Sequence[Offer], kept: Keeping, deadline: float) -> Touched:
         """Embed offers and put them into the index; once this returns they are on the disk.
+
+        Args:
+            kept: the images that were kept for them.
 
         Raises:
             Refusal: the index's rows carry key attributes and there is no generator, or another process is writing.
@@ -330,6 +334,7 @@ class Service:
         rows = Rows([offer.id for offer in offers], embeddings, list(offers), written, marks)
         with self._writing():
             _check_time(deadline)
+            kept.may_be_written = True
             return self.index.upsert(rows)
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -337,18 +342,9 @@ class Service:
         with self._writing():
             return self.index.delete(ids)
 
-    def keep_image(self, content: bytes) -> str:
-        """The file that keeps the image of an offer in the index."""
-        if self._images is None:
-            raise Refusal(
-                400, "an index in a database keeps no image files; start the server with --images FOLDER",
-                param="image",
-            )  # fmt: skip
-        return self.uploads.kept(content, self._images)
-
     def without_folders(self, message: str) -> str:
         """A message that names files, without where they lie on this machine."""
-        known = [self.uploads.folder, self._images, Path(self.address), Path(self.model)]
+        known = [self.uploads.folder, self.images.folder, Path(self.address), Path(self.model)]
         for folder in known:
             for name in (str(folder.resolve()), str(folder)) if folder is not None else ():
                 message = message.replace(name, Path(name).name)

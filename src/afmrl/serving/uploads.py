@@ -15,7 +15,7 @@ from afmrl.bulk.images.cache import ImageCache
 from afmrl.data.image_cache import is_address
 from afmrl.data.images import open_header, verify_image
 from afmrl.errors import InputError
-from afmrl.files import atomic_write, digest
+from afmrl.files import digest
 from afmrl.serving.limits import Limits
 from afmrl.serving.refusal import Refusal
 
@@ -95,15 +95,6 @@ class Uploads:
                 if not self._users[name]:
                     del self._users[name]
                     path.unlink(missing_ok=True)
-
-    def kept(self, content: bytes, folder: Path) -> str:
-        """The path of a file with this content in `folder`, which stays."""
-        path = folder / digest(content).hex()
-        with self._lock:  # two requests may bring one image
-            if not path.is_file():
-                with atomic_write(path, "wb") as file:
-                    file.write(content)
-        return str(path.resolve())
 
     def close(self) -> None:
         """Remove the folder."""
