@@ -36,6 +36,7 @@ from afmrl.serving.kept_images import Keeping, KeptImages
 from afmrl.serving.limits import Limits
 from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
+from afmrl.serving.row_count import RowCount
 from afmrl.serving.timing import Timing
 from afmrl.serving.uploads import Uploads
 
@@ -105,7 +106,9 @@ class Service:
         fetch: bool = False,
         images: Path | None = None,
     ) -> None:
-        if not len(index):
+        self._index_lock, self._generator_lock = threading.RLock(), threading.Lock()
+        self.rows = RowCount(index, self._index_lock)
+        if not self.rows.now():
             raise InputError(empty_index(address))
         self.index, self.address, self.fetch = index, shown_address(address), fetch
         self.limits, self.metrics = limits or Limits(), Metrics()
@@ -117,11 +120,10 @@ class Service:
         self._fingerprint = model_fingerprint(self.model)
         self.kind = index_kind(address)[0]
         self.images = KeptImages(images or (Path(address) / IMAGES if self.kind == "local" else None))
-        self._index_lock, self._generator_lock = threading.RLock(), threading.Lock()
         self._images_ahead = ImagesAhead(self.encoder.embedder)
         self.uploads = Uploads(self.limits, fetch=fetch)
         self.batcher = Batcher(self._embed, self.limits, self.metrics)
-        self.metrics.watch("afmrl_index_rows", "Offers in the index.", lambda: len(self.index))
+        self.metrics.watch("afmrl_index_rows", "Offers in the index.", self.rows.now)
 
     def inputs(self) -> Inputs:
         """Reads the offers of one request."""
@@ -388,6 +390,8 @@ class Service:
                 if "is writing to it" not in str(error):
                     raise
                 raise Refusal(409, "another process is writing to the index; ask again later", retry_after=5) from error
+            finally:
+                self.rows.forget()
 
 
 def _check_time(deadline: float) -> None:
