@@ -84,8 +84,8 @@ def test_what_is_asked_often_is_answered_while_the_index_is_in_use(own_index):
 
     with open_index(str(own_index)) as index:
         service = Service(index, str(own_index))
-        service.rows.forget()
-        with on_loopback(create_app(service)) as address, in_use(service._index_lock):
+        service.index.rows.forget()
+        with on_loopback(create_app(service)) as address, in_use(service.index.lock):
             answers = {
                 path: httpx2.get(address + path, timeout=5)
                 for path in ("/health", "/metrics", "/info", "/afmrl/v1/overview")

@@ -201,7 +201,7 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
             version=version("afmrl"),
             dimension=service.index.dimension,
             reads=list(service.encoder.reads),
-            rows=service.rows.now(),
+            rows=service.index.rows.now(),
             generator=service.has_generator,
             fetches_images=service.fetch,
             batches=service.batcher.num_batches,

@@ -185,7 +185,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
             if request.offer_id is not None:
                 if request.text or request.image:
                     raise Refusal(400, "give offer_id, or text and image", param="offer_id")
-                query = _stored(service, request.offer_id)[0]
+                query = _stored(service, request.offer_id, deadline)[0]
             else:
                 value = TextImage(text=request.text, image=request.image)
                 query = read.read(value, "query")
@@ -201,7 +201,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
             )
         return SearchAnswer(
             hits=[SearchHit(**dict(hit_out(hit, groups)), same=service.is_same(hit)) for hit in hits],
-            notes=service.unknown_filters(where),
+            notes=service.unknown_filters(where, deadline),
             milliseconds=timing.milliseconds,
         )
 
@@ -260,29 +260,36 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
             twice = next(name for place, name in enumerate(ids) if name in ids[:place])
             raise Refusal(400, f"offers: the id {twice[:100]!r} appears twice", param="offers")
         with service.inputs() as read, service.images.keeping() as images:
-            offers = [_kept(service, read, images, one, f"offers[{place}]") for place, one in enumerate(request.offers)]
+            offers = [
+                _kept(service, read, images, one, f"offers[{place}]", deadline)
+                for place, one in enumerate(request.offers)
+            ]
             touched = service.upsert(offers, images, deadline)
         return UpsertAnswer(inserted=touched.inserted, updated=touched.updated, unchanged=touched.unchanged)
 
     @router.delete("/offers")
     def delete_offers(request: DeleteRequest) -> DeleteAnswer:
         """Delete offers of the index. Once this is answered they are gone from the disk."""
+        deadline = service.deadline()
         service.check_batch(len(request.ids), "ids")
         ids = list(dict.fromkeys(request.ids))
-        missing = _without(ids, service.get(ids).ids)
-        return DeleteAnswer(deleted=service.delete(ids), missing=missing)
+        missing = _without(ids, service.get(ids, deadline).ids)
+        return DeleteAnswer(deleted=service.delete(ids, deadline), missing=missing)
 
     @router.get("/filters")
     def filters() -> FiltersAnswer:
         """Categories and sellers that a search can be filtered by."""
+        deadline = service.deadline()
         return FiltersAnswer(
-            category=service.filter_values("category", MOST_VALUES), seller=service.filter_values("seller", MOST_VALUES)
+            category=service.filter_values("category", MOST_VALUES, deadline),
+            seller=service.filter_values("seller", MOST_VALUES, deadline),
         )
 
     @router.get("/image", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
     def image(request: Request, identifier: Annotated[Id, Query(alias="id")]) -> Response:
         """The image of an offer of the index, as a JPEG of at most 640 pixels a side."""
-        offer, _ = _stored(service, identifier)
+        deadline = service.deadline()
+        offer, _ = _stored(service, identifier, deadline)
         try:
             if not offer.image:
                 raise InputError("no image")
@@ -301,18 +308,18 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
     return router
 
 
-def _stored(service: Service, identifier: str) -> tuple[Offer, Any]:
-    rows = service.get([identifier])
+def _stored(service: Service, identifier: str, deadline: float) -> tuple[Offer, Any]:
+    rows = service.get([identifier], deadline)
     if not rows.ids:
         raise Refusal(404, f"no offer of the index has the id {identifier[:100]!r}", param="id")
     return rows.offers[0], rows.key_attributes[0]
 
 
-def _kept(service: Service, read: Inputs, images: Keeping, fields: UpsertOffer, where: str) -> Offer:
+def _kept(service: Service, read: Inputs, images: Keeping, fields: UpsertOffer, where: str, deadline: float) -> Offer:
     """The offer as the index keeps it, its image in a file that stays."""
     image = fields.image or ""
     if image.startswith(IMAGE_PATH):  # as a client got it: the image that the offer has
-        path = _stored(service, fields.id)[0].image
+        path = _stored(service, fields.id, deadline)[0].image
     elif image:
         with of_field(f"{where}.image"):
             content = service.uploads.content(image)

@@ -36,7 +36,7 @@ from afmrl.serving.kept_images import Keeping, KeptImages
 from afmrl.serving.limits import Limits
 from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
-from afmrl.serving.row_count import RowCount
+from afmrl.serving.shared_index import SharedIndex
 from afmrl.serving.timing import Timing
 from afmrl.serving.uploads import Uploads
 
@@ -106,13 +106,12 @@ class Service:
         fetch: bool = False,
         images: Path | None = None,
     ) -> None:
-        self._index_lock, self._generator_lock = threading.RLock(), threading.Lock()
-        self.rows = RowCount(index, self._index_lock)
-        if not self.rows.now():
-            raise InputError(empty_index(address))
-        self.index, self.address, self.fetch = index, shown_address(address), fetch
         self.limits, self.metrics = limits or Limits(), Metrics()
-        self._search = IndexSearch(index, model, generator)
+        self.index = SharedIndex(index, self.limits.seconds)
+        if not self.index.rows.now():
+            raise InputError(empty_index(address))
+        self.address, self.fetch, self._generator_lock = shown_address(address), fetch, threading.Lock()
+        self._search = IndexSearch(self.index, model, generator)
         self.encoder = self._search.encoder
         self._reranked, self._reranker = RerankedSearch(self._search), Reranker()
         known: Mapping[str, Any] = index.settings.get("model") or {}
@@ -123,7 +122,7 @@ class Service:
         self._images_ahead = ImagesAhead(self.encoder.embedder)
         self.uploads = Uploads(self.limits, fetch=fetch)
         self.batcher = Batcher(self._embed, self.limits, self.metrics)
-        self.metrics.watch("afmrl_index_rows", "Offers in the index.", self.rows.now)
+        self.metrics.watch("afmrl_index_rows", "Offers in the index.", self.index.rows.now)
 
     def inputs(self) -> Inputs:
         """Reads the offers of one request."""
@@ -212,22 +211,25 @@ class Service:
         with timing.step("embedding"):
             embeddings = self._embeddings([query], attributes, deadline)
         depth = max(k, DEPTH) if rerank else k
-        with timing.step("search"), self._index_lock:
-            found = self._search.nearest([query], attributes, embeddings, depth, where=where, own_hits=own_hits)
-        if not rerank:
-            with self._index_lock:
+        with self.index.until(deadline):
+            with timing.step("search"):
+                colors = readable_color_histograms([query])
+                found = self._search.nearest(
+                    [query], attributes, embeddings, depth, where=where, own_hits=own_hits, colors=colors
+                )
+            if not rerank:
                 return self._search.details(found.ids[0], found.scores[0])
-        with timing.step("rerank"), self._index_lock:
-            return next(self._reranked.rerank([query], found, k))
+            with timing.step("rerank"):
+                return next(self._reranked.rerank([query], found, k, colors=colors))
 
-    def unknown_filters(self, where: Where) -> list[str]:
+    def unknown_filters(self, where: Where, deadline: float) -> list[str]:
         """A sentence for each value of a filter that no offer has."""
-        with self._index_lock:
+        with self.index.until(deadline):
             return self._search.filters.unknown(where)
 
-    def filter_values(self, column: str, most: int) -> list[str]:
+    def filter_values(self, column: str, most: int, deadline: float) -> list[str]:
         """Some values that offers have in a column."""
-        with self._index_lock:
+        with self.index.until(deadline):
             return [value for value in self.index.values(column) if value][:most]
 
     def rerank(self, query: Offer, documents: Sequence[Offer], deadline: float, top: int | None = None) -> list[Ranked]:
@@ -260,18 +262,17 @@ class Service:
         attributes = self._read_attributes([offer], "query", None, deadline)
         with timing.step("embedding"):
             embeddings = self._embeddings([offer], attributes, deadline)
-        with timing.step("search"), self._index_lock:
-            found: Hits = self._search.nearest([offer], attributes, embeddings, DEPTH, own_hits=False)
+        with timing.step("search"), self.index.until(deadline):
+            colors = readable_color_histograms([offer])
+            found: Hits = self._search.nearest([offer], attributes, embeddings, DEPTH, own_hits=False, colors=colors)
             candidates = self._search.details(found.ids[0], found.scores[0])
-            ids = [hit.offer.id for hit in candidates]
-            colors = None
-            if offer.image:
-                colors = np.concatenate([readable_color_histograms([offer]), self._search.color_histograms(ids)])
+            theirs = self._search.color_histograms([hit.offer.id for hit in candidates]) if offer.image else None
         if not candidates:
             return []
         with timing.step("compare"):
             nearness = np.array([hit.score for hit in candidates], dtype=np.float32)
-            compared = self._reranker.compare(offer, [hit.offer for hit in candidates], nearness, colors)
+            colors_of_all = None if theirs is None else np.concatenate([colors, theirs])
+            compared = self._reranker.compare(offer, [hit.offer for hit in candidates], nearness, colors_of_all)
             if compared is None:
                 raise Refusal(400, "an image alone cannot be matched; give a title, or search by the image")
             default, pairs = self._reranker.default, compared.pairs
@@ -303,9 +304,9 @@ class Service:
         default = self._reranker.default
         return float(default.model.probabilities(np.array([default.threshold.logit]))[0]), default.threshold.origin
 
-    def get(self, ids: Sequence[str]) -> Rows:
-        """The rows of these ids; ids that are not there are left out."""
-        with self._index_lock:
+    def get(self, ids: Sequence[str], deadline: float | None = None) -> Rows:
+        """The rows of these ids; ids that are not there are left out. No deadline: of a request that begins now."""
+        with self.index.until(deadline):
             return self.index.get(ids)
 
     def there(self, ids: Collection[str]) -> set[str]:
@@ -334,14 +335,13 @@ class Service:
             for offer, a in zip(offers, written, strict=True)
         ]
         rows = Rows([offer.id for offer in offers], embeddings, list(offers), written, marks)
-        with self._writing():
-            _check_time(deadline)
+        with self._writing(deadline):
             kept.may_be_written = True
             return self.index.upsert(rows)
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def delete(self, ids: Sequence[str], deadline: float) -> int:
         """Delete rows; how many really went."""
-        with self._writing():
+        with self._writing(deadline):
             return self.index.delete(ids)
 
     def without_folders(self, message: str) -> str:
@@ -382,16 +382,14 @@ class Service:
             self.encoder.forget()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._index_lock:
+    def _writing(self, deadline: float) -> Iterator[None]:
+        with self.index.until(deadline):
             try:
                 yield
             except InputError as error:
                 if "is writing to it" not in str(error):
                     raise
                 raise Refusal(409, "another process is writing to the index; ask again later", retry_after=5) from error
-            finally:
-                self.rows.forget()
 
 
 def _check_time(deadline: float) -> None:
