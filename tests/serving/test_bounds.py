@@ -198,14 +198,14 @@ def test_every_field_of_an_offer_is_bounded(client, field):
 def test_images_are_opened_before_their_pass_as_the_model_would_and_let_go(service, tmp_path):
     paths = [str(save_image(tmp_path / f"{number}.png", number, size=(200 + number, 300))) for number in range(3)]
     asked = [Offer(str(number), "red mug", image=path) for number, path in enumerate([*paths, ""])]
-    ahead = ImagesAhead(service.encoder.embedder)
-    with ahead.opened(asked) as images:
+    ahead, soon = ImagesAhead(service.encoder.embedder, service.decoding), time.monotonic() + 60
+    with ahead.opened(asked, soon) as images:
         assert [image is None for image in images] == [False, False, False, True] and ahead.num_bytes > 0
         opened = service.encoder.embed(asked, opened=images)
         service.encoder.forget()
     assert ahead.num_bytes == 0
     assert np.array_equal(opened, service.encoder.embed(asked))
     service.encoder.forget()
-    with pytest.raises(InputError, match="no such file"), ahead.opened([*asked, Offer("gone", image="gone.png")]):
+    with pytest.raises(InputError, match="no such file"), ahead.opened([*asked, Offer("gone", image="gone.png")], soon):
         pass
     assert ahead.num_bytes == 0

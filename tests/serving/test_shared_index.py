@@ -15,6 +15,7 @@ from afmrl.index.address import open_index
 from afmrl.matching.search import search
 from afmrl.retrieval import colors
 from afmrl.serving.app import create_app
+from afmrl.serving.decoding import Decoding
 from afmrl.serving.limits import Limits
 from afmrl.serving.refusal import Refusal
 from afmrl.serving.service import Service
@@ -124,7 +125,7 @@ def test_who_does_not_get_its_turn_in_time_is_answered_late(own_index, method, p
 
 def test_a_call_waits_for_its_turn_until_the_deadline_of_its_own_block(own_index):
     with open_index(str(own_index)) as inner:
-        index = SharedIndex(inner, seconds=0.05)
+        index = SharedIndex(inner, Decoding(), seconds=0.05)
         with another_turn(index):
             for deadline in (time.monotonic() - 1, time.monotonic() + 0.05, None):
                 with pytest.raises(Refusal, match="took too long"), index.until(deadline):

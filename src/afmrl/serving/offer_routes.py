@@ -181,7 +181,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         if (wanted := sum(map(len, request.where.values()))) > MOST_WANTED:
             raise Refusal(413, f"where: {wanted:,} values are given, at most {MOST_WANTED} at a time", param="where")
         where: Where = {str(column): values for column, values in request.where.items()}
-        with service.inputs() as read:
+        with service.inputs(deadline) as read:
             if request.offer_id is not None:
                 if request.text or request.image:
                     raise Refusal(400, "give offer_id, or text and image", param="offer_id")
@@ -210,7 +210,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         """Key attributes of offers."""
         deadline, timing = service.deadline(), Timing()
         service.check_batch(len(request.offers), "offers")
-        with service.inputs() as read, timing.step("attributes"):
+        with service.inputs(deadline) as read, timing.step("attributes"):
             offers = [read.read_offer(one, f"offers[{place}]") for place, one in enumerate(request.offers)]
             found = service.attributes(offers, deadline)
         return AttributesAnswer.model_validate(
@@ -225,7 +225,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
     def match(request: MatchRequest) -> MatchAnswer:
         """Whether an offer is in the index already: the likeliest offers with probability and reasons."""
         deadline, timing = service.deadline(), Timing()
-        with service.inputs() as read:
+        with service.inputs(deadline) as read:
             offer = dataclasses.replace(read.read_offer(request.offer, "offer"), id=request.offer.id or "")
             found = service.match(offer, request.k, timing, deadline)
         best = found[0] if found and found[0].same else None
@@ -259,7 +259,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         if len(set(ids)) < len(ids):
             twice = next(name for place, name in enumerate(ids) if name in ids[:place])
             raise Refusal(400, f"offers: the id {twice[:100]!r} appears twice", param="offers")
-        with service.inputs() as read, service.images.keeping() as images:
+        with service.inputs(deadline) as read, service.images.keeping() as images:
             offers = [
                 _kept(service, read, images, one, f"offers[{place}]", deadline)
                 for place, one in enumerate(request.offers)
@@ -298,7 +298,8 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
             headers = {"Cache-Control": "private, no-cache", "ETag": tag}  # kept, but asked for: it may be replaced
             if tag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers=headers)
-            shown = open_image(offer.image, max_side=SHOWN_SIDE)
+            with service.decoding.turn(deadline):
+                shown = open_image(offer.image, max_pixels=service.limits.image_pixels, max_side=SHOWN_SIDE)
         except (InputError, OSError) as error:
             raise Refusal(404, f"the offer {identifier[:100]!r} has no image that can be shown") from error
         buffer = io.BytesIO()
@@ -322,8 +323,8 @@ def _kept(service: Service, read: Inputs, images: Keeping, fields: UpsertOffer, 
         path = _stored(service, fields.id, deadline)[0].image
     elif image:
         with of_field(f"{where}.image"):
-            content = service.uploads.content(image)
-            with service.uploads.held(content):  # a damaged one is refused before it is kept
+            content = service.uploads.content(image, deadline)
+            with service.uploads.held(content, deadline):  # a damaged one is refused before it is kept
                 path = image if is_address(image) else images.add(content)
     else:
         path = ""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ from afmrl.matching.rerank import DEPTH, Reranker
 from afmrl.matching.reranked_search import RerankedSearch
 from afmrl.matching.searchers import Hit, IndexSearch
 from afmrl.retrieval.colors import readable_color_histograms
-from afmrl.serving.batching import Batcher, late
+from afmrl.serving.batching import Batcher, check_time, late
+from afmrl.serving.decoding import Decoding
 from afmrl.serving.images_ahead import ImagesAhead
 from afmrl.serving.inputs import Inputs
 from afmrl.serving.kept_images import Keeping, KeptImages
@@ -107,7 +109,8 @@ class Service:
         images: Path | None = None,
     ) -> None:
         self.limits, self.metrics = limits or Limits(), Metrics()
-        self.index = SharedIndex(index, self.limits.seconds)
+        self.decoding = Decoding()
+        self.index = SharedIndex(index, self.decoding, self.limits.seconds)
         if not self.index.rows.now():
             raise InputError(empty_index(address))
         self.address, self.fetch, self._generator_lock = shown_address(address), fetch, threading.Lock()
@@ -119,14 +122,14 @@ class Service:
         self._fingerprint = model_fingerprint(self.model)
         self.kind = index_kind(address)[0]
         self.images = KeptImages(images or (Path(address) / IMAGES if self.kind == "local" else None))
-        self._images_ahead = ImagesAhead(self.encoder.embedder)
-        self.uploads = Uploads(self.limits, fetch=fetch)
+        self._images_ahead = ImagesAhead(self.encoder.embedder, self.decoding)
+        self.uploads = Uploads(self.limits, self.decoding, fetch=fetch)
         self.batcher = Batcher(self._embed, self.limits, self.metrics)
         self.metrics.watch("afmrl_index_rows", "Offers in the index.", self.index.rows.now)
 
-    def inputs(self) -> Inputs:
+    def inputs(self, deadline: float) -> Inputs:
         """Reads the offers of one request."""
-        return Inputs(self.uploads, self.limits)
+        return Inputs(self.uploads, self.limits, deadline)
 
     def deadline(self) -> float:
         """When a request that begins now must be answered, of `time.monotonic`."""
@@ -182,7 +185,7 @@ class Service:
         try:
             written: list[KeyAttributes] = []
             for start in range(0, len(offers), GENERATED):
-                _check_time(deadline)
+                check_time(deadline)
                 with self.metrics.model_pass("generator"):
                     written += self.encoder.generator.attributes(offers[start : start + GENERATED])
             return written
@@ -213,7 +216,7 @@ class Service:
         depth = max(k, DEPTH) if rerank else k
         with self.index.until(deadline):
             with timing.step("search"):
-                colors = readable_color_histograms([query])
+                colors = self._histograms([query], deadline)
                 found = self._search.nearest(
                     [query], attributes, embeddings, depth, where=where, own_hits=own_hits, colors=colors
                 )
@@ -237,7 +240,7 @@ class Service:
 
         Where the query or all documents hold no text, the cosines of the embeddings decide.
         """
-        colors = readable_color_histograms([query, *documents]) if query.image else None
+        colors = self._histograms([query, *documents], deadline) if query.image else None
         compared = self._reranker.compare(query, documents, np.zeros(len(documents), dtype=np.float32), colors)
         if compared is None:
             embeddings = self._embeddings([query, *documents], None, deadline)
@@ -263,7 +266,7 @@ class Service:
         with timing.step("embedding"):
             embeddings = self._embeddings([offer], attributes, deadline)
         with timing.step("search"), self.index.until(deadline):
-            colors = readable_color_histograms([offer])
+            colors = self._histograms([offer], deadline)
             found: Hits = self._search.nearest([offer], attributes, embeddings, DEPTH, own_hits=False, colors=colors)
             candidates = self._search.details(found.ids[0], found.scores[0])
             theirs = self._search.color_histograms([hit.offer.id for hit in candidates]) if offer.image else None
@@ -370,8 +373,11 @@ class Service:
     def _embeddings(
         self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes] | None, deadline: float
     ) -> np.ndarray:
-        with self._images_ahead.opened(offers) as images:
+        with self._images_ahead.opened(offers, deadline) as images:
             return self.batcher.embed(offers, attributes, deadline, images=images)
+
+    def _histograms(self, offers: Sequence[Offer], deadline: float) -> np.ndarray:
+        return readable_color_histograms(offers, turn=partial(self.decoding.turn, deadline))
 
     def _embed(
         self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes], images: Sequence[Image | None]
@@ -390,8 +396,3 @@ class Service:
                 if "is writing to it" not in str(error):
                     raise
                 raise Refusal(409, "another process is writing to the index; ask again later", retry_after=5) from error
-
-
-def _check_time(deadline: float) -> None:
-    if time.monotonic() >= deadline:
-        raise late()

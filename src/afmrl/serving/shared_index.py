@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,7 @@ import numpy as np
 from afmrl.index.backend import BATCH_ROWS, Hits, IndexBackend, Rows, Touched, Where
 from afmrl.index.records import color_histograms_of
 from afmrl.serving.batching import late
+from afmrl.serving.decoding import Decoding
 from afmrl.serving.row_count import RowCount
 
 
@@ -24,14 +26,15 @@ class SharedIndex:
     Between two calls of one search another thread may write, as another process may at any time.
 
     Args:
+        decoding: of all images of the server.
         seconds: for which a call waits for its turn where no deadline is set (`until`).
 
     Raises:
         Refusal: of every call: its turn did not come in time.
     """
 
-    def __init__(self, index: IndexBackend, seconds: float) -> None:
-        self._index, self._seconds = index, seconds
+    def __init__(self, index: IndexBackend, decoding: Decoding, seconds: float) -> None:
+        self._index, self._decoding, self._seconds = index, decoding, seconds
         self.dimension, self.settings = index.dimension, index.settings
         self.lock = threading.RLock()
         self.rows = RowCount(index, self.lock)
@@ -107,7 +110,8 @@ class SharedIndex:
         if self.settings.get("colors"):
             with self._turn():
                 return self._index.color_histograms(ids)
-        return color_histograms_of(self.get(ids), ids)
+        turn = partial(self._decoding.turn, self._until())
+        return color_histograms_of(self.get(ids), ids, turn=turn)
 
     def close(self) -> None:
         """See `IndexBackend`."""
@@ -122,10 +126,13 @@ class SharedIndex:
     ) -> None:
         self.close()
 
+    def _until(self) -> float:
+        deadline = self._deadline.get()
+        return time.monotonic() + self._seconds if deadline is None else deadline
+
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        now, deadline = time.monotonic(), self._deadline.get()
-        seconds = self._seconds if deadline is None else deadline - now
+        seconds = self._until() - time.monotonic()
         if seconds <= 0 or not self.lock.acquire(timeout=seconds):
             raise late()
         try:
