@@ -15,6 +15,7 @@ from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.serving.gate import Gate
 from afmrl.serving.images_ahead import ImagesAhead
+from afmrl.serving.kept_images import KeptImages
 from afmrl.serving.keys import Keys
 from afmrl.serving.limits import Limits
 from conftest import save_image
@@ -147,10 +148,15 @@ def test_what_all_requests_send_is_bounded_and_a_late_one_is_answered_once():
     asyncio.run(run())
 
 
-def test_one_image_that_comes_many_times_at_once_is_kept_once(service, tmp_path):
-    kept, threads = [], []
+def test_one_image_that_comes_many_times_at_once_is_kept_once(tmp_path):
+    kept, threads, images = [], [], KeptImages(tmp_path)
+
+    def keep():
+        with images.keeping() as of_request:
+            kept.append(of_request.add(b"x" * 5_000_000))
+
     for _ in range(8):
-        threads.append(threading.Thread(target=lambda: kept.append(service.uploads.kept(b"x" * 5_000_000, tmp_path))))
+        threads.append(threading.Thread(target=keep))
         threads[-1].start()
     for thread in threads:
         thread.join()
@@ -192,14 +198,14 @@ def test_every_field_of_an_offer_is_bounded(client, field):
 def test_images_are_opened_before_their_pass_as_the_model_would_and_let_go(service, tmp_path):
     paths = [str(save_image(tmp_path / f"{number}.png", number, size=(200 + number, 300))) for number in range(3)]
     asked = [Offer(str(number), "red mug", image=path) for number, path in enumerate([*paths, ""])]
-    ahead = ImagesAhead(service.encoder.embedder)
-    with ahead.opened(asked) as images:
+    ahead, soon = ImagesAhead(service.encoder.embedder, service.decoding), time.monotonic() + 60
+    with ahead.opened(asked, soon) as images:
         assert [image is None for image in images] == [False, False, False, True] and ahead.num_bytes > 0
         opened = service.encoder.embed(asked, opened=images)
         service.encoder.forget()
     assert ahead.num_bytes == 0
     assert np.array_equal(opened, service.encoder.embed(asked))
     service.encoder.forget()
-    with pytest.raises(InputError, match="no such file"), ahead.opened([*asked, Offer("gone", image="gone.png")]):
+    with pytest.raises(InputError, match="no such file"), ahead.opened([*asked, Offer("gone", image="gone.png")], soon):
         pass
     assert ahead.num_bytes == 0

@@ -18,6 +18,7 @@ from PIL import Image
 from afmrl.data.offer import Offer
 from afmrl.errors import InputError
 from afmrl.serving.batching import Batcher
+from afmrl.serving.decoding import Decoding
 from afmrl.serving.keys import Keys
 from afmrl.serving.limits import Limits
 from afmrl.serving.refusal import Refusal
@@ -177,12 +178,12 @@ def test_an_image_of_one_byte_too_many_is_refused():
     image = png_claiming(10, 10)
     encoded = base64.b64encode(image).decode()
     for most, status in ((len(image), None), (len(image) - 1, 413)):
-        uploads = Uploads(Limits(image_bytes=most))
+        uploads = Uploads(Limits(image_bytes=most), Decoding())
         if status is None:
-            assert uploads.content(encoded) == image
+            assert uploads.content(encoded, time.monotonic() + 60) == image
         else:
             with pytest.raises(Refusal, match="bytes; send a smaller one"):
-                uploads.content(encoded)
+                uploads.content(encoded, time.monotonic() + 60)
         uploads.close()
 
 
@@ -192,10 +193,10 @@ def test_a_data_uri_that_is_not_base64_is_named(client):
 
 
 def test_an_image_stays_as_long_as_any_request_needs_it(picture):
-    uploads = Uploads(Limits())
-    content = uploads.content(picture)
-    with uploads.held(content) as path:
-        with uploads.held(content) as same:
+    uploads, soon = Uploads(Limits(), Decoding()), time.monotonic() + 60
+    content = uploads.content(picture, soon)
+    with uploads.held(content, soon) as path:
+        with uploads.held(content, soon) as same:
             assert same == path
         assert list(uploads.folder.iterdir())
     assert not list(uploads.folder.iterdir())

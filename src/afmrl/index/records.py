@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -77,8 +78,13 @@ def word_counts(text: str) -> Counter[str]:
     return Counter(word if len(word) <= MAX_WORD_CHARACTERS else _shortened(word) for word in tokenize(text))
 
 
-def color_histograms_of(rows: Rows, ids: Sequence[str]) -> np.ndarray:
+def color_histograms_of(
+    rows: Rows, ids: Sequence[str], *, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> np.ndarray:
     """Color histograms by id: a database keeps none, so the rows' images are opened.
+
+    Args:
+        turn: each image is opened within one.
 
     Shape:
         returns (n, 216) float32.
@@ -86,7 +92,7 @@ def color_histograms_of(rows: Rows, ids: Sequence[str]) -> np.ndarray:
     place = {identifier: row for row, identifier in enumerate(rows.ids)}
     found = np.zeros((len(ids), COLORS), dtype=np.float32)
     there = [number for number, identifier in enumerate(ids) if identifier in place]
-    found[there] = readable_color_histograms([rows.offers[place[ids[number]]] for number in there])
+    found[there] = readable_color_histograms([rows.offers[place[ids[number]]] for number in there], turn=turn)
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from afmrl.data.offer import Offer
 from afmrl.index.backend import Hits, Where
 from afmrl.index.filters import Filters
-from afmrl.matching.rerank import DEPTH, RerankedCandidates, Reranker, behind
+from afmrl.matching.rerank import DEPTH, RerankedCandidates, Reranker, behind, has_text
 from afmrl.matching.searchers import Hit, Searcher, check_search
 from afmrl.retrieval.colors import readable_color_histograms
 
@@ -63,18 +63,30 @@ class RerankedSearch(Searcher):
         found = self.inner.search(queries, max(k, DEPTH), where=where, own_hits=own_hits)
         return self.rerank(queries, found, k, explain=explain)
 
-    def rerank(self, queries: Sequence[Offer], found: Hits, k: int, *, explain: bool = True) -> Iterator[list[Hit]]:
+    def rerank(
+        self,
+        queries: Sequence[Offer],
+        found: Hits,
+        k: int,
+        *,
+        explain: bool = True,
+        colors: np.ndarray | None = None,
+    ) -> Iterator[list[Hit]]:
         """The k best of what the other searcher found, with their offers.
 
         Args:
             found: of each query the best max(k, DEPTH).
             explain: give the hits their reasons.
+            colors: color histograms of the queries' images; None: the images are opened.
+
+        Shape:
+            colors (Q, 216).
         """
-        for query, ids, scores in zip(queries, found.ids, found.scores, strict=True):
+        for row, (query, ids, scores) in enumerate(zip(queries, found.ids, found.scores, strict=True)):
             hits = self.inner.details(ids, scores)
             candidates, rest = hits[:DEPTH], hits[DEPTH:]
             nearness = np.array([hit.score for hit in candidates], dtype=np.float32)
-            compared = self._compare(query, candidates, nearness)
+            compared = self._compare(query, candidates, nearness, None if colors is None else colors[row : row + 1])
             if compared is None:
                 yield hits[:k]
                 continue
@@ -82,18 +94,20 @@ class RerankedSearch(Searcher):
             order = sorted(range(len(rank)), key=rank.__getitem__)[:k]
             reasons = compared.reasons(np.array(order)) if explain else [None] * len(order)
             best = [
-                dataclasses.replace(candidates[row], score=float(compared.scores[row]), reasons=why)
-                for row, why in zip(order, reasons, strict=True)
+                dataclasses.replace(candidates[place], score=float(compared.scores[place]), reasons=why)
+                for place, why in zip(order, reasons, strict=True)
             ]
             lower = behind(np.array([hit.score for hit in rest]), compared.scores, nearness)
             best += [dataclasses.replace(hit, score=float(score)) for hit, score in zip(rest, lower, strict=True)]
             yield best[:k]
 
-    def _compare(self, query: Offer, candidates: Sequence[Hit], nearness: np.ndarray) -> RerankedCandidates | None:
+    def _compare(
+        self, query: Offer, candidates: Sequence[Hit], nearness: np.ndarray, own_colors: np.ndarray | None
+    ) -> RerankedCandidates | None:
         if not candidates:
             return None
         colors = None
-        if query.image:
-            theirs = self.inner.color_histograms([hit.offer.id for hit in candidates])
-            colors = np.concatenate([readable_color_histograms([query]), theirs])
+        if query.image and has_text(query):  # of an image alone nothing is compared
+            own = readable_color_histograms([query]) if own_colors is None else own_colors
+            colors = np.concatenate([own, self.inner.color_histograms([hit.offer.id for hit in candidates])])
         return self._reranker.compare(query, [hit.offer for hit in candidates], nearness, colors)

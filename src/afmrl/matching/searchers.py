@@ -118,11 +118,15 @@ class IndexSearch(Searcher):
         *,
         where: Where | None = None,
         own_hits: bool = True,
+        colors: np.ndarray | None = None,
     ) -> Hits:
         """As `search`, of queries whose key attributes and embeddings are known.
 
+        Args:
+            colors: color histograms of the queries' images; None: the images are opened where colors count.
+
         Shape:
-            embeddings (Q, D).
+            embeddings (Q, D), colors (Q, 216).
         """
         check_search(k, where)
         where = self.filters.existing(where)
@@ -133,11 +137,13 @@ class IndexSearch(Searcher):
             hits = _dense_search(self.index, embeddings, count, where)
         else:
             words = offer_words(self.index.settings)
+            if colors is None and weights.color:
+                colors = color_histograms(queries)
             asked = HybridQueries(
                 embeddings,
                 [words.of_query(query) for query in queries],
                 [attribute_words(found) for found in attributes] if attributes else None,
-                color_histograms(queries) if weights.color else None,
+                colors if weights.color else None,
             )
             hits = hybrid_search(self.index, asked, count, weights, where=where)
         return hits if own_hits else _without_own(queries, hits, k)

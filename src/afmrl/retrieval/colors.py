@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -35,6 +36,7 @@ def color_histograms(
     *,
     unreadable: list[tuple[str, str]] | None = None,
     progress: Callable[[int], None] | None = None,
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> np.ndarray:
     """Color histograms of offers' images; an image that several offers show is opened once.
 
@@ -42,6 +44,7 @@ def color_histograms(
         unreadable: gets (offer id, reason) of each image that cannot be opened, which then counts as none; None: such
             an image is refused.
         progress: told of each offer.
+        turn: each image is opened within one.
 
     Shape:
         returns (N, 216) float32.
@@ -61,7 +64,8 @@ def color_histograms(
             continue
         first[offer.image] = row
         try:
-            histograms[row] = color_histogram(offer)
+            with turn():
+                histograms[row] = color_histogram(offer)
         except (InputError, OSError) as error:
             if unreadable is None:
                 raise
@@ -69,14 +73,19 @@ def color_histograms(
     return histograms
 
 
-def readable_color_histograms(offers: Sequence[Offer]) -> np.ndarray:
+def readable_color_histograms(
+    offers: Sequence[Offer], *, turn: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> np.ndarray:
     """Color histograms of offers' images; one that cannot be opened counts as none, and a warning says so.
+
+    Args:
+        turn: each image is opened within one.
 
     Shape:
         returns (N, 216) float32.
     """
     unreadable: list[tuple[str, str]] = []
-    histograms = color_histograms(offers, unreadable=unreadable)
+    histograms = color_histograms(offers, unreadable=unreadable, turn=turn)
     if unreadable:
         log.warning("colors: %d images count as none, the first: %s", len(unreadable), unreadable[0][1])
     return histograms

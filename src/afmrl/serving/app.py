@@ -170,7 +170,7 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
         return Response(content, media_type=kind)
 
     @app.get("/health", tags=["server"])
-    def health() -> Health:
+    async def health() -> Health:  # needs no thread: all of them may wait
         """Whether the server answers."""
         return Health()
 
@@ -201,7 +201,7 @@ def _add_pages(app: FastAPI, service: Service, described: Sequence[Any], *, has_
             version=version("afmrl"),
             dimension=service.index.dimension,
             reads=list(service.encoder.reads),
-            rows=len(service.index),
+            rows=service.index.rows.now(),
             generator=service.has_generator,
             fetches_images=service.fetch,
             batches=service.batcher.num_batches,

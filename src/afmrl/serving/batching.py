@@ -186,6 +186,12 @@ def cost(offer: Offer, attributes: KeyAttributes) -> int:
     return tokens
 
 
+def check_time(deadline: float) -> None:
+    """Refuse a request whose time is over."""
+    if time.monotonic() >= deadline:
+        raise late()
+
+
 def late() -> Refusal:
     """The answer to a request whose time is over."""
     return Refusal(503, "the answer took too long; ask again later", code="timeout", retry_after=RETRY_SECONDS)

@@ -148,7 +148,7 @@ def embedding_routes(service: Service) -> APIRouter:
         deadline = service.deadline()
         service.check_model(request.model)
         _check_dimension(service, request.dimensions, "dimensions")
-        with service.inputs() as read:
+        with service.inputs(deadline) as read:
             if (request.input is None) == (request.messages is None):
                 raise Refusal(400, "give one of input and messages", param="input")
             if request.messages is not None:
@@ -175,7 +175,7 @@ def embedding_routes(service: Service) -> APIRouter:
         _check_dimension(service, request.dimensions, "dimensions")
         if not request.normalize:
             raise Refusal(422, "embeddings have unit length here; leave normalize out", param="normalize")
-        with service.inputs() as read:
+        with service.inputs(deadline) as read:
             offers = _read_all(service, read, request.inputs, "inputs")
             role = "document" if request.prompt_name == "document" else "query"
             return JSONResponse(service.embed(offers, role=role, deadline=deadline).tolist())
@@ -192,7 +192,7 @@ def embedding_routes(service: Service) -> APIRouter:
         if len(given) != 1:
             raise Refusal(400, "give one of texts, images and inputs", param="texts")
         service.check_batch(len(given[0]), "inputs")
-        with service.inputs() as read:
+        with service.inputs(deadline) as read:
             offers = [read.read(text, f"texts[{place}]") for place, text in enumerate(request.texts or ())]
             offers += [
                 read.read(TextImage(image=image), f"images[{place}]")

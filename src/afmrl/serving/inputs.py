@@ -96,10 +96,11 @@ class Inputs:
 
     Args:
         limits: of texts.
+        deadline: of the request.
     """
 
-    def __init__(self, uploads: Uploads, limits: Limits) -> None:
-        self._uploads, self._limits = uploads, limits
+    def __init__(self, uploads: Uploads, limits: Limits, deadline: float) -> None:
+        self._uploads, self._limits, self._deadline = uploads, limits, deadline
         self._files = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -172,7 +173,8 @@ class Inputs:
 
     def _image(self, image: str, field: str) -> str:
         with of_field(field):
-            return self._files.enter_context(self._uploads.held(self._uploads.content(image)))
+            content = self._uploads.content(image, self._deadline)
+            return self._files.enter_context(self._uploads.held(content, self._deadline))
 
     def _text(self, text: str, field: str, *, needed: bool = False, bare: bool = False) -> str:
         most = self._limits.text_characters

@@ -19,6 +19,7 @@ from afmrl.files import fingerprint
 from afmrl.index.backend import Where
 from afmrl.serving.answers import IMAGE_PATH, HitOut, OfferOut, hit_out, offer_out
 from afmrl.serving.inputs import Id, Inputs, Listed, OfferFields, ProductId, Strict, TextImage, few_names
+from afmrl.serving.kept_images import Keeping
 from afmrl.serving.problems import refusals
 from afmrl.serving.refusal import Refusal, of_field
 from afmrl.serving.service import MATCHED, Service
@@ -180,11 +181,11 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         if (wanted := sum(map(len, request.where.values()))) > MOST_WANTED:
             raise Refusal(413, f"where: {wanted:,} values are given, at most {MOST_WANTED} at a time", param="where")
         where: Where = {str(column): values for column, values in request.where.items()}
-        with service.inputs() as read:
+        with service.inputs(deadline) as read:
             if request.offer_id is not None:
                 if request.text or request.image:
                     raise Refusal(400, "give offer_id, or text and image", param="offer_id")
-                query = _stored(service, request.offer_id)[0]
+                query = _stored(service, request.offer_id, deadline)[0]
             else:
                 value = TextImage(text=request.text, image=request.image)
                 query = read.read(value, "query")
@@ -200,7 +201,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
             )
         return SearchAnswer(
             hits=[SearchHit(**dict(hit_out(hit, groups)), same=service.is_same(hit)) for hit in hits],
-            notes=service.unknown_filters(where),
+            notes=service.unknown_filters(where, deadline),
             milliseconds=timing.milliseconds,
         )
 
@@ -209,7 +210,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         """Key attributes of offers."""
         deadline, timing = service.deadline(), Timing()
         service.check_batch(len(request.offers), "offers")
-        with service.inputs() as read, timing.step("attributes"):
+        with service.inputs(deadline) as read, timing.step("attributes"):
             offers = [read.read_offer(one, f"offers[{place}]") for place, one in enumerate(request.offers)]
             found = service.attributes(offers, deadline)
         return AttributesAnswer.model_validate(
@@ -224,7 +225,7 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
     def match(request: MatchRequest) -> MatchAnswer:
         """Whether an offer is in the index already: the likeliest offers with probability and reasons."""
         deadline, timing = service.deadline(), Timing()
-        with service.inputs() as read:
+        with service.inputs(deadline) as read:
             offer = dataclasses.replace(read.read_offer(request.offer, "offer"), id=request.offer.id or "")
             found = service.match(offer, request.k, timing, deadline)
         best = found[0] if found and found[0].same else None
@@ -258,30 +259,37 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
         if len(set(ids)) < len(ids):
             twice = next(name for place, name in enumerate(ids) if name in ids[:place])
             raise Refusal(400, f"offers: the id {twice[:100]!r} appears twice", param="offers")
-        with service.inputs() as read:
-            offers = [_kept(service, read, one, f"offers[{place}]") for place, one in enumerate(request.offers)]
-            touched = service.upsert(offers, deadline)
+        with service.inputs(deadline) as read, service.images.keeping() as images:
+            offers = [
+                _kept(service, read, images, one, f"offers[{place}]", deadline)
+                for place, one in enumerate(request.offers)
+            ]
+            touched = service.upsert(offers, images, deadline)
         return UpsertAnswer(inserted=touched.inserted, updated=touched.updated, unchanged=touched.unchanged)
 
     @router.delete("/offers")
     def delete_offers(request: DeleteRequest) -> DeleteAnswer:
         """Delete offers of the index. Once this is answered they are gone from the disk."""
+        deadline = service.deadline()
         service.check_batch(len(request.ids), "ids")
         ids = list(dict.fromkeys(request.ids))
-        missing = _without(ids, service.get(ids).ids)
-        return DeleteAnswer(deleted=service.delete(ids), missing=missing)
+        missing = _without(ids, service.get(ids, deadline).ids)
+        return DeleteAnswer(deleted=service.delete(ids, deadline), missing=missing)
 
     @router.get("/filters")
     def filters() -> FiltersAnswer:
         """Categories and sellers that a search can be filtered by."""
+        deadline = service.deadline()
         return FiltersAnswer(
-            category=service.filter_values("category", MOST_VALUES), seller=service.filter_values("seller", MOST_VALUES)
+            category=service.filter_values("category", MOST_VALUES, deadline),
+            seller=service.filter_values("seller", MOST_VALUES, deadline),
         )
 
     @router.get("/image", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
     def image(request: Request, identifier: Annotated[Id, Query(alias="id")]) -> Response:
         """The image of an offer of the index, as a JPEG of at most 640 pixels a side."""
-        offer, _ = _stored(service, identifier)
+        deadline = service.deadline()
+        offer, _ = _stored(service, identifier, deadline)
         try:
             if not offer.image:
                 raise InputError("no image")
@@ -290,7 +298,8 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
             headers = {"Cache-Control": "private, no-cache", "ETag": tag}  # kept, but asked for: it may be replaced
             if tag in request.headers.get("if-none-match", ""):
                 return Response(status_code=304, headers=headers)
-            shown = open_image(offer.image, max_side=SHOWN_SIDE)
+            with service.decoding.turn(deadline):
+                shown = open_image(offer.image, max_pixels=service.limits.image_pixels, max_side=SHOWN_SIDE)
         except (InputError, OSError) as error:
             raise Refusal(404, f"the offer {identifier[:100]!r} has no image that can be shown") from error
         buffer = io.BytesIO()
@@ -300,23 +309,23 @@ def offer_routes(service: Service, groups: Mapping[str, str]) -> APIRouter:
     return router
 
 
-def _stored(service: Service, identifier: str) -> tuple[Offer, Any]:
-    rows = service.get([identifier])
+def _stored(service: Service, identifier: str, deadline: float) -> tuple[Offer, Any]:
+    rows = service.get([identifier], deadline)
     if not rows.ids:
         raise Refusal(404, f"no offer of the index has the id {identifier[:100]!r}", param="id")
     return rows.offers[0], rows.key_attributes[0]
 
 
-def _kept(service: Service, read: Inputs, fields: UpsertOffer, where: str) -> Offer:
+def _kept(service: Service, read: Inputs, images: Keeping, fields: UpsertOffer, where: str, deadline: float) -> Offer:
     """The offer as the index keeps it, its image in a file that stays."""
     image = fields.image or ""
     if image.startswith(IMAGE_PATH):  # as a client got it: the image that the offer has
-        path = _stored(service, fields.id)[0].image
+        path = _stored(service, fields.id, deadline)[0].image
     elif image:
         with of_field(f"{where}.image"):
-            content = service.uploads.content(image)
-            with service.uploads.held(content):  # a damaged one is refused before it is kept
-                path = image if is_address(image) else service.keep_image(content)
+            content = service.uploads.content(image, deadline)
+            with service.uploads.held(content, deadline):  # a damaged one is refused before it is kept
+                path = image if is_address(image) else images.add(content)
     else:
         path = ""
     return dataclasses.replace(read.read_offer(fields, where, image=path), id=fields.id, product_id=fields.product_id)

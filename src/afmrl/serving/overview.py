@@ -160,7 +160,7 @@ def overview_routes(service: Service, match: MatchFolder | None) -> APIRouter:
                 model_version=(service.index.settings.get("model") or {}).get("fingerprint"),
                 generator=service.has_generator,
                 index=service.kind,
-                rows=len(service.index),
+                rows=service.index.rows.now(),
                 dimension=service.index.dimension,
             ),
             load=LoadOut(

@@ -68,4 +68,10 @@ def of_field(field: str) -> Iterator[None]:
     try:
         yield
     except Refusal as refusal:
-        raise Refusal(refusal.status, f"{field}: {refusal.message}", param=field, code=refusal.code) from refusal
+        raise Refusal(
+            refusal.status,
+            f"{field}: {refusal.message}",
+            param=field,
+            code=refusal.code,
+            retry_after=refusal.retry_after,
+        ) from refusal

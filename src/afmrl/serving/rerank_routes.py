@@ -86,7 +86,7 @@ def rerank_routes(service: Service) -> APIRouter:
         name = "texts" if request.documents is None else "documents"
         given: Sequence[str | TextImage] = request.texts if request.documents is None else request.documents  # type: ignore[assignment]
         service.check_batch(len(given), name, service.limits.documents)
-        with service.inputs() as read:
+        with service.inputs(deadline) as read:
             query = read.read(request.query, "query")
             documents = [read.read(document, f"{name}[{place}]") for place, document in enumerate(given)]
             ranked = service.rerank(query, documents, deadline, request.top_n)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,15 @@ from afmrl.matching.rerank import DEPTH, Reranker
 from afmrl.matching.reranked_search import RerankedSearch
 from afmrl.matching.searchers import Hit, IndexSearch
 from afmrl.retrieval.colors import readable_color_histograms
-from afmrl.serving.batching import Batcher, late
+from afmrl.serving.batching import Batcher, check_time, late
+from afmrl.serving.decoding import Decoding
 from afmrl.serving.images_ahead import ImagesAhead
 from afmrl.serving.inputs import Inputs
+from afmrl.serving.kept_images import Keeping, KeptImages
 from afmrl.serving.limits import Limits
 from afmrl.serving.metrics import Metrics
 from afmrl.serving.refusal import Refusal
+from afmrl.serving.shared_index import SharedIndex
 from afmrl.serving.timing import Timing
 from afmrl.serving.uploads import Uploads
 
@@ -104,27 +108,28 @@ class Service:
         fetch: bool = False,
         images: Path | None = None,
     ) -> None:
-        if not len(index):
-            raise InputError(empty_index(address))
-        self.index, self.address, self.fetch = index, shown_address(address), fetch
         self.limits, self.metrics = limits or Limits(), Metrics()
-        self._search = IndexSearch(index, model, generator)
+        self.decoding = Decoding()
+        self.index = SharedIndex(index, self.decoding, self.limits.seconds)
+        if not self.index.rows.now():
+            raise InputError(empty_index(address))
+        self.address, self.fetch, self._generator_lock = shown_address(address), fetch, threading.Lock()
+        self._search = IndexSearch(self.index, model, generator)
         self.encoder = self._search.encoder
         self._reranked, self._reranker = RerankedSearch(self._search), Reranker()
         known: Mapping[str, Any] = index.settings.get("model") or {}
         self.model = str(model or known["path"])
         self._fingerprint = model_fingerprint(self.model)
         self.kind = index_kind(address)[0]
-        self._images = images or (Path(address) / IMAGES if self.kind == "local" else None)
-        self._index_lock, self._generator_lock = threading.RLock(), threading.Lock()
-        self._images_ahead = ImagesAhead(self.encoder.embedder)
-        self.uploads = Uploads(self.limits, fetch=fetch)
+        self.images = KeptImages(images or (Path(address) / IMAGES if self.kind == "local" else None))
+        self._images_ahead = ImagesAhead(self.encoder.embedder, self.decoding)
+        self.uploads = Uploads(self.limits, self.decoding, fetch=fetch)
         self.batcher = Batcher(self._embed, self.limits, self.metrics)
-        self.metrics.watch("afmrl_index_rows", "Offers in the index.", lambda: len(self.index))
+        self.metrics.watch("afmrl_index_rows", "Offers in the index.", self.index.rows.now)
 
-    def inputs(self) -> Inputs:
+    def inputs(self, deadline: float) -> Inputs:
         """Reads the offers of one request."""
-        return Inputs(self.uploads, self.limits)
+        return Inputs(self.uploads, self.limits, deadline)
 
     def deadline(self) -> float:
         """When a request that begins now must be answered, of `time.monotonic`."""
@@ -180,7 +185,7 @@ class Service:
         try:
             written: list[KeyAttributes] = []
             for start in range(0, len(offers), GENERATED):
-                _check_time(deadline)
+                check_time(deadline)
                 with self.metrics.model_pass("generator"):
                     written += self.encoder.generator.attributes(offers[start : start + GENERATED])
             return written
@@ -209,22 +214,25 @@ class Service:
         with timing.step("embedding"):
             embeddings = self._embeddings([query], attributes, deadline)
         depth = max(k, DEPTH) if rerank else k
-        with timing.step("search"), self._index_lock:
-            found = self._search.nearest([query], attributes, embeddings, depth, where=where, own_hits=own_hits)
-        if not rerank:
-            with self._index_lock:
+        with self.index.until(deadline):
+            with timing.step("search"):
+                colors = self._histograms([query], deadline)
+                found = self._search.nearest(
+                    [query], attributes, embeddings, depth, where=where, own_hits=own_hits, colors=colors
+                )
+            if not rerank:
                 return self._search.details(found.ids[0], found.scores[0])
-        with timing.step("rerank"), self._index_lock:
-            return next(self._reranked.rerank([query], found, k))
+            with timing.step("rerank"):
+                return next(self._reranked.rerank([query], found, k, colors=colors))
 
-    def unknown_filters(self, where: Where) -> list[str]:
+    def unknown_filters(self, where: Where, deadline: float) -> list[str]:
         """A sentence for each value of a filter that no offer has."""
-        with self._index_lock:
+        with self.index.until(deadline):
             return self._search.filters.unknown(where)
 
-    def filter_values(self, column: str, most: int) -> list[str]:
+    def filter_values(self, column: str, most: int, deadline: float) -> list[str]:
         """Some values that offers have in a column."""
-        with self._index_lock:
+        with self.index.until(deadline):
             return [value for value in self.index.values(column) if value][:most]
 
     def rerank(self, query: Offer, documents: Sequence[Offer], deadline: float, top: int | None = None) -> list[Ranked]:
@@ -232,7 +240,7 @@ class Service:
 
         Where the query or all documents hold no text, the cosines of the embeddings decide.
         """
-        colors = readable_color_histograms([query, *documents]) if query.image else None
+        colors = self._histograms([query, *documents], deadline) if query.image else None
         compared = self._reranker.compare(query, documents, np.zeros(len(documents), dtype=np.float32), colors)
         if compared is None:
             embeddings = self._embeddings([query, *documents], None, deadline)
@@ -257,18 +265,17 @@ class Service:
         attributes = self._read_attributes([offer], "query", None, deadline)
         with timing.step("embedding"):
             embeddings = self._embeddings([offer], attributes, deadline)
-        with timing.step("search"), self._index_lock:
-            found: Hits = self._search.nearest([offer], attributes, embeddings, DEPTH, own_hits=False)
+        with timing.step("search"), self.index.until(deadline):
+            colors = self._histograms([offer], deadline)
+            found: Hits = self._search.nearest([offer], attributes, embeddings, DEPTH, own_hits=False, colors=colors)
             candidates = self._search.details(found.ids[0], found.scores[0])
-            ids = [hit.offer.id for hit in candidates]
-            colors = None
-            if offer.image:
-                colors = np.concatenate([readable_color_histograms([offer]), self._search.color_histograms(ids)])
+            theirs = self._search.color_histograms([hit.offer.id for hit in candidates]) if offer.image else None
         if not candidates:
             return []
         with timing.step("compare"):
             nearness = np.array([hit.score for hit in candidates], dtype=np.float32)
-            compared = self._reranker.compare(offer, [hit.offer for hit in candidates], nearness, colors)
+            colors_of_all = None if theirs is None else np.concatenate([colors, theirs])
+            compared = self._reranker.compare(offer, [hit.offer for hit in candidates], nearness, colors_of_all)
             if compared is None:
                 raise Refusal(400, "an image alone cannot be matched; give a title, or search by the image")
             default, pairs = self._reranker.default, compared.pairs
@@ -300,17 +307,20 @@ class Service:
         default = self._reranker.default
         return float(default.model.probabilities(np.array([default.threshold.logit]))[0]), default.threshold.origin
 
-    def get(self, ids: Sequence[str]) -> Rows:
-        """The rows of these ids; ids that are not there are left out."""
-        with self._index_lock:
+    def get(self, ids: Sequence[str], deadline: float | None = None) -> Rows:
+        """The rows of these ids; ids that are not there are left out. No deadline: of a request that begins now."""
+        with self.index.until(deadline):
             return self.index.get(ids)
 
     def there(self, ids: Collection[str]) -> set[str]:
         """Those of these ids that are in the index."""
         return set(self.get(list(ids)).ids)
 
-    def upsert(self, offers: Sequence[Offer], deadline: float) -> Touched:
+    def upsert(self, offers: Sequence[Offer], kept: Keeping, deadline: float) -> Touched:
         """Embed offers and put them into the index; once this returns they are on the disk.
+
+        Args:
+            kept: the images that were kept for them.
 
         Raises:
             Refusal: the index's rows carry key attributes and there is no generator, or another process is writing.
@@ -328,27 +338,18 @@ class Service:
             for offer, a in zip(offers, written, strict=True)
         ]
         rows = Rows([offer.id for offer in offers], embeddings, list(offers), written, marks)
-        with self._writing():
-            _check_time(deadline)
+        with self._writing(deadline):
+            kept.may_be_written = True
             return self.index.upsert(rows)
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def delete(self, ids: Sequence[str], deadline: float) -> int:
         """Delete rows; how many really went."""
-        with self._writing():
+        with self._writing(deadline):
             return self.index.delete(ids)
-
-    def keep_image(self, content: bytes) -> str:
-        """The file that keeps the image of an offer in the index."""
-        if self._images is None:
-            raise Refusal(
-                400, "an index in a database keeps no image files; start the server with --images FOLDER",
-                param="image",
-            )  # fmt: skip
-        return self.uploads.kept(content, self._images)
 
     def without_folders(self, message: str) -> str:
         """A message that names files, without where they lie on this machine."""
-        known = [self.uploads.folder, self._images, Path(self.address), Path(self.model)]
+        known = [self.uploads.folder, self.images.folder, Path(self.address), Path(self.model)]
         for folder in known:
             for name in (str(folder.resolve()), str(folder)) if folder is not None else ():
                 message = message.replace(name, Path(name).name)
@@ -372,8 +373,11 @@ class Service:
     def _embeddings(
         self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes] | None, deadline: float
     ) -> np.ndarray:
-        with self._images_ahead.opened(offers) as images:
+        with self._images_ahead.opened(offers, deadline) as images:
             return self.batcher.embed(offers, attributes, deadline, images=images)
+
+    def _histograms(self, offers: Sequence[Offer], deadline: float) -> np.ndarray:
+        return readable_color_histograms(offers, turn=partial(self.decoding.turn, deadline))
 
     def _embed(
         self, offers: Sequence[Offer], attributes: Sequence[KeyAttributes], images: Sequence[Image | None]
@@ -384,16 +388,11 @@ class Service:
             self.encoder.forget()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._index_lock:
+    def _writing(self, deadline: float) -> Iterator[None]:
+        with self.index.until(deadline):
             try:
                 yield
             except InputError as error:
                 if "is writing to it" not in str(error):
                     raise
                 raise Refusal(409, "another process is writing to the index; ask again later", retry_after=5) from error
-
-
-def _check_time(deadline: float) -> None:
-    if time.monotonic() >= deadline:
-        raise late()

@@ -15,7 +15,9 @@ from afmrl.bulk.images.cache import ImageCache
 from afmrl.data.image_cache import is_address
 from afmrl.data.images import open_header, verify_image
 from afmrl.errors import InputError
-from afmrl.files import atomic_write, digest
+from afmrl.files import digest
+from afmrl.serving.batching import check_time
+from afmrl.serving.decoding import Decoding
 from afmrl.serving.limits import Limits
 from afmrl.serving.refusal import Refusal
 
@@ -28,11 +30,12 @@ class Uploads:
 
     Args:
         limits: of the images' bytes and pixels.
+        decoding: of all images of the server.
         fetch: whether images that are http(s) addresses are fetched, as bulk jobs fetch them; False refuses them.
     """
 
-    def __init__(self, limits: Limits, *, fetch: bool = False) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, decoding: Decoding, *, fetch: bool = False) -> None:
+        self._limits, self._decoding = limits, decoding
         self._images = ImageCache() if fetch else None
         self._folder = tempfile.TemporaryDirectory(prefix="afmrl-serve-")
         self._users = Counter[str]()
@@ -43,12 +46,13 @@ class Uploads:
         """Where they are."""
         return Path(self._folder.name)
 
-    def content(self, image: str) -> bytes:
+    def content(self, image: str, deadline: float) -> bytes:
         """The file that an image in a request holds or names: base64, a data: URI, or an http(s) address.
 
         Raises:
-            Refusal: neither of these, too large, an address where none is fetched.
+            Refusal: neither of these, too large, an address where none is fetched, or the deadline is over.
         """
+        check_time(deadline)
         most = self._limits.image_bytes
         if is_address(image):
             content = self._fetched(image)
@@ -73,11 +77,11 @@ class Uploads:
         return content
 
     @contextlib.contextmanager
-    def held(self, content: bytes) -> Iterator[str]:
+    def held(self, content: bytes, deadline: float) -> Iterator[str]:
         """The path of a file with this content, which is there while the block runs.
 
         Raises:
-            Refusal: a damaged image.
+            Refusal: a damaged image, or one that could not be looked at before the deadline.
         """
         name = digest(content).hex()
         path = self.folder / name
@@ -86,7 +90,7 @@ class Uploads:
             if not path.exists():
                 path.write_bytes(content)
         try:
-            with _refused(path):
+            with _refused(path), self._decoding.turn(deadline):
                 verify_image(path, max_pixels=self._limits.image_pixels)
             yield str(path)
         finally:
@@ -95,15 +99,6 @@ class Uploads:
                 if not self._users[name]:
                     del self._users[name]
                     path.unlink(missing_ok=True)
-
-    def kept(self, content: bytes, folder: Path) -> str:
-        """The path of a file with this content in `folder`, which stays."""
-        path = folder / digest(content).hex()
-        with self._lock:  # two requests may bring one image
-            if not path.is_file():
-                with atomic_write(path, "wb") as file:
-                    file.write(content)
-        return str(path.resolve())
 
     def close(self) -> None:
         """Remove the folder."""
